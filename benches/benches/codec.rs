@@ -1,8 +1,8 @@
-//! Events to messages and back, and arguments to values and back.
+//! Encoding and decoding of events and arguments.
 //!
-//! Measured: one encoding of an event by each codec, with and without rendering it as a WebSocket frame; decoding
-//! of a Socket.IO packet down to checked JSON text; reading and writing typed arguments, values of any shape, and
-//! text that is passed on as it is. Not measured: the Engine.IO packet around it and the session; `session` does.
+//! Measured: encoding an event with each codec, with and without rendering a WebSocket frame; decoding a Socket.IO
+//! packet to validated JSON text; reading and writing typed arguments, dynamic values, and raw JSON. Not measured: the
+//! Engine.IO packet and the session (see `session`).
 
 mod common;
 

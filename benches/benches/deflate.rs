@@ -1,9 +1,9 @@
 //! Cost of compression in a broadcast, shared and per recipient.
 //!
-//! One kilobyte of JSON, as a plain client hears it, to as many recipients as `fanout` has. `plain` is that without
-//! compression, `shared` compressed once for all, `alone` compressed for each in its own context. Every recipient is a
-//! connection of the WebSocket transport as a server opens it; its stream takes all bytes and counts them, which
-//! stands for what the kernel does with them. So the figures hold everything but system calls.
+//! A kilobyte of JSON is sent to plain clients. `plain` is uncompressed, `shared` is compressed once for all
+//! recipients, `alone` is compressed for each recipient in its own context. Every recipient is a connection of the
+//! WebSocket transport as a server opens it, on a stream that accepts all bytes. The figures include everything but
+//! system calls.
 
 mod common;
 
@@ -46,7 +46,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Open connections, and the messages they receive.
+/// Open connections with their outboxes.
 struct Hall {
     flush: FlushList,
     members: Vec<(Outbox, Box<dyn Connection>)>,
@@ -97,7 +97,7 @@ fn open(transport: &WebSocket, flush: &FlushList) -> (Outbox, Box<dyn Connection
     (outbox, connection)
 }
 
-/// A kilobyte, and so enough to be compressed: a list of small objects, of which some repeat themselves.
+/// Creates a kilobyte of JSON: a list of small objects with some repetition, above the compression threshold.
 fn json() -> ByteString {
     let mut state = 1_u64;
     let mut text = String::from("[");
@@ -110,7 +110,7 @@ fn json() -> ByteString {
     (text + "]").into()
 }
 
-/// A stream that takes everything.
+/// Stream that accepts all bytes.
 struct Drain;
 
 impl AsyncRead for Drain {

@@ -1,12 +1,10 @@
 //! Fan-out of one event: to all, to all but the sender, to a room.
 //!
-//! Measured, on one thread: finding the recipients, encoding the event once for each codec, rendering it once,
-//! putting it into each recipient's outbox, taking each outbox from the flush list, and one copy of the bytes for
-//! each recipient, which stands for what the kernel does with them. The queues are empty again at the end of each
-//! round, so a round pays for all it causes.
+//! Measured, on one thread: finding the recipients, encoding the event once per codec, rendering it once, pushing it to
+//! each recipient's outbox, flushing each outbox, and one copy of the bytes per recipient in place of the kernel's. The
+//! queues are empty at the end of each round, so a round includes all of its costs.
 //!
-//! Not measured: system calls, wake-ups of tasks, several threads, and clients; `loopback` and the load generator
-//! do that.
+//! Not measured: system calls, task wake-ups, several threads, and clients (see `loopback` and the load generator).
 
 mod common;
 
@@ -31,17 +29,17 @@ fn main() {
         hall.bench(&mut criterion, "to_all", members, Target::default());
         let but_one = Target { skip: Some(hall.keys[members / 2]), ..Target::default() };
         hall.bench(&mut criterion, "to_all_but_the_sender", members - 1, but_one);
-        // As many again stand outside of the room.
+        // Add as many members outside the room.
         hall.add(members, &plain, None);
         hall.bench(&mut criterion, "to_a_room", members, to_the_room());
     }
-    // Three kinds of clients by turns: three encodings, three renderings.
+    // Three kinds of clients in turn: three encodings, three renderings.
     let mixed = [DefaultCodec::shared() as Arc<dyn Codec>, Mode::Plain.codec(), Mode::Json.codec()];
     Hall::with(1_000, &mixed).bench(&mut criterion, "to_a_mixed_room", 1_000, to_the_room());
     criterion.final_summary();
 }
 
-/// Members, all of them in one room.
+/// Members of one room.
 struct Hall {
     rooms: Rooms,
     flush: FlushList,

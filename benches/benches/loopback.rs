@@ -1,12 +1,10 @@
-//! The whole server over real loopback sockets, by its public API.
+//! The whole server over loopback sockets, through its public API.
 //!
-//! Measured: the time from a client's frame to the arrival of what it causes at the last of its recipients: system
-//! calls, wake-ups, frames, protocol, handler and rooms, and the reads of the clients, which are as many again as
-//! the server's writes. Paced: the next round begins when the last client has read. The server has one thread, the
-//! clients share another.
+//! Measured: the time from a client's frame to the last delivery of the message it causes: system calls, wake-ups,
+//! frames, protocol, handler and rooms, and the clients' reads, one per server write. The load is paced: a round begins
+//! when the last client has read. The server has one thread; the clients share another.
 //!
-//! Not measured: how much a server can take at once, and what it costs in CPU. The load generator does that, from
-//! outside of the process.
+//! Not measured: throughput and CPU time, which the load generator measures from outside the process.
 
 mod common;
 
@@ -65,7 +63,7 @@ fn echo(criterion: &mut Criterion, client: &mut Client) {
     }
 }
 
-/// Messages sent in each round, and the expected responses.
+/// Frame sent in each round, and the expected response.
 struct Round {
     sent: Vec<u8>,
     received: Vec<u8>,
@@ -75,7 +73,7 @@ impl Round {
     fn new(command: &str, bytes: usize) -> Self {
         let text = format!("{command}{}", text(bytes - command.len()));
         let received = WsWire.render(&[Message::from(text)]);
-        // A client's frame has a mask behind its length, here one that changes nothing.
+        // A client's frame has a masking key after its length; a zero key changes nothing.
         let mut sent = received.to_vec();
         sent[1] |= 0x80;
         let header = if bytes > 125 { 4 } else { 2 };
@@ -84,7 +82,7 @@ impl Round {
     }
 }
 
-/// A plain client on a blocking socket.
+/// Plain client on a blocking socket.
 struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -96,9 +94,9 @@ impl Client {
         stream.set_nodelay(true).expect("an option");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("an option");
         let (socket, _) = tungstenite::client(format!("ws://{address}/"), stream).expect("a handshake");
-        // Nothing has been sent to it yet, so nothing is left behind in there.
+        // The server has sent no message yet, so no buffered bytes are lost.
         let mut client = Self { stream: socket.into_inner(), buffer: Vec::new() };
-        // Its first echo shows that it is in.
+        // The first echo shows that the client is connected.
         let hello = Round::new("echo ", 64);
         client.send(&hello);
         client.receive(&hello);
@@ -112,7 +110,7 @@ impl Client {
     fn receive(&mut self, round: &Round) {
         self.buffer.resize(round.received.len(), 0);
         self.stream.read_exact(&mut self.buffer).expect("the server answers");
-        assert!(self.buffer == round.received, "something else arrived");
+        assert!(self.buffer == round.received, "unexpected message");
     }
 }
 
@@ -124,7 +122,7 @@ struct Running {
 }
 
 impl Running {
-    #[expect(clippy::disallowed_methods, reason = "the server has a thread of its own")]
+    #[expect(clippy::disallowed_methods, reason = "the server runs on a dedicated thread")]
     fn start() -> Self {
         let io = Io::builder().endpoint(Endpoint::plain("*")).build();
         io.on("message", async |socket: Socket, args: Args| {
@@ -134,7 +132,7 @@ impl Running {
             } else {
                 socket.emit("message", &args)
             };
-            assert!(sent.is_ok(), "what came over the wire can go back");
+            assert!(sent.is_ok(), "received arguments can be sent");
         });
         let bound = Server::new(io).bind("127.0.0.1:0").expect("there is a port");
         let address = bound.address();

@@ -1,8 +1,8 @@
-//! Outbox of one client: frames in, frames out.
+//! Outbox of one client: pushing and flushing frames.
 //!
-//! Measured, on one thread: pushing shared frames to an outbox, its entry on the flush list, and writing it, with
-//! one copy of each frame's bytes. Not measured: encoding and rendering, which are done once beforehand, system
-//! calls, and threads that meet at the outbox.
+//! Measured, on one thread: pushing shared frames to an outbox, its entry in the flush list, and writing the frames
+//! with one copy of their bytes. Not measured: encoding and rendering, done once beforehand, system calls, and
+//! contention.
 
 mod common;
 

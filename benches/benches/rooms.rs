@@ -1,9 +1,9 @@
 //! Room membership: joining and leaving among many memberships.
 //!
-//! Measured, on one thread: one member joins one more room and leaves it again; one client is attached, joins a
-//! room, and goes away; all in a process that already has so many memberships, in rooms of 100 members, where
-//! each member is in 10. Members and rooms are gone through in steps, so that caches help no more than they would
-//! in a server. Not measured: threads that meet, and what the application does about it.
+//! Measured, on one thread: a member joins and leaves a room; a client is attached, joins a room, and is detached. The
+//! process already has this many memberships, in rooms of 100 members, where each member is in 10 rooms. Members and
+//! rooms are visited in large steps, so that caches help no more than in a server. Not measured: contention, and the
+//! application's work.
 
 mod common;
 
@@ -17,7 +17,7 @@ use common::{member, settings};
 const MEMBERSHIPS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const ROOMS_OF_EACH: usize = 10;
 const MEMBERS_OF_EACH: usize = 100;
-/// A step without a common factor with the numbers of members and rooms.
+/// Step that is coprime to the numbers of members and rooms.
 const STEP: usize = 7_919;
 
 fn main() {
@@ -30,7 +30,7 @@ fn main() {
         group.bench_function(BenchmarkId::new("join_and_leave", memberships), |bencher| {
             bencher.iter(|| {
                 at = (at + STEP) % town.keys.len();
-                // Behind those that it is in, which follow each other.
+                // The next room after the member's rooms, which are consecutive.
                 let room = &town.names[(at + ROOMS_OF_EACH) % town.names.len()];
                 assert_eq!(town.rooms.join(town.keys[at], room), Joined::Joined);
                 town.rooms.leave(town.keys[at], room)
@@ -56,7 +56,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Members and rooms, every member in ten.
+/// Members and rooms, with every member in ten rooms.
 struct Town {
     rooms: Rooms,
     keys: Vec<MemberKey>,
@@ -67,7 +67,7 @@ impl Town {
     fn with(memberships: usize) -> Self {
         let (codec, flush, rooms) = (Mode::Plain.codec(), FlushList::new(), Rooms::default());
         let members = memberships / ROOMS_OF_EACH;
-        // One more than a member is in, so that another room is always available.
+        // At least one room that a member is not in.
         let count = (memberships / MEMBERS_OF_EACH).max(ROOMS_OF_EACH + 1);
         let names: Vec<_> = (0..count).map(|number| Room::new(format!("room-{number}"))).collect();
         let keys: Vec<_> = (0..members).map(|number| rooms.attach(member(number, &codec, &flush))).collect();

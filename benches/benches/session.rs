@@ -1,7 +1,7 @@
-//! Decoding and handling of one client event by each protocol.
+//! Decoding and handling of a client event by each protocol.
 //!
-//! Measured: a message that has arrived, through the state machine of the protocol, up to the action that hands
-//! the event to the application. Not measured: the WebSocket frame it came in, the driver, and the handler.
+//! Measured: a received message through the protocol's state machine, up to the action with the event for the
+//! application. Not measured: the WebSocket frame, the driver, and the handler.
 
 mod common;
 
@@ -65,7 +65,7 @@ fn bench(criterion: &mut Criterion, name: &str, bytes: usize, mut session: impl 
     });
 }
 
-#[expect(clippy::disallowed_methods, reason = "time has to begin somewhere")]
+#[expect(clippy::disallowed_methods, reason = "a starting time is needed")]
 fn start() -> Instant {
     Instant::now()
 }

@@ -10,40 +10,40 @@ pub struct Contender {
     name: String,
     family: Family,
     kind: Kind,
-    /// Its WebSocket endpoint, if not the usual one.
+    /// WebSocket endpoint, if not the default.
     path: Option<String>,
     program: PathBuf,
-    /// `{port}` and `{pattern}` are filled in.
+    /// Arguments with the placeholders `{port}` and `{pattern}`.
     arguments: Vec<String>,
-    /// Required file beside the program.
+    /// Required file besides the program.
     needs: Option<PathBuf>,
-    /// How to get it.
+    /// How to build it.
     remedy: String,
 }
 
-/// Role of a server, which decides its place in a round.
+/// Role of a server; determines its position in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     /// Baseline of all ratios.
     Limit,
-    /// The product by itself, on one thread.
+    /// Roomcast stand-alone, on one thread.
     Product,
-    /// The product inside another HTTP server.
+    /// Roomcast inside another HTTP server.
     Mounted,
-    /// The product on several threads.
+    /// Roomcast on several threads.
     Threads,
-    /// The product with compression, for clients that want it.
+    /// Roomcast with compression, for clients that negotiate it.
     Compressed,
-    /// The product with connection state recovery.
+    /// Roomcast with connection state recovery.
     Recovery,
-    /// Another project's server.
+    /// Server of another project.
     Peer,
-    /// Named on the command line.
+    /// Server given on the command line.
     Given,
 }
 
 impl Contender {
-    /// The two limits, the product's example in all its forms, and the peers.
+    /// Returns the two limits, all variants of Roomcast's example, and the peers.
     pub(super) fn built_in(programs: &Programs) -> Vec<Self> {
         let mut all: Vec<Self> = ["write", "batch"].map(|send| Self::limit(programs, send)).into();
         for (name, kind) in [("roomcast-plain", Kind::Plain), ("roomcast-sio", Kind::Sio)] {
@@ -54,7 +54,7 @@ impl Contender {
                 ("-compressed", Family::Compressed, "--compression"),
                 ("-recovery", Family::Recovery, "--recovery"),
             ] {
-                // Bare text has no place for an offset, so such clients cannot be recovered.
+                // Plain text has no room for an offset, so plain clients cannot recover.
                 if family == Family::Recovery && kind == Kind::Plain {
                     continue;
                 }
@@ -95,7 +95,7 @@ impl Contender {
         self.family
     }
 
-    /// Whether it can run under this load, and unless it was named also tells something there.
+    /// Returns whether it runs under this load: it must support the load and, unless `named`, give useful results.
     pub(super) fn takes(&self, load: &Load, named: bool) -> bool {
         let speaks = !load.polling || self.family == Family::Limit || self.kind == Kind::Sio;
         let fan_out = matches!(load.scenario, Scenario::Paced | Scenario::Saturated | Scenario::Rooms);
@@ -118,15 +118,15 @@ impl Contender {
         if load.polling { Kind::Poll } else { self.kind }
     }
 
-    /// Whether its clients agree on compression, which there is for WebSocket.
+    /// Returns whether its clients negotiate compression, which exists only for WebSocket.
     pub(super) fn compresses(&self, load: &Load) -> bool {
         self.family == Family::Compressed && !load.polling
     }
 
-    /// Returns the place in a round, so that a server runs next to the one it is divided by.
+    /// Returns the position in a round, which puts a server next to its baseline.
     ///
-    /// The limit is in the middle, the product on both sides of it, and outside what is divided by the product. Others
-    /// have no place.
+    /// The limit is in the middle, Roomcast on both sides of it, and outside are the servers with Roomcast as baseline.
+    /// Other servers have no position.
     pub(super) fn place(&self) -> Option<i8> {
         let side = if self.kind == Kind::Plain { -1 } else { 1 };
         match self.family {
@@ -152,33 +152,33 @@ impl Contender {
         self.arguments.iter().map(fill).collect()
     }
 
-    /// Why it cannot run here and how to change that; none if it can.
+    /// Returns why it cannot run here, with a remedy, or `None` if it can.
     pub(super) fn missing(&self) -> Option<String> {
-        // A program without a folder is looked up when it is started.
+        // A program without a folder is looked up on the path when it is started.
         let there = self.program.components().count() == 1 || self.program.is_file();
         if there && self.needs.as_ref().is_none_or(|needed| needed.exists()) {
             return None;
         }
-        Some(format!("it is not built here; {}", self.remedy))
+        Some(format!("not built; {}", self.remedy))
     }
 }
 
-/// Where the programs are that are run.
+/// Paths of the programs.
 #[derive(Debug, Clone)]
 pub(super) struct Programs {
     pub(super) limit: PathBuf,
     pub(super) fanout_server: PathBuf,
-    /// The folder with the peers written in Rust.
+    /// Folder of the Rust peers.
     pub(super) rust_peers: PathBuf,
-    /// The folder with the peers written for Node.
+    /// Folder of the Node peers.
     pub(super) node_peers: PathBuf,
 }
 
-/// A server of another project, as `compare/peers` has it.
+/// Server of another project, in `compare/peers`.
 struct Peer {
     name: &'static str,
     kind: Kind,
-    /// A script of `compare/peers/node`, or a program of `benches/peers/rust`.
+    /// Script in `compare/peers/node`, or program of `compare/peers/rust`.
     program: &'static str,
     tuned: bool,
 }
@@ -200,7 +200,7 @@ impl Peer {
             program: if node { "node".into() } else { programs.rust_peers.join(self.program) },
             arguments,
             needs: node.then(|| programs.node_peers.join("node_modules/.package-lock.json")),
-            remedy: "`cargo xtask compare` does that".into(),
+            remedy: "run `cargo xtask compare`".into(),
         }
     }
 }
@@ -218,14 +218,14 @@ impl FromStr for Contender {
         let kind = match kind {
             "plain" => Kind::Plain,
             "sio" => Kind::Sio,
-            other => return Err(format!("{other} is neither plain nor sio")),
+            other => return Err(format!("unknown kind {other}; expected plain or sio")),
         };
         let mut words = words(command);
         if name.is_empty() || words.is_empty() {
-            return Err("the name or the command is empty".into());
+            return Err("empty name or command".into());
         }
         if !command.contains("{port}") {
-            return Err("the command must say where {port} goes".into());
+            return Err("the command must contain {port}".into());
         }
         let program = PathBuf::from(words.remove(0));
         Ok(Self {
@@ -233,7 +233,7 @@ impl FromStr for Contender {
             family: Family::Given,
             kind,
             path,
-            remedy: format!("there is no {}", program.display()),
+            remedy: format!("no file {}", program.display()),
             program,
             arguments: words,
             needs: None,
@@ -245,7 +245,7 @@ fn words(command: &str) -> Vec<String> {
     command.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
-/// Each as its own documentation shows; `-tuned` with the one setting known to help.
+/// Peers, each set up as its documentation shows; `-tuned` with the one setting known to help.
 const PEERS: [Peer; 10] = [
     Peer { name: "ws", kind: Kind::Plain, program: "ws.js", tuned: false },
     Peer { name: "socket.io", kind: Kind::Sio, program: "socket.io.js", tuned: false },
@@ -278,7 +278,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_command_is_filled_in() {
+    fn fills_in_port_and_pattern() {
         let other: Contender = "other=plain/ws:./other -p {port} --do={pattern} x".parse().unwrap();
         assert_eq!((other.name(), other.program()), ("other", Path::new("./other")));
         assert_eq!(other.arguments(&load("rooms"), 81), ["-p", "81", "--do=room", "x"]);
@@ -288,14 +288,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_command_that_cannot_work_is_refused() {
+    fn rejects_invalid_commands() {
         for wrong in ["x", "x=plain", "x=plain:", "=plain:a {port}", "x=udp:a {port}", "x=sio:a"] {
             assert!(wrong.parse::<Contender>().is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn each_runs_where_it_tells_something() {
+    fn runs_servers_under_useful_loads() {
         let names = |text: &str| {
             let load = load(text);
             let all = built_in();
@@ -321,7 +321,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn each_is_told_what_to_do() {
+    fn passes_arguments_to_each_server() {
         assert_eq!(arguments("limit-write", "poll-paced"), "--port 9 --send write --pattern poll");
         assert_eq!(arguments("limit-batch", "echo"), "--port 9 --send batch --pattern echo");
         assert_eq!(arguments("roomcast-sio", "poll-paced"), "9 broadcast --threads 1");

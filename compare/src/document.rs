@@ -1,4 +1,4 @@
-//! The report of a comparison: Markdown, plots and every single run.
+//! Report of a comparison: Markdown, plots, and the record of all runs.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,11 +14,11 @@ use roomcast_loadgen::Doing as _;
 use roomcast_loadgen::Error;
 use roomcast_loadgen::scenario::Scenario;
 
-/// All that is known of a comparison; the report follows from it alone.
+/// Record of a comparison, from which the report is rendered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) started_unix_s: u64,
-    /// Why it is not whole, if it is not.
+    /// Why the comparison is incomplete, if it is.
     pub(super) unfinished: Option<String>,
     /// Command-line arguments.
     pub(super) arguments: String,
@@ -30,7 +30,7 @@ pub(super) struct Record {
     pub(super) window_s: f64,
     pub(super) max_foreign_cores: f64,
     pub(super) loads: Vec<String>,
-    /// Servers that were asked for and did not run, and why.
+    /// Requested servers that did not run, with the reason.
     pub(super) missing: Vec<(String, String)>,
     pub(super) runs: Vec<Run>,
 }
@@ -39,10 +39,10 @@ impl Record {
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read(path).doing(|| format!("read {}", path.display()))?;
         serde_json::from_slice(&text)
-            .map_err(|error| Error::Usage(format!("{} is no record of compare: {error}", path.display())))
+            .map_err(|error| Error::Usage(format!("{} is not a record of compare: {error}", path.display())))
     }
 
-    /// Writes all files into a folder, replacing those of an earlier comparison.
+    /// Writes all files to a folder, replacing an earlier comparison.
     pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
         fs::create_dir_all(folder).doing(|| format!("create {}", folder.display()))?;
         let write = |name: &str, text: &str| {
@@ -58,7 +58,7 @@ impl Record {
         write("README.md", &self.markdown())
     }
 
-    /// The tables alone, for a terminal.
+    /// Formats only the tables, for a terminal.
     pub(super) fn tables(&self) -> String {
         let mut text = String::new();
         for load in self.loads() {
@@ -74,15 +74,15 @@ impl Record {
         let Self { rounds, peer_rounds, warmup_s, window_s, .. } = self;
         let mut text = format!(
             "# Comparison\n\n\
-             Written by `cargo xtask compare{}` on {}; how it measures is said in [performance](../performance.md). \
-             All figures are for this machine and day; compare ratios, not microseconds.\n\n\
+             Written by `cargo xtask compare{}` on {}; see [performance](../performance.md) for the method. All \
+             figures are for this machine and day; compare ratios, not microseconds.\n\n\
              - Machine: {}.\n\
-             - Each figure is the median of {rounds} rounds ({peer_rounds} for other projects' servers), each of a \
-             fresh process, {warmup_s} s of load before {window_s} s that are measured. The interval holds the true \
-             median in 95 of 100 cases, whatever the distribution; it needs six rounds.\n\
-             - Every delivery was checked: a run with one that was lost, doubled, out of order, damaged or misdelivered \
+             - Each figure is the median of {rounds} rounds ({peer_rounds} for other projects' servers), each with a \
+             fresh process, {warmup_s} s of warm-up and {window_s} s of measurement. The interval contains the true \
+             median in 95 of 100 cases, for any distribution; it needs six rounds.\n\
+             - Every delivery was checked: a run with a message lost, duplicated, reordered, damaged or misdelivered \
              counts as failed and is in no figure. {} of {} runs failed.\n\
-             - A run is noisy if others used more than {} cores meanwhile.\n",
+             - A run is noisy if other processes used more than {} cores.\n",
             self.arguments,
             date(self.started_unix_s),
             self.machine.describe(),
@@ -91,14 +91,14 @@ impl Record {
             self.max_foreign_cores,
         );
         if let Some(reason) = &self.unfinished {
-            _ = writeln!(text, "- **Not whole**: {reason}.");
+            _ = writeln!(text, "- **Incomplete**: {reason}.");
         }
-        text += "\n## Targets\n\nCPU of the server for each delivery, divided by that of another server in the same \
-                 round, unless the case says otherwise.\n\n";
+        text += "\n## Targets\n\nServer CPU time per delivery, divided by that of another server in the same round, \
+                 unless the case says otherwise.\n\n";
         text += &targets::table(&self.runs);
-        text += "\nThat join, leave and a broadcast to ten members cost the same among 1,000 memberships and among \
-                 1,000,000, and nothing is allocated for a recipient, is counted in instructions and held by the step \
-                 `cost guard` of `cargo xtask test`.\n\n## Scenarios\n";
+        text += "\nThe step `cost guard` of `cargo xtask test` checks, by counting instructions and allocations, that \
+                 join, leave and a broadcast to ten members cost the same with 1,000 and 1,000,000 memberships, and \
+                 that nothing is allocated per recipient.\n\n## Scenarios\n";
         for load in self.loads() {
             let table = self.table(&load);
             if table.rows.is_empty() {
@@ -114,9 +114,9 @@ impl Record {
         for (name, version) in &self.versions {
             _ = writeln!(text, "| {name} | {version} |");
         }
-        text += "\n`-tuned` is a server with the one setting that is known to help it: a read buffer of 4 KiB for \
+        text += "\n`-tuned` is a server with the one setting that is known to help: a read buffer of 4 KiB for \
                  tungstenite, which axum uses too, and no reference to the first request for socket.io.\n\n\
-                 ## Not here\n\n";
+                 ## Not included\n\n";
         for (name, reason) in &self.missing {
             _ = writeln!(text, "- {name}: {reason}.");
         }
@@ -140,9 +140,9 @@ impl Record {
             .collect();
         let mut plots = Vec::new();
         if !ratios.is_empty() {
-            let axis = format!("CPU to that of {}", base(load));
+            let axis = format!("CPU time relative to {}", base(load));
             let title =
-                format!("{load}: {}", if is_idle(load) { "accepting a connection" } else { "a delivery" });
+                format!("{load}: {}", if is_idle(load) { "accepting a connection" } else { "per delivery" });
             plots.push((format!("{name}.svg"), plot(&title, &axis, &ratios, &targets::marks(load))));
         }
         let mut waits: Vec<Dot> = table
@@ -153,8 +153,9 @@ impl Record {
             .collect();
         waits.sort_by(|one, other| one.value.median.total_cmp(&other.value.median));
         if !waits.is_empty() {
-            let title = format!("{load}: a chat message beside broadcasts");
-            plots.push((format!("{name}-wait.svg"), plot(&title, "p99 to a whole broadcast", &waits, &[])));
+            let title = format!("{load}: chat latency during broadcasts");
+            plots
+                .push((format!("{name}-wait.svg"), plot(&title, "p99 relative to a broadcast", &waits, &[])));
         }
         let mut memory: Vec<Dot> = table
             .rows
@@ -168,7 +169,7 @@ impl Record {
             .collect();
         memory.sort_by(|one, other| one.value.median.total_cmp(&other.value.median));
         if !memory.is_empty() {
-            let title = format!("{load}: memory of a connection");
+            let title = format!("{load}: memory per connection");
             plots.push((format!("{name}-memory.svg"), plot(&title, "KiB resident", &memory, &[])));
         }
         plots
@@ -183,9 +184,9 @@ impl Record {
     }
 }
 
-/// Returns the baseline of a scenario in its table.
+/// Returns the baseline of a load in its table.
 fn base(load: &Load) -> &'static str {
-    // For several threads, or compression, the baseline is the same server without.
+    // With several threads or compression, the baseline is the same server without them.
     if load.free || load.text { "roomcast-plain" } else { load.base() }
 }
 
@@ -196,53 +197,52 @@ fn is_idle(load: &Load) -> bool {
 fn explained(load: &Load) -> String {
     let Load { clients, payload, polling, free, text: records, .. } = load;
     let mut text = match load.scenario {
-        Scenario::Paced => format!(
-            "One client sends {payload} bytes to all {clients}; the next message follows when everybody has the former."
-        ),
+        Scenario::Paced => {
+            format!("One client broadcasts {payload} bytes to {clients} clients, one message at a time.")
+        }
         Scenario::Saturated => format!(
-            "Eight clients send {payload} bytes to all {clients}, each with eight messages on their way."
+            "Eight clients broadcast {payload} bytes to {clients} clients, each with eight messages in flight."
         ),
         Scenario::Echo => {
-            format!("{clients} clients get their own {payload} bytes back, sixteen messages on their way.")
+            format!("{clients} clients echo {payload} bytes, each with sixteen messages in flight.")
         }
         Scenario::Rooms => format!(
-            "Eight clients send {payload} bytes to random rooms of ten, {clients} clients in all, four messages of \
-             each on their way."
+            "Eight of {clients} clients send {payload} bytes to random rooms of ten, each with four messages in flight."
         ),
         Scenario::Chat => format!(
-            "One client sends {payload} bytes to a room with all {clients}, the next message when everybody has the \
-             former; two more, who are not in it, answer each other in a room of their own. `p99/broadcast` is what a \
-             chat message waits to what a whole broadcast takes: near 1, or above, everybody waits until a broadcast \
-             is out. `quiet` is without broadcasts, and `looked` the generator's own share."
+            "One client broadcasts {payload} bytes to a room of {clients} clients, one message at a time; two other \
+             clients chat in a second room. `p99/broadcast` is the chat latency relative to the duration of a \
+             broadcast: near 1 or above, other messages wait for a whole broadcast. `quiet` is the latency without \
+             broadcasts, `looked` the generator's own delay."
         ),
         Scenario::Idle => {
-            format!("{clients} clients connect with the headers of a browser, and say nothing.")
+            format!("{clients} clients connect with a browser's headers and send nothing.")
         }
     };
     if *polling {
-        text += " By long-polling.";
+        text += " Over long-polling.";
     }
     if *records {
-        text += " The messages are text as records of a database have it; `-compressed` sends it by permessage-deflate.";
+        text += " The messages are record-like text; `-compressed` uses permessage-deflate.";
     }
     if *free {
-        text += " The server may use every CPU and shares them with the load generator, which sleeps when there is \
-                 nothing to do.";
+        text +=
+            " The server may use all CPUs and shares them with the load generator, which sleeps when idle.";
     }
     text
 }
 
-/// Servers one might look for.
+/// Servers that readers may look for.
 const NEVER_HERE: &[(&str, &str)] = &[
     (
         "uws",
-        "uWebSockets is C++ and in no package registry; build the server in `compare/peers/uws` and name it with \
+        "uWebSockets is C++ and in no package registry; build the server in `compare/peers/uws` and pass \
          `--server 'uws=plain:PATH {port} {pattern}'`",
     ),
-    ("uWebSockets.js", "is not on npm"),
+    ("uWebSockets.js", "not on npm"),
     (
         "socket.io on eiows",
-        "its current version wants Node 22 or later, and earlier ones fetch Node's source to build",
+        "the current version requires Node 22, and earlier ones download Node's source to build",
     ),
 ];
 
@@ -259,7 +259,7 @@ mod tests {
             .collect();
         Record {
             started_unix_s: 0,
-            unfinished: Some("it was ended".into()),
+            unfinished: Some("interrupted".into()),
             arguments: " --quick".into(),
             machine: Machine::read(),
             versions: vec![("ws".into(), "8".into())],
@@ -269,31 +269,31 @@ mod tests {
             window_s: 1.0,
             max_foreign_cores: 0.06,
             loads: vec!["paced:1000:64".into(), "idle:10000".into()],
-            missing: vec![("axum".into(), "it is not built here".into())],
+            missing: vec![("axum".into(), "not built".into())],
             runs,
         }
     }
 
     #[test]
-    fn a_report_tells_what_was_reached_and_what_is_missing() {
+    fn report_names_results_and_missing_servers() {
         let text = record().markdown();
         for part in [
             "`cargo xtask compare --quick` on 1970-01-01",
             "1 of 12 runs failed",
-            "**Not whole**: it was ended.",
+            "**Incomplete**: interrupted.",
             "must reached",
             "![paced:1000:64](paced-1000-64.svg)",
             "| ws | 8 |",
-            "- axum: it is not built here.",
+            "- axum: not built.",
             "- uws: ",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
-        assert!(!text.contains("### idle"), "nothing was run there");
+        assert!(!text.contains("### idle"), "no runs, no section");
     }
 
     #[test]
-    fn a_report_can_be_written_again_from_its_record() {
+    fn renders_same_report_from_record() {
         let folder = std::env::temp_dir().join(format!("roomcast-compare-{}", std::process::id()));
         record().write(&folder).unwrap();
         let again = Record::read(&folder.join("results.json")).unwrap();

@@ -1,21 +1,21 @@
-//! Runs servers under the same load in turn, and reports each as a ratio to the limit
+//! Comparison of servers under the same load, as ratios to a lower bound.
 //!
-//! A host's speed drifts, by a third within minutes on shared ones. So the servers of one scenario run right after
-//! one another, those that are divided by each other next to each other, and else in a new random order each round; a
-//! ratio is formed inside one round, and only then is the median over the rounds taken. Absolute times of different
-//! scenarios or days are not comparable, ratios are.
+//! The speed of a shared host drifts by up to a third within minutes. The servers of a scenario therefore run directly
+//! after one another, in a new random order each round, with a server next to its baseline. Ratios are computed within
+//! a round, and the median is taken over the rounds. Ratios are comparable across scenarios and days; absolute times
+//! are not.
 //!
 //! * [`run`] is the driver, and writes the report with its plots: `cargo xtask compare`.
-//! * [`limit`] has the bare epoll servers, the least a server can do on this kernel: what the ratios refer to.
+//! * [`limit`] has the bare epoll servers, the lower bound on this kernel and the baseline of the ratios.
 //! * `peers/` has servers of other projects.
-//! * The load itself is that of [`roomcast_loadgen::scenario`].
+//! * [`roomcast_loadgen::scenario`] generates the load.
 //!
-//! Needs Linux, as the load generator does, and is empty elsewhere.
+//! Requires Linux, like the load generator; on other systems the crate is empty.
 
 #![allow(
     clippy::exhaustive_enums,
     clippy::exhaustive_structs,
-    reason = "only the programs of this repository use it"
+    reason = "used only by this repository's programs"
 )]
 #![cfg(target_os = "linux")]
 
@@ -52,58 +52,58 @@ use roomcast_loadgen::scenario::{Scenario, seconds};
 use roomcast_loadgen::{Error, Report};
 use trial::{Trial, Trials};
 
-/// Compares servers with the physical limit and with each other, and writes a report with tables and plots
+/// Compare servers with the physical limit and with each other, and write a report with tables and plots
 ///
-/// Every run starts a fresh server process on one CPU and the load generator, which never sleeps, on another. The
-/// first column that counts is the ratio: the server's CPU time for each delivered message, divided by that of the
-/// limit server in the same round. paced, rooms, idle, chat and poll-paced compare with limit-write, the others with
-/// limit-batch; both limits always speak plain WebSocket (long-polling in the poll scenarios).
+/// Every run starts a fresh server process on one CPU and the busy-polling load generator on another. The main result
+/// is the ratio: the server's CPU time per delivery, divided by that of the limit server in the same round. The
+/// scenarios paced, rooms, idle, chat and poll-paced compare with limit-write, the others with limit-batch; both limits
+/// speak plain WebSocket (long-polling in the poll scenarios).
 ///
-/// The machine should do nothing else meanwhile, and needs two CPUs. The report is written anew after each scenario
-/// of each round, so whoever ends it with Ctrl-C has what was measured until then.
+/// Needs an otherwise idle machine with two CPUs. The report is rewritten after each scenario of each round, so that
+/// Ctrl-C keeps the results so far.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "compare")]
 pub struct Options {
-    /// Scenarios, with a comma between: NAME, NAME:CLIENTS or NAME:CLIENTS:PAYLOAD
+    /// Scenarios, separated by commas: NAME, NAME:CLIENTS or NAME:CLIENTS:PAYLOAD
     ///
-    /// NAME is paced, saturated, echo, rooms, idle, chat, poll-paced or poll-saturated; what they do is in `loadgen --help`.
-    /// `free-` before a name lets the server use every CPU, for servers with several threads; `text-` fills messages
-    /// with text, for compression.
+    /// NAME is paced, saturated, echo, rooms, idle, chat, poll-paced or poll-saturated; see `loadgen --help`. The
+    /// prefix `free-` allows the server all CPUs, for servers with several threads; `text-` fills messages with
+    /// record-like text, for compression.
     #[arg(long, value_delimiter = ',', default_value = DEFAULT_LOADS, hide_default_value = true)]
     pub scenarios: Vec<Load>,
-    /// Run only these servers, with a comma between, in every scenario that they can take
+    /// Servers to run, separated by commas, in every scenario that they support
     ///
-    /// Without it each runs where it tells something: peers in the usual sizes, a mounted server in fan-out, two
-    /// threads where all CPUs may be used, compression of text, recovery in fan-out. `--list` names them.
+    /// By default servers run in selected scenarios: peers in default sizes, a mounted server in fan-out, two threads
+    /// with all CPUs, compression with text, recovery in fan-out. `--list` lists the servers.
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
-    /// A further server: NAME=plain[/PATH]:COMMAND or NAME=sio[/PATH]:COMMAND
+    /// Additional server: NAME=plain[/PATH]:COMMAND or NAME=sio[/PATH]:COMMAND
     ///
-    /// In the command, {port} and {pattern} stand for the port and for broadcast, echo or room. It must do what
-    /// the example fanout_server does in these modes. No shell reads the command; blanks separate its arguments.
+    /// In the command, {port} is replaced by the port, and {pattern} by broadcast, echo or room. The server must behave
+    /// like the example fanout_server in these modes. The command is split at spaces and not passed to a shell.
     #[arg(long = "server", value_name = "NAME=KIND:COMMAND")]
     pub servers: Vec<Contender>,
-    /// How often each server runs in each scenario; a 95 % interval needs six at least
+    /// Number of rounds; a 95 % interval needs at least six
     #[arg(long, default_value_t = 7)]
     pub rounds: usize,
-    /// In how many of the rounds the servers of other projects run
+    /// Number of rounds in which servers of other projects run
     #[arg(long, default_value_t = 3)]
     pub peer_rounds: usize,
-    /// Two short rounds, whatever --rounds says, to see that everything runs; the figures tell little
+    /// Run two short rounds as a smoke test; overrides --rounds
     #[arg(long)]
     pub quick: bool,
-    /// End after so many minutes, with what is there by then
+    /// Stop after this many minutes, with the results so far
     #[arg(long, default_value_t = 30)]
     pub minutes: u64,
-    /// Seconds of load before the window
+    /// Seconds of load before the measurement
     #[arg(long, default_value = "0.4", value_parser = seconds)]
     pub warmup: Duration,
-    /// Seconds that are measured in each run
+    /// Seconds to measure in each run
     #[arg(long, default_value = "1", value_parser = seconds)]
     pub window: Duration,
-    /// The product's example fanout_server; left out if there is none
+    /// Path of Roomcast's example fanout_server; skipped if missing
     ///
-    /// [default: examples/fanout_server beside this program, so target/release/examples/fanout_server]
+    /// [default: examples/fanout_server next to this program, as in target/release/examples/fanout_server]
     #[arg(long)]
     pub fanout_server: Option<PathBuf>,
     /// CPU of the servers
@@ -115,8 +115,7 @@ pub struct Options {
     /// Repeat a run in which other processes used more than this many cores
     #[arg(long, default_value_t = 0.06)]
     pub max_foreign: f64,
-    /// How often such a run is repeated, as long as there is time; after that the quietest one counts, and the table
-    /// says so
+    /// Maximum number of repeats of such a run, if time permits; after them the quietest run counts and is marked noisy
     #[arg(long, default_value_t = 3)]
     pub repeats: usize,
     /// Seed of the random order [default: from the clock]
@@ -124,46 +123,46 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Folder of the report
     ///
-    /// [default: docs/benchmarks for a whole comparison, target/compare for one that was cut by --quick, --only,
-    /// --scenarios or fewer rounds]
+    /// [default: docs/benchmarks for a complete comparison, target/compare with --quick, --only, --scenarios or fewer
+    /// rounds]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// Only write the report again, from the results.json of an earlier comparison
+    /// Render the report from the results.json of an earlier comparison, without running anything
     #[arg(long, value_name = "FILE")]
     pub render: Option<PathBuf>,
-    /// Only list the servers and whether they are there
+    /// List the servers and whether they are built
     #[arg(long)]
     pub list: bool,
 }
 
-/// One counted run of one server in one round.
+/// Counted run of a server in a round.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Run {
     round: usize,
     load: String,
     server: String,
-    /// Runs that were thrown away before it because others used the CPU
+    /// Number of discarded runs before it, in which other processes used the CPU.
     repeated: usize,
-    /// Others used the CPU in this one too
+    /// Whether other processes used the CPU in this run too.
     noisy: bool,
     report: Report,
 }
 
-/// Runs everything, prints the tables and writes the report
+/// Runs the comparison, prints the tables and writes the report.
 ///
-/// Returns whether every single run was faultless.
+/// Returns whether all runs were faultless.
 ///
 /// # Errors
 ///
-/// If the options make no sense, or the programs or CPUs they name do not exist. A server that fails is no error; it
-/// stands in the table as failed.
+/// Fails if the options are invalid, or name programs or CPUs that do not exist. A server that fails is not an error;
+/// the table shows it as failed.
 pub fn run(options: &Options) -> Result<bool, Error> {
     let options = &options.settled();
     let folder = options.folder();
     if let Some(file) = &options.render {
         let record = Record::read(file)?;
         record.write(&folder)?;
-        println!("{}the report is in {}", record.tables(), folder.display());
+        println!("{}report: {}", record.tables(), folder.display());
         return Ok(true);
     }
     let contenders = contenders(options)?;
@@ -176,19 +175,19 @@ pub fn run(options: &Options) -> Result<bool, Error> {
     let (missing, contenders): (Vec<_>, Vec<_>) =
         contenders.into_iter().partition(|contender| contender.missing().is_some());
     if contenders.is_empty() {
-        return Err(Error::Usage("there is no server to run".into()));
+        return Err(Error::Usage("no server to run".into()));
     }
     raise_open_files().doing(|| "raise the limit of open files".into())?;
     let mut record = options.record(&missing);
     let outcome = Comparison { options, contenders, trials: Trials::new(options)? }.run(&mut record, &folder);
     record.write(&folder)?;
     outcome?;
-    println!("{}the report is in {}", record.tables(), folder.display());
+    println!("{}report: {}", record.tables(), folder.display());
     Ok(record.runs.iter().all(|run| run.report.ok))
 }
 
 impl Options {
-    /// With what `--quick` stands for
+    /// Returns the options with `--quick` applied.
     fn settled(&self) -> Self {
         let mut options = self.clone();
         if self.quick {
@@ -211,13 +210,13 @@ impl Options {
         self.out.clone().unwrap_or_else(|| benches.join(usual))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a report says when it was made")]
+    #[expect(clippy::disallowed_methods, reason = "the report is dated")]
     fn record(&self, missing: &[Contender]) -> Record {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let arguments = repeatable(env::args().skip(1));
         Record {
             started_unix_s: started.as_secs(),
-            unfinished: Some("it was ended before its time".into()),
+            unfinished: Some("interrupted".into()),
             arguments,
             machine: Machine::read(),
             versions: versions(&Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")),
@@ -258,15 +257,14 @@ impl Comparison<'_> {
         let runs: usize = rounds().map(|(round, load)| self.taking_part(round, load).len()).sum();
         let progress = Progress::new(runs);
         for (name, reason) in &record.missing {
-            progress.say(&format!("{name} is left out: {reason}"));
+            progress.say(&format!("{name} skipped: {reason}"));
         }
         for (round, load) in rounds() {
             for contender in in_order(self.taking_part(round, load), &mut random) {
                 if progress.elapsed() > options.time() {
                     let minutes = options.minutes;
-                    record.unfinished = Some(format!(
-                        "it ended in round {round}, after {minutes} minutes; `--minutes` gives it more"
-                    ));
+                    record.unfinished =
+                        Some(format!("stopped in round {round}, after {minutes} minutes; raise `--minutes`"));
                     return Ok(());
                 }
                 progress.begin(&format!("{load} {}", contender.name()));
@@ -302,10 +300,10 @@ impl Comparison<'_> {
         loop {
             let report = Trial { trials: &self.trials, load, contender }.run()?;
             let late = progress.elapsed() > options.time().mul_f64(progress.share()) + SPARE_TIME;
-            // A fault is a fault, however busy the machine was.
+            // Faults count even if the machine was busy.
             let decided =
                 !report.ok || foreign(&report) <= options.max_foreign || repeated >= options.repeats || late;
-            // Chosen by how quiet it was, never by its result.
+            // Choose by noise, never by result.
             if !report.ok || best.as_ref().is_none_or(|best| foreign(&report) < foreign(best)) {
                 best = Some(report);
             }
@@ -319,7 +317,7 @@ impl Comparison<'_> {
     }
 }
 
-/// A random order in which servers that are divided by each other are neighbours
+/// Returns a random order in which a server is next to its baseline.
 fn in_order<'a>(mut all: Vec<&'a Contender>, random: &mut Rng) -> Vec<&'a Contender> {
     random.shuffle(&mut all);
     let (mut ours, mut others): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.place().is_some());
@@ -335,7 +333,7 @@ fn contenders(options: &Options) -> Result<Vec<Contender>, Error> {
     if options.rounds == 0 {
         return Err(Error::Usage("--rounds must be at least 1".into()));
     }
-    let programs = env::current_exe().doing(|| "find where this program lies".into())?;
+    let programs = env::current_exe().doing(|| "find the path of this program".into())?;
     let programs = programs.parent().unwrap_or_else(|| Path::new("."));
     let fanout_server = options.fanout_server.clone();
     let mut all = Contender::built_in(&Programs {
@@ -347,10 +345,10 @@ fn contenders(options: &Options) -> Result<Vec<Contender>, Error> {
     all.extend(options.servers.iter().cloned());
     let mut names = HashSet::new();
     if let Some(twice) = all.iter().find(|contender| !names.insert(contender.name())) {
-        return Err(Error::Usage(format!("there are two servers called {}", twice.name())));
+        return Err(Error::Usage(format!("two servers are called {}", twice.name())));
     }
     if let Some(unknown) = options.only.iter().find(|only| !names.contains(only.as_str())) {
-        return Err(Error::Usage(format!("--only names {unknown}, but there is no such server; see --list")));
+        return Err(Error::Usage(format!("unknown server {unknown} in --only; see --list")));
     }
     all.retain(|contender| {
         options.only.is_empty() || options.only.iter().any(|only| only == contender.name())
@@ -358,7 +356,7 @@ fn contenders(options: &Options) -> Result<Vec<Contender>, Error> {
     Ok(all)
 }
 
-/// Returns the portable arguments: those without a path.
+/// Returns the portable arguments, without paths.
 fn repeatable(arguments: impl Iterator<Item = String>) -> String {
     let mut kept: Vec<String> = Vec::new();
     for argument in arguments {
@@ -371,11 +369,11 @@ fn repeatable(arguments: impl Iterator<Item = String>) -> String {
     kept.iter().map(|argument| format!(" {argument}")).collect()
 }
 
-/// With fewer there is no interval, so the report is no whole one
+/// Minimum number of rounds of a complete comparison; fewer give no interval.
 const FEWEST_ROUNDS: usize = 6;
-/// The crowd beside a chat in a short comparison
+/// Number of clients of the chat scenario with `--quick`.
 const QUICK_CROWD: usize = 1000;
-/// How far it may be behind its time before noisy runs are repeated no more
+/// Delay behind schedule beyond which noisy runs are not repeated.
 const SPARE_TIME: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
@@ -389,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn peers_run_in_some_rounds_from_the_first_on() {
+    fn spreads_peer_rounds() {
         let rounds = |line: &str| {
             let options = options(line);
             let rounds = 1..=options.rounds;
@@ -403,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_divided_by_each_other_runs_side_by_side() {
+    fn runs_servers_next_to_baseline() {
         let all = contender::tests::built_in();
         let mut random = Rng::with_seed(7);
         let mut orders = HashSet::new();
@@ -427,14 +425,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_down_names_no_paths() {
+    fn record_omits_arguments_with_paths() {
         let line = "--quick --server uws=plain:/bin/uws --only axum --out=/there --render a/b";
         let words = line.split(' ').map(str::to_owned);
         assert_eq!(repeatable(words), " --quick --only axum");
     }
 
     #[test]
-    fn only_a_whole_comparison_replaces_the_report_in_the_documentation() {
+    fn only_complete_comparison_updates_docs() {
         for (line, whole) in [
             ("", true),
             ("--rounds 9", true),

@@ -5,22 +5,22 @@ use clap::ValueEnum as _;
 
 use roomcast_loadgen::scenario::{DEFAULT_PAYLOAD, Scenario};
 
-/// One pattern of load with its sizes: `[free-][text-][poll-]NAME[:CLIENTS[:PAYLOAD]]`
+/// Load pattern with its sizes: `[free-][text-][poll-]NAME[:CLIENTS[:PAYLOAD]]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     pub(super) scenario: Scenario,
-    /// By long-polling instead of WebSocket
+    /// Whether to use long-polling instead of WebSocket.
     pub(super) polling: bool,
-    /// The server may use every CPU, so that it can have several threads
+    /// Whether the server may use all CPUs, for several threads.
     pub(super) free: bool,
-    /// Messages of text that compresses as usual, for servers with and without compression
+    /// Whether messages are record-like text, for compression.
     pub(super) text: bool,
     pub(super) clients: usize,
     pub(super) payload: usize,
 }
 
 impl Load {
-    /// What the product's example and the limit are told to do
+    /// Returns the pattern argument of the example server and the limit.
     pub(super) fn pattern(&self) -> &'static str {
         match self.scenario {
             Scenario::Echo => "echo",
@@ -29,7 +29,7 @@ impl Load {
         }
     }
 
-    /// The limit server that all are divided by
+    /// Returns the limit server that is the baseline.
     ///
     /// With one message in flight, batching has no effect; with many, a server without batching is far from the limit.
     pub(super) fn base(&self) -> &'static str {
@@ -41,7 +41,7 @@ impl Load {
 
     /// Returns whether the sizes are the defaults.
     ///
-    /// A chat has any: a short comparison has a smaller crowd.
+    /// Any size of a chat counts, since a short comparison has fewer clients.
     pub(super) fn is_usual(&self) -> bool {
         self.scenario == Scenario::Chat
             || *self == Self { free: self.free, text: self.text, ..Self::usual(self.scenario, self.polling) }
@@ -74,10 +74,10 @@ impl FromStr for Load {
         let (polling, name) = name.strip_prefix(POLLING).map_or((false, name), |name| (true, name));
         let scenario = Scenario::from_str(name, false)?;
         if polling && !matches!(scenario, Scenario::Paced | Scenario::Saturated) {
-            return Err("only paced and saturated go by long-polling".into());
+            return Err("poll- requires paced or saturated".into());
         }
         if scenario == Scenario::Chat && (free || text) {
-            return Err("chat has neither free- nor text-".into());
+            return Err("chat supports neither free- nor text-".into());
         }
         let usual = Self { free, text, ..Self::usual(scenario, polling) };
         let mut number = |default| match parts.next() {
@@ -92,7 +92,7 @@ impl FromStr for Load {
     }
 }
 
-/// The scenarios that are run if none are named: all that the [targets](super::targets) speak of
+/// Default scenarios: all that the [targets](super::targets) refer to.
 pub(super) const DEFAULT_LOADS: &str = "paced:1000:64,paced:100:64,paced:4000:64,paced:1000:1024,paced:100:1024,\
                                         paced:4000:1024,rooms,saturated,echo,idle,chat,poll-paced,poll-saturated,\
                                         free-paced,free-saturated,free-rooms,text-paced:1000:1024";
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_sizes_and_fills_in_those_left_out() {
+    fn parses_sizes_with_defaults() {
         let load: Load = "paced:4000:1024".parse().unwrap();
         assert_eq!((load.scenario, load.clients, load.payload), (Scenario::Paced, 4000, 1024));
         for (text, whole, usual) in [

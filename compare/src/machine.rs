@@ -1,4 +1,4 @@
-//! Machine of a comparison, and the versions of all software in it.
+//! Machine and software versions of a comparison.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The machine, as far as it matters to a reader.
+/// Machine description for the report.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Machine {
     cpu: String,
@@ -24,7 +24,7 @@ impl Machine {
             cpu: field("/proc/cpuinfo", "model name").trim_start_matches([' ', '\t', ':']).to_owned(),
             cpus: std::thread::available_parallelism().map_or(0, usize::from),
             memory_mib: memory.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) >> 10,
-            // Suffixes of a distribution or a host are irrelevant to readers.
+            // Omit the suffix of the distribution or host.
             kernel: field("/proc/sys/kernel/osrelease", "").split('-').next().unwrap_or_default().to_owned(),
             system: field("/etc/os-release", "PRETTY_NAME=").trim_matches('"').to_owned(),
         }
@@ -43,7 +43,7 @@ fn field(path: &str, name: &str) -> String {
     text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
 }
 
-/// Names and versions of built and run software, from the lock files and the tools themselves.
+/// Returns names and versions of the software, from the lock files and tools.
 pub(super) fn versions(peers: &Path) -> Vec<(String, String)> {
     let mut versions = Vec::new();
     let mut add = |name: &str, version: Option<String>| {
@@ -69,21 +69,21 @@ pub(super) fn versions(peers: &Path) -> Vec<(String, String)> {
     versions
 }
 
-/// The newest version of a package in a Cargo.lock, which sorts them.
+/// Returns the newest version of a package in a Cargo.lock, which is sorted.
 fn locked(lock: &str, name: &str) -> Option<String> {
     let start = format!("name = \"{name}\"\nversion = \"");
     let (_, rest) = lock.rsplit_once(&start)?;
     Some(rest.split('"').next()?.to_owned())
 }
 
-/// Returns the output of a program, if it exists and succeeds.
+/// Runs a program and returns its output, if it succeeds.
 fn printed(program: &str, arguments: &[&str]) -> Option<String> {
     let output =
         Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// A day of the Gregorian calendar, in UTC.
+/// Formats a time as a date in UTC.
 pub(super) fn date(unix_seconds: u64) -> String {
     let at = i64::try_from(unix_seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     at.unwrap_or(Timestamp::MAX).strftime("%Y-%m-%d").to_string()
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_are_counted() {
+    fn formats_dates() {
         for (seconds, expected) in [
             (0, "1970-01-01"),
             (951_782_400, "2000-02-29"),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_peers_are_locked_to_versions() {
+    fn lock_files_contain_peer_versions() {
         let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
         let versions = versions(&peers);
         for name in ["ws", "socket.io", "socketioxide", "axum", "tokio-tungstenite", "fastwebsockets"] {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_is_known() {
+    fn reads_machine_description() {
         let machine = Machine::read();
         assert!(machine.cpus > 0 && machine.memory_mib > 0 && !machine.kernel.is_empty(), "{machine:?}");
     }

@@ -1,22 +1,22 @@
-//! Dots with whiskers, as SVG.
+//! Dot plots with whiskers, as SVG.
 
 use std::fmt::Write as _;
 
 use super::summary::Summary;
 
-/// Value of one server in a plot.
+/// Value of a server in a plot.
 #[derive(Debug, Clone)]
 pub(super) struct Dot {
     pub(super) label: String,
     pub(super) value: Summary,
-    /// A server of this project, which is highlighted.
+    /// Whether to highlight it as a Roomcast server.
     pub(super) ours: bool,
 }
 
-/// A line for each server: its median as a dot, with its 95 % interval, or from least to most where the rounds were few
+/// Draws a line per server: its median as a dot, with the 95 % interval, or the range if there are too few rounds.
 ///
-/// `marks` are drawn across all lines. The scale is logarithmic if the figures lie far apart. It follows the reader's
-/// choice of light or dark.
+/// `marks` are drawn across all lines. The scale is logarithmic for a wide range of values. Colors follow the reader's
+/// light or dark mode.
 pub(super) fn plot(title: &str, axis: &str, dots: &[Dot], marks: &[(f64, &str)]) -> String {
     let scale = Scale::new(dots, marks);
     let height = TOP + ROW * dots.len() as f64 + BOTTOM;
@@ -93,7 +93,7 @@ impl Scale {
         if logarithmic {
             return Self { from: 0.8 * least, to: most * 1.25, logarithmic };
         }
-        // So much of the line from nothing on is left away that differences can be seen.
+        // The scale does not start at zero, so that differences are visible.
         let room = (most - least).max(0.05 * most) * 0.15;
         Self { from: (least - room).max(0.0), to: most + room, logarithmic }
     }
@@ -107,7 +107,7 @@ impl Scale {
         LEFT + share.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
     }
 
-    /// Round numbers inside it.
+    /// Returns round numbers inside the scale.
     fn ticks(&self) -> Vec<f64> {
         let inside = |tick: &f64| (self.from..=self.to).contains(tick);
         if self.logarithmic {
@@ -125,7 +125,7 @@ impl Scale {
     }
 }
 
-/// `digits` times a power of ten, without the error of a power below one.
+/// Returns `digits` times a power of ten, without the rounding error of negative powers.
 fn rounded(digits: f64, decade: i32) -> f64 {
     if decade < 0 { digits / 10_f64.powi(-decade) } else { digits * 10_f64.powi(decade) }
 }
@@ -143,9 +143,9 @@ fn escaped(text: &str) -> String {
 }
 
 const WIDTH: f64 = 760.0;
-/// Room for names.
+/// Space for names.
 const LEFT: f64 = 190.0;
-/// Room for the figure behind the last dot.
+/// Space for the value after the last dot.
 const RIGHT: f64 = 64.0;
 const TOP: f64 = 38.0;
 const BOTTOM: f64 = 46.0;
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_near_each_other_are_drawn_to_a_linear_scale() {
+    fn near_values_use_linear_scale() {
         let dots = [dot("ours", &[1.0, 1.1, 1.2]), dot("a < b", &[1.5])];
         let svg = plot("title", "ratio", &dots, &[(1.12, "must")]);
         assert!(svg.contains("a &lt; b") && svg.contains(">1.10</text>") && svg.contains("must: 1.12"));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_far_apart_are_drawn_to_a_logarithmic_scale() {
+    fn distant_values_use_logarithmic_scale() {
         let scale = Scale::new(&[dot("ours", &[1.0]), dot("other", &[70.0])], &[]);
         assert_eq!(scale.ticks(), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0]);
         let step = scale.x(10.0) - scale.x(1.0);

@@ -1,4 +1,4 @@
-//! How far it is, in one line of a terminal.
+//! Progress of a comparison, in one line of a terminal.
 
 use std::io::{Write as _, stderr};
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Returns a bar on the standard error output.
+    /// Returns a bar on standard error.
     pub(super) fn new(steps: usize) -> Self {
         Self::on(ProgressDrawTarget::stderr(), steps)
     }
@@ -36,13 +36,13 @@ impl Progress {
         self.say(&format!("{}/{} {what}", self.bar.position(), self.bar.length().unwrap_or(0)));
     }
 
-    /// A line that stays.
+    /// Prints a line above the bar.
     pub(super) fn say(&self, what: &str) {
-        // A closed standard error ends no comparison.
+        // A closed standard error must not stop the comparison.
         self.bar.suspend(|| _ = writeln!(stderr(), "{what}"));
     }
 
-    /// The share of the steps that is done.
+    /// Returns the share of completed steps.
     pub(super) fn share(&self) -> f64 {
         self.bar.position() as f64 / self.bar.length().unwrap_or(0).max(1) as f64
     }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bar_grows_below_what_is_said() {
+    fn draws_bar_below_lines() {
         let terminal = InMemoryTerm::new(24, 100);
         let progress = Progress::on(ProgressDrawTarget::term_like(Box::new(terminal.clone())), 2);
         progress.begin("round 1");
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn without_terminal_no_bar_is_drawn() {
+    fn draws_no_bar_without_terminal() {
         let progress = Progress::on(ProgressDrawTarget::hidden(), 2);
         progress.begin("round 1");
         progress.done("1.0");

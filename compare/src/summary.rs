@@ -1,22 +1,22 @@
-//! Medians of few runs.
+//! Medians of small samples.
 
-/// The middle of a sample, its ends, and how sure the middle is.
+/// Median of a sample, with its range and confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub(crate) struct Summary {
-    /// The middle value, or the mean of the middle two.
+    /// Middle value, or the mean of the middle two.
     pub median: f64,
-    /// The least value.
+    /// Smallest value.
     pub min: f64,
-    /// The largest value.
+    /// Largest value.
     pub max: f64,
-    /// Contains the true median in at least 95 of 100 cases; none with fewer than six values.
+    /// 95 % confidence interval of the median; `None` with fewer than six values.
     pub interval: Option<(f64, f64)>,
-    /// How many values there were.
+    /// Number of values.
     pub count: usize,
 }
 
 impl Summary {
-    /// `None` of no values.
+    /// Summarizes values; returns `None` if there are none.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -31,7 +31,7 @@ impl Summary {
         Some(Self { median, min, max, interval, count: values.len() })
     }
 
-    /// The same in another unit.
+    /// Returns the summary in another unit.
     pub(crate) fn scaled(self, factor: f64) -> Self {
         let interval = self.interval.map(|(low, high)| (low * factor, high * factor));
         Self {
@@ -44,10 +44,10 @@ impl Summary {
     }
 }
 
-/// Which two of `count` sorted values enclose the median in at least 95 of 100 cases.
+/// Returns the ranks of the 95 % confidence interval of the median of `count` sorted values.
 ///
-/// Each value lies below the true median with probability one half, whatever the distribution; so the number of
-/// those below is binomial, and the ranks follow from it alone.
+/// For any distribution, each value is below the true median with probability one half, so the number of such values is
+/// binomial.
 fn interval_ranks(count: usize) -> Option<(usize, usize)> {
     let mut term = 0.5_f64.powi(i32::try_from(count).ok()?);
     let mut tail = 0.0;
@@ -68,14 +68,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn median_of_odd_and_even_counts() {
+    fn computes_median_for_any_count() {
         assert_eq!(Summary::of([3.0, 1.0, 2.0]).unwrap().median, 2.0);
         assert_eq!(Summary::of([4.0, 1.0, 2.0, 3.0]).unwrap().median, 2.5);
         assert_eq!(Summary::of([]), None);
     }
 
     #[test]
-    fn interval_takes_the_ranks_of_the_binomial_table() {
+    fn interval_ranks_match_binomial_table() {
         assert_eq!(interval_ranks(5), None);
         assert_eq!(interval_ranks(6), Some((0, 5)));
         assert_eq!(interval_ranks(8), Some((0, 7)));

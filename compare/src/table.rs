@@ -5,14 +5,14 @@ use crate::summary::Summary;
 use roomcast_loadgen::Report;
 use roomcast_loadgen::scenario::Scenario;
 
-/// The result of one load: a row for each server, the cheapest first.
+/// Result of a load: a row per server, cheapest first.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) rows: Vec<Row>,
     columns: Columns,
 }
 
-/// Columns beside the CPU.
+/// Columns besides the CPU time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Columns {
     Deliveries,
@@ -25,11 +25,11 @@ pub(super) struct Row {
     pub(super) server: String,
     runs: usize,
     failed: usize,
-    /// Runs that count though others used the CPU.
+    /// Number of counted runs in which other processes used the CPU.
     noisy: usize,
-    /// CPU of this server divided by that of the base in the same round.
+    /// CPU time relative to the baseline in the same round.
     pub(super) ratio: Option<Summary>,
-    /// For each delivery, or for each accepted connection if the load is idle.
+    /// CPU time per delivery, or per accepted connection in the scenario `idle`.
     cpu_us: Option<Summary>,
     p50_us: Option<Summary>,
     p99_us: Option<Summary>,
@@ -43,7 +43,7 @@ pub(super) struct Row {
     chat_max_us: Option<Summary>,
     quiet_p99_us: Option<Summary>,
     broadcast_us: Option<Summary>,
-    /// The p99 of a chat message's way divided by the length of a broadcast in the same run.
+    /// p99 of the chat latency relative to the duration of a broadcast in the same run.
     pub(super) share_of_broadcast: Option<Summary>,
     looked_p99_us: Option<Summary>,
 }
@@ -115,7 +115,7 @@ impl Row {
     }
 }
 
-/// Ratio of one server to another in the same round, over all rounds in which both were faultless.
+/// Computes the ratio of a server to its baseline per round, over all rounds in which both were faultless.
 pub(super) fn paired<'a>(
     runs: impl Iterator<Item = &'a Run> + Clone,
     server: &str,
@@ -206,17 +206,21 @@ pub(super) fn progress(run: &Run) -> String {
         _ = write!(line, ", repeated {repeated} times");
     }
     if *noisy {
-        _ = write!(line, ", noisy ({:.2} cores used by others)", report.foreign_cores.unwrap_or(0.0));
+        _ = write!(
+            line,
+            ", noisy ({:.2} cores used by other processes)",
+            report.foreign_cores.unwrap_or(0.0)
+        );
     }
     line
 }
 
-/// The server's CPU for each delivery, or for each accepted connection.
+/// Returns the server's CPU time per delivery, or per accepted connection.
 pub(super) fn cpu_us(report: &Report) -> Option<f64> {
     report.idle.map(|idle| idle.cpu_us_per_connection).or(report.cpu_us_per_delivery)
 }
 
-/// The 95 % interval of a median, if there were enough rounds for one.
+/// Formats the 95 % interval of a median, if there were enough rounds.
 pub(super) fn interval(summary: Summary) -> String {
     summary.interval.map_or_else(none, |(low, high)| format!("{low:.2}..{high:.2}"))
 }
@@ -225,7 +229,7 @@ pub(super) fn none() -> String {
     "–".to_owned()
 }
 
-/// A Markdown table that is also readable as plain text.
+/// Formats a Markdown table with aligned columns.
 pub(super) fn aligned(lines: &[Vec<String>]) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
@@ -273,8 +277,8 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn ratios_are_formed_inside_a_round_and_only_of_good_runs() {
-        // The host gets slower from round to round; the ratio does not.
+    fn computes_ratios_within_rounds() {
+        // The host slows down from round to round; the ratio stays the same.
         let mut runs: Vec<Run> = (1..=4)
             .flat_map(|round| {
                 let base = round as f64;
@@ -293,7 +297,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn columns_stand_below_each_other() {
+    fn aligns_columns() {
         let text = table(&[run(1, "limit-write", 2.0, true), run(1, "limit-batch", 1.0, true)]).to_string();
         let lines: Vec<&str> = text.lines().collect();
         let widths: Vec<usize> = lines.iter().map(|line| line.chars().count()).collect();

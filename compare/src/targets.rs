@@ -1,4 +1,4 @@
-//! Targets of the product, and whether they were reached.
+//! Performance targets and their results.
 
 use super::table::{aligned, cpu_us, interval, none, paired};
 use super::{Load, Run};
@@ -8,7 +8,7 @@ use roomcast_loadgen::Report;
 /// Measured value with its required and its desired limit.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Target {
-    /// Subject, shared by several values of one kind.
+    /// Subject, shared by several targets.
     pub(super) case: &'static str,
     pub(super) load: String,
     pub(super) server: String,
@@ -21,11 +21,11 @@ pub(super) struct Target {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Measure {
-    /// CPU for each delivery or accepted connection.
+    /// CPU time per delivery or accepted connection.
     Cpu,
-    /// The 99th percentile of the time from sending to receipt.
+    /// 99th percentile of the latency.
     P99,
-    /// KiB of memory for each idle connection.
+    /// Memory per idle connection in KiB.
     Memory,
 }
 
@@ -65,7 +65,7 @@ impl Target {
     }
 }
 
-/// All of them, in the order of the report.
+/// Returns all targets, in the order of the report.
 pub(super) fn targets() -> Vec<Target> {
     let mut targets = Vec::new();
     let mut add = |case, load: &str, server: &str, base: Option<&str>, measure, must, aim| {
@@ -130,7 +130,7 @@ pub(super) fn targets() -> Vec<Target> {
     targets
 }
 
-/// Returns a Markdown table of each target with its result.
+/// Formats a Markdown table of the targets and their results.
 pub(super) fn table(runs: &[Run]) -> String {
     let titles = ["case", "load", "server", "to", "must", "aim", "median", "95 % interval", "rounds", ""];
     let mut lines = vec![titles.map(str::to_owned).to_vec()];
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_target_is_measured_by_the_scenarios_that_are_run_anyway() {
+    fn default_scenarios_measure_every_target() {
         let loads: Vec<Load> = DEFAULT_LOADS.split(',').map(|load| load.parse().unwrap()).collect();
         for target in targets() {
             let load = loads.iter().find(|load| load.to_string() == target.load);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_median_is_held_against_must_and_aim() {
+    fn compares_median_with_must_and_aim() {
         let runs: Vec<Run> = (1..=6)
             .flat_map(|round| {
                 [

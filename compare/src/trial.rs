@@ -17,11 +17,11 @@ pub(super) struct Trials {
     loadgen: PathBuf,
     server_cpu: CpuSet,
     load_cpu: usize,
-    /// Where servers run that may have several threads.
+    /// CPUs of servers with several threads.
     free_cpus: CpuSet,
-    /// Whether these leave the load generator a CPU.
+    /// Whether these leave a CPU for the load generator.
     spare_cpu: bool,
-    /// Where this program may run.
+    /// CPUs of this program.
     own_cpus: CpuSet,
     warmup: Duration,
     window: Duration,
@@ -33,19 +33,19 @@ impl Trials {
         for cpu in [options.server_cpu, options.load_cpu] {
             if cpu >= CpuSet::MAX_CPU || !own_cpus.is_set(cpu) {
                 return Err(Error::Usage(format!(
-                    "CPU {cpu} is not there or not allowed; choose with --server-cpu and --load-cpu"
+                    "CPU {cpu} does not exist or is not allowed; choose with --server-cpu and --load-cpu"
                 )));
             }
         }
         if options.server_cpu == options.load_cpu {
-            return Err(Error::Usage("the server and the load generator need a CPU each".into()));
+            return Err(Error::Usage("--server-cpu and --load-cpu must differ".into()));
         }
         let loadgen =
-            env::current_exe().doing(|| "find where this program lies".into())?.with_file_name("loadgen");
+            env::current_exe().doing(|| "find the path of this program".into())?.with_file_name("loadgen");
         if !loadgen.is_file() {
             let loadgen = loadgen.display();
             return Err(Error::Usage(format!(
-                "there is no {loadgen}; build it with `cargo build --release -p roomcast-compare`"
+                "no file {loadgen}; build it with `cargo build --release -p roomcast-compare`"
             )));
         }
         let mut free_cpus = own_cpus;
@@ -57,7 +57,7 @@ impl Trials {
             loadgen,
             free_cpus,
             spare_cpu,
-            server_cpu: only_cpu(options.server_cpu).doing(|| "name a CPU".into())?,
+            server_cpu: only_cpu(options.server_cpu).doing(|| "select the server's CPU".into())?,
             load_cpu: options.load_cpu,
             own_cpus,
             warmup: options.warmup,
@@ -66,7 +66,7 @@ impl Trials {
     }
 }
 
-/// One server process under one load.
+/// Run of a server process under a load.
 pub(super) struct Trial<'a> {
     pub(super) trials: &'a Trials,
     pub(super) load: &'a Load,
@@ -74,9 +74,11 @@ pub(super) struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Starts the server and the load generator, and returns the latter's report.
+    /// Starts the server and the load generator, and returns the generator's report.
     ///
-    /// That the server fails is in the report; that a program cannot be started is an error.
+    /// # Errors
+    ///
+    /// Fails if a program cannot be started. Failures of the server are part of the report.
     pub(super) fn run(&self) -> Result<Report, Error> {
         let port = free_port().doing(|| "find a free port".into())?;
         let mut server = self.start_server(port)?;
@@ -90,7 +92,7 @@ impl Trial<'_> {
     fn start_server(&self, port: u16) -> Result<Running, Error> {
         let mut command = Command::new(self.contender.program());
         command.args(self.contender.arguments(self.load, port)).stdin(Stdio::null()).stdout(Stdio::null());
-        // A process inherits the CPUs of the thread that starts it, so it never runs elsewhere, not even at first.
+        // A process inherits the CPUs of the thread that starts it, so it is pinned from the start.
         let cpus = if self.load.free { &self.trials.free_cpus } else { &self.trials.server_cpu };
         run_on(cpus).doing(|| "move to the server's CPU".into())?;
         let child = command.spawn();
@@ -110,7 +112,7 @@ impl Trial<'_> {
         option("--payload", &self.load.payload.to_string());
         option("--warmup", &warmup.as_secs_f64().to_string());
         option("--window", &window.as_secs_f64().to_string());
-        // Where two CPUs are all there is, a generator that never sleeps would leave one to a server of two threads.
+        // With only two CPUs, a busy-polling generator would leave one CPU for a server with two threads.
         let own_cpu = !self.load.free || self.trials.spare_cpu;
         if own_cpu {
             option("--cpu", &load_cpu.to_string());
@@ -133,14 +135,14 @@ impl Trial<'_> {
             .ends_within(*warmup + *window + OVERTIME)
             .doing(|| "wait for the load generator".into())?
         {
-            return Ok(self.failed("the load generator did not come to an end".into()));
+            return Ok(self.failed("the load generator timed out".into()));
         }
         let mut line = String::new();
         if let Some(mut output) = generator.0.stdout.take() {
             output.read_to_string(&mut line).doing(|| "read from the load generator".into())?;
         }
-        // Without a report, it has printed the fault of the options or the machine to standard error.
-        serde_json::from_str(&line).map_err(|_| Error::Usage("the load generator gave no report".into()))
+        // Without a report, it has printed an error to standard error.
+        serde_json::from_str(&line).map_err(|_| Error::Usage("no report from the load generator".into()))
     }
 
     fn failed(&self, problem: String) -> Report {
@@ -155,27 +157,27 @@ impl Trial<'_> {
     }
 }
 
-/// A process of ours, which ends with this value.
+/// Child process; killed on drop.
 struct Running(Child);
 
 impl Running {
-    #[expect(clippy::disallowed_methods, reason = "nothing tells when another process listens")]
+    #[expect(clippy::disallowed_methods, reason = "a process cannot be awaited to listen")]
     fn wait_until_it_accepts(&mut self, port: u16) -> Result<(), String> {
         let deadline = now() + TIME_TO_START;
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
         while now() < deadline {
             if let Ok(Some(status)) = self.0.try_wait() {
-                return Err(format!("the server ended at once: {status}"));
+                return Err(format!("the server exited at startup: {status}"));
             }
             if TcpStream::connect(address).is_ok() {
                 return Ok(());
             }
             thread::sleep(Duration::from_millis(10));
         }
-        Err(format!("the server did not accept within {} s", TIME_TO_START.as_secs()))
+        Err(format!("the server did not listen within {} s", TIME_TO_START.as_secs()))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "nothing else is to be done meanwhile")]
+    #[expect(clippy::disallowed_methods, reason = "the thread only waits")]
     fn ends_within(&mut self, time: Duration) -> std::io::Result<bool> {
         let deadline = now() + time;
         loop {
@@ -185,7 +187,7 @@ impl Running {
             if now() > deadline {
                 return Ok(false);
             }
-            // Rarely, for it takes time from the server's CPU.
+            // Poll rarely, since it takes time on the server's CPU.
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -193,7 +195,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to kill.
+        // The process may have exited already.
         _ = self.0.kill();
         _ = self.0.wait();
     }
@@ -204,5 +206,5 @@ fn free_port() -> std::io::Result<u16> {
 }
 
 const TIME_TO_START: Duration = Duration::from_secs(10);
-/// Time to connect, to drain and to stall, beside the load itself.
+/// Time for connecting, draining and stalls, besides the load.
 const OVERTIME: Duration = Duration::from_secs(60);

@@ -1,11 +1,11 @@
-//! The three programs as a person runs them.
+//! End-to-end tests of the three programs.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
 use roomcast_loadgen::Report;
 
-/// A limit server that ends with this value.
+/// Limit server; killed on drop.
 struct Limit {
     process: Child,
     port: String,
@@ -42,7 +42,7 @@ fn report(output: &Output) -> Report {
 }
 
 #[test]
-fn a_run_charges_the_servers_cpu_to_the_deliveries() {
+fn reports_server_cpu_per_delivery() {
     let limit = Limit::start(&["--send", "write", "--pattern", "broadcast"]);
     let output = limit.loadgen("--scenario paced --clients 100");
     let report = report(&output);
@@ -54,7 +54,7 @@ fn a_run_charges_the_servers_cpu_to_the_deliveries() {
 }
 
 #[test]
-fn idle_connections_cost_the_server_cpu_and_memory() {
+fn reports_cost_of_idle_connections() {
     let limit = Limit::start(&[]);
     let report = report(&limit.loadgen("--scenario idle --clients 500"));
     assert!(report.ok, "{report:?}");
@@ -64,7 +64,7 @@ fn idle_connections_cost_the_server_cpu_and_memory() {
 }
 
 #[test]
-fn a_run_that_breaks_off_says_why_and_fails() {
+fn aborted_run_fails_with_reason() {
     let limit = Limit::start(&["--pattern", "echo"]);
     let output = limit.loadgen("--scenario saturated --clients 20 --stall 0.3");
     let report = report(&output);
@@ -73,7 +73,7 @@ fn a_run_that_breaks_off_says_why_and_fails() {
 }
 
 #[test]
-fn servers_are_compared_and_written_down() {
+fn compares_servers_and_writes_report() {
     let folder = format!("{}/compared", env!("CARGO_TARGET_TMPDIR"));
     let output =
         compare(&["--scenarios", "paced:50,rooms:100:1024,idle:200,poll-paced:20", "--out", &folder]);
@@ -91,7 +91,7 @@ fn servers_are_compared_and_written_down() {
     assert_eq!(runs.len(), 4 * 2 * 2);
     assert!(runs.iter().all(|run| run["report"]["ok"] == true), "{runs:?}");
     let report = read("README.md");
-    assert!(report.contains("### idle:200") && !report.contains("Not whole"), "{report}");
+    assert!(report.contains("### idle:200") && !report.contains("Incomplete"), "{report}");
     for plot in report.lines().filter_map(|line| line.split_once("](")?.1.strip_suffix(')')) {
         assert!(plot.contains("performance.md") || read(plot).contains("limit-batch"), "{plot}");
     }
@@ -104,30 +104,30 @@ fn servers_are_compared_and_written_down() {
 }
 
 #[test]
-fn a_server_that_fails_stands_in_the_table_as_failed() {
+fn table_shows_failed_server() {
     let folder = format!("{}/failed", env!("CARGO_TARGET_TMPDIR"));
     let servers = ["--scenarios", "paced:10", "--server", "broken=plain:false {port}", "--only", "broken"];
     let output = compare(&[&servers[..], &["--out", &folder]].concat());
     assert!(!output.status.success());
     if std::thread::available_parallelism().unwrap().get() >= 2 {
-        assert!(stderr(&output).contains("the server ended at once"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("the server exited at startup"), "{}", stderr(&output));
         assert!(String::from_utf8(output.stdout).unwrap().contains("0, 2 failed"));
     }
 }
 
 #[test]
-fn servers_that_are_not_there_are_named() {
+fn lists_servers_not_built() {
     let output = Command::new(env!("CARGO_BIN_EXE_compare"))
         .args(["--list", "--fanout-server", "nowhere/fanout_server"])
         .output()
         .unwrap();
     let list = String::from_utf8(output.stdout).unwrap();
     assert!(list.contains("limit-write: ready\n"), "{list}");
-    assert!(list.contains("roomcast-sio: it is not built here"), "{list}");
+    assert!(list.contains("roomcast-sio: not built"), "{list}");
     assert!(list.contains("\nsocketioxide: "), "{list}");
 }
 
-/// Two short rounds, over the limits unless `arguments` name others.
+/// Runs two short rounds, with the limits unless `arguments` name other servers.
 fn compare(arguments: &[&str]) -> Output {
     let only = if arguments.contains(&"--only") { &[][..] } else { &["--only", "limit-write,limit-batch"] };
     Command::new(env!("CARGO_BIN_EXE_compare"))

@@ -1,11 +1,11 @@
-//! Tells the command which commit it is built from, and how.
+//! Passes the commit and build parameters to the binary.
 
 use std::env;
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    // For builds from an archive, or in an image without the repository.
+    // Set for builds from an archive or in an image without the repository.
     println!("cargo::rerun-if-env-changed=ROOMCAST_COMMIT");
     let told = env::var("ROOMCAST_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = told.or_else(commit).unwrap_or_else(|| "unknown".to_owned());
@@ -18,9 +18,9 @@ fn main() {
     println!("cargo::rustc-env=ROOMCAST_BUILD_RUSTC={}", rustc.split(' ').nth(1).unwrap_or("unknown"));
 }
 
-/// The commit that is checked out, if this is a repository of this project.
+/// Returns the checked-out commit, if this is the project's own repository.
 fn commit() -> Option<String> {
-    // In somebody else's repository, where this package is vendored, its commit says nothing.
+    // A commit of a repository that vendors this package would be misleading.
     let root = printed("git", &["rev-parse", "--show-toplevel"])?;
     if !Path::new(&root).join("crates/cli/build.rs").exists() {
         return None;

@@ -18,7 +18,7 @@ for (const transports of [["websocket"], ["polling"]]) {
     const room = (players, playing) => [{ name: "red", players, playing }];
     const ok = { ok: true };
 
-    test("who says no name stays out, and is told why", async () => {
+    test("rejects a client without a name, with the reason", async () => {
       for (const auth of [{}, { name: "" }, { name: null }]) {
         await assert.rejects(new Talk(server.url, { transports, auth }).connected(), (error) => {
           assert.equal(error.message, "a name is missing");
@@ -28,7 +28,7 @@ for (const transports of [["websocket"], ["polling"]]) {
       }
     });
 
-    test("two play to the end while the lobby looks on", async () => {
+    test("two clients finish a game while the lobby is updated", async () => {
       const [anna, ben, cleo] = [await come("Anna"), await come("Ben"), await come("Cleo")];
       assert.deepEqual(await anna.ask("create", "red"), ok);
       assert.deepEqual(await cleo.ask("create", "red"), { error: "there is such a room already" });
@@ -70,7 +70,7 @@ for (const transports of [["websocket"], ["polling"]]) {
       for (const talk of [anna, ben, cleo]) talk.leave();
     });
 
-    test("nobody wins when the board is full", async () => {
+    test("a full board is a draw", async () => {
       const [anna, ben] = [await come("Anna"), await come("Ben")];
       await anna.ask("create", "red");
       await ben.ask("join", "red");
@@ -84,7 +84,7 @@ for (const transports of [["websocket"], ["polling"]]) {
       for (const talk of [anna, ben]) talk.leave();
     });
 
-    test("whoever is cut off loses, and empty rooms are closed", async () => {
+    test("a disconnected player loses, and empty rooms are closed", async () => {
       const anna = await come("Anna");
       const ben = await come("Ben");
       await anna.ask("create", "red");

@@ -13,13 +13,13 @@ function members(module, name) {
   const start = new RegExp(`^export declare (abstract )?class ${name}\\b`, "m").exec(text);
   assert.ok(start, `${module}.d.ts declares ${name}`);
   const body = text.slice(start.index);
-  // Private members have that word in front of their name, and do not match.
+  // Private members are preceded by `private` and do not match.
   const lines = body.slice(0, body.search(/^}/m)).split("\n");
   const found = lines.map((line) => /^    (?:(?:readonly|async|get|static) )*(\w+)\??(?:<[^(]*>)?[(:]/.exec(line)?.[1]);
   return [...new Set(found)].filter((member) => member && !member.startsWith("_") && member !== "constructor");
 }
 
-// Members inherited from Node's emitter, and the typed one on top of it.
+// Members inherited from Node's emitter and the typed emitter.
 const EMITTER = ["on", "once", "off", "emit", "emitWithAck", "listeners", "removeAllListeners"];
 
 const CLASSES = [
@@ -31,13 +31,13 @@ const CLASSES = [
   { module: "broadcast-operator", name: "RemoteSocket", prefixes: ["remote"], more: ["emit"] },
 ];
 
-/** How many there are at least, lest the types be read wrongly */
+/** Minimum numbers, as a check that the types are parsed */
 const LEAST = { Server: 30, Namespace: 20, ParentNamespace: 3, Socket: 40, BroadcastOperator: 15, RemoteSocket: 8 };
 
 // Implementation details exposed by the types.
 const INNER = ["encoder"];
 
-describe("the guide for those who come from Node", () => {
+describe("the migration guide from Node", () => {
   for (const { module, name, prefixes, more } of CLASSES) {
     test(`names every call of ${name}`, () => {
       const public_ = [...members(module, name), ...more].filter((member) => !INNER.includes(member));
@@ -61,13 +61,13 @@ describe("the guide for those who come from Node", () => {
   });
 });
 
-/** `io.to(` and `io.volatile` are named by themselves; `io.in("red").fetchSockets()` names fetchSockets of io as well */
+/** `io.to(` and `io.volatile` name a member directly; `io.in("red").fetchSockets()` names fetchSockets of io too */
 function names(prefix, member) {
   const escaped = prefix.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
   return new RegExp(`${escaped}(\\([^)]*\\))?(\\.\\w+(\\([^)]*\\))?)*\\.${member}\\b`).test(guide);
 }
 
-/** The names that an interface declares */
+/** Names declared by an interface */
 function declared(text, name) {
   const body = text.slice(text.search(new RegExp(`interface ${name}\\b`)));
   const lines = body.slice(0, body.search(/^}/m)).split("\n");

@@ -18,12 +18,12 @@ for (const transports of [["websocket"], ["polling"], ["polling", "websocket"]])
       return talk;
     };
 
-    test("people come, type, talk and go", async () => {
+    test("users join, type, send and leave", async () => {
       const anna = await come("Anna", 1);
       const ben = await come("Ben", 2, [anna]);
       const cleo = await come("Cleo", 3, [anna, ben]);
 
-      // A notice may be dropped while a client cannot take it, as with a poll that has just been answered.
+      // A volatile notice may be dropped while a client is not ready, as between two polls.
       if (transports.length === 1 && transports[0] === "websocket") {
         ben.emit("typing");
         for (const other of [anna, cleo]) await other.expect("typing", { username: "Ben" });
@@ -43,7 +43,7 @@ for (const transports of [["websocket"], ["polling"], ["polling", "websocket"]])
       ben.leave();
     });
 
-    test("a name is given once, and who has none comes and goes unseen", async () => {
+    test("names are unique, and unnamed users are invisible", async () => {
       const anna = await come("Anna", 1);
       anna.emit("add user", "Berta");
       const nobody = await new Talk(server.url, { transports }).connected();

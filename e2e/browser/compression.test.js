@@ -1,10 +1,10 @@
-// Compression as Chromium does it, which offers permessage-deflate by itself.
+// Compression with Chromium, which offers permessage-deflate by default.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { launchChromium, openBarePage, withoutChromium } from "../lib/chromium.js";
 import { CALM, startConformance, startDemo } from "../lib/server.js";
 
-describe("WebSockets of a page", { skip: withoutChromium }, () => {
+describe("WebSocket compression in the browser", { skip: withoutChromium }, () => {
   let browser;
   before(async () => {
     browser = await launchChromium();
@@ -16,7 +16,7 @@ describe("WebSockets of a page", { skip: withoutChromium }, () => {
     ["without contexts", () => startDemo(0, { compression: true }), "/ws"],
     ["without compression", () => startConformance(CALM), "/echo"],
   ]) {
-    test(`say and hear large messages ${what}`, async () => {
+    test(`exchanges large messages ${what}`, async () => {
       const server = await start();
       after(() => server.stop());
       const page = await openBarePage(browser, server.url);
@@ -29,7 +29,7 @@ describe("WebSockets of a page", { skip: withoutChromium }, () => {
             socket.onopen = () => sent.forEach((text) => socket.send(text));
             socket.onclose = ({ code, reason }) => reject(new Error(`closed: ${code} ${reason}`));
             socket.onmessage = ({ data }) => {
-              // The demo sends a greeting first, and names the sender.
+              // The demo sends `hello` first, and names the sender.
               const text = data.startsWith("[") ? JSON.parse(data)[1].text : data;
               if (text !== undefined) heard.push(text === sent[heard.length]);
               if (heard.length === count) resolve({ extensions: socket.extensions, heard });

@@ -1,4 +1,4 @@
-// The demo page as its visitor sees it, in Chromium.
+// The demo page in Chromium.
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
@@ -23,13 +23,13 @@ describe("the demo page", { skip: withoutChromium }, () => {
     await mkdir(SCREENSHOTS, { recursive: true });
   });
   after(() => browser.close());
-  // A server for each test: a page that closes between two polls leaves a client that is there until its next ping is due.
+  // A server per test: a page closed between two polls leaves a client until its next ping is due.
   beforeEach(async () => {
     server = await startDemo();
   });
   afterEach(() => server.stop());
 
-  test("opens, and its clients connect, each by its road, in their rooms", async () => {
+  test("connects a client per transport and joins rooms", async () => {
     const { page, complaints, foreign } = await open();
     for (const [letter, { kind, transport, rooms }] of Object.entries(AT_LOAD)) {
       await panel(page, letter, `[data-kind=${kind}][data-transport=${transport}][data-rooms="${rooms}"]`).waitFor();
@@ -38,11 +38,11 @@ describe("the demo page", { skip: withoutChromium }, () => {
     assert.equal(await page.locator("#server-banner").isVisible(), false);
     await page.screenshot({ path: `${SCREENSHOTS}demo.png`, fullPage: true });
     assert.deepEqual(complaints, []);
-    assert.deepEqual(foreign, [], "the page loads nothing from elsewhere");
+    assert.deepEqual(foreign, [], "the page loads nothing from other servers");
     await page.close();
   });
 
-  test("shows each pattern from each client in exactly the clients it is for", async () => {
+  test("shows each message at exactly its recipients", async () => {
     const { page, complaints } = await open();
     for (const pattern of ["everyone", "others", "room", "room-others"]) {
       for (const sender of Object.keys(AT_LOAD)) {
@@ -78,7 +78,7 @@ describe("the demo page", { skip: withoutChromium }, () => {
     await page.close();
   });
 
-  test("reaches a visitor elsewhere", async () => {
+  test("reaches clients of another page", async () => {
     const [here, there] = [await open(), await open()];
     await panel(here.page, "b").locator("[name=text]").fill("across pages");
     await panel(here.page, "b").locator("[data-action=everyone]").click();
@@ -90,7 +90,7 @@ describe("the demo page", { skip: withoutChromium }, () => {
     }
   });
 
-  test("takes slash commands in its plain client, and more clients and rooms", async () => {
+  test("accepts slash commands, more clients and rooms", async () => {
     const { page, complaints } = await open();
     await page.locator('[data-action=add][data-kind="roomcast.json"]').click();
     await panel(page, "e", '[data-kind="roomcast.json"][data-state=connected][data-rooms=red]').waitFor();
@@ -109,7 +109,7 @@ describe("the demo page", { skip: withoutChromium }, () => {
     await page.close();
   });
 
-  test("lets a client go and come back", async () => {
+  test("disconnects and reconnects a client", async () => {
     const { page } = await open();
     for (const letter of Object.keys(AT_LOAD)) {
       await panel(page, letter).locator("[data-action=toggle]").click();
@@ -120,7 +120,7 @@ describe("the demo page", { skip: withoutChromium }, () => {
     await page.close();
   });
 
-  test("says so when the server is gone, and comes back into its rooms with it", async () => {
+  test("reports server loss and rejoins rooms after reconnect", async () => {
     await server.stop();
     server = await startDemo(await lastingPort());
     const { page } = await open();
@@ -129,7 +129,7 @@ describe("the demo page", { skip: withoutChromium }, () => {
     await page.locator("#server-banner").waitFor();
     await page.screenshot({ path: `${SCREENSHOTS}demo-down.png`, fullPage: true });
     server = await startDemo(server.port);
-    // The button may be gone again by now: the clients also try by themselves.
+    // The button may have disappeared: the clients also retry automatically.
     await page.locator("[data-action=retry-all]").evaluate((button) => button.click());
     await page.locator("#server[data-server=up]").waitFor();
     for (const [letter, { rooms }] of Object.entries(AT_LOAD)) {
@@ -146,7 +146,7 @@ describe("the demo page", { skip: withoutChromium }, () => {
     await page.close();
   });
 
-  /** The page with all its clients connected, what its console complained of, and what it asked other servers for */
+  /** The page with all clients connected, its console errors, and its requests to other servers */
   async function open(options) {
     const page = await browser.newPage({ viewport: { width: 1280, height: 900 }, ...options });
     page.setDefaultTimeout(PATIENCE);

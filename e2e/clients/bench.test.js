@@ -1,4 +1,4 @@
-// `roomcast bench` against servers on Node: ws and socket.io, as their own documentation has them.
+// `roomcast bench` against Node servers: ws and socket.io, set up as in their documentation.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createServer } from "node:http";
@@ -7,7 +7,7 @@ import { Server } from "socket.io";
 import { WebSocketServer } from "ws";
 import { binary, target } from "../lib/server.js";
 
-/** Runs it for a second, and resolves to its exit code and its JSON */
+/** Runs it for a second; resolves to its exit code and JSON report */
 const bench = (...args) =>
   new Promise((resolve) => {
     const usual = ["--clients", "20", "--warmup", "0.1", "--seconds", "1", "--json", "-"];
@@ -58,10 +58,10 @@ describe("roomcast bench", options, () => {
 
   test("echo of ws", async () => faultless(await bench(ws())));
 
-  test("ws that sends to everybody but the sender", async () =>
+  test("broadcast of ws without the sender", async () =>
     faultless(await bench(`${ws()}/others`, "--pattern", "broadcast", "--without-sender")));
 
-  test("a message that should have come to all is lost", async () => {
+  test("reports a missing broadcast as lost", async () => {
     const { code, report } = await bench(ws(), "--pattern", "broadcast", "--stall", "1");
     assert.equal(code, 1);
     assert.match(report.error, /1 of 20 clients/);
@@ -74,7 +74,7 @@ describe("roomcast bench", options, () => {
     }
   }
 
-  test("a namespace with a token, and messages of another shape", async () => {
+  test("namespace with a token and custom templates", async () => {
     const chat = ["--namespace", "/chat", "--pattern", "broadcast", "--message", '["say",{"text":"{payload}"}]'];
     const outcome = await bench(sio(), ...chat, "--auth", '{"token":"x"}');
     faultless(outcome);

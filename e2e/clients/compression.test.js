@@ -1,4 +1,4 @@
-// permessage-deflate (RFC 7692) with clients that speak it: ws with each set of parameters, and socket.io-client.
+// permessage-deflate (RFC 7692) with ws, for each set of parameters, and socket.io-client.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
@@ -13,7 +13,7 @@ const LARGE = JSON.stringify(Array.from({ length: 200 }, (_, id) => ({ id, user:
 const messages = (socket, count) =>
   new Promise((resolve, reject) => {
     const got = [];
-    const late = setTimeout(() => reject(new Error(`${got.length} of ${count} messages came`)), PATIENCE);
+    const late = setTimeout(() => reject(new Error(`${got.length} of ${count} messages arrived`)), PATIENCE);
     socket.on("message", (data, binary) => {
       got.push(binary ? data : data.toString());
       if (got.length < count) return;
@@ -22,17 +22,17 @@ const messages = (socket, count) =>
     });
   });
 
-/** An open `ws` client, which offers what `perMessageDeflate` says */
+/** An open `ws` client with this `perMessageDeflate` offer */
 async function open(url, perMessageDeflate) {
   const socket = new WebSocket(url.replace(/^http/, "ws"), { perMessageDeflate });
-  // The demo's may come together with the handshake.
+  // The demo's `hello` may arrive with the handshake.
   const greeting = once(socket, "message");
   await once(socket, "open");
   if (url.endsWith("/ws")) await greeting;
   return socket;
 }
 
-/** Bytes that came over the socket while `body` ran */
+/** Bytes received over the socket during `body` */
 async function received(socket, body) {
   const before = socket._socket.bytesRead;
   await body();
@@ -43,7 +43,7 @@ for (const kept of [false, true]) {
   describe(kept ? "contexts are kept" : "contexts are not kept", () => {
     let server;
     before(async () => {
-      // The conformance server keeps contexts, for messages of any size; the demo does as it does by default.
+      // The conformance server keeps contexts, for messages of any size; the demo has the defaults.
       server = kept ? await startConformance({ compression: true }) : await startDemo(0, { compression: true });
     });
     after(() => server.stop());
@@ -55,7 +55,7 @@ for (const kept of [false, true]) {
       [{ serverMaxWindowBits: 9 }, { server_max_window_bits: 9 }],
       [
         { serverMaxWindowBits: 10, clientMaxWindowBits: 9, threshold: 0 },
-        // The client notes for itself what it asked for.
+        // The client records its own offer.
         { server_max_window_bits: kept ? 10 : 9, client_max_window_bits: 9 },
       ],
       [{ clientMaxWindowBits: false, threshold: 0 }, {}],
@@ -79,7 +79,7 @@ for (const kept of [false, true]) {
       });
     }
 
-    test("a client that does not offer it hears the same, plain", async () => {
+    test("a client without the offer receives uncompressed messages", async () => {
       const socket = await open(`${server.url}${kept ? "/echo" : "/ws"}`, false);
       assert.equal(socket.extensions, "");
       const bytes = await received(socket, async () => {
@@ -91,13 +91,13 @@ for (const kept of [false, true]) {
       socket.terminate();
     });
 
-    test("8 bits for the server are declined, and the connection goes on without compression", async () => {
+    test("declines a server window of 8 bits and continues uncompressed", async () => {
       const socket = await open(`${server.url}${kept ? "/echo" : "/ws"}`, { serverMaxWindowBits: 8 });
       assert.equal(socket.extensions, "");
       socket.terminate();
     });
 
-    test("binary messages come back, in fragments too", { skip: !kept && "the demo echoes text" }, async () => {
+    test("echoes binary messages, fragmented too", { skip: !kept && "the demo echoes text" }, async () => {
       const socket = await open(`${server.url}/echo`, { threshold: 0 });
       const came = messages(socket, 3);
       const zeros = Buffer.alloc(300_000);

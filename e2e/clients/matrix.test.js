@@ -45,7 +45,7 @@ after(async () => {
 
 const everyone = () => [...members, ...outsiders];
 
-test("every client is greeted with an id of its own, its kind and its transport", () => {
+test("greets every client with its own id, kind and transport", () => {
   assert.equal(new Set(everyone().map(({ id }) => id)).size, everyone().length);
   for (const { hello, mode, transport } of everyone()) {
     assert.equal(typeof hello.kind, "string");
@@ -57,19 +57,19 @@ test("a browser takes part", { skip: withoutChromium }, () => {
   assert.equal(members.filter((member) => member instanceof BrowserMember).length, 4);
 });
 
-test("joining: who joins is welcomed, and who is in the room hears of it", async () => {
+test("join: welcomes the client and notifies the room", async () => {
   for (const [index, joiner] of members.entries()) {
     const answer = await joiner.request("join", ROOM);
     for (const member of members.slice(0, index)) expect(member, "joined", { room: ROOM, id: joiner.id });
     expect(joiner, "welcome", { room: ROOM, id: joiner.id, members: index + 1 });
     await arrived();
-    if (!isPlain(joiner)) assert.notEqual(answer, undefined, `${joiner.name} asked and got no answer`);
+    if (!isPlain(joiner)) assert.notEqual(answer, undefined, `${joiner.name} got no ack`);
   }
   compare();
 });
 
 for (const pattern of PATTERNS) {
-  test(`${pattern}: each client in turn, exactly and in order`, async () => {
+  test(`${pattern}: from each client in turn, complete and in order`, async () => {
     for (const sender of everyone()) {
       const text = `${pattern} from ${sender.name} – déjà てすと 👩‍🚀 "quoted" \\`;
       const receivers = receiversOf(pattern, sender);
@@ -78,7 +78,7 @@ for (const pattern of PATTERNS) {
         expect(receiver, pattern, { from: sender.id, ...(room && { room }), text, via: sender.transport });
       }
       const receipt = await sender.cast(pattern, ROOM, text);
-      if (receipt?.queued !== undefined) assert.equal(receipt.queued, receivers.length, "the receipt counts wrong");
+      if (receipt?.queued !== undefined) assert.equal(receipt.queued, receivers.length, "wrong number in the receipt");
       await arrived();
     }
     if (pattern === PATTERNS.at(-1)) console.log(table());
@@ -86,7 +86,7 @@ for (const pattern of PATTERNS) {
   });
 }
 
-test("all at once: nothing is lost or doubled, and each sender's order holds", async () => {
+test("all at once: loses and duplicates nothing, keeps each sender's order", async () => {
   const COUNT = 30;
   const total = everyone().length * COUNT;
   const before = everyone().map(({ log }) => log.length);
@@ -107,7 +107,7 @@ test("all at once: nothing is lost or doubled, and each sender's order holds", a
   }
 });
 
-test("leaving: who leaves is told goodbye, who stays hears of it, and the room is no longer theirs", async () => {
+test("leave: notifies the client and the room, and ends membership", async () => {
   for (const [index, leaver] of members.entries()) {
     await leaver.request("leave", ROOM);
     for (const member of members.slice(index + 1)) expect(member, "left", { room: ROOM, id: leaver.id });
@@ -123,7 +123,7 @@ test("leaving: who leaves is told goodbye, who stays hears of it, and the room i
   compare();
 });
 
-test("and in the end nobody got anything else", async () => {
+test("no client received unexpected messages", async () => {
   for (const each of everyone()) expect(each, "everyone", { from: outsiders[1].id, text: "the end", via: "websocket" });
   await outsiders[1].cast("everyone", ROOM, "the end");
   await arrived();
@@ -166,7 +166,7 @@ function isPlain(member) {
   return member instanceof PlainMember || member.mode === "plain";
 }
 
-/** Client by pattern: how many of the broadcasts meant for a client it got */
+/** Table of clients by patterns: received of expected broadcasts */
 function table() {
   const rows = [...expected].map(([member, wanted]) => {
     const cells = PATTERNS.map((pattern) => {

@@ -32,7 +32,7 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
   describe(`socket.io-client 4 with socket.io-msgpack-parser, ${mode}`, { skip }, () => {
     const options = { transports, path: "/msgpack/", parser: msgpack };
 
-    test("gets back what it sends, as JSON would have it", async () => {
+    test("echoes values as JSON does", async () => {
       const socket = await connect("/", options);
       const plain = [0, -1, 127, 128, 65_536, -40_000, 2 ** 40, -(2 ** 40), 1.5, "déjà 👩‍🚀", "x".repeat(300), null, true];
       assert.deepEqual(await ask(socket, "echo", ...plain), plain);
@@ -44,7 +44,7 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       socket.disconnect();
     });
 
-    test("gets its bytes back", async () => {
+    test("echoes binary", async () => {
       const socket = await connect("/", options);
       const args = [Buffer.from([1, 2, 3]), { list: ["text", Buffer.alloc(0), Buffer.alloc(70_000, 7)] }];
       assert.deepEqual(await ask(socket, "echo", ...args), args);
@@ -52,7 +52,7 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       socket.disconnect();
     });
 
-    test("is asked, and answers", async () => {
+    test("answers events with acks", async () => {
       const socket = await connect("/", options);
       socket.on("question", (...args) => args.pop()(args.length, ...args));
       assert.deepEqual(await ask(socket, "ask", "a", Buffer.from([1])), [2, "a", Buffer.from([1])]);
@@ -71,13 +71,13 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       socket.disconnect();
     });
 
-    test("is refused with what the application says of it", async () => {
+    test("is rejected with the application's message", async () => {
       await assert.rejects(connect("/random", options), { message: "Invalid namespace" });
       const refused = connect("/", { ...options, auth: { refuse: true } });
       await assert.rejects(refused, { message: "refused", data: { asked: true } });
     });
 
-    test("is in the same rooms as clients of other kinds", async () => {
+    test("shares rooms with other clients", async () => {
       const room = `mixed ${mode}`;
       const packed = await connect("/", options);
       const text = await connect("/", { transports });
@@ -92,7 +92,7 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       const args = ["text", { deep: [1.5, null] }, Buffer.from([9])];
       for (const [index, speaker] of [packed, text].entries()) {
         speaker.emit("say", room, ...args);
-        await until(() => Object.values(heard).every((list) => list.length === index + 1), "not all heard it");
+        await until(() => Object.values(heard).every((list) => list.length === index + 1), "not received by all");
         assert.deepEqual([heard.packed[index], heard.text[index]], [args, args]);
         const [header, ...said] = JSON.parse(await plain.next());
         assert.equal(header.binary, 1);
@@ -100,16 +100,16 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
         assert.deepEqual(await plain.next(), Buffer.from([9]));
       }
       plain.send(JSON.stringify(["say", room, "from plain", [1]]));
-      await until(() => Object.values(heard).every((list) => list.length === 3), "not all heard it");
+      await until(() => Object.values(heard).every((list) => list.length === 3), "not received by all");
       assert.deepEqual([heard.packed[2], heard.text[2]], [["from plain", [1]], ["from plain", [1]]]);
       [packed, text].forEach((socket) => socket.disconnect());
       plain.terminate();
     });
 
-    test("is closed when it speaks another parser", async () => {
+    test("is closed for packets of another parser", async () => {
       const socket = io(server.url, { forceNew: true, reconnection: false, transports, path: "/msgpack/" });
       socket.io.once("close", () => {});
-      await inTime(once(socket.io, "close"), PATIENCE, "it was not closed");
+      await inTime(once(socket.io, "close"), PATIENCE, "no close");
       assert.equal(socket.connected, false);
     });
   });

@@ -28,14 +28,14 @@ describe("/ws without a subprotocol", () => {
     return { client, id: hello.id };
   };
 
-  test("chooses no protocol and begins with hello", async () => {
+  test("selects no subprotocol and begins with hello", async () => {
     const { client, id } = await enter();
     assert.equal(client.protocol, "");
     assert.ok(id.length >= 8);
     client.terminate();
   });
 
-  test("every frame is said to everyone, but for slash commands", async () => {
+  test("broadcasts every frame except slash commands", async () => {
     const [one, two] = [await enter(), await enter()];
     const everyone = (from, text) => ["everyone", { from, text, via: "websocket" }];
     for (const text of ["hello", "déjà 👩‍🚀", '["json","array"]', "a / b"]) {
@@ -50,7 +50,7 @@ describe("/ws without a subprotocol", () => {
     two.client.terminate();
   });
 
-  test("slash commands join, speak to and leave a room", async () => {
+  test("slash commands join, send to and leave a room", async () => {
     const [one, two] = [await enter(), await enter()];
     one.client.send("/join slash");
     const [welcome, detail] = await nextEvent(one.client);
@@ -85,7 +85,7 @@ describe("/ws without a subprotocol", () => {
     client.terminate();
   });
 
-  test("who goes without a word is missed in the room", async () => {
+  test("notifies the room of a client that is cut off", async () => {
     const [one, two] = [await enter(), await enter()];
     one.client.send("/join missed");
     assert.equal((await nextEvent(one.client))[0], "welcome");
@@ -96,7 +96,7 @@ describe("/ws without a subprotocol", () => {
     one.client.terminate();
   });
 
-  test("an ordinary close is answered", async () => {
+  test("completes the close handshake", async () => {
     const { client } = await enter();
     assert.equal((await client.close(1000)).code, 1000);
   });
@@ -114,25 +114,25 @@ describe("/ws with roomcast.json", () => {
     return { client, id: hello.id, sid: first[0].sid };
   };
 
-  test("is chosen when offered, among others too", async () => {
+  test("is selected when offered, among others too", async () => {
     const client = await connect(["unknown.example", "roomcast.json"]);
     assert.equal(client.protocol, "roomcast.json");
     client.terminate();
   });
 
-  test("is not forced on who offers only something else", async () => {
+  test("is not selected when only others are offered", async () => {
     const { client } = await tryOpen(`${server.url}/ws`, { protocols: ["unknown.example"] });
     assert.notEqual(client?.protocol, "roomcast.json");
     client?.terminate();
   });
 
-  test("begins with the id, then says hello with the same", async () => {
+  test("begins with the id, then hello with the same id", async () => {
     const { client, id, sid } = await enter();
     assert.equal(sid, id);
     client.terminate();
   });
 
-  test("answers what was asked, under its number, and nothing that was not", async () => {
+  test("acknowledges requests by number, and only those", async () => {
     const { client, id } = await enter();
     client.send('[{"ack":7},"join","asked"]');
     const frames = [await nextEvent(client), await nextEvent(client)];
@@ -160,7 +160,7 @@ describe("/ws with roomcast.json", () => {
   });
 
   for (const frame of ["nonsense", "{}", "[]", "[7]", "null", '[{"ack":"x"},"join"]', '[{"binary":-1},"x"]']) {
-    test(`${frame} disturbs nobody else`, async () => {
+    test(`${frame} does not affect other clients`, async () => {
       const [good, bad] = [await enter(), await enter()];
       bad.client.send(frame);
       good.client.send('["room-others","empty","x"]', '[{"ack":1},"others","still here"]');

@@ -19,7 +19,7 @@ const WAYS = {
   "in MessagePack, by polling": { transports: ["polling"], path: "/msgpack/", parser: msgpack },
 };
 
-/** How long the hasty server keeps a client, in milliseconds: enough for one on a busy machine that hurries */
+/** Recovery time of the short-lived server, in milliseconds; enough for a fast reconnect on a busy machine */
 const AWAY = 2000;
 
 let servers;
@@ -40,7 +40,7 @@ after(() => Promise.all(Object.values(servers ?? {}).map((server) => server.stop
 async function connect(options, server = servers.usual) {
   const socket = io(server.url, { forceNew: true, reconnection: false, ...options });
   socket.heard = [];
-  // Retained events have their offset behind the arguments.
+  // Events have their offset after the arguments.
   socket.on("heard", (...args) => socket.heard.push(args.slice(0, -1)));
   await connected(socket);
   return socket;
@@ -54,7 +54,7 @@ async function connected(socket) {
   }
 }
 
-/** Breaks the connection: by WebSocket without a word */
+/** Breaks the connection; a WebSocket without a close frame */
 async function cut(socket) {
   const gone = once(socket, "disconnect");
   const { engine } = socket.io;
@@ -71,16 +71,16 @@ async function comeBack(socket) {
 const ask = (socket, event, ...args) =>
   inTime(new Promise((resolve) => socket.emit(event, ...args, resolve)), PATIENCE, `no answer to ${event}`);
 
-/** Says something through a client that stays; it is out when this resolves */
+/** Sends an event through another client; resolves when it has been sent */
 async function say(speaker, room, ...args) {
   speaker.emit("say", room, ...args);
   await ask(speaker, "state");
 }
 
-/** Waits until the server knows that a client is gone: it is kept then */
+/** Waits until the server has registered a disconnect, and so retains the session */
 async function kept(speaker, id) {
   const deadline = Date.now() + PATIENCE;
-  while (await ask(speaker, "present", id)) assert.ok(Date.now() < deadline, `${id} is still there`);
+  while (await ask(speaker, "present", id)) assert.ok(Date.now() < deadline, `${id} is still connected`);
 }
 
 async function hears(socket, expected) {
@@ -89,7 +89,7 @@ async function hears(socket, expected) {
 }
 
 for (const [way, options] of Object.entries(WAYS)) {
-  describe(`a client that comes back ${way}`, { skip }, () => {
+  describe(`a client that reconnects ${way}`, { skip }, () => {
     let speaker;
     before(async () => (speaker = await connect({ transports: ["websocket"] })));
     after(() => speaker?.disconnect());
@@ -101,7 +101,7 @@ for (const [way, options] of Object.entries(WAYS)) {
       return id;
     };
 
-    test("has its id, its rooms and what it missed, in order, binary among it", async () => {
+    test("recovers its id, rooms and missed events, binary too, in order", async () => {
       const socket = await connect(options);
       assert.equal(socket.recovered, false);
       await ask(socket, "join", "red");
@@ -130,7 +130,7 @@ for (const [way, options] of Object.entries(WAYS)) {
       socket.disconnect();
     });
 
-    test("may do so several times, with and without having missed something", async () => {
+    test("recovers repeatedly, with and without missed events", async () => {
       const socket = await connect(options);
       const { id } = socket;
       for (const missed of [[["1"]], [], [], [["2"], ["3"]], [["4"]]]) {
@@ -144,7 +144,7 @@ for (const [way, options] of Object.entries(WAYS)) {
       socket.disconnect();
     });
 
-    test("need not have heard anything before, and may have been quiet for long", async () => {
+    test("recovers without earlier events and after long silence", async () => {
       const socket = await connect(options);
       await sleep(1500);
       const id = await cutAndKept(socket);
@@ -155,7 +155,7 @@ for (const [way, options] of Object.entries(WAYS)) {
       socket.disconnect();
     });
 
-    test("misses nothing of what never stops, and hears nothing twice", async () => {
+    test("receives a continuous stream exactly once", async () => {
       const socket = await connect(options);
       const { id } = socket;
       await ask(socket, "join", "stream");
@@ -175,7 +175,7 @@ for (const [way, options] of Object.entries(WAYS)) {
       socket.disconnect();
     });
 
-    test("is not told again what is volatile or wants an answer", async () => {
+    test("does not receive volatile events or events with acks again", async () => {
       const socket = await connect(options);
       const id = await cutAndKept(socket);
       speaker.emit("volatile", "volatile");
@@ -186,7 +186,7 @@ for (const [way, options] of Object.entries(WAYS)) {
       socket.disconnect();
     });
 
-    test("begins anew when it was put out, or left by itself", async () => {
+    test("gets a new session after a disconnect by either side", async () => {
       const socket = await connect(options);
       for (const leave of [() => socket.emit("out", false), () => socket.emit("out", true), () => socket.disconnect()]) {
         const { id } = socket;
@@ -203,10 +203,10 @@ for (const [way, options] of Object.entries(WAYS)) {
   });
 }
 
-describe("a client that comes back", { skip }, () => {
+describe("a client that reconnects", { skip }, () => {
   const options = { transports: ["websocket"] };
 
-  test("too late begins anew", async () => {
+  test("gets a new session after the recovery time", async () => {
     const [socket, speaker] = [await connect(options, servers.hasty), await connect(options, servers.hasty)];
     const { id } = socket;
     await cut(socket);
@@ -216,7 +216,7 @@ describe("a client that comes back", { skip }, () => {
     assert.equal(socket.recovered, false);
     assert.notEqual(socket.id, id);
     assert.deepEqual(await ask(socket, "state"), { recovered: false, rooms: [] });
-    // And once more, in time.
+    // Again, within the recovery time.
     const { id: second } = socket;
     await cut(socket);
     await kept(speaker, second);
@@ -226,7 +226,7 @@ describe("a client that comes back", { skip }, () => {
     [socket, speaker].forEach((socket) => socket.disconnect());
   });
 
-  test("begins anew when something it missed is no longer kept, and only then", async () => {
+  test("gets a new session only if a missed event was dropped", async () => {
     const [lucky, unlucky, speaker] = await Promise.all([1, 2, 3].map(() => connect(options, servers.forgetful)));
     await ask(lucky, "join", "quiet");
     await ask(unlucky, "join", "busy");
@@ -242,7 +242,7 @@ describe("a client that comes back", { skip }, () => {
     [lucky, unlucky, speaker].forEach((socket) => socket.disconnect());
   });
 
-  test("is asked again where that is wanted, and may try once more", async () => {
+  test("runs middlewares again if configured, and may retry", async () => {
     const auth = {};
     const socket = await connect({ ...options, auth: (done) => done(auth) }, servers.strict);
     const speaker = await connect(options, servers.strict);
@@ -263,7 +263,7 @@ describe("a client that comes back", { skip }, () => {
     [socket, speaker].forEach((socket) => socket.disconnect());
   });
 
-  test("in JSON mode shows what it has in the query", async () => {
+  test("sends its recovery token in the query in JSON mode", async () => {
     const speaker = await connect(options);
     const open = (query = "") => WebSocketClient.open(`ws://127.0.0.1:${servers.usual.port}/ws${query}`, { protocols: ["roomcast.json"] });
     const next = async (client) => JSON.parse(await client.next());
@@ -286,7 +286,7 @@ describe("a client that comes back", { skip }, () => {
     assert.deepEqual(missed, ["heard", "missed", { _placeholder: true, num: 0 }]);
     assert.deepEqual(await client.next(), Buffer.from([7]));
     assert.deepEqual((await next(client)).slice(1), ["heard", "and this"]);
-    // Without an offset it has had nothing since it came back.
+    // No offset means that no event has arrived since the reconnect.
     client.terminate();
     await kept(speaker, sid);
     client = await open(`?pid=${pid}`);

@@ -1,4 +1,4 @@
-// The official clients that the server gives to browsers, as Node's server gives them.
+// The official browser clients, served as by Node's server.
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -29,10 +29,10 @@ describe("the official clients", { skip: target === "node" && "compared with Nod
     node?.close();
   });
 
-  test("are there at all", () => assert.ok(existsSync(FOLDER) && readdirSync(FOLDER).length === 8));
+  test("are installed", () => assert.ok(existsSync(FOLDER) && readdirSync(FOLDER).length === 8));
 
   for (const name of readdirSync(FOLDER)) {
-    test(`${name} is given as on Node`, async () => {
+    test(`${name} is served as on Node`, async () => {
       const path = `/socket.io/${name}`;
       const [mine, other] = [await request(ours.url + path), await request(theirs + path)];
       assert.deepEqual(mine.bytes, readFileSync(join(FOLDER, name)));
@@ -60,7 +60,7 @@ describe("the official clients", { skip: target === "node" && "compared with Nod
     });
   }
 
-  test("nothing else is", async () => {
+  test("serves no other files", async () => {
     for (const url of [ours.url, theirs]) {
       for (const name of ["package.json", "..%2fpackage.json", "socket.io.js%00"]) {
         assert.equal((await request(`${url}/socket.io/${name}`)).status, 400, `${url} ${name}`);

@@ -1,4 +1,4 @@
-// socket.io-client, versions 4 and 3, on the conformance application: both namespaces, binary, acks, and coming back.
+// socket.io-client, versions 4 and 3, on the conformance application: namespaces, binary, acks and reconnects.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
@@ -11,7 +11,7 @@ import { inTime } from "../lib/websocket.js";
 
 const TRANSPORTS = { polling: ["polling"], websocket: ["websocket"], upgrade: ["polling", "websocket"] };
 
-/** A client that answers no ping is gone after two seconds; one that does may be kept from it for most of that time */
+/** A client that answers no ping is closed after two seconds; a slow one has most of that time to answer */
 const QUICK = { "ping-interval": 300, "ping-timeout": 1700 };
 const LONGER = 2500;
 
@@ -37,7 +37,7 @@ for (const [version, io] of [["4", io4], ["3", io3]]) {
         inTime(new Promise((resolve) => socket.emit(event, ...args, (...answer) => resolve(answer))), PATIENCE, "no answer");
       const hear = (socket, event) => inTime(once(socket, event), PATIENCE, `no ${event}`);
 
-      test("enters both namespaces over one connection, with what it brings to authenticate", async () => {
+      test("joins both namespaces over one connection, with auth", async () => {
         const main = io(server.url, { transports, forceNew: true, auth: { token: "123" } });
         const custom = main.io.socket("/custom", { auth: { token: "456" } });
         const greetings = await Promise.all([hear(main, "auth"), hear(custom, "auth")]);
@@ -49,11 +49,11 @@ for (const [version, io] of [["4", io4], ["3", io3]]) {
         main.disconnect();
       });
 
-      test("is refused by a namespace that is not there", async () => {
+      test("is rejected by an unknown namespace", async () => {
         await assert.rejects(connect("/random"), { message: "Invalid namespace" });
       });
 
-      test("gets its arguments back, in an event and in an answer", async () => {
+      test("echoes arguments in an event and an ack", async () => {
         const socket = await connect();
         const args = [1, "déjà 👩‍🚀", { nested: [true, null, { deep: [] }] }, [], ""];
         const back = hear(socket, "message-back");
@@ -63,7 +63,7 @@ for (const [version, io] of [["4", io4], ["3", io3]]) {
         socket.disconnect();
       });
 
-      test("gets its bytes back, in an event and in an answer", async () => {
+      test("echoes binary in an event and an ack", async () => {
         const socket = await connect();
         const args = [Buffer.from([1, 2, 3]), { list: ["text", Buffer.alloc(0), Buffer.alloc(70_000, 7)] }];
         const back = hear(socket, "message-back");
@@ -73,7 +73,7 @@ for (const [version, io] of [["4", io4], ["3", io3]]) {
         socket.disconnect();
       });
 
-      test("keeps its order over hundreds of events, bytes among them", async () => {
+      test("keeps the order of hundreds of events, binary too", async () => {
         const socket = await connect();
         const sent = Array.from({ length: 300 }, (_, index) => (index % 5 ? index : Buffer.from([index % 256])));
         const received = [];
@@ -84,7 +84,7 @@ for (const [version, io] of [["4", io4], ["3", io3]]) {
         socket.disconnect();
       });
 
-      test("speaks while it connects and upgrades, and loses nothing", async () => {
+      test("loses no events sent while connecting and upgrading", async () => {
         for (let round = 0; round < 10; round += 1) {
           const socket = io(server.url, { transports, forceNew: true });
           const received = [];
@@ -99,7 +99,7 @@ for (const [version, io] of [["4", io4], ["3", io3]]) {
         }
       });
 
-      test("outlives many heartbeats", async () => {
+      test("stays connected over many heartbeats", async () => {
         const socket = await connect("/", {}, quick);
         let lost;
         socket.once("disconnect", (reason) => (lost = reason));
@@ -109,7 +109,7 @@ for (const [version, io] of [["4", io4], ["3", io3]]) {
         socket.disconnect();
       });
 
-      test("comes back after its connection is cut", async () => {
+      test("reconnects after its connection is cut", async () => {
         const socket = await connect("/", { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 });
         const { id } = socket;
         const lost = hear(socket, "disconnect");
@@ -122,7 +122,7 @@ for (const [version, io] of [["4", io4], ["3", io3]]) {
         socket.disconnect();
       });
 
-      test("sees a server that ends as a lost connection, so that it would come back", async () => {
+      test("sees a server shutdown as a lost connection, so that it reconnects", async () => {
         const ending = await startConformance();
         const socket = await connect("/", {}, ending);
         const lost = hear(socket, "disconnect");

@@ -1,4 +1,4 @@
-// The example's transport from outside: clients on server-sent events and POST, in one room with other clients.
+// The example's transport: clients over server-sent events and POST, in one room with other clients.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { io } from "socket.io-client";
@@ -37,12 +37,12 @@ test("a browser takes part", { skip: skip || withoutChromium }, () => {
   assert.ok(members.some(({ name }) => name === "EventSource in Chromium"));
 });
 
-test("each is in the room under an id of its own, and asks were answered", { skip }, () => {
+test("every client is in the room under its own id, and requests are answered", { skip }, () => {
   assert.equal(new Set(members.map(({ id }) => id)).size, members.length);
   for (const { name, id } of members) assert.match(id, /^[\w-]{16,}$/, name);
 });
 
-test("what each says reaches everybody, whole and in order", { skip }, async () => {
+test("messages reach all clients, complete and in order", { skip }, async () => {
   const expected = [];
   for (const sender of members) {
     for (const text of [sender.name, "", "two\nlines\r\n", 'déjà てすと 👩‍🚀 "quoted" \\', "x".repeat(100_000)]) {
@@ -54,7 +54,7 @@ test("what each says reaches everybody, whole and in order", { skip }, async () 
   for (const { name, said } of members) assert.deepEqual(said, expected, name);
 });
 
-test("binary reaches everybody too", { skip }, async () => {
+test("binary reaches all clients", { skip }, async () => {
   const artists = members.filter(({ draw }) => draw);
   const expected = [];
   for (const sender of artists) {
@@ -67,7 +67,7 @@ test("binary reaches everybody too", { skip }, async () => {
   for (const { name, drawn } of artists) assert.deepEqual(drawn, expected, name);
 });
 
-test("all at once: nothing is lost or doubled, and each sender's order holds", { skip }, async () => {
+test("all at once: loses and duplicates nothing, keeps each sender's order", { skip }, async () => {
   const COUNT = 100;
   const before = members.map(({ said }) => said.length);
   await Promise.all(
@@ -87,7 +87,7 @@ test("all at once: nothing is lost or doubled, and each sender's order holds", {
   }
 });
 
-test("what is no POST is refused and harms nothing; who closes the stream is gone", { skip }, async () => {
+test("rejects invalid requests; closing the stream disconnects", { skip }, async () => {
   const client = eventsInNode();
   await client.joined;
   const status = async (method, body) => {
@@ -99,15 +99,15 @@ test("what is no POST is refused and harms nothing; who closes the stream is gon
   assert.equal(await status("PUT", "4x"), 400);
   assert.equal(await status("POST", "x".repeat(1_000_001)), 413);
   await client.say("still here");
-  await until(() => client.said.length === 1, "it heard nothing more");
+  await until(() => client.said.length === 1, "no further message");
   client.close();
   const deadline = Date.now() + PATIENCE;
   for (let last; (last = await status("POST", "3")) !== 400; ) {
-    assert.ok(Date.now() < deadline, `the session is still there: ${last}`);
+    assert.ok(Date.now() < deadline, `the session still exists: ${last}`);
   }
 });
 
-/** Events are recorded in `said` and `drawn`; `joined` resolves when it is in the room, and has its `id` */
+/** Records events in `said` and `drawn`; `joined` resolves when the client is in the room and has its `id` */
 function member(name, open) {
   const made = { name, said: [], drawn: [] };
   made.joined = new Promise((resolve) => {
@@ -170,7 +170,7 @@ function socketIo(transport) {
   });
 }
 
-/** A plain WebSocket, which speaks JSON arrays */
+/** A plain WebSocket client in JSON mode */
 async function plain() {
   const client = await WebSocketClient.open(`${server.url}/ws`, { protocols: ["roomcast.json"] });
   return member("plain WebSocket", (made) => {

@@ -1,5 +1,5 @@
-// What the test suites of socket.io-client and engine.io-client expect of a server, one case for each thing that they
-// check of it: the server offers the handlers that those suites use. What they check of the client alone is not here.
+// Expectations of the test suites of socket.io-client and engine.io-client on a server, one case for each:
+// the server has the handlers of those suites. Checks of the client alone are omitted.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createRequire } from "node:module";
@@ -10,7 +10,7 @@ import { PATIENCE } from "../lib/patience.js";
 import { startExample } from "../lib/server.js";
 import { inTime } from "../lib/websocket.js";
 
-// The Engine.IO client that this Socket.IO client stands on, whatever else is installed.
+// The Engine.IO client that this Socket.IO client depends on.
 const socketIoClient = createRequire(import.meta.url).resolve("socket.io-client");
 const { Socket: EngineSocket } = createRequire(socketIoClient)("engine.io-client");
 
@@ -35,21 +35,21 @@ const leave = () => opened.splice(0).forEach((socket) => socket.disconnect());
 describe("socket.io-client: connecting", () => {
   after(leave);
 
-  test("a connection, and one more to the same path on a manager of its own", async () => {
+  test("two connections to one path with separate managers", async () => {
     const [first, second] = [connect(), connect()];
     await Promise.all([hear(first, "connect"), hear(second, "connect")]);
     assert.notEqual(first.io, second.io);
     assert.notEqual(first.id, second.id);
   });
 
-  test("queries that differ", async () => {
+  test("connections with different queries", async () => {
     const sockets = ["a=1", "a=2"].map((query) => connect("/", { query }));
     await Promise.all(sockets.map((socket) => hear(socket, "connect")));
     const seen = await Promise.all(sockets.map((socket) => ask(socket, "getHandshake")));
     assert.deepEqual(seen.map(({ query }) => query.a), ["1", "2"]);
   });
 
-  test("several namespaces over one connection, one of them later", async () => {
+  test("several namespaces over one connection, one joined later", async () => {
     const manager = new Manager(server.url);
     const [foo, asd] = [manager.socket("/foo"), manager.socket("/asd")];
     opened.push(foo, asd);
@@ -60,7 +60,7 @@ describe("socket.io-client: connecting", () => {
     assert.equal(manager.engine.id.length, 20);
   });
 
-  test("a namespace after the connection was closed", async () => {
+  test("a namespace joined after the connection was closed", async () => {
     const manager = new Manager(server.url, { autoConnect: false });
     const first = manager.socket("/");
     const second = manager.socket("/foo");
@@ -72,7 +72,7 @@ describe("socket.io-client: connecting", () => {
     await hear(second, "connect");
   });
 
-  test("one namespace is left and the connection stays for the other", async () => {
+  test("leaving a namespace keeps the connection of the other", async () => {
     const manager = new Manager(server.url);
     const [foo, asd] = [manager.socket("/foo"), manager.socket("/asd")];
     opened.push(foo, asd);
@@ -83,7 +83,7 @@ describe("socket.io-client: connecting", () => {
     assert.equal(manager.engine.readyState, "open");
   });
 
-  test("the id is the server's, in the main namespace and in another, and goes with the connection", async () => {
+  test("socket ids match the server's and end with the connection", async () => {
     for (const namespace of ["/", "/foo"]) {
       const socket = connect(namespace);
       await hear(socket, "connect");
@@ -95,7 +95,7 @@ describe("socket.io-client: connecting", () => {
     }
   });
 
-  test("coming back by itself and by hand, with another id where nothing was recovered", async () => {
+  test("automatic and manual reconnect, with a new id if not recovered", async () => {
     const socket = connect("/", { reconnectionDelay: 20, reconnectionDelayMax: 40, transports: ["websocket"] });
     await hear(socket, "connect");
     socket.io.engine.close();
@@ -109,7 +109,7 @@ describe("socket.io-client: connecting", () => {
     assert.notEqual(socket.id, first);
   });
 
-  test("recovery: the same id after the engine was closed", async () => {
+  test("recovery keeps the id after the engine was closed", async () => {
     const socket = connect("/", { reconnection: false });
     await hear(socket, "connect");
     const { id } = socket;
@@ -118,14 +118,14 @@ describe("socket.io-client: connecting", () => {
     const gone = hear(socket, "disconnect");
     socket.io.engine.close();
     await gone;
-    // It comes back to what is kept, so the server has to know first that it has gone.
+    // Recovery requires that the server has registered the disconnect.
     await server.settled();
     socket.connect();
     await hear(socket, "connect");
     assert.deepEqual([socket.id, socket.recovered], [id, true]);
   });
 
-  test("a handshake that takes longer than the client's patience", async () => {
+  test("a handshake slower than the client's timeout", async () => {
     for (const transports of [["polling"], ["websocket"]]) {
       const socket = connect("/", { transports, timeout: 0, reconnection: false });
       const [error] = await hear(socket, "connect_error");
@@ -133,7 +133,7 @@ describe("socket.io-client: connecting", () => {
     }
   });
 
-  test("disconnecting while it opens raises no error", async () => {
+  test("disconnecting while opening raises no error", async () => {
     const socket = connect("/", { timeout: 100 });
     let failed = false;
     socket.on("connect_error", () => (failed = true));
@@ -143,7 +143,7 @@ describe("socket.io-client: connecting", () => {
   });
 });
 
-describe("socket.io-client: what it shows of itself", () => {
+describe("socket.io-client: handshake data", () => {
   after(leave);
 
   for (const [what, namespace, options, expected] of [
@@ -161,7 +161,7 @@ describe("socket.io-client: what it shows of itself", () => {
     });
   }
 
-  test("auth as an object and from a function, in each namespace its own", async () => {
+  test("auth as an object and from a function, per namespace", async () => {
     const socket = connect("/abc", { auth: { a: "b", c: "d" } });
     const [told] = await hear(socket, "handshake");
     assert.deepEqual(told.auth, { a: "b", c: "d" });
@@ -171,15 +171,15 @@ describe("socket.io-client: what it shows of itself", () => {
   });
 });
 
-describe("socket.io-client: refusals", () => {
+describe("socket.io-client: connect errors", () => {
   after(leave);
 
   for (const [what, namespace, message] of [
     ["of the main namespace", "/?fail=true", "Auth failed (main namespace)"],
-    ["of a namespace that refuses everybody", "/no", "Auth failed (custom namespace)"],
-    ["of a namespace that is not there", "/invalid", "Invalid namespace"],
+    ["of a namespace that rejects all clients", "/no", "Auth failed (custom namespace)"],
+    ["of an unknown namespace", "/invalid", "Invalid namespace"],
   ]) {
-    test(`a middleware's ${what} is not tried again`, async () => {
+    test(`a middleware's ${what} is not retried`, async () => {
       const socket = connect(namespace, { reconnectionDelay: 10 });
       const [error] = await hear(socket, "connect_error");
       assert.ok(error instanceof Error);
@@ -206,11 +206,11 @@ describe("socket.io-client: events and acks", () => {
     return answer;
   };
 
-  test("the server asks and is answered with two arguments", async () => {
+  test("a server ack with two arguments", async () => {
     socket.once("ack", (answer) => answer(5, { test: true }));
     await told("ack", "got it");
   });
-  test("an answer that is a date", async () => {
+  test("an ack with a date", async () => {
     assert.ok(!Number.isNaN(Date.parse(await ask(socket, "getAckDate", { test: true }))));
   });
   test("a date as text and in an object", async () => {
@@ -219,45 +219,45 @@ describe("socket.io-client: events and acks", () => {
     const [{ date: inside }] = await told("getDateObj", "takeDateObj");
     assert.equal(new Date(inside).toISOString(), inside);
   });
-  test("false", async () => assert.equal((await told("false", "false"))[0], false));
-  test("letters of many bytes, in their order", async () => {
+  test("the value false", async () => assert.equal((await told("false", "false"))[0], false));
+  test("multi-byte characters, in order", async () => {
     const heard = [];
     socket.on("takeUtf8", (text) => heard.push(text));
     socket.emit("getUtf8");
     await ask(socket, "echo", "all that came before");
     assert.deepEqual(heard, ["てすと", "Я Б Г Д Ж Й", "Ä ä Ü ü ß", "utf8 — string", "utf8 — string"]);
   });
-  test("bytes from the server", async () => {
+  test("binary from the server", async () => {
     for (const [event, answer] of [["doge", "doge"], ["getbin", "takebin"]]) {
       const [bytes] = await told(event, answer);
       assert.equal(Buffer.from(bytes).toString(), "asdfasdf");
     }
   });
-  test("bytes to the server", async () => {
+  test("binary to the server", async () => {
     await told("buffa", "buffack", Buffer.from("asdfasdf"));
     await told("blob", "back", new Uint8Array([1, 2]).buffer);
   });
-  test("bytes among JSON", async () => {
+  test("binary within JSON", async () => {
     const mixed = { hello: "lol", message: Buffer.from("hello world"), goodbye: "gotcha" };
     await told("jsonbuff", "jsonbuff-ack", mixed);
     await told("jsonblob", "jsonblob-ack", mixed);
   });
-  test("bytes in their order", async () => {
+  test("binary in order", async () => {
     socket.emit("abuff1", Buffer.from("abuff1"));
     await told("abuff2", "abuff2-ack", "please arrive second");
     socket.emit("blob1", Buffer.from("first"));
     socket.emit("blob2", "second");
     await told("blob3", "blob3-ack", Buffer.from("third"));
   });
-  test("an answer in time, by callback and by promise", async () => {
+  test("an ack within its timeout, by callback and by promise", async () => {
     assert.equal(await socket.timeout(PATIENCE).emitWithAck("echo", 42), 42);
     const answer = new Promise((resolve) => socket.timeout(PATIENCE).emit("echo", "x", (...given) => resolve(given)));
     assert.deepEqual(await answer, [null, "x"]);
   });
-  test("an event that nobody knows is not answered", async () => {
+  test("an event without handler is not acknowledged", async () => {
     await assert.rejects(socket.timeout(100).emitWithAck("unknown"), /timed out/);
   });
-  test("a volatile event arrives when it can be taken", async () => {
+  test("a volatile event arrives when the client is ready", async () => {
     const answer = hear(socket, "hi");
     socket.volatile.emit("hi");
     await answer;
@@ -267,14 +267,14 @@ describe("socket.io-client: events and acks", () => {
     const answers = await Promise.all([1, 2, 3].map((number) => ask(stubborn, "echo", number)));
     assert.deepEqual(answers, [1, 2, 3]);
   });
-  test("answers that are due when the connection is closed are errors", async () => {
+  test("pending acks fail when the connection is closed", async () => {
     const leaving = connect();
     await hear(leaving, "connect");
     const answer = assert.rejects(leaving.emitWithAck("unknown"), /disconnected/);
     leaving.disconnect();
     await answer;
   });
-  test("what was emitted before the connection comes in its order", async () => {
+  test("events emitted before the connection arrive in order", async () => {
     const early = connect();
     const heard = [];
     for (const number of [1, 2, 3]) early.emit("echo", number, (value) => heard.push(value));
@@ -301,7 +301,7 @@ describe("engine.io-client", () => {
   for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]]) {
     const name = transports.join(" and ");
 
-    test(`${name}: a greeting, and text of many bytes comes back`, async () => {
+    test(`${name}: greets, and echoes multi-byte text`, async () => {
       const { socket, next } = open({ transports });
       assert.equal(await next(), "hi");
       for (const text of ["cash money €€€", "👨‍👩‍👧 emoji"]) {
@@ -313,7 +313,7 @@ describe("engine.io-client", () => {
       socket.close();
     });
 
-    test(`${name}: bytes come back, also when they go as base64`, async () => {
+    test(`${name}: echoes binary, base64-encoded too`, async () => {
       for (const forceBase64 of [false, true]) {
         const { socket, next } = open({ transports, forceBase64 });
         assert.equal(await next(), "hi");
@@ -328,7 +328,7 @@ describe("engine.io-client", () => {
     });
   }
 
-  test("packets are put together up to the limit, and the server takes them at exactly the limit", async () => {
+  test("packets are batched up to the limit, and the server accepts exactly the limit", async () => {
     const { socket, next } = open({ transports: ["polling"] });
     assert.equal(await next(), "hi");
     const sent = ["a".repeat(99), "b".repeat(30), "c".repeat(30), "d".repeat(35), "€".repeat(30)];
@@ -356,9 +356,9 @@ describe("engine.io-client", () => {
     }
   });
 
-  test("a session that nobody knows: JSON by polling, a refused upgrade over WebSocket", async () => {
+  test("unknown session: JSON by polling, rejected upgrade over WebSocket", async () => {
     const unknown = open({ transports: ["polling"], query: { sid: "abc" } });
-    // The answer's text has to be read before the client clears it away.
+    // Read the response text before the client clears it.
     const read = ({ description, context }) => [description, context.responseText];
     const refused = new Promise((resolve) => unknown.socket.once("error", (error) => resolve(read(error))));
     const answer = await inTime(refused, PATIENCE, "no error");
@@ -368,7 +368,7 @@ describe("engine.io-client", () => {
     assert.equal(error.message, "websocket error");
   });
 
-  test("the second transport is tried when the first is denied", async () => {
+  test("tries the second transport when the first is denied", async () => {
     const { socket } = open({ transports: ["polling"], query: { deny: 1 } });
     const [error] = await hearEngine(socket, "error");
     assert.equal(error.context.status, 403);
@@ -377,7 +377,7 @@ describe("engine.io-client", () => {
     await hearEngine(other.socket, "error");
   });
 
-  test("cookies: those that last are sent back if the client keeps them, and none if not", async () => {
+  test("sends persistent cookies back only if the client keeps cookies", async () => {
     for (const [withCredentials, cookie] of [[true, "1=1; 2=2"], [false, undefined]]) {
       const { socket, next } = open({ transports: ["polling"], withCredentials });
       assert.equal(await next(), "hi");
@@ -387,7 +387,7 @@ describe("engine.io-client", () => {
     }
   });
 
-  test("closing while it upgrades: what was buffered still arrives, and the end comes after the upgrade", async () => {
+  test("closing while upgrading: delivers buffered packets, then closes", async () => {
     const { socket, next } = open();
     assert.equal(await next(), "hi");
     const closed = hearEngine(socket, "close");
@@ -397,7 +397,7 @@ describe("engine.io-client", () => {
     assert.equal(socket.readyState, "closed");
   });
 
-  test("a heartbeat keeps it open", async () => {
+  test("heartbeats keep the session open", async () => {
     const { socket, next } = open({ transports: ["websocket"] });
     assert.equal(await next(), "hi");
     await sleep(1200);

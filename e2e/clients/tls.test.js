@@ -1,4 +1,4 @@
-// https and wss, as clients of Node see them, and a certificate that is exchanged while they are there.
+// https and wss with Node clients, and a certificate reload while they are connected.
 import assert from "node:assert/strict";
 import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import https from "node:https";
@@ -33,7 +33,7 @@ describe("TLS", { skip: target === "node" && "the reference has none" }, () => {
 
   const heard = (emitter, event) =>
     new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new Error(`no ${event} came`)), PATIENCE);
+      const late = setTimeout(() => reject(new Error(`no ${event}`)), PATIENCE);
       emitter.once(event, (...args) => (clearTimeout(late), resolve(args)));
     });
   const connect = async (ca, transports) => {
@@ -63,7 +63,7 @@ describe("TLS", { skip: target === "node" && "the reference has none" }, () => {
     });
   }
 
-  test("a plain WebSocket by wss", async () => {
+  test("plain WebSocket over wss", async () => {
     const socket = new WebSocket(`wss://127.0.0.1:${server.port}/ws`, { ca: certificate("one") });
     const [hello] = await heard(socket, "message");
     assert.equal(JSON.parse(hello)[0], "hello");
@@ -71,13 +71,13 @@ describe("TLS", { skip: target === "node" && "the reference has none" }, () => {
     await heard(socket, "close");
   });
 
-  test("SIGHUP shows a new certificate, and cuts nobody off", async () => {
+  test("SIGHUP reloads the certificate and keeps connections", async () => {
     const early = await connect(certificate("one"), ["websocket"]);
     show("two");
     server.child.kill("SIGHUP");
     const deadline = Date.now() + PATIENCE;
     while ((await page(certificate("two")).catch(() => 0)) !== 200) {
-      assert.ok(Date.now() < deadline, "the new certificate is not shown");
+      assert.ok(Date.now() < deadline, "the new certificate is not served");
     }
     await assert.rejects(page(certificate("one")));
     assert.deepEqual((await early.timeout(PATIENCE).emitWithAck("join", "blue")).rooms, ["blue"]);

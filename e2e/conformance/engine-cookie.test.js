@@ -1,4 +1,4 @@
-// Engine.IO v4: the cookie by which a load balancer keeps a polling client on one node.
+// Engine.IO v4: the sticky-session cookie for load balancers.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { request } from "../lib/http.js";
@@ -16,7 +16,7 @@ for (const profile of PROFILES) {
     });
     after(() => server.stop());
 
-    test("sets it, with the session's id, on the first answer of a polling session and on no other", async () => {
+    test("sets it to the session id, only on the first response of a polling session", async () => {
       const opened = await handshake(server);
       const { sid } = JSON.parse(opened.body.slice(1));
       assert.deepEqual([opened.headers["set-cookie"]].flat(), [`io=${sid}; Path=/; HttpOnly; SameSite=Lax`]);
@@ -28,7 +28,7 @@ for (const profile of PROFILES) {
       assert.equal(pushed.headers["set-cookie"], undefined);
     });
 
-    test("sets none on a refusal, and a session that begins on WebSocket opens as without", async () => {
+    test("sets none on a rejection or over WebSocket", async () => {
       const refused = await request(`${server.url}${profile.path}?EIO=3&transport=polling`);
       assert.deepEqual([refused.status, refused.headers["set-cookie"]], [400, undefined]);
       const client = await WebSocketClient.open(`${server.url}${profile.path}?EIO=4&transport=websocket`);
@@ -37,7 +37,7 @@ for (const profile of PROFILES) {
     });
   });
 
-  test(`${profile.name} sets no cookie unless it is told to`, async () => {
+  test(`${profile.name} sets no cookie by default`, async () => {
     const server = await startConformance(CALM);
     try {
       assert.equal((await handshake(server)).headers["set-cookie"], undefined);

@@ -43,7 +43,7 @@ for (const { allowed, told } of [
         }
       });
 
-      test(`${profile.name} says so on a handshake, a GET and a POST`, async () => {
+      test(`${profile.name} sets the headers on a handshake, a GET and a POST`, async () => {
         const origin = { origin: "http://a.example" };
         const opened = await request(at("EIO=4&transport=polling"), { headers: origin });
         assert.equal(opened.headers["access-control-allow-origin"], told);
@@ -56,7 +56,7 @@ for (const { allowed, told } of [
         await session.leave();
       });
 
-      test(`${profile.name} says so on errors too, or the page could not read them`, async () => {
+      test(`${profile.name} sets the headers on errors too`, async () => {
         const headers = { origin: "http://a.example" };
         const session = await PollingSession.open(server, profile, { headers });
         const ended = await PollingSession.open(server, profile, { headers });
@@ -74,8 +74,8 @@ for (const { allowed, told } of [
       });
 
       if (allowed !== "*") {
-        test(`${profile.name} lets no other origin in, and caches know`, async () => {
-          // Node names the one origin to all; to name none is as good. Either keeps the other page out.
+        test(`${profile.name} allows no other origin, and sets Vary`, async () => {
+          // Node sends the allowed origin to all pages; sending none also excludes the other page.
           const opened = await request(at("EIO=4&transport=polling"), { headers: { origin: "http://b.example" } });
           assert.equal(opened.status, 200);
           const asked = await preflight("http://b.example");
@@ -87,7 +87,7 @@ for (const { allowed, told } of [
         });
       }
 
-      test(`${profile.name} leaves clients without an origin alone`, async () => {
+      test(`${profile.name} sets no headers without an Origin`, async () => {
         const session = await PollingSession.open(server, profile);
         await answers(session, profile);
         await session.send([profile.say("one"), profile.say("two")].join(SEPARATOR));

@@ -1,4 +1,4 @@
-// Engine.IO v4: the first exchange, where it is found and how it is refused.
+// Engine.IO v4: the handshake, its path, and its rejections.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { rawExchange, request } from "../lib/http.js";
@@ -23,7 +23,7 @@ for (const profile of PROFILES) {
   const at = (query, path = profile.path) => `${server.url}${path}?${query}`;
 
   describe(`${profile.name} handshake`, () => {
-    test("over polling tells the session id, the timings and the way up", async () => {
+    test("over polling contains session id, timings and upgrades", async () => {
       const { status, headers, body } = await request(at("EIO=4&transport=polling"));
       assert.equal(status, 200);
       assert.equal(headers["content-type"].toLowerCase(), "text/plain; charset=utf-8");
@@ -39,7 +39,7 @@ for (const profile of PROFILES) {
       });
     });
 
-    test("over WebSocket is the first message and offers no upgrade", async () => {
+    test("over WebSocket is the first message, without upgrades", async () => {
       const client = await WebSocketClient.open(at("EIO=4&transport=websocket"));
       const first = await client.next();
       assert.equal(first[0], "0");
@@ -49,19 +49,19 @@ for (const profile of PROFILES) {
       client.terminate();
     });
 
-    test("gives every session an id of its own", async () => {
+    test("gives every session a unique id", async () => {
       const opened = await Promise.all(Array.from({ length: 50 }, () => request(at("EIO=4&transport=polling"))));
       const ids = new Set(opened.map(({ body }) => JSON.parse(body.slice(1)).sid));
       assert.equal(ids.size, 50);
     });
 
-    test("sets no cookie and no CORS header unless asked to", async () => {
+    test("sets no cookie or CORS header by default", async () => {
       const { headers } = await request(at("EIO=4&transport=polling"), { headers: { origin: "http://a.example" } });
       assert.equal(headers["set-cookie"], undefined);
       assert.deepEqual(Object.keys(headers).filter((name) => name.startsWith("access-control")), []);
     });
 
-    test("ignores the order of the query, the cache buster and what it does not know", async () => {
+    test("ignores query order, cache buster and unknown parameters", async () => {
       for (const query of [
         "transport=polling&EIO=4",
         "EIO=4&transport=polling&t=PcQ1x2",
@@ -75,7 +75,7 @@ for (const profile of PROFILES) {
       }
     });
 
-    test("is found below its path too, but not without the slash", async () => {
+    test("is served below its path too, but not without the slash", async () => {
       const below = await request(at("EIO=4&transport=polling", `${profile.path}any/thing`));
       assert.equal(below.status, 200);
       assert.equal(below.body[0], "0");
@@ -83,15 +83,15 @@ for (const profile of PROFILES) {
       assert.equal(short.status, 404);
     });
 
-    test("leaves other paths alone", async () => {
+    test("does not handle other paths", async () => {
       const { status } = await request(at("EIO=4&transport=polling", "/elsewhere/"));
       assert.equal(status, 404);
-      // Node leaves such an upgrade to other listeners, and here there is none.
+      // Node leaves such an upgrade to other listeners; there is none here.
       if (target === "node") return;
       assert.equal((await tryOpen(at("EIO=4&transport=websocket", "/elsewhere/"))).status, 404);
     });
 
-    test("answers the same over a connection that is kept open", async () => {
+    test("answers the same over a keep-alive connection", async () => {
       const line = `GET ${profile.path}?EIO=4&transport=polling HTTP/1.1\r\nHost: localhost\r\n`;
       const both = await rawExchange(server.port, `${line}\r\n${line}Connection: close\r\n\r\n`);
       assert.equal(both.match(/HTTP\/1\.1 200 OK/g)?.length, 2, both);
@@ -99,7 +99,7 @@ for (const profile of PROFILES) {
     });
   });
 
-  describe(`${profile.name} refuses with 400, a code and a message`, () => {
+  describe(`${profile.name} rejects with 400, a code and a message`, () => {
     const refusal = (code, message) => ({ code, message });
     const UNKNOWN_TRANSPORT = refusal(0, "Transport unknown");
     const UNKNOWN_SID = refusal(1, "Session ID unknown");
@@ -113,13 +113,13 @@ for (const profile of PROFILES) {
       ["an empty transport", "GET", "EIO=4&transport=", UNKNOWN_TRANSPORT],
       ["an unknown transport", "GET", "EIO=4&transport=abc", UNKNOWN_TRANSPORT],
       ["a transport in capitals", "GET", "EIO=4&transport=POLLING", UNKNOWN_TRANSPORT],
-      ["webtransport, which never comes this way", "GET", "EIO=4&transport=webtransport", UNKNOWN_TRANSPORT],
-      ["a name that JavaScript objects have", "GET", "EIO=4&transport=constructor", UNKNOWN_TRANSPORT],
-      ["an unknown transport, whatever the version", "GET", "EIO=3&transport=abc", UNKNOWN_TRANSPORT],
+      ["webtransport over HTTP/1.1", "GET", "EIO=4&transport=webtransport", UNKNOWN_TRANSPORT],
+      ["a property name of JavaScript objects", "GET", "EIO=4&transport=constructor", UNKNOWN_TRANSPORT],
+      ["an unknown transport, for any version", "GET", "EIO=3&transport=abc", UNKNOWN_TRANSPORT],
       ["an unknown session on GET", "GET", "EIO=4&transport=polling&sid=zzzzzzzzzzzzzzzzzzzz", UNKNOWN_SID],
       ["an unknown session on POST", "POST", "EIO=4&transport=polling&sid=zzzzzzzzzzzzzzzzzzzz", UNKNOWN_SID],
       ["an unknown session on a WebSocket request", "GET", "EIO=4&transport=websocket&sid=zzz", UNKNOWN_SID],
-      ["an unknown session, whatever the version", "GET", "transport=polling&sid=zzz", UNKNOWN_SID],
+      ["an unknown session, for any version", "GET", "transport=polling&sid=zzz", UNKNOWN_SID],
       ["POST without a session", "POST", "EIO=4&transport=polling", BAD_METHOD],
       ["PUT without a session", "PUT", "EIO=4&transport=polling", BAD_METHOD],
       ["DELETE without a session", "DELETE", "EIO=4&transport=polling", BAD_METHOD],
@@ -146,7 +146,7 @@ for (const profile of PROFILES) {
       assert.deepEqual([status, body], [400, ""]);
     });
 
-    test("an Origin with a control character in it", async () => {
+    test("an Origin with a control character", async () => {
       const answer = await rawExchange(
         server.port,
         `GET ${profile.path}?EIO=4&transport=polling HTTP/1.1\r\nHost: localhost\r\nOrigin: http://a\x01b\r\n` +
@@ -155,7 +155,7 @@ for (const profile of PROFILES) {
       assert.match(answer, /^HTTP\/1\.1 400 /);
     });
 
-    test("a transport the session is not on", async () => {
+    test("a transport the session does not use", async () => {
       const socket = await WebSocketSession.open(server, profile);
       const polling = await PollingSession.open(server, profile);
       for (const [method, query] of [
@@ -174,7 +174,7 @@ for (const profile of PROFILES) {
     });
 
     for (const version of ["", "EIO=3&"]) {
-      test(`${version ? version.slice(0, -1) : "no version"} in a session of version 4, which lives on`, async () => {
+      test(`${version ? version.slice(0, -1) : "no version"} in a session of version 4, which stays open`, async () => {
         const session = await PollingSession.open(server, profile);
         const { status, body } = await request(at(`${version}transport=polling&sid=${session.sid}`));
         assert.equal(status, 400);
@@ -185,13 +185,13 @@ for (const profile of PROFILES) {
     }
   });
 
-  describe(`${profile.name} refuses an upgrade`, () => {
+  describe(`${profile.name} rejects an upgrade`, () => {
     const CASES = [
       ["without a transport", "EIO=4", "Transport unknown"],
       ["to an unknown transport", "EIO=4&transport=abc", "Transport unknown"],
       ["to webtransport", "EIO=4&transport=webtransport", "Transport unknown"],
       ["of an unknown session", "EIO=4&transport=websocket&sid=zzzzzzzzzzzzzzzzzzzz", "Session ID unknown"],
-      ["of an unknown session, whatever the version", "transport=websocket&sid=zzz", "Session ID unknown"],
+      ["of an unknown session, for any version", "transport=websocket&sid=zzz", "Session ID unknown"],
     ];
     for (const [what, query, message] of CASES) {
       test(what, async () => {
@@ -205,18 +205,18 @@ for (const profile of PROFILES) {
     for (const version of ["", "EIO=3&", "EIO=abc&"]) {
       test(`with ${version ? version.slice(0, -1) : "no version"}`, async () => {
         const answer = await turnedAway(at(`${version}transport=websocket`));
-        // Node agrees to the WebSocket and then writes its 400 into it; the refusal belongs before that.
+        // Node accepts the WebSocket and then writes its 400 into it; Roomcast rejects before the upgrade.
         const expected = byTarget({ node: [undefined, undefined], roomcast: [400, "Unsupported protocol version"] });
         assert.deepEqual([answer.status, answer.body], expected);
       });
     }
 
-    test("that asks for polling", async () => {
+    test("with transport=polling", async () => {
       const answer = await turnedAway(at("EIO=4&transport=polling"));
       if (!answer.client) assert.equal(answer.status, 400);
     });
 
-    test("and ends the connection", async () => {
+    test("and closes the connection", async () => {
       const answer = await rawExchange(server.port, upgradeRequest(at("EIO=4&transport=abc")));
       assert.match(answer, /^HTTP\/1\.1 400 Bad Request\r\n/);
       assert.match(answer, /\r\n\r\nTransport unknown$/);

@@ -1,4 +1,4 @@
-// Engine.IO v4: the server pings, the client answers in time or its session ends.
+// Engine.IO v4: pings, pongs and their deadlines.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,18 +9,18 @@ import { CARRIERS, PollingSession, probe, PROFILES, upgrade, WebSocketSession } 
 
 const INTERVAL = QUICK["ping-interval"];
 const TIMEOUT = QUICK["ping-timeout"];
-/** Client clock error added to a deadline, in milliseconds */
+/** Tolerance of a deadline for the client's clock, in milliseconds */
 const SLACK = 30;
-/** In which a client answers that means to stay: not to be missed on a busy machine, in milliseconds */
+/** Ping timeout of clients that answer, long enough for a busy machine, in milliseconds */
 const TIME_TO_ANSWER = 2000;
-/** Early firing of a timer, in milliseconds */
+/** Tolerance for timers that fire early, in milliseconds */
 const EARLY = 10;
 
-/** For clients that do not answer */
+/** Timings for clients that do not answer */
 let server;
-/** For clients that do */
+/** Timings for clients that answer */
 let patient;
-/** For clients that go before they are asked */
+/** Timings for clients that leave before the first ping */
 let calm;
 before(async () => {
   server = await startConformance({ ...QUICK, "connect-timeout": 45000 });
@@ -29,20 +29,20 @@ before(async () => {
 });
 after(() => Promise.all([server, patient, calm].map((each) => each.stop())));
 
-/** Fails unless it is as many milliseconds since then as it should be. Time that the machine kept for others is no delay */
+/** Checks the milliseconds since a start time. Time that the machine withheld is no delay */
 const stopwatch = (on = server) => {
   const began = Date.now();
   const before = withheld(on.child.pid);
   return (least, most) => {
     const passed = Date.now() - began;
     const kept = withheld(on.child.pid) - before;
-    assert.ok(passed >= least - EARLY && passed - kept <= most, `${passed} ms, of which ${kept.toFixed()} were kept`);
+    assert.ok(passed >= least - EARLY && passed - kept <= most, `${passed} ms, of which ${kept.toFixed()} were withheld`);
   };
 };
 
 for (const profile of PROFILES) {
   describe(`${profile.name} heartbeat`, { concurrency: 4 }, () => {
-    test("polling: a GET waits for the ping, which comes once an interval as long as pongs come", async () => {
+    test("polling: a pending GET gets a ping each interval while pongs arrive", async () => {
       let waited = stopwatch(patient);
       const session = await PollingSession.open(patient, { ...profile, join: async () => {} });
       for (let round = 0; round < 3; round += 1) {
@@ -56,7 +56,7 @@ for (const profile of PROFILES) {
       await session.leave();
     });
 
-    test("websocket: no ping before the first interval, then one each interval as long as pongs come", async () => {
+    test("websocket: a ping each interval, from the first interval on", async () => {
       let waited = stopwatch(patient);
       const session = await WebSocketSession.open(patient, { ...profile, join: async () => {} });
       for (let round = 0; round < 3; round += 1) {
@@ -68,7 +68,7 @@ for (const profile of PROFILES) {
       await session.leave();
     });
 
-    test("polling: a session without a pong is gone after interval and timeout, though nobody polls", async () => {
+    test("polling: a session without a pong ends after interval and timeout, without a poll too", async () => {
       const session = await PollingSession.open(server, profile);
       const lived = stopwatch();
       await sleep(INTERVAL + TIMEOUT + SLACK);
@@ -77,7 +77,7 @@ for (const profile of PROFILES) {
       lived(INTERVAL + TIMEOUT, INTERVAL + TIMEOUT + 10 * SLACK);
     });
 
-    test("polling: a GET that waits when the pong is overdue is answered, and then the session is gone", async () => {
+    test("polling: a missing pong answers the pending GET and ends the session", async () => {
       const lived = stopwatch();
       const session = await PollingSession.open(server, profile);
       assert.equal((await session.poll()).body, "2");
@@ -95,11 +95,11 @@ for (const profile of PROFILES) {
       lived(INTERVAL + TIMEOUT, INTERVAL + 2 * TIMEOUT);
     });
 
-    test("other packets put off the deadline of a pong", async () => {
+    test("other packets extend the pong deadline", async () => {
       const session = await WebSocketSession.open(server, profile);
       const talking = setInterval(() => session.send(profile.say("busy")), 50);
       const lived = stopwatch();
-      // Node's server puts it off once for each ping. Here any traffic shows that the client is there.
+      // Node's server extends it once per ping. Here any traffic proves that the client is alive.
       const isOnce = byTarget({ node: true, roomcast: false });
       if (!isOnce) {
         await sleep(INTERVAL + 3 * TIMEOUT);
@@ -110,14 +110,14 @@ for (const profile of PROFILES) {
       lived(isOnce ? 0 : INTERVAL + 3 * TIMEOUT, INTERVAL + (isOnce ? 3 : 5) * TIMEOUT);
     });
 
-    test("websocket: a close packet does not wait for it", async () => {
-      // Node's server leaves this to the heartbeat, as Node's client cuts the connection anyway.
+    test("websocket: a close packet does not wait for the pong", async () => {
+      // Node's server waits for the heartbeat, since Node's client cuts the connection anyway.
       const session = await WebSocketSession.open(byTarget({ node: server, roomcast: calm }), profile);
       await session.send("1");
       await session.client.untilClosed({ within: PATIENCE });
     });
 
-    test("goes on after an upgrade, over the WebSocket", async () => {
+    test("continues over the WebSocket after an upgrade", async () => {
       const session = await WebSocketSession.upgraded(patient, profile);
       for (let round = 0; round < 2; round += 1) {
         assert.equal(await session.next(), "2");
@@ -136,7 +136,7 @@ for (const profile of PROFILES) {
       client.terminate();
     });
 
-    test("goes on under an upgrade that never ends", async () => {
+    test("continues during an upgrade that never completes", async () => {
       const session = await PollingSession.open(patient, profile);
       const client = await probe(session);
       assert.equal(await session.next(), "2");
@@ -147,7 +147,7 @@ for (const profile of PROFILES) {
     });
 
     for (const carrier of CARRIERS) {
-      test(`${carrier.name}: a session that answers outlives many timeouts`, async () => {
+      test(`${carrier.name}: a session that answers outlasts many timeouts`, async () => {
         const session = await carrier.open(patient, profile);
         const until = Date.now() + 3 * (INTERVAL + TIME_TO_ANSWER);
         while (Date.now() < until) {

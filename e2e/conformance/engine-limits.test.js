@@ -1,4 +1,4 @@
-// Engine.IO v4: the size of what a client sends, counted in bytes.
+// Engine.IO v4: size limits of client messages, in bytes.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { CALM, startConformance } from "../lib/server.js";
@@ -21,7 +21,7 @@ after(async () => {
 const profile = PROFILES[0];
 const euros = (bytes) => `4${"x".repeat((bytes - 1) % 3)}${"€".repeat((bytes - 1) / 3)}`;
 
-// Node cuts the connection of a body that is too long, so no other request may be on its way by it.
+// Node cuts the connection of an oversized body, so no other request may be pending on it.
 const ALONE = { agent: false };
 
 describe("limits: polling", () => {
@@ -33,7 +33,7 @@ describe("limits: polling", () => {
   ];
 
   for (const [what, payload] of AT_LIMIT) {
-    test(`${what}: exactly at the limit is taken`, async () => {
+    test(`${what}: accepts exactly the limit`, async () => {
       assert.equal(Buffer.byteLength(payload), LIMIT);
       const session = await open();
       const { status, body } = await session.push(payload);
@@ -42,7 +42,7 @@ describe("limits: polling", () => {
       await session.leave();
     });
 
-    test(`${what}: one byte more gets 413, empty, and the session is closed`, async () => {
+    test(`${what}: one byte more gets an empty 413, and closes the session`, async () => {
       const session = await open();
       const { status, body } = await session.push(`${payload}!`, ALONE);
       assert.deepEqual([status, body], [413, ""]);
@@ -50,7 +50,7 @@ describe("limits: polling", () => {
     });
   }
 
-  test("a body in chunks is counted as it comes", async () => {
+  test("counts a chunked body as it arrives", async () => {
     const session = await open();
     const push = session.beginPush();
     push.write(`4${"x".repeat(60)}`);
@@ -60,7 +60,7 @@ describe("limits: polling", () => {
     push.abort();
   });
 
-  test("a declared length is not believed", async () => {
+  test("does not trust a declared length", async () => {
     const session = await open();
     const push = session.beginPush({ headers: { "content-length": 1e12 } });
     push.write("4x".repeat(200));
@@ -69,7 +69,7 @@ describe("limits: polling", () => {
     push.abort();
   });
 
-  test("a million bytes fit where a million are allowed, and not one more", async () => {
+  test("accepts exactly the default of a million bytes", async () => {
     const session = await open(roomy);
     const payload = `4${"m".repeat(999_999)}`;
     await session.send(payload);
@@ -79,7 +79,7 @@ describe("limits: polling", () => {
     await session.gone();
   });
 
-  test("binary counts as the base64 it travels in", async () => {
+  test("counts binary as base64", async () => {
     const session = await open();
     const most = Buffer.alloc(72, 7);
     await session.send(most);
@@ -94,7 +94,7 @@ describe("limits: websocket", () => {
 
   for (const message of [`4${"x".repeat(LIMIT - 1)}`, euros(LIMIT), Buffer.alloc(LIMIT, 7)]) {
     const what = typeof message === "string" ? `text of ${message.length} characters` : "binary";
-    test(`${what}: exactly at the limit is taken`, async () => {
+    test(`${what}: accepts exactly the limit`, async () => {
       const session = await open();
       await session.send(message);
       assert.deepEqual(await session.next(), message);
@@ -104,28 +104,28 @@ describe("limits: websocket", () => {
 
   for (const message of [`4${"x".repeat(LIMIT)}`, euros(LIMIT + 3), Buffer.alloc(LIMIT + 1, 7)]) {
     const what = typeof message === "string" ? `text of ${message.length} characters` : "binary";
-    test(`${what}: more closes with 1009 and no reason`, async () => {
+    test(`${what}: more closes with 1009 without a reason`, async () => {
       const session = await open();
       await session.send(message);
       assert.deepEqual(await session.client.untilClosed(), { code: 1009, reason: "" });
     });
   }
 
-  test("fragments count together", async () => {
+  test("counts fragments together", async () => {
     const session = await open();
     session.client.socket.send("4".padEnd(60, "x"), { fin: false });
     session.client.socket.send("x".repeat(60), { fin: true });
     assert.equal((await session.client.untilClosed()).code, 1009);
   });
 
-  test("a declared length is not waited for", async () => {
+  test("rejects a declared length at once", async () => {
     const session = await open();
-    // A text frame that says it is 2^40 bytes long, and nothing of it.
+    // A text frame header that declares 2^40 bytes, without payload.
     session.client.socket._socket.write(Buffer.from([0x81, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 1, 2, 3, 4]));
     assert.equal((await session.client.untilClosed()).code, 1009);
   });
 
-  test("they hold for a WebSocket that is probing, and the polling session lives on", async () => {
+  test("apply to a probing WebSocket, and the polling session stays open", async () => {
     const session = await PollingSession.open(server, profile);
     const client = await WebSocketClient.open(session.upgradeUrl);
     client.send("2".padEnd(LIMIT + 1, "x"));
@@ -134,7 +134,7 @@ describe("limits: websocket", () => {
     await session.leave();
   });
 
-  test("a million bytes fit where a million are allowed", async () => {
+  test("accepts the default of a million bytes", async () => {
     const session = await open(roomy);
     const message = `4${"m".repeat(999_999)}`;
     await session.send(message);

@@ -1,4 +1,4 @@
-// Engine.IO v4 over HTTP long polling: GETs that wait, POSTs that deliver, and what ends the session.
+// Engine.IO v4 over HTTP long polling: GETs, POSTs, and the end of the session.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -12,7 +12,7 @@ before(async () => {
 });
 after(() => server.stop());
 
-/** A session whose packets come back as they went in */
+/** A session that echoes packets */
 const open = () => PollingSession.open(server, PROFILES[0]);
 
 describe("polling: messages", () => {
@@ -27,7 +27,7 @@ describe("polling: messages", () => {
     ["text that looks like packets", "42[\"b\"]\n0{}\\u001e"],
   ];
   for (const [what, payload] of ECHOES) {
-    test(`${what} comes back in one body, unchanged`, async () => {
+    test(`echoes ${what} in one body, unchanged`, async () => {
       const session = await open();
       const pushed = await session.push(payload);
       assert.deepEqual([pushed.status, pushed.body], [200, "ok"]);
@@ -41,7 +41,7 @@ describe("polling: messages", () => {
   }
 
   for (const type of ["text/plain;charset=UTF-8", "application/x-www-form-urlencoded", undefined]) {
-    test(`a body of type ${type ?? "unsaid"} is taken as text`, async () => {
+    test(`a body of type ${type ?? "undeclared"} is text`, async () => {
       const session = await open();
       const pushed = await session.push("4hé", { headers: type && { "content-type": type } });
       assert.deepEqual([pushed.status, pushed.body], [200, "ok"]);
@@ -50,7 +50,7 @@ describe("polling: messages", () => {
     });
   }
 
-  test("a body may arrive in pieces, cut within a character", async () => {
+  test("a body may arrive in pieces, split within a character", async () => {
     const session = await open();
     const bytes = Buffer.from("4déjà");
     const push = session.beginPush();
@@ -64,7 +64,7 @@ describe("polling: messages", () => {
     await session.leave();
   });
 
-  test("a GET waits until there is something to say", async () => {
+  test("a GET waits for a packet", async () => {
     const session = await open();
     let answered = false;
     const parked = session.poll().finally(() => (answered = true));
@@ -75,7 +75,7 @@ describe("polling: messages", () => {
     await session.leave();
   });
 
-  test("what was said between two GETs comes with the next one, in order", async () => {
+  test("the next GET gets packets in order", async () => {
     const session = await open();
     const said = Array.from({ length: 20 }, (_, index) => `4${index}`);
     for (const packet of said) await session.send(packet);
@@ -84,7 +84,7 @@ describe("polling: messages", () => {
     await session.leave();
   });
 
-  test("many rounds lose and reorder nothing", async () => {
+  test("many rounds lose and reorder no packets", async () => {
     const session = await open();
     const said = Array.from({ length: 300 }, (_, index) => `4${index}`);
     const talking = (async () => {
@@ -95,7 +95,7 @@ describe("polling: messages", () => {
     await session.leave();
   });
 
-  test("a stray pong changes nothing", async () => {
+  test("ignores a stray pong", async () => {
     const session = await open();
     await session.send("3", "4after");
     assert.equal(await session.next(), "4after");
@@ -116,7 +116,7 @@ describe("polling: messages", () => {
     await session.leave();
   });
 
-  test("sessions do not hear each other", async () => {
+  test("sessions are isolated", async () => {
     const [one, two] = [await open(), await open()];
     await one.send("4one");
     await two.send("4two");
@@ -127,7 +127,7 @@ describe("polling: messages", () => {
   });
 });
 
-describe("polling: what ends the session", () => {
+describe("polling: ends the session on", () => {
   test("a second GET: the first gets a close packet, the second 400", async () => {
     const session = await open();
     const first = session.poll();
@@ -139,7 +139,7 @@ describe("polling: what ends the session", () => {
     await session.gone();
   });
 
-  test("a second POST while one is under way gets 400", async () => {
+  test("a second POST while one is pending gets 400", async () => {
     const session = await open();
     const first = session.beginPush();
     first.write("4unfin");
@@ -150,7 +150,7 @@ describe("polling: what ends the session", () => {
     await session.gone();
   });
 
-  test("a GET that the client gives up", async () => {
+  test("a GET that the client aborts", async () => {
     const session = await open();
     const parked = session.beginPoll();
     await server.settled();
@@ -159,7 +159,7 @@ describe("polling: what ends the session", () => {
     await session.gone();
   });
 
-  test("a POST that the client gives up", async () => {
+  test("a POST that the client aborts", async () => {
     const session = await open();
     const push = session.beginPush({ headers: { "content-length": 100 } });
     push.write("4unfinished");
@@ -169,7 +169,7 @@ describe("polling: what ends the session", () => {
     await session.gone();
   });
 
-  test("a close packet: the waiting GET gets a noop", async () => {
+  test("a close packet: the pending GET gets a noop", async () => {
     const session = await open();
     const parked = session.poll();
     await server.settled();
@@ -180,13 +180,13 @@ describe("polling: what ends the session", () => {
     await session.gone();
   });
 
-  test("a close packet with no GET waiting", async () => {
+  test("a close packet without a pending GET", async () => {
     const session = await open();
     assert.equal((await session.push("1")).body, "ok");
     await session.gone();
   });
 
-  test("a close packet; what follows it in the payload is not heard", async () => {
+  test("a close packet; ignores later packets of the payload", async () => {
     const session = await open();
     const parked = session.poll();
     await server.settled();
@@ -197,18 +197,18 @@ describe("polling: what ends the session", () => {
 
   const BAD_PAYLOADS = [
     ["an unknown packet type", "abc"],
-    ["a digit that is no packet type", "7"],
+    ["an unknown digit as packet type", "7"],
     ["an empty body", ""],
     ["an empty packet", `4a${SEPARATOR}${SEPARATOR}4b`],
     ["a separator at the end", `4a${SEPARATOR}`],
-    ["a ping, which is the server's", "2"],
-    ["a probe, which belongs on another connection", "2probe"],
+    ["a ping, which only servers send", "2"],
+    ["a probe on the same connection", "2probe"],
   ];
   for (const [what, payload] of BAD_PAYLOADS) {
     test(`${what} in a POST`, async () => {
       const session = await open();
       const { status, body } = await session.push(payload);
-      // The session ends while the request itself may be answered either way.
+      // The session ends; the response to the request may differ.
       assert.ok((status === 200 && body === "ok") || status === 400, `${status} ${body}`);
       await session.untilClosed();
       await session.gone();
@@ -223,9 +223,9 @@ describe("polling: what ends the session", () => {
   });
 });
 
-describe("polling: what does not end the session", () => {
+describe("polling: keeps the session on", () => {
   for (const method of ["PUT", "DELETE", "PATCH"]) {
-    test(`${method} is refused with no body`, async () => {
+    test(`${method}, rejected without a body`, async () => {
       const session = await open();
       const { status, body } = await session.poll({ method });
       assert.ok(status >= 400, String(status));

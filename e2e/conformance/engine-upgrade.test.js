@@ -1,4 +1,4 @@
-// Engine.IO v4: from polling to WebSocket, with every way in which it may fail and nothing lost on the way.
+// Engine.IO v4: upgrade from polling to WebSocket, its failures, and message order.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -6,7 +6,7 @@ import { CALM, startConformance } from "../lib/server.js";
 import { answers, PollingSession, probe, PROFILES, SEPARATOR, upgrade, WebSocketSession } from "../lib/session.js";
 import { turnedAway, WebSocketClient } from "../lib/websocket.js";
 
-/** Long enough for a client on a busy machine to be done in time, in milliseconds */
+/** Upgrade timeout, long enough for a busy machine, in milliseconds */
 const UPGRADE_TIMEOUT = 1500;
 
 let server;
@@ -24,7 +24,7 @@ for (const profile of PROFILES) {
   const open = (on = server) => PollingSession.open(on, profile);
 
   describe(`${profile.name} upgrade`, () => {
-    test("answers the probe, ends the waiting GET with a noop, and goes on over the WebSocket", async () => {
+    test("answers the probe, ends the pending GET with a noop, and continues over the WebSocket", async () => {
       const session = await open();
       const client = await WebSocketClient.open(session.upgradeUrl);
       const parked = session.poll();
@@ -38,7 +38,7 @@ for (const profile of PROFILES) {
       client.terminate();
     });
 
-    test("ends a GET that comes after the probe with a noop too", async () => {
+    test("ends a GET after the probe with a noop too", async () => {
       const session = await open();
       const client = await probe(session);
       const { status, body } = await session.poll();
@@ -46,7 +46,7 @@ for (const profile of PROFILES) {
       client.terminate();
     });
 
-    test("leaves nothing to poll: GET and POST get 400, and the WebSocket still works", async () => {
+    test("rejects later GETs and POSTs with 400, and the WebSocket still works", async () => {
       const session = await open();
       const client = await upgrade(session);
       client.send(profile.say("settled"));
@@ -60,7 +60,7 @@ for (const profile of PROFILES) {
       client.terminate();
     });
 
-    test("ends with the WebSocket: the session is gone with it", async () => {
+    test("closes the session with the WebSocket", async () => {
       const session = await open();
       const client = await upgrade(session);
       client.terminate();
@@ -68,7 +68,7 @@ for (const profile of PROFILES) {
       await session.gone();
     });
 
-    test("happens once: a second WebSocket is turned away, and the first still works", async () => {
+    test("rejects a second WebSocket, and the first still works", async () => {
       const session = await open();
       const client = await upgrade(session);
       client.send(profile.say("settled"));
@@ -79,7 +79,7 @@ for (const profile of PROFILES) {
       client.terminate();
     });
 
-    test("turns a second WebSocket away while the first is probing", async () => {
+    test("rejects a second WebSocket while the first is probing", async () => {
       const session = await open();
       const client = await probe(session);
       await turnedAway(session.upgradeUrl);
@@ -89,7 +89,7 @@ for (const profile of PROFILES) {
       client.terminate();
     });
 
-    test("turns away a WebSocket for a session that began as one", async () => {
+    test("rejects a WebSocket for a session that began as one", async () => {
       const session = await WebSocketSession.open(impatient, profile);
       await turnedAway(`${impatient.url}${profile.path}?EIO=4&transport=websocket&sid=${session.sid}`);
       await answers(session, profile);
@@ -97,7 +97,7 @@ for (const profile of PROFILES) {
     });
   });
 
-  describe(`${profile.name} failed upgrade leaves the polling session as it was`, () => {
+  describe(`${profile.name} failed upgrade does not affect the polling session`, () => {
     for (const [what, message] of [
       ["a message", profile.say("too early")],
       ["a bare ping", "2"],
@@ -108,7 +108,7 @@ for (const profile of PROFILES) {
       ["a close packet", "1"],
       ["an unknown packet type", "abc"],
       ["an empty text", ""],
-      ["a six-byte text that cuts a character", "2éabc"],
+      ["a six-byte text with a truncated character", "2éabc"],
       ["binary", Buffer.from("2probe")],
     ]) {
       test(`after ${what} instead of the probe`, async () => {
@@ -141,7 +141,7 @@ for (const profile of PROFILES) {
         await session.leave();
       });
 
-      test(`after a client that says nothing more ${probed ? "after the probe" : "from the start"}`, async () => {
+      test(`after a client that is silent ${probed ? "after the probe" : "from the start"}`, async () => {
         const session = await open(impatient);
         const opened = Date.now();
         const client = probed ? await probe(session) : await WebSocketClient.open(session.upgradeUrl);
@@ -165,7 +165,7 @@ for (const profile of PROFILES) {
       client.terminate();
     });
 
-    test("and its upgrade done in time outlives the upgrade timeout", async () => {
+    test("and a later upgrade outlasts the upgrade timeout", async () => {
       const session = await open(impatient);
       const client = await upgrade(session);
       await sleep(UPGRADE_TIMEOUT + 100);
@@ -189,7 +189,7 @@ for (const profile of PROFILES) {
       return body.split(SEPARATOR).filter((packet) => packet !== "6" && packet !== "1");
     };
 
-    test("when the answers wait for a GET that never comes", async () => {
+    test("when the answers wait for a GET that is never sent", async () => {
       const session = await open();
       const client = await probe(session);
       await session.send(...said(0, 5));
@@ -199,7 +199,7 @@ for (const profile of PROFILES) {
       client.terminate();
     });
 
-    test("when a GET takes some of them after the probe", async () => {
+    test("when a GET after the probe gets some of them", async () => {
       const session = await open();
       await session.send(...said(0, 5));
       const client = await probe(session);
@@ -223,7 +223,7 @@ for (const profile of PROFILES) {
       client.terminate();
     });
 
-    test("over many upgrades, each cut into the stream at another place", async () => {
+    test("over many upgrades at different positions of the stream", async () => {
       const COUNT = 40;
       for (let cut = 0; cut < COUNT; cut += 3) {
         const session = await open();
@@ -231,7 +231,7 @@ for (const profile of PROFILES) {
         const client = await WebSocketClient.open(session.upgradeUrl);
         let probed = false;
         const polling = (async () => {
-          // As clients do: poll on until the probe is answered, and let the GET that waits then come back.
+          // As clients do: poll until the probe is answered, then wait for the pending GET.
           while (!probed) polled.push(...packets(await session.poll()));
         })();
         for (let at = 0; at < cut; at += 2) await session.send(...said(at, Math.min(at + 2, cut)));

@@ -28,7 +28,7 @@ describe("websocket: messages", () => {
     ["binary of 700 KiB", Buffer.alloc(700 * 1024, "roomcast")],
   ];
   for (const [what, message] of ECHOES) {
-    test(`${what} comes back as it was`, async () => {
+    test(`echoes ${what} unchanged`, async () => {
       const session = await open();
       await session.send(message);
       assert.deepEqual(await session.next(), message);
@@ -36,7 +36,7 @@ describe("websocket: messages", () => {
     });
   }
 
-  test("order holds between texts and binaries", async () => {
+  test("keeps the order of texts and binaries", async () => {
     const session = await open();
     const said = Array.from({ length: 500 }, (_, index) => (index % 3 ? `4${index}` : Buffer.from(`${index}`)));
     await session.send(...said);
@@ -44,7 +44,7 @@ describe("websocket: messages", () => {
     await session.leave();
   });
 
-  test("a message may come in fragments", async () => {
+  test("accepts a fragmented message", async () => {
     const session = await open();
     const { socket } = session.client;
     socket.send("4frag", { fin: false });
@@ -54,14 +54,14 @@ describe("websocket: messages", () => {
     await session.leave();
   });
 
-  test("a stray pong, upgrade or noop changes nothing", async () => {
+  test("ignores a stray pong, upgrade or noop", async () => {
     const session = await open();
     await session.send("3", "5", "6");
     await answers(session, PROFILES[0]);
     await session.leave();
   });
 
-  test("a WebSocket ping is answered by the WebSocket itself", async () => {
+  test("answers a WebSocket ping", async () => {
     const session = await open();
     const { socket } = session.client;
     const pong = new Promise((resolve) => socket.once("pong", (data) => resolve(data.toString())));
@@ -72,12 +72,12 @@ describe("websocket: messages", () => {
   });
 });
 
-describe("websocket: what closes it", () => {
+describe("websocket: closes on", () => {
   for (const [what, message] of [
     ["an unknown packet type", "abc"],
-    ["a digit that is no packet type", "9"],
+    ["an unknown digit as packet type", "9"],
     ["an empty text", ""],
-    ["a ping, which is the server's", "2"],
+    ["a ping, which only servers send", "2"],
   ]) {
     test(what, async () => {
       const session = await open();
@@ -86,7 +86,7 @@ describe("websocket: what closes it", () => {
     });
   }
 
-  test("the client's closing handshake, which the server completes", async () => {
+  test("the client's close handshake, which the server completes", async () => {
     const session = await open();
     const { code } = await session.client.close(1000, "bye");
     assert.equal(code, 1000);
@@ -105,7 +105,7 @@ describe("plain WebSocket echo", () => {
     await client.close(1000);
   });
 
-  test("says nothing of its own", async () => {
+  test("sends nothing on its own", async () => {
     const client = await connect();
     await sleep(100);
     client.send("first");
@@ -114,7 +114,7 @@ describe("plain WebSocket echo", () => {
     client.terminate();
   });
 
-  test("closes with the code it was closed with", async () => {
+  test("echoes the close code", async () => {
     for (const code of [1000, 1001, 3000, 4999]) {
       const client = await connect();
       assert.equal((await client.close(code)).code, code);
@@ -127,8 +127,8 @@ describe("plain WebSocket echo", () => {
     ["a reserved bit", [0xc1, 0x80, 0, 0, 0, 0], 1002],
     ["text that is not UTF-8", [0x81, 0x82, 0, 0, 0, 0, 0xc3, 0x28], 1007],
     ["a ping in fragments", [0x09, 0x80, 0, 0, 0, 0], 1002],
-    ["a continuation of nothing", [0x80, 0x80, 0, 0, 0, 0], 1002],
-    ["a close code that never goes over the wire", [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xed], 1002],
+    ["a continuation without a first frame", [0x80, 0x80, 0, 0, 0, 0], 1002],
+    ["a close code that must not be sent", [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xed], 1002],
   ];
   for (const [what, bytes, code] of BROKEN) {
     test(`${what} closes with ${code}`, async () => {

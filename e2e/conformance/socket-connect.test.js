@@ -1,13 +1,13 @@
-// Socket.IO v5: entering namespaces and leaving them.
+// Socket.IO v5: joining and leaving namespaces.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { byTarget, CALM, startConformance, target } from "../lib/server.js";
 import { CARRIERS, PollingSession, PROFILES, WebSocketSession } from "../lib/session.js";
 
-/** Long enough for a client on a busy machine to be in time, in milliseconds */
+/** Connect timeout, long enough for a busy machine, in milliseconds */
 const CONNECT_TIMEOUT = 1500;
-/** Likewise for a client that has something to do before its first ping */
+/** Ping interval, long enough for the work before the first ping */
 const PING_INTERVAL = 1500;
 
 let server;
@@ -20,17 +20,17 @@ before(async () => {
 });
 after(() => Promise.all([server, impatient, quick].map((each) => each.stop())));
 
-/** Socket.IO sessions that have entered no namespace yet */
+/** Socket.IO sessions that have joined no namespace yet */
 const profile = { ...PROFILES[1], join: async () => {} };
 const echo = PROFILES[1];
 
-/** Node handles a DISCONNECT a tick late: a CONNECT on its heels would find the namespace still entered */
+/** Node handles a DISCONNECT a tick late: a CONNECT right after it would find the namespace still joined */
 const settleOnNode = () => (target === "node" ? sleep(30) : undefined);
 
 for (const carrier of CARRIERS) {
   const open = (on = server) => carrier.open(on, profile);
 
-  /** Sends a CONNECT and expects its answer, then the `auth` event. Returns the socket id */
+  /** Sends a CONNECT and expects its response, then the `auth` event. Returns the socket id */
   const enter = async (session, packet, prefix, auth = {}) => {
     await session.send(packet);
     const answer = await session.next();
@@ -44,7 +44,7 @@ for (const carrier of CARRIERS) {
     return sid;
   };
 
-  /** The message event on `/` is answered, with nothing else before */
+  /** Expects the next packet to be the echo of a message event on `/` */
   const speaks = async (session) => {
     await session.send('42["message","still here"]');
     assert.equal(await session.next(), '42["message-back","still here"]');
@@ -60,14 +60,14 @@ for (const carrier of CARRIERS) {
       ["to another namespace without the comma", "40/custom", "/custom,", {}],
       ["to another namespace with a payload", `40/custom,${JSON.stringify(auth)}`, "/custom,", auth],
     ]) {
-      test(`${what} is answered with a socket id and nothing else`, async () => {
+      test(`${what} is answered only with a socket id`, async () => {
         const session = await open();
         await enter(session, packet, prefix, expected);
         await session.leave();
       });
     }
 
-    test("gives every namespace an id of its own, none of which is the session's", async () => {
+    test("gives every namespace its own id, different from the session's", async () => {
       const session = await open();
       const ids = [await enter(session, "40", ""), await enter(session, "40/custom,", "/custom,"), session.sid];
       assert.equal(new Set(ids).size, 3);
@@ -75,7 +75,7 @@ for (const carrier of CARRIERS) {
     });
 
     for (const name of ["/random", "/Custom", "/custom/", "/custom2"]) {
-      test(`to ${name}, which is unknown, is refused and the session goes on`, async () => {
+      test(`to the unknown ${name} is rejected, and the session stays open`, async () => {
         const session = await open();
         await session.send(`40${name},`);
         assert.equal(await session.next(), `44${name},{"message":"Invalid namespace"}`);
@@ -85,14 +85,14 @@ for (const carrier of CARRIERS) {
       });
     }
 
-    test("to an unknown namespace with a payload is refused the same", async () => {
+    test("to an unknown namespace with a payload is rejected too", async () => {
       const session = await open();
       await session.send('40/random,{"token":"123"}');
       assert.equal(await session.next(), '44/random,{"message":"Invalid namespace"}');
       await session.leave();
     });
 
-    test("to a second namespace leaves the first as it was", async () => {
+    test("to a second namespace does not affect the first", async () => {
       const session = await open();
       await enter(session, "40", "");
       await enter(session, "40/custom,", "/custom,");
@@ -116,7 +116,7 @@ for (const carrier of CARRIERS) {
       ["broken JSON", '40{"token":'],
       ["a namespace without its slash", "40custom,"],
     ]) {
-      test(`with ${what} for a payload closes the connection`, async () => {
+      test(`with ${what} as payload closes the connection`, async () => {
         const session = await open();
         await session.send(packet);
         await session.untilClosed();
@@ -125,7 +125,7 @@ for (const carrier of CARRIERS) {
   });
 
   describe(`${carrier.name}: without CONNECT`, () => {
-    test("the connection closes when the connect timeout is over", async () => {
+    test("closes the connection after the connect timeout", async () => {
       const began = Date.now();
       const session = await open(impatient);
       await session.untilClosed();
@@ -133,14 +133,14 @@ for (const carrier of CARRIERS) {
       assert.ok(lived >= CONNECT_TIMEOUT - 10 && lived < 3 * CONNECT_TIMEOUT, `closed after ${lived} ms`);
     });
 
-    test("a refused one does not count", async () => {
+    test("a rejected CONNECT does not count", async () => {
       const session = await open(impatient);
       await session.send("40/random,");
       assert.equal(await session.next(), '44/random,{"message":"Invalid namespace"}');
       await session.untilClosed();
     });
 
-    test("one in time stops the clock, in any namespace", async () => {
+    test("a CONNECT to any namespace stops the timeout", async () => {
       const plays = [["40", ""], ["40/custom,", "/custom,"]].map(async ([packet, prefix]) => {
         const session = await open(impatient);
         await enter(session, packet, prefix);
@@ -161,7 +161,7 @@ for (const carrier of CARRIERS) {
   });
 
   describe(`${carrier.name}: DISCONNECT`, () => {
-    test("of the only namespace keeps the session: the next thing heard is the ping", async () => {
+    test("of the only namespace keeps the session, which gets its ping", async () => {
       const session = await open(quick);
       await enter(session, "40", "");
       await session.send("41");
@@ -170,7 +170,7 @@ for (const carrier of CARRIERS) {
     });
 
     for (const packet of ["41/custom,", "41/custom"]) {
-      test(`${packet} leaves the main namespace as it was`, async () => {
+      test(`${packet} does not affect the main namespace`, async () => {
         const session = await open();
         await enter(session, "40", "");
         await enter(session, "40/custom,", "/custom,");
@@ -180,7 +180,7 @@ for (const carrier of CARRIERS) {
       });
     }
 
-    test("of the main namespace leaves the other, and either can be entered again", async () => {
+    test("of the main namespace keeps the other, and both can be joined again", async () => {
       const session = await open();
       const first = await enter(session, "40", "");
       await enter(session, "40/custom,", "/custom,");
@@ -195,7 +195,7 @@ for (const carrier of CARRIERS) {
       await session.leave();
     });
 
-    test("of a namespace that was left already closes the connection", async () => {
+    test("of a namespace already left closes the connection", async () => {
       const session = await open();
       await enter(session, "40", "");
       await enter(session, "40/custom,", "/custom,");
@@ -206,7 +206,7 @@ for (const carrier of CARRIERS) {
     });
   });
 
-  describe(`${carrier.name}: a namespace that was not entered`, () => {
+  describe(`${carrier.name}: a namespace not joined`, () => {
     for (const packet of ['42/custom,["message"]', "43/custom,1[]", "41/custom,", '42/random,["message"]']) {
       test(`${packet} closes the whole connection`, async () => {
         const session = await open();
@@ -226,14 +226,14 @@ for (const carrier of CARRIERS) {
     }
   });
 
-  describe(`${carrier.name}: packets behind a CONNECT that is not answered yet`, () => {
+  describe(`${carrier.name}: packets after a pending CONNECT`, () => {
     const skip = target === "node" && carrier.name !== "polling" && "on Node the outcome hangs on how the frames arrive";
 
-    test("an event waits for it", { skip }, async () => {
+    test("an event waits for the answer", { skip }, async () => {
       const session = await open();
       await session.send("40", '42["message","early"]');
       if (byTarget({ node: true, roomcast: false })) {
-        // Node makes its socket a moment later, and takes the event for one in a namespace not entered.
+        // Node creates its socket later, and treats the event as one of a namespace not joined.
         await session.untilClosed();
         return;
       }
@@ -243,7 +243,7 @@ for (const carrier of CARRIERS) {
       await session.leave();
     });
 
-    test("a binary event waits for it, attachments and all", { skip }, async () => {
+    test("a binary event with attachments waits for the answer", { skip }, async () => {
       const session = await open();
       await session.send("40", '451-["message",{"_placeholder":true,"num":0}]', Buffer.from([1, 2, 3]));
       if (byTarget({ node: true, roomcast: false })) {
@@ -257,18 +257,18 @@ for (const carrier of CARRIERS) {
       await session.leave();
     });
 
-    test("a second CONNECT to the same namespace makes no second socket", { skip }, async () => {
+    test("a second CONNECT to the same namespace creates no second socket", { skip }, async () => {
       const session = await open();
       await session.send("40", "40");
       if (byTarget({ node: true, roomcast: false })) {
-        // Node makes two sockets of them.
+        // Node creates two sockets.
         const packets = [];
         while (packets.length < 4) packets.push(await session.next());
         assert.equal(packets.filter((packet) => packet.startsWith("40{")).length, 2);
         await session.leave();
         return;
       }
-      // The second is one too many, and how much of the first still goes out before the end is a matter of luck.
+      // The second closes the connection; how much of the first is sent before depends on timing.
       const packets = [];
       for (let packet = ""; packet !== "1"; packets.push(packet)) packet = await session.next().catch(() => "1");
       assert.ok(packets.filter((packet) => packet.startsWith("40{")).length <= 1, packets.join());
@@ -288,7 +288,7 @@ for (const carrier of CARRIERS) {
 }
 
 describe("Socket.IO: one bad client", () => {
-  test("does not disturb another", async () => {
+  test("does not affect another", async () => {
     const [good, bad] = [await WebSocketSession.open(server, echo), await PollingSession.open(server, echo)];
     await bad.send("4nonsense");
     await bad.untilClosed();

@@ -1,4 +1,4 @@
-// Socket.IO v5: events, acknowledgements and attachments that a server has to take.
+// Socket.IO v5: events, acknowledgements and attachments.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { startConformance } from "../lib/server.js";
@@ -21,7 +21,7 @@ for (const carrier of CARRIERS) {
     await session.leave();
   };
 
-  /** Sends packets and expects exactly these back, with nothing else before what comes next */
+  /** Sends packets and expects exactly these responses */
   const exchange = async (session, sent, expected) => {
     await session.send(...sent);
     for (const packet of expected) assert.deepEqual(await session.next(), packet);
@@ -40,23 +40,23 @@ for (const carrier of CARRIERS) {
       ',"a","b","c","d","e","f","g","h","i","j","k","l"',
     ]) {
       test(
-        `["message"${args}] comes back with the same arguments`,
+        `echoes ["message"${args}] unchanged`,
         inSession((session) => exchange(session, [`42["message"${args}]`], [`42["message-back"${args}]`])),
       );
     }
 
     test(
-      "the main namespace may be named",
+      "accepts the name of the main namespace",
       inSession((session) => exchange(session, ['42/,["message",1]'], ['42["message-back",1]'])),
     );
 
     test(
-      "white space within the payload is nothing",
+      "ignores white space in the payload",
       inSession((session) => exchange(session, ['42[ "message" , 1 ]'], ['42["message-back",1]'])),
     );
 
     test(
-      "a hundred at once come back in order",
+      "echoes a hundred at once in order",
       inSession(async (session) => {
         const numbers = Array.from({ length: 100 }, (_, index) => index);
         await exchange(
@@ -69,13 +69,13 @@ for (const carrier of CARRIERS) {
 
     for (const packet of ['42["unheard of",1]', "42[1,2]", "42[0]", '42[""]', '42["message-back",1]']) {
       test(
-        `${packet}, which nobody handles, is passed over`,
+        `ignores ${packet}, which has no handler`,
         inSession((session) => exchange(session, [packet], [])),
       );
     }
 
     test(
-      "nesting has no say in whether a server survives",
+      "survives deep nesting",
       inSession(async (session) => {
         const deep = `${"[".repeat(100_000)}${"]".repeat(100_000)}`;
         const other = await carrier.open(server, profile);
@@ -103,7 +103,7 @@ for (const carrier of CARRIERS) {
     }
 
     test(
-      "each question gets its own answer, in order",
+      "answers each ack in order",
       inSession(async (session) => {
         const ids = Array.from({ length: 50 }, (_, index) => index);
         await exchange(
@@ -115,25 +115,25 @@ for (const carrier of CARRIERS) {
     );
 
     test(
-      "a question that nobody handles stays unanswered",
+      "does not answer an event without handler",
       inSession((session) => exchange(session, ['427["unheard of"]', '428["message","x"]'], ['42["message-back","x"]'])),
     );
 
     for (const packet of ['43999["nobody asked"]', "430[]", '431["x"]']) {
       test(
-        `an answer to no question, ${packet}, is passed over`,
+        `ignores ${packet}, an unexpected ack`,
         inSession((session) => exchange(session, [packet], [])),
       );
     }
 
     test(
-      "a binary answer to no question is passed over, attachment and all",
+      "ignores an unexpected binary ack with its attachment",
       inSession((session) => exchange(session, [`461-999[${hole(0)}]`, bytes(1)], [])),
     );
   });
 
-  describe(`${carrier.name}: questions of the server`, () => {
-    /** Makes the server ask and returns the id it asks under */
+  describe(`${carrier.name}: acks requested by the server`, () => {
+    /** Makes the server request an ack and returns its id */
     const asked = async (session, sent, shape) => {
       await session.send(...sent);
       const [, type, id, payload] = /^4([25](?:\d+-)?)(\d+)(\[.*)$/.exec(await session.next());
@@ -142,7 +142,7 @@ for (const carrier of CARRIERS) {
     };
 
     test(
-      "are answered once; a second answer is passed over",
+      "are answered once; ignores a second answer",
       inSession(async (session) => {
         const id = await asked(session, ['42["emit-with-ack",1,"2"]'], '42["emit-with-ack",1,"2"]');
         await exchange(session, [`43${id}["yes",{"no":null}]`], ['42["emit-with-ack","yes",{"no":null}]']);
@@ -162,7 +162,7 @@ for (const carrier of CARRIERS) {
     );
 
     test(
-      "may carry attachments, and be answered with some",
+      "may carry attachments in both directions",
       inSession(async (session) => {
         const shape = `451-["emit-with-ack",${hole(0)}]`;
         const id = await asked(session, [shape, bytes(1, 2)], shape);
@@ -174,7 +174,7 @@ for (const carrier of CARRIERS) {
 
   describe(`${carrier.name}: attachments`, () => {
     test(
-      "one comes back",
+      "echoes one",
       inSession((session) =>
         exchange(
           session,
@@ -185,7 +185,7 @@ for (const carrier of CARRIERS) {
     );
 
     test(
-      "two come back in their places",
+      "echoes two in place",
       inSession((session) =>
         exchange(
           session,
@@ -196,7 +196,7 @@ for (const carrier of CARRIERS) {
     );
 
     test(
-      "places that are not in order still get what is theirs, numbered anew",
+      "fills placeholders out of order, and renumbers them",
       inSession((session) =>
         exchange(
           session,
@@ -220,7 +220,7 @@ for (const carrier of CARRIERS) {
     );
 
     test(
-      "as many as ten",
+      "up to ten",
       inSession((session) => {
         const holes = Array.from({ length: 10 }, (_, index) => hole(index)).join(",");
         const parts = Array.from({ length: 10 }, (_, index) => bytes(index));
@@ -240,7 +240,7 @@ for (const carrier of CARRIERS) {
     );
 
     test(
-      "may come one by one, with a pong between",
+      "may arrive one by one, with a pong between",
       inSession(async (session) => {
         await session.send(`452-["message",${hole(0)},${hole(1)}]`);
         await session.send("3");
@@ -251,7 +251,7 @@ for (const carrier of CARRIERS) {
     );
 
     test(
-      "two events with attachments in a row keep theirs",
+      "keeps attachments of two consecutive events apart",
       inSession((session) =>
         exchange(
           session,

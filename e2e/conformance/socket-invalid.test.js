@@ -16,7 +16,7 @@ const hole = (num) => `{"_placeholder":true,"num":${num}}`;
 
 const INVALID_PACKETS = [
   ["no packet type", "4"],
-  ["a letter for a packet type", "4abc"],
+  ["a letter as packet type", "4abc"],
   ["an unknown packet type", "47[]"],
   ["an event with an object", "42{}"],
   ["an event with a string", '42"message"'],
@@ -41,29 +41,29 @@ const INVALID_PACKETS = [
 ];
 
 const INVALID_ATTACHMENTS = [
-  ["binary that no packet announced", [part]],
-  ["text while one is awaited", [`451-["message",${hole(0)}]`, '42["message","x"]']],
-  ["text while the second is awaited", [`452-["message",${hole(0)},${hole(1)}]`, part, '42["message","x"]']],
-  ["another namespace's packet while one is awaited", [`451-["message",${hole(0)}]`, "40/custom,"]],
+  ["unannounced binary", [part]],
+  ["text instead of binary", [`451-["message",${hole(0)}]`, '42["message","x"]']],
+  ["text instead of the second binary", [`452-["message",${hole(0)},${hole(1)}]`, part, '42["message","x"]']],
+  ["a packet of another namespace instead of binary", [`451-["message",${hole(0)}]`, "40/custom,"]],
   ["one more than announced", [`451-["unheard of",${hole(0)}]`, part, part]],
-  ["a place beyond what came", [`451-["message",${hole(1)}]`, part]],
-  ["a place below zero", [`451-["message",${hole(-1)}]`, part]],
-  ["a place that is a string", [`451-["message",${hole('"0"')}]`, part]],
-  ["a place that is missing", ['451-["message",{"_placeholder":true}]', part]],
+  ["a placeholder beyond the attachments", [`451-["message",${hole(1)}]`, part]],
+  ["a negative placeholder", [`451-["message",${hole(-1)}]`, part]],
+  ["a placeholder with a string", [`451-["message",${hole('"0"')}]`, part]],
+  ["a placeholder without a number", ['451-["message",{"_placeholder":true}]', part]],
   ["no number of attachments", ['45-["message"]']],
   ["no number and no dash", ['45["message"]']],
-  ["a number of attachments that is none", ['45a-["message"]']],
-  ["half an attachment", ['451.5-["message"]']],
+  ["an invalid number of attachments", ['45a-["message"]']],
+  ["a fractional number of attachments", ['451.5-["message"]']],
   ["a negative number of attachments", ['45-1-["message"]']],
   ["more than ten attachments", [`4511-["message",${hole(0)}]`]],
   ["a number of attachments beyond any integer", ['4599999999999999999999-["message"]']],
-  ["a payload that is no list", [`451-{"message":${hole(0)}}`, part]],
+  ["a payload that is not a list", [`451-{"message":${hole(0)}}`, part]],
   ["an event with a reserved name", [`451-["disconnect",${hole(0)}]`, part]],
-  ["an ack that is no list", ["461-1{}", part]],
+  ["an ack that is not a list", ["461-1{}", part]],
 ];
 
-describe("polling: what was said before the end", () => {
-  test("still comes with the next GET, and then no more", async () => {
+describe("polling: packets before the close", () => {
+  test("are sent with the next GET", async () => {
     const session = await PollingSession.open(server, profile);
     await session.send(profile.say("before"));
     await server.settled();
@@ -72,7 +72,7 @@ describe("polling: what was said before the end", () => {
     await session.untilClosed();
   });
 
-  test("ends the GET that waits with a close", async () => {
+  test("answer the pending GET with a close", async () => {
     const session = await PollingSession.open(server, profile);
     const parked = session.poll();
     await server.settled();
@@ -94,12 +94,12 @@ for (const carrier of CARRIERS) {
     }
   });
 
-  describe(`${carrier.name}: closes on, or passes over,`, () => {
+  describe(`${carrier.name}: closes on, or ignores,`, () => {
     for (const packet of ["42", "43", "431"]) {
-      test(`${packet}, which lacks its payload`, async () => {
+      test(`${packet}, without a payload`, async () => {
         const session = await carrier.open(server, profile);
         await session.send(packet);
-        // Node's parser lets an absent payload through, though it refuses every wrong one.
+        // Node's parser accepts an absent payload, but rejects every wrong one.
         await session.send(profile.say("still here")).catch(() => {});
         const answer = await session.next().catch(() => "1");
         assert.ok(["1", profile.heard("still here")].includes(answer), answer);
@@ -117,16 +117,16 @@ for (const carrier of CARRIERS) {
       });
     }
 
-    test("a place that is no whole number", async () => {
+    test("a placeholder number that is not an integer", async () => {
       const session = await carrier.open(server, profile);
       await session.send(`451-["message",${hole(0.5)}]`, part);
-      // Node finds nothing there, and hands over nothing.
+      // Node passes undefined to the application.
       if (target === "node") assert.equal(await session.next(), '42["message-back",null]');
       else await session.untilClosed();
       await session.leave();
     });
 
-    test("a count of zero, or takes it as none", async () => {
+    test("a count of zero, or ignores it", async () => {
       const session = await carrier.open(server, profile);
       await session.send('450-["message","x"]');
       // Parsers differ here, but must not treat the connection as broken later.

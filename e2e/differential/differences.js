@@ -1,13 +1,13 @@
-// Where Roomcast differs from Node on purpose, and why. A difference that is not here fails the test, and so does one
-// that is here and no longer occurs. `node` and `roomcast` are the lines of the record that only this server has.
+// Intentional differences from Node, with reasons. The test fails on a difference that is not listed, and on a
+// listed one that no longer occurs. `node` and `roomcast` are the lines that only this server's record has.
 //
-// Where one carrier shows it in other lines than another, `carriers` says which are meant.
+// If the lines depend on the carrier, `carriers` lists the carriers they apply to.
 export const DIFFERENCES = [
   {
-    name: "a WebSocket of a version that is not served",
+    name: "a WebSocket with an unsupported protocol version",
     why:
-      "Node accepts the WebSocket and then writes an HTTP answer into it. A refusal before the upgrade says the " +
-      "same to a client, and breaks no proxy on the way.",
+      "Node accepts the WebSocket and then writes an HTTP response into it. A rejection before the upgrade has the " +
+      "same meaning for clients and does not confuse proxies.",
     at: [
       {
         script: "WebSocket without EIO",
@@ -22,13 +22,13 @@ export const DIFFERENCES = [
     ],
   },
   {
-    name: "half of a surrogate pair",
+    name: "a lone surrogate",
     why:
-      "JSON may name half of a pair, which no text in UTF-8 can hold. It becomes U+FFFD when it is read, as in every " +
-      "decoder of UTF-8, so that handlers get a text and later clients do too.",
+      "JSON may contain a lone surrogate, which UTF-8 cannot represent. It is read as U+FFFD, as in other UTF-8 " +
+      "decoders, so that handlers and clients get valid text.",
     at: [
       {
-        script: "with a surrogate alone",
+        script: "with a lone surrogate",
         node: ['a: < 42["echo","\\ud800"]'],
         roomcast: ['a: < 42["echo","\ufffd"]'],
       },
@@ -37,8 +37,8 @@ export const DIFFERENCES = [
   {
     name: "a body in many pieces",
     why:
-      "Node keeps each chunk of a body as an object of its own until the last has come, so it refuses more than 10,000. " +
-      "Here they are copied into one buffer, and cost the bytes they have, which are limited anyway.",
+      "Node keeps each chunk of a body as an object until the last arrives, so it rejects more than 10,000. Here " +
+      "they are copied into one buffer, whose size is limited anyway.",
     at: [
       {
         script: "a body of 10,001 chunks",
@@ -48,39 +48,39 @@ export const DIFFERENCES = [
     ],
   },
   {
-    name: "a volatile event right behind another",
+    name: "a volatile event right after another",
     why:
-      "Node drops it, since its transport counts as busy until the write of the one before has ended. What fits is " +
-      "sent here: the client can take it.",
+      "Node drops it, since its transport counts as busy until the previous write has completed. Here it is sent if " +
+      "it fits, since the client can receive it.",
     at: [
       {
-        script: "volatile, right behind another event",
+        script: "volatile, right after another event",
         node: [],
         roomcast: ['a:   42["second",1]'],
       },
     ],
   },
   {
-    name: "a WebSocket that asks for long-polling",
+    name: "a WebSocket with transport=polling",
     why:
-      "Node completes the handshake and closes the WebSocket at once. Such a request can carry no session, so its " +
-      "handshake is refused, and the status says why.",
+      "Node completes the handshake and closes the WebSocket at once. Such a request cannot carry a session, so its " +
+      "handshake is rejected with a status that shows the reason.",
     at: [
       {
-        script: "WebSocket with polling for a transport",
+        script: "WebSocket with transport=polling",
         node: ["a:   101", "a: (closed: 1005)"],
         roomcast: ["a:   400 content-type: text/html", "a:   Bad request"],
       },
     ],
   },
   {
-    name: "base64 with letters that are not base64's",
+    name: "base64 with invalid characters",
     why:
-      "Node's decoder passes over them and hands whatever is left to the application. Bytes that nobody sent are " +
-      "worse than an error: the packet is refused as one that cannot be parsed.",
+      "Node's decoder skips them and passes the remaining bytes to the application. Corrupted bytes are worse than " +
+      "an error, so the packet is rejected as a parse error.",
     at: [
       {
-        script: "a payload with base64 with wrong letters",
+        script: "a payload with base64 with invalid characters",
         node: [
           "a:   200 cache-control: no-store; content-type: text/html",
           "a:   ok",
@@ -100,11 +100,11 @@ export const DIFFERENCES = [
     ],
   },
   {
-    name: "base64 with wrong letters, over WebSocket",
-    why: "The same as on long-polling, for clients that send bytes as text on every transport.",
+    name: "base64 with invalid characters, over WebSocket",
+    why: "As on long-polling, for clients that send binary as text on every transport.",
     at: [
       {
-        script: "base64 with wrong letters",
+        script: "base64 with invalid characters",
         node: ['a: < 451-["echo",{"_placeholder":true,"num":0}]', "a: < bytes "],
         roomcast: ["a: (closed: 1005)"],
       },
@@ -113,8 +113,8 @@ export const DIFFERENCES = [
   {
     name: "the reason in the answer to a close frame",
     why:
-      "RFC 6455 section 5.5.1 asks for the status code to be echoed, and says nothing of the reason. A text that " +
-      "a client made up need not be sent back.",
+      "RFC 6455 section 5.5.1 requires the status code to be echoed, but not the reason. The client's text need not " +
+      "be sent back.",
     at: [
       {
         script: "a close frame with a code and a reason",
@@ -126,9 +126,9 @@ export const DIFFERENCES = [
   {
     name: "an upgrade packet without a probe",
     why:
-      "Node swaps the transport although the WebSocket has not proved to carry anything, and leaves the GET that " +
-      "waits without an answer. The order of the protocol is kept instead: the WebSocket is closed and the " +
-      "session stays where it was.",
+      "Node switches the transport although the WebSocket has not been probed, and leaves the pending GET without a " +
+      "response. Here the order of the protocol is enforced: the WebSocket is closed and the session stays on " +
+      "polling.",
     at: [
       {
         script: "a probe of 5",
@@ -143,11 +143,11 @@ export const DIFFERENCES = [
     ],
   },
   {
-    name: "the reason of a close that the protocol asks for, on long-polling",
+    name: "the close reason of a protocol violation, on long-polling",
     why:
-      "When a client breaks a rule, Node's reason depends on the carrier: \"forced close\" on WebSocket and \"forced " +
-      "server close\" on long-polling, whose transport closes a moment later. The reason is the same on every " +
-      "carrier here, and it is the WebSocket's.",
+      "After a protocol violation, Node's reason depends on the carrier: \"forced close\" on WebSocket and \"forced " +
+      "server close\" on long-polling, whose transport closes later. Here the reason is the same on every carrier: " +
+      "the WebSocket's.",
     at: [
       {
         script: "CONNECT to a namespace that was joined",
@@ -222,7 +222,7 @@ export const DIFFERENCES = [
         ],
       },
       {
-        script: "an event of nothing, in a namespace",
+        script: "an event without a payload, in a namespace",
         carriers: ["polling"],
         node: [
           "server: a /: disconnecting: forced server close; rooms own",
@@ -234,7 +234,7 @@ export const DIFFERENCES = [
         ],
       },
       {
-        script: "a CONNECT_ERROR with nothing",
+        script: "a CONNECT_ERROR without a payload",
         carriers: ["polling"],
         node: [
           "server: a /: disconnecting: forced server close; rooms own",
@@ -260,14 +260,14 @@ export const DIFFERENCES = [
     ],
   },
   {
-    name: "what comes before its namespace is joined",
+    name: "packets before the namespace is joined",
     why:
-      "Node makes its socket later than it reads the next packet, so an event on the heels of CONNECT closes the " +
-      "connection, and two CONNECTs make two sockets of which one is never reached. Events wait for the answer " +
-      "here, and the second CONNECT is the mistake that it is.",
+      "Node creates its socket after it reads the next packet, so an event right after CONNECT closes the " +
+      "connection, and two CONNECTs create two sockets, one of them unreachable. Here events wait for the response, " +
+      "and the second CONNECT is an error.",
     at: [
       {
-        script: "an event in the namespace whose middleware still thinks",
+        script: "an event while the middleware is pending",
         carriers: ["polling"],
         node: ["a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})"],
         roomcast: [
@@ -276,7 +276,7 @@ export const DIFFERENCES = [
         ],
       },
       {
-        script: "an event in the namespace whose middleware still thinks",
+        script: "an event while the middleware is pending",
         carriers: ["websocket", "upgraded"],
         node: ["a: (closed: 1005)"],
         roomcast: [
@@ -297,13 +297,13 @@ export const DIFFERENCES = [
     ],
   },
   {
-    name: "middlewares of a client that is gone",
+    name: "middlewares of a disconnected client",
     why:
-      "Node asks the middlewares that are left although nobody is there to be let in. They are not asked here, " +
-      "and what the first one waits for is given up.",
+      "Node runs the remaining middlewares although the client has disconnected. Here they do not run, and the " +
+      "pending one is cancelled.",
     at: [
       {
-        script: "a client that goes away while a middleware thinks",
+        script: "a client that disconnects while a middleware is pending",
         node: ["server: a /guarded: second middleware"],
         roomcast: [],
       },
@@ -312,16 +312,16 @@ export const DIFFERENCES = [
   {
     name: "an event whose name is a number",
     why:
-      "A name is text in this API, as it is in Node's types. A number is taken, and means the handler of that " +
-      "text; when it is emitted again it is text.",
+      "An event name is text in this API, as in Node's types. A number is accepted and selects the handler of that " +
+      "text; it is emitted as text.",
     at: [
       {
-        script: "with a number for a name",
+        script: "with a number as name",
         node: ["a: < 42[1,2,3]"],
         roomcast: ["a: < 42[\"1\",2,3]"],
       },
       {
-        script: "a number for a name",
+        script: "a number as name",
         node: ["a: < 451-[1,{\"_placeholder\":true,\"num\":0}]"],
         roomcast: ["a: < 451-[\"1\",{\"_placeholder\":true,\"num\":0}]"],
       },
@@ -330,8 +330,8 @@ export const DIFFERENCES = [
   {
     name: "one attachment in several places",
     why:
-      "Node copies the bytes for each place that names them, so a small packet can become gigabytes in the " +
-      "application. An event may name no more bytes than came with it.",
+      "Node copies the bytes for each placeholder, so a small packet can become gigabytes in the application. Here " +
+      "an event cannot reference more bytes than it came with.",
     at: [
       {
         script: "the same twice",
@@ -356,40 +356,40 @@ export const DIFFERENCES = [
     ],
   },
   {
-    name: "arguments that are handed on unread",
+    name: "arguments forwarded without parsing",
     why:
-      "Arguments that a handler takes whole and emits again stay as the client wrote them, without a parse in " +
-      "between: an attachment that nothing names goes along, and a placeholder keeps the order of its keys and " +
-      "whatever else it has. Clients read the same values from both.",
+      "Arguments that a handler forwards unparsed stay as the client wrote them: an unreferenced attachment is " +
+      "kept, and a placeholder keeps the order of its keys and additional keys. Clients read the same values from " +
+      "both.",
     at: [
       {
-        script: "one that nothing names",
+        script: "an unreferenced one",
         node: ["a: < 451-[\"echo\",{\"_placeholder\":true,\"num\":0}]"],
         roomcast: ["a: < 452-[\"echo\",{\"_placeholder\":true,\"num\":0}]", "a: < bytes 02"],
       },
       {
-        script: "one that nothing names, alone",
+        script: "only an unreferenced one",
         node: ["a: < 42[\"echo\",\"x\"]"],
         roomcast: ["a: < 451-[\"echo\",\"x\"]", "a: < bytes 01"],
       },
       {
-        script: "a placeholder with more keys",
+        script: "a placeholder with additional keys",
         node: ["a: < 451-[\"echo\",{\"_placeholder\":true,\"num\":0}]"],
         roomcast: ["a: < 451-[\"echo\",{\"_placeholder\":true,\"num\":0,\"x\":1}]"],
       },
       {
-        script: "a key of another order",
+        script: "keys in a different order",
         node: ["a: < 451-[\"echo\",{\"_placeholder\":true,\"num\":0}]"],
         roomcast: ["a: < 451-[\"echo\",{\"num\":0,\"_placeholder\":true}]"],
       },
     ],
   },
   {
-    name: "base64 on WebSocket for those who ask for it",
+    name: "base64 on WebSocket on request",
     why:
-      "Node writes bytes as text on every transport if the query has b64. The parameter is for browsers whose HTTP " +
-      "requests carry no bytes, and long-polling has text alone in this revision; a WebSocket carries bytes for " +
-      "every client, and all of a room can share one frame.",
+      "Node sends binary as text on every transport if the query has b64. The parameter is for browsers whose HTTP " +
+      "requests cannot carry binary, and long-polling is text only in this revision; a WebSocket carries binary for " +
+      "every client, so that a room can share one frame.",
     at: [
       {
         script: "for a client that asks for base64",
@@ -400,49 +400,49 @@ export const DIFFERENCES = [
     ],
   },
   {
-    name: "an ack number that no double keeps",
+    name: "an ack id beyond the precision of a double",
     why:
-      "JavaScript rounds it, and the client gets an answer under a number that it did not use. No client counts " +
-      "that far; a number that cannot be echoed is not of the grammar.",
+      "JavaScript rounds it, and the client gets an answer with an id that it did not use. No client counts that " +
+      "far; an id that cannot be echoed is invalid.",
     at: [
       {
-        script: "to the client, with a number beyond what doubles keep",
+        script: "to the client, with an id beyond the precision of a double",
         node: ["a: < 4318446744073709552000[1]"],
         roomcast: ["a: (closed: 1005)"],
       },
     ],
   },
   {
-    name: "a broadcast that asks somebody who goes away",
+    name: "a broadcast with acks to a client that disconnects",
     why:
-      "Node waits for the answer of a client that is gone until the time is over. Whoever goes away is not waited " +
-      "for here, but reported beside the answers.",
+      "Node waits for the answer of a disconnected client until the timeout. Here a disconnected client is not " +
+      "waited for, but reported with the answers.",
     at: [
       {
-        script: "of a broadcast to one that goes away",
+        script: "of a broadcast to a client that disconnects",
         node: ["a: < 43900[{\"answers\":[],\"error\":\"operation has timed out\"}]"],
         roomcast: ["a: < 43900[{\"answers\":[],\"error\":null}]"],
       },
     ],
   },
   {
-    name: "the room of a socket's own id is its address",
+    name: "the room of a socket's own id is permanent",
     why:
-      "On Node it is a room like any other, which a socket can leave, so that events for its id no longer reach " +
-      "it. Here the id finds the socket for as long as it is connected, and costs no room.",
+      "On Node it is an ordinary room, which a socket can leave, so that events for its id no longer reach it. Here " +
+      "the id addresses the socket while it is connected, without a room.",
     at: [
       {
-        script: "the own room is left",
+        script: "leaving the own room",
         node: ["b: < 437001[\"\"]"],
         roomcast: ["b: < 437001[\"own\"]", "b: < 42[\"for b\",1]"],
       },
     ],
   },
   {
-    name: "a namespace that is left and joined at once",
+    name: "a namespace left and joined again at once",
     why:
-      "Node ends the socket a moment after it reads the DISCONNECT, so a CONNECT right behind finds the namespace " +
-      "still joined and closes the connection. Packets take effect in their order here.",
+      "Node closes the socket after it reads the next packet, so a CONNECT right after DISCONNECT finds the " +
+      "namespace still joined and closes the connection. Here packets take effect in order.",
     at: [
       {
         script: "the client leaves and joins in one payload",
@@ -452,19 +452,19 @@ export const DIFFERENCES = [
     ],
   },
   {
-    name: "events that were under way when the server ended their socket",
+    name: "events in flight when the server disconnects their socket",
     why:
-      "A client cannot know yet that the server took it out of a namespace. Node closes its connection for such " +
-      "an event, and its other namespaces with it; here the event is dropped and the connection stays.",
+      "The client cannot know yet that the server disconnected it from a namespace. Node closes its connection for " +
+      "such an event, with its other namespaces; here the event is dropped and the connection stays open.",
     at: [
       {
-        script: "an event behind the end of its namespace",
+        script: "an event after the disconnect of its namespace",
         carriers: ["polling"],
         node: ["a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})"],
         roomcast: ["a: (nothing comes)"],
       },
       {
-        script: "an event behind the end of its namespace",
+        script: "an event after the disconnect of its namespace",
         carriers: ["websocket", "upgraded"],
         node: ["a: (closed: 1005)"],
         roomcast: ["a: (nothing comes)"],
@@ -472,40 +472,40 @@ export const DIFFERENCES = [
     ],
   },
   {
-    name: "an answer of a socket that has left",
+    name: "an ack after the socket has left",
     why:
-      "Node sends it although the client has left the namespace, where it can only be thrown away. Here the " +
-      "handler is told that nobody gets it.",
+      "Node sends it although the client has left the namespace and can only drop it. Here the handler gets an " +
+      "error.",
     at: [
       {
-        script: "answers of a handler that ends after its socket",
+        script: "acks of a handler that ends after its socket",
         node: ["a: < 431[1000]"],
         roomcast: [],
       },
     ],
   },
   {
-    name: "an event with a DISCONNECT right behind it",
+    name: "an event right before a DISCONNECT",
     why:
-      "Node handles an event a moment after it reads it, and drops it if the client has left by then, so what was " +
-      "sent before a DISCONNECT is lost if both come at once. Here whatever came before it is handled.",
+      "Node handles an event after it reads the next packet, and drops it if the client has left by then, so events " +
+      "right before a DISCONNECT are lost if both arrive at once. Here earlier events are handled.",
     at: [
       {
-        script: "an event with a DISCONNECT behind it in one payload",
+        script: "an event followed by a DISCONNECT in one payload",
         node: [],
         roomcast: ["a: < 431[1]"],
       },
     ],
   },
   {
-    name: "packets without the payload that they need",
+    name: "packets without a required payload",
     why:
-      "Node checks a payload only if there is one: an event without a name reaches no handler, and an ack without " +
-      "a number or arguments answers nothing. Such a packet is as invalid as one with a wrong payload, for which " +
-      "both close.",
+      "Node validates a payload only if there is one: an event without a name reaches no handler, and an ack " +
+      "without an id or arguments is ignored. Such a packet is as invalid as one with a wrong payload, for which " +
+      "both servers close.",
     at: [
       {
-        script: "an event of nothing",
+        script: "an event without a payload",
         carriers: ["polling"],
         node: ["a: < 42[\"echo\",\"still here\"]"],
         roomcast: [
@@ -516,7 +516,7 @@ export const DIFFERENCES = [
         ],
       },
       {
-        script: "an event of nothing",
+        script: "an event without a payload",
         carriers: ["websocket", "upgraded"],
         node: ["a: < 42[\"echo\",\"still here\"]"],
         roomcast: [
@@ -527,7 +527,7 @@ export const DIFFERENCES = [
         ],
       },
       {
-        script: "an ack of nothing",
+        script: "an ack without a payload",
         carriers: ["polling"],
         node: ["a: < 42[\"echo\",\"still here\"]"],
         roomcast: [
@@ -538,7 +538,7 @@ export const DIFFERENCES = [
         ],
       },
       {
-        script: "an ack of nothing",
+        script: "an ack without a payload",
         carriers: ["websocket", "upgraded"],
         node: ["a: < 42[\"echo\",\"still here\"]"],
         roomcast: [
@@ -575,8 +575,8 @@ export const DIFFERENCES = [
   {
     name: "a space before the payload",
     why:
-      "JavaScript takes a space for the number 0, so Node reads an ack id there and answers what nobody asked. " +
-      "JSON may begin with a space.",
+      "JavaScript converts a space to 0, so Node reads an ack id there and sends an unexpected answer. JSON may " +
+      "begin with a space.",
     at: [
       {
         script: "a space before the list",
@@ -586,13 +586,12 @@ export const DIFFERENCES = [
     ],
   },
   {
-    name: "a placeholder whose number is a fraction",
+    name: "a placeholder with a fractional number",
     why:
-      "Node finds nothing at such a place and hands the application an undefined value. It is refused like every " +
-      "other number that names no attachment.",
+      "Node passes undefined to the application. Here it is rejected like any other number without an attachment.",
     at: [
       {
-        script: "a place that is a fraction",
+        script: "a fractional placeholder",
         carriers: ["polling"],
         node: ["a: < 42[\"echo\",null]", "a: left: 42[\"echo\",\"still here\"]"],
         roomcast: [
@@ -603,7 +602,7 @@ export const DIFFERENCES = [
         ],
       },
       {
-        script: "a place that is a fraction",
+        script: "a fractional placeholder",
         carriers: ["websocket", "upgraded"],
         node: ["a: < 42[\"echo\",null]"],
         roomcast: [
@@ -616,36 +615,36 @@ export const DIFFERENCES = [
     ],
   },
   {
-    name: "a WebSocket where sessions may not move",
+    name: "a WebSocket upgrade where upgrades are disabled",
     why:
-      "Node offers no upgrade but answers the probe of a client that tries one, and never lets it finish. Refusing " +
-      "the handshake tells the client at once, and leaves no connection behind.",
+      "Node offers no upgrade but answers the probe of a client that tries one, and never completes it. Rejecting " +
+      "the handshake informs the client at once, and leaves no open connection.",
     at: [
       {
-        script: "no upgrades: a WebSocket that tries nevertheless",
+        script: "no upgrades: a WebSocket that tries an upgrade",
         node: ["b: < 3probe", "b: (nothing comes)"],
         roomcast: ["b: (closed: 1005)"],
       },
     ],
   },
   {
-    name: "no-transform where an event is not to be compressed",
+    name: "no-transform for an event that must not be compressed",
     why:
-      "The wish of the application that an answer stays as it is holds for the proxies on its way too, which RFC " +
-      "9111 section 5.2.2.6 says by this word.",
+      "The application's request not to transform the response applies to proxies too, which RFC 9111 section " +
+      "5.2.2.6 expresses by this directive.",
     at: [
       {
-        script: "an event that asks not to be compressed",
+        script: "an event with compression disabled",
         node: ["a:   200 cache-control: no-store; content-type: text/plain; charset=UTF-8"],
         roomcast: ["a:   200 cache-control: no-store, no-transform; content-type: text/plain; charset=UTF-8"],
       },
     ],
   },
   {
-    name: "browser clients that are not served",
+    name: "browser clients not served",
     why:
-      "Node takes the request for one of Engine.IO, which lacks a transport. Whoever expects the file is told where " +
-      "it is to be had.",
+      "Node treats the request as an Engine.IO request without a transport. Here the response explains where to get " +
+      "the file.",
     at: [
       {
         script: "when they are not served",
@@ -662,9 +661,9 @@ export const DIFFERENCES = [
   {
     name: "Vary on the browser clients",
     why:
-      "The files are compressed for browsers that take it, so a cache has to keep them apart; without the header it " +
-      "may hand compressed bytes to a browser that did not ask for them. A 304 has the headers of the 200, as RFC " +
-      "9110 section 15.4.5 asks.",
+      "The files are compressed for browsers that accept it, so caches must keep the variants apart; without the " +
+      "header they may send compressed bytes to a browser that does not accept them. A 304 has the headers of the " +
+      "200, as RFC 9110 section 15.4.5 requires.",
     at: [
       ...["socket.io.js", "socket.io.min.js", "socket.io.esm.min.js", "socket.io.msgpack.min.js"].map((name) =>
         varied(`the file ${name}`),
@@ -676,9 +675,9 @@ export const DIFFERENCES = [
       varied("for a browser that accepts gzip, deflate, br", { coding: "content-encoding: gzip; " }),
       varied("for a browser that accepts gzip;q=0"),
       varied("with a query"),
-      varied("by HEAD"),
+      varied("with HEAD"),
       {
-        script: "that the browser has already",
+        script: "that the browser has cached",
         node: [...varied().node, "a:   304 ", "a:   304 ", ...varied().node],
         roomcast: [
           ...varied().roomcast,
@@ -703,62 +702,61 @@ export const DIFFERENCES = [
     ],
   },
   {
-    name: "what the application is told of a missing transport",
-    why: "JavaScript has a word for what is not there, which JSON leaves out. Here the key is there, and is null.",
+    name: "a missing transport in the report to the application",
+    why: "JSON omits JavaScript's undefined. Here the key is present and null.",
     at: [
       {
-        script: "a request is refused for no transport",
+        script: "a request is rejected for no transport",
         node: ["server: refused: 0 Transport unknown {}"],
         roomcast: ["server: refused: 0 Transport unknown {\"transport\":null}"],
       },
     ],
   },
   {
-    name: "what the application is told of its own refusal",
+    name: "the application's own rejection in the report",
     why:
-      "Node's event always says Forbidden, and has the application's text in the context alone. Here the message is " +
-      "what the client was told, in the event as in the context.",
+      "Node's event always has the message Forbidden, with the application's text only in the context. Here the " +
+      "message is the one sent to the client, in the event and in the context.",
     at: [
       {
-        script: "a request is refused for an application that does not want it",
+        script: "a request is rejected for a rejecting application",
         node: ["server: refused: 4 Forbidden {\"message\":\"not today\"}"],
         roomcast: ["server: refused: 4 not today {\"message\":\"not today\"}"],
       },
       {
-        script: "a WebSocket is refused for an application that does not want it",
+        script: "a WebSocket is rejected for a rejecting application",
         node: ["server: refused: 4 Forbidden {\"message\":\"not today\"}"],
         roomcast: ["server: refused: 4 not today {\"message\":\"not today\"}"],
       },
       {
-        script: "a request is refused for an application that does not say why",
+        script: "a request is rejected for an application without a message",
         node: ["server: refused: 4 Forbidden {\"message\":\"\"}"],
         roomcast: ["server: refused: 4 Forbidden {\"message\":\"Forbidden\"}"],
       },
     ],
   },
   {
-    name: "the revision in the report of one that is not spoken",
+    name: "the revision in the report of an unsupported one",
     why:
-      "Node calls everything but 4 the number 3, whether or not the client named it. The application is told here " +
-      "what the client wrote.",
+      "Node reports every revision but 4 as 3, even if it is missing. Here the application gets the client's value.",
     at: [
       {
-        script: "a request is refused for a revision that is not spoken",
+        script: "a request is rejected for an unsupported revision",
         node: ["server: refused: 5 Unsupported protocol version {\"protocol\":3}"],
         roomcast: ["server: refused: 5 Unsupported protocol version {\"protocol\":\"3\"}"],
       },
       {
-        script: "a request is refused for no revision",
+        script: "a request is rejected for no revision",
         node: ["server: refused: 5 Unsupported protocol version {\"protocol\":3}"],
         roomcast: ["server: refused: 5 Unsupported protocol version {\"protocol\":null}"],
       },
     ],
   },
   {
-    name: "the close frames of a server that ends",
+    name: "the close frames of a server shutdown",
     why:
-      "Node sends no code. RFC 6455 section 7.4.1 has 1001 for a server that goes down; clients of Socket.IO treat " +
-      "both as a transport that closed, and come back.",
+      "Node sends no code. RFC 6455 section 7.4.1 defines 1001 for a server that goes down; Socket.IO clients treat " +
+      "both as a transport close, and reconnect.",
     at: [
       ...["the server closes", "the server closes, with clients that have joined no namespace"].map((script) => ({
         script,
@@ -766,7 +764,7 @@ export const DIFFERENCES = [
         roomcast: ["a: (closed: 1001 server shutting down)", "b: (closed: 1001 server shutting down)"],
       })),
       {
-        script: "the server closes behind an event",
+        script: "the server closes right after an event",
         node: ["a: (closed: 1005)"],
         roomcast: ["a: (closed: 1001 server shutting down)"],
       },
@@ -775,22 +773,22 @@ export const DIFFERENCES = [
   {
     name: "the order of keys in MessagePack",
     why:
-      "Node writes the keys of a packet in the order in which its code happens to set them, the id of an answer " +
-      "first. The order is the same in every packet here; a map has none to its readers.",
+      "Node writes the keys of a packet in the order of their assignment, the id of an ack first. Here the order is " +
+      "the same in every packet; readers of a map ignore the order.",
     at: [
       {
-        script: "the bytes of what the server sends",
+        script: "the bytes of server packets",
         node: ["a: < bytes 84a2696405a47479706503a4646174619181a16190a36e7370a12f"],
         roomcast: ["a: < bytes 84a47479706503a4646174619181a16190a36e7370a12fa2696405"],
       },
     ],
   },
   {
-    name: "MessagePack events and answers that are not whole",
+    name: "incomplete MessagePack events and acks",
     why:
-      "The parser on Node looks only whether data is a list, so events of no name or a reserved one, and answers to " +
-      "no question, vanish. Both servers close for most of them in Socket.IO's own form, and so they do here in " +
-      "every form.",
+      "Node's parser only checks that data is a list, so events without a name or with a reserved one, and " +
+      "unexpected acks, are ignored. Both servers close for most of them in Socket.IO's default format; here in " +
+      "every format.",
     at: [
       "an empty list",
       "a name that is null",
@@ -806,8 +804,8 @@ export const DIFFERENCES = [
   {
     name: "a MessagePack CONNECT with null",
     why:
-      "Clients in languages without an undefined value write null for a payload that is not there. It is taken for " +
-      "none; Node's parser closes.",
+      "Clients in languages without an undefined value send null for a missing payload. Here it counts as missing; " +
+      "Node's parser closes.",
     at: [
       {
         script: "garbage: a CONNECT with null",
@@ -818,7 +816,7 @@ export const DIFFERENCES = [
   },
 ];
 
-/** A file of the browser clients, which says here that it may come compressed */
+/** A file of the browser clients, whose response has a Vary header here */
 function varied(script, { type = "javascript", coding = "" } = {}) {
   const told = `a:   200 cache-control: public, max-age=0; ${coding}content-type: application/${type}; charset=utf-8; etag: <etag>`;
   return { script, node: [told], roomcast: [`${told}; vary: Accept-Encoding`] };

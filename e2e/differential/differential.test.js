@@ -1,6 +1,6 @@
-// Plays every script on Node's server and on ours, and compares what the clients heard and the server noticed.
+// Plays every script on Node's server and on Roomcast, and compares received messages and server events.
 //
-// ONLY=text plays the scripts with that text in their name; SHOW=1 prints what was heard on both.
+// ONLY=text plays the scripts with that text in their name; SHOW=1 prints both records.
 import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
 import { dropIdle } from "../lib/http.js";
@@ -37,7 +37,7 @@ describe("scripts", { concurrency: AT_ONCE }, () => {
           });
           const [node, roomcast] = await Promise.all(both);
           if (SHOW) console.log(`${nameOf(script, carrier)}\n  ${node.join("\n  ")}`);
-          assert.ok(node.length > 0, "the script heard nothing");
+          assert.ok(node.length > 0, "the script received nothing");
           total[judge(script, carrier, lineDifference(node, roomcast))] += 1;
         });
       }
@@ -46,12 +46,12 @@ describe("scripts", { concurrency: AT_ONCE }, () => {
 });
 
 describe("the list of differences", () => {
-  test("names scripts that exist, says why, and each difference has occurred", { skip: Boolean(ONLY) }, () => {
+  test("names existing scripts, with reasons, and each difference occurs", { skip: Boolean(ONLY) }, () => {
     for (const difference of DIFFERENCES) {
-      assert.ok(difference.why.length > 40, `${difference.name} is not argued`);
+      assert.ok(difference.why.length > 40, `${difference.name} has no reason`);
       for (const at of difference.at) {
-        assert.ok([...met].some((known) => known === at), `${difference.name}: "${at.script}" did not show it`);
-        assert.notDeepEqual(at.node, at.roomcast, `${difference.name}: "${at.script}" is no difference`);
+        assert.ok([...met].some((known) => known === at), `${difference.name}: "${at.script}" did not show the difference`);
+        assert.notDeepEqual(at.node, at.roomcast, `${difference.name}: "${at.script}" has equal lines`);
       }
     }
   });
@@ -66,7 +66,7 @@ function nameOf(script, carrier) {
   return script.carriers.length > 1 ? `${script.name} (${carrier})` : script.name;
 }
 
-/** Whether the records are `equal`, or `different` as they should be; fails if they are neither */
+/** Returns `equal`, or `different` for expected differences; fails for other differences */
 function judge(script, carrier, found) {
   const known = knownDifference(script, carrier);
   if (!known) {
@@ -110,6 +110,6 @@ function printTable() {
   const all = Object.fromEntries(figures.map((name) => [name, sum(name)]));
   const width = Math.max(...totals.map(({ subject }) => subject.length));
   const line = (subject, figures) => [subject.padEnd(width), ...figures.map((cell) => String(cell).padStart(7))].join("  ");
-  console.log(line("subject", ["scripts", "plays", "equal", "different on purpose"]));
+  console.log(line("subject", ["scripts", "plays", "equal", "intended differences"]));
   for (const row of [...totals, { subject: "all", ...all }]) console.log(line(row.subject, figures.map((name) => row[name])));
 }

@@ -6,7 +6,7 @@ import { PATIENCE } from "../lib/patience.js";
 import { SEPARATOR } from "../lib/session.js";
 import { WebSocketClient } from "../lib/websocket.js";
 
-/** Headers of an answer that concern a client; the others are the HTTP library's own affair */
+/** Response headers that concern clients; others depend on the HTTP library */
 const TOLD_HEADERS = /^(content-type|content-encoding|cache-control|set-cookie|vary|allow|etag|access-control-.*|x-.*)$/;
 
 /** Client of a script, with the lines of its sent and received packets */
@@ -62,7 +62,7 @@ export class Peer {
     this.polling = !this.socket;
   }
 
-  /** The address of its session's requests */
+  /** URL of the session's requests */
   address(transport = "polling") {
     return `${this.base}&transport=${transport}&sid=${this.sid}`;
   }
@@ -71,14 +71,14 @@ export class Peer {
     return request(this.address(), { headers: this.headers, ...options });
   }
 
-  /** A GET that can be aborted, or whose answer is asked for later */
+  /** A GET that can be aborted, or awaited later */
   park() {
     const exchange = begin(this.address(), { headers: this.headers });
     exchange.end();
     return exchange;
   }
 
-  /** A POST as it is, with everything of its answer */
+  /** A POST, with its complete response */
   async push(body, options) {
     this.line(`POST ${typeof body === "string" ? JSON.stringify(body.slice(0, 60)) : `${body.length} bytes`}`);
     const answer = await request(this.address(), { method: "POST", headers: this.headers, body, ...options }).catch(
@@ -87,13 +87,13 @@ export class Peer {
     this.answer(answer);
   }
 
-  /** A GET as it is, with everything of its answer */
+  /** A GET, with its complete response */
   async fetch(options) {
     this.line("GET");
     this.answer(await this.poll(options).catch((error) => ({ status: error.code ?? "no answer" })));
   }
 
-  /** Sends packets, in one payload if it polls. A Buffer is an attachment */
+  /** Sends packets, in one payload over polling. A Buffer is an attachment */
   send(...packets) {
     for (const packet of packets) this.line(`> ${this.shown(packet)}`);
     return this.put(...packets);
@@ -114,7 +114,7 @@ export class Peer {
     if (answer.status !== 200 || answer.body !== "ok") this.answer(answer);
   }
 
-  /** Joins a namespace and hears the answer */
+  /** Joins a namespace and receives the response */
   async connect(namespace = "/", auth) {
     this.namespace = namespace === "/" ? "" : `${namespace},`;
     this.full = namespace;
@@ -125,19 +125,19 @@ export class Peer {
     return packet;
   }
 
-  /** An event, in the namespace it joined last */
+  /** Sends an event to the namespace joined last */
   emit(...args) {
     return this.send(`42${this.namespace}${JSON.stringify(args)}`);
   }
 
-  /** Tells the application what to do, and hears what else comes before it is done. Resolves to the answer */
+  /** Sends a command to the application and receives packets until it is done. Resolves to the result */
   async ask(command, ...args) {
     const id = 7000 + (this.syncs += 1);
     await this.send(`42${this.namespace}${id}${JSON.stringify(["do", command, ...args])}`);
     return this.until(`43${this.namespace}${id}[`);
   }
 
-  /** Hears everything that was sent to it before now */
+  /** Receives everything sent before now */
   async sync() {
     const id = 7000 + (this.syncs += 1);
     await this.put(`42${this.namespace}${id}["sync"]`);
@@ -149,7 +149,7 @@ export class Peer {
     }
   }
 
-  /** The next packets. Resolves to the last of them */
+  /** Receives the next packets. Resolves to the last */
   async hear(count = 1, within = PATIENCE) {
     let packet;
     for (let heard = 0; heard < count; heard += 1) {
@@ -160,7 +160,7 @@ export class Peer {
     return packet;
   }
 
-  /** Packets up to the one that begins so */
+  /** Receives packets up to one with this prefix */
   async until(prefix) {
     for (;;) {
       const packet = await this.take();
@@ -170,7 +170,7 @@ export class Peer {
     }
   }
 
-  /** Everything up to the end of its connection */
+  /** Receives everything up to the end of the connection */
   async closed(within = PATIENCE) {
     const deadline = Date.now() + within;
     for (;;) {
@@ -180,7 +180,7 @@ export class Peer {
     }
   }
 
-  /** Everything that comes in this time, if anything does */
+  /** Receives everything that arrives within this time */
   async quiet(milliseconds) {
     const deadline = Date.now() + milliseconds;
     for (;;) {
@@ -191,7 +191,7 @@ export class Peer {
     }
   }
 
-  /** The number that the server wants its last question answered under */
+  /** Ack id of the server's last event with an ack */
   async asked(within) {
     const packet = await this.hear(1, within);
     return this.numberOf(packet);
@@ -201,14 +201,14 @@ export class Peer {
     return typeof packet === "string" ? question(packet)?.id : undefined;
   }
 
-  /** Answers a question of the server */
+  /** Answers a server event with an ack */
   reply(id, ...args) {
     const json = JSON.stringify(args);
     this.line(`> 43${this.namespace}${this.stage.number(id)}${json}`);
     return this.put(`43${this.namespace}${id}${json}`);
   }
 
-  /** Cuts its connection: the WebSocket's, or a GET that waits */
+  /** Cuts the connection: of the WebSocket, or of the pending GET */
   async cut() {
     this.line("(cuts the connection)");
     if (!this.polling) {
@@ -225,7 +225,7 @@ export class Peer {
     if (this.polling) request(this.address(), { method: "POST", body: "1" }).catch(() => {});
   }
 
-  /** The next packet, `{ closed }` at the end of the connection, null if nothing comes */
+  /** Next packet, `{ closed }` at the end of the connection, null if none arrives */
   async take(within = PATIENCE) {
     const deadline = Date.now() + within;
     while (this.polling && this.waiting.length === 0) {
@@ -239,13 +239,13 @@ export class Peer {
     if (!this.polling) return this.takeFrame(within);
     const packet = this.waiting.shift();
     if (packet === "1") {
-      // The next GET would only say that the session is gone.
+      // The next GET would only report an unknown session.
       return { closed: '400 {"code":1,"message":"Session ID unknown"}' };
     }
     return packet[0] === "b" ? Buffer.from(packet.slice(1), "base64") : packet;
   }
 
-  /** Response to a GET. A request without a timely response stays pending for the next caller */
+  /** Response to a GET. If it is late, the request stays pending for the next caller */
   async pollFor(within) {
     this.parked ??= this.poll({ within: 60_000 }).catch((error) => ({ status: error.code, body: "" }));
     const late = sleep(within, null, { ref: false });
@@ -259,7 +259,7 @@ export class Peer {
     try {
       return await this.socket.next({ within });
     } catch {
-      // Withdraws its request, or the next message would be lost.
+      // Abort the request, or the next message would be lost.
       this.socket.wanted.length = 0;
       const { ended } = this.socket;
       return ended ? { closed: `${ended.code} ${ended.reason}`.trim() } : null;
@@ -272,7 +272,7 @@ export class Peer {
     else this.line(`< ${this.heard(packet)}`);
   }
 
-  /** A packet of the server: its questions are numbered by their order, since it counts on from script to script */
+  /** A server packet, with ack ids numbered per script, since the server counts across scripts */
   heard(packet) {
     if (this.stage.house.recovers) this.learnOffset(packet);
     const asked = typeof packet === "string" && question(packet);
@@ -280,7 +280,7 @@ export class Peer {
     return brief(`${asked.before}${this.stage.number(asked.id)}${layout(asked.json)}`);
   }
 
-  /** Ids that the server made up, by a name that is the same on every server */
+  /** Replaces generated ids by names that are the same on every server */
   learn(packet, what) {
     if (typeof packet !== "string") return;
     for (const [, kind, id] of packet.matchAll(/"(sid|pid)":"([A-Za-z0-9_-]{10,})"/g)) {
@@ -291,7 +291,7 @@ export class Peer {
     }
   }
 
-  /** With recovery on, the last argument of an event is where in the log it stands */
+  /** With recovery, the last argument of an event is its offset */
   learnOffset(packet) {
     const offset = typeof packet === "string" && /^42[^[]*\[.*,"([^"]+)"\]$/s.exec(packet)?.[1];
     if (!offset) return;
@@ -299,7 +299,7 @@ export class Peer {
     if (!this.stage.ids.some(([known]) => known === offset)) this.stage.ids.push([offset, "<offset>"]);
   }
 
-  /** A packet as it stands in the record, with its JSON in one layout */
+  /** A packet as recorded, with normalized JSON */
   shown(packet) {
     if (typeof packet !== "string") return `bytes ${brief(packet.toString("hex"))}`;
     if (packet.startsWith("0")) this.learn(packet, "sid");
@@ -312,7 +312,7 @@ export class Peer {
   }
 }
 
-/** Event that requests an ack: text before its number, the number, and text after it */
+/** Event with an ack: text before its id, the id, and text after it */
 function question(packet) {
   const [, before, id, json] = /^(4(?:2|5\d+-)(?:\/[^,[]*,)?)(\d+)(\[.*)$/s.exec(packet) ?? [];
   return id === undefined ? undefined : { before, id, json };

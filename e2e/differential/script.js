@@ -1,14 +1,14 @@
-// A script may have its own `flags` for the server, and be `alone` on it if it ends it.
+// A script may have `flags` for the server, and be `alone` on it if it stops the server.
 
-/** The three ways a session may run */
+/** The three carriers of a session */
 export const EVERY_CARRIER = ["polling", "websocket", "upgraded"];
 
-/** A script that is played over each of the carriers, in a line */
+/** A script played over each carrier */
 export function each(name, play, options = {}) {
   return { name, play, carriers: EVERY_CARRIER, ...options };
 }
 
-/** A script that is played once, over WebSocket where it does not say otherwise */
+/** A script played once, over WebSocket unless it chooses another carrier */
 export function once(name, play, options = {}) {
   return { name, play, carriers: ["websocket"], ...options };
 }

@@ -6,7 +6,7 @@ import { startDifferential } from "../lib/server.js";
 import { inTime, tryOpen, WebSocketClient } from "../lib/websocket.js";
 import { Peer } from "./peer.js";
 
-/** A server with a client that watches what the application notices */
+/** A server with a client that watches server events */
 class House {
   static async open(target, flags) {
     const server = await startDifferential(target, flags);
@@ -46,24 +46,25 @@ class House {
     }
   }
 
-  /** A server that lives has only missed its pong, on a machine that is busy */
+  /** Reconnects the watcher if the server is alive: on a busy machine, a pong may be late */
   async lost() {
     if (this.stopped) return;
     if (this.server.child.exitCode === null) await this.watch().catch((error) => (this.failed = error));
-    else this.failed = new Error(`the server on ${this.target} is gone:\n${this.server.output}`);
+    else this.failed = new Error(`the server on ${this.target} has exited:
+${this.server.output}`);
   }
 
   note(script, text) {
     this.notes.get(script)?.push(text);
   }
 
-  /** How many sessions there are besides the one that watches */
+  /** Number of sessions, without the watcher's */
   async clients() {
     if (this.failed) throw this.failed;
     const id = String((this.asked += 1));
     const answer = new Promise((resolve) => this.answers.set(id, resolve));
     this.client.send(`42/watch,${id}["clients"]`);
-    return (await inTime(answer, PATIENCE, "the application did not say how many clients it has")) - 1;
+    return (await inTime(answer, PATIENCE, "no number of clients from the application")) - 1;
   }
 
   async stop() {
@@ -74,9 +75,9 @@ class House {
 }
 
 /**
- * The servers of one subject: scripts that want the same flags share one, one after the other.
+ * The servers of a subject: scripts with the same flags share a server, one after the other.
  *
- * One that a script ends is its own.
+ * A script that stops its server has its own.
  */
 export class Houses {
   constructor() {
@@ -121,7 +122,7 @@ export class Stage {
     return known ?? this.add(new Peer(this, name));
   }
 
-  /** A client that has begun a session over the carrier, and joined no namespace */
+  /** A client with a session over the carrier, in no namespace */
   async engine(name, { carrier = this.carrier, query = "", headers, path = "/socket.io/" } = {}) {
     const peer = this.add(new Peer(this, name));
     const own = path === "/socket.io/" ? `&script=${this.key}&peer=${name}` : "";
@@ -140,7 +141,7 @@ export class Stage {
     return peer;
   }
 
-  /** Several at once */
+  /** Several clients at once */
   async joinAll(names, options) {
     const peers = [];
     for (const name of names) peers.push(await this.join(name, options));
@@ -173,7 +174,7 @@ export class Stage {
     peer.line(keep(answer));
   }
 
-  /** Tries to open a WebSocket, and tells how that went */
+  /** Tries to open a WebSocket and records the result */
   async websocket(name, query, { headers, path = "/socket.io/", protocols } = {}) {
     const peer = this.peer(name);
     peer.line(`WebSocket ${query || path}`);
@@ -196,12 +197,12 @@ export class Stage {
     return other;
   }
 
-  /** Waits until the server has heard all that was sent to it, where no answer tells */
+  /** Waits until the server has handled all input, where no response shows it */
   settled() {
     return this.house.server.settled();
   }
 
-  /** Waits until the server has noticed so many things */
+  /** Waits for this number of server events */
   async noted(count, within = PATIENCE) {
     const notes = this.house.notes.get(this.key);
     await new Promise((resolve) => {
@@ -221,13 +222,13 @@ export class Stage {
     this.told = count;
   }
 
-  /** Waits until the server has noticed so many things, and a little longer for what it should not notice */
+  /** Waits for this number of server events, and a little longer for unexpected ones */
   async notedOnly(count) {
     await this.noted(count);
     await this.noted(count + 1, 100);
   }
 
-  /** A name for a question of the server that does not depend on what it asked before */
+  /** A name for a server ack that does not depend on earlier acks */
   number(id) {
     if (!this.questions.includes(id)) this.questions.push(id);
     return `<question ${this.questions.indexOf(id) + 1}>`;
@@ -241,17 +242,17 @@ export class Stage {
       return peer.lines.map((line) => `${peer.name}: ${line}`);
     });
     lines.push(...notes.map((note) => `server: ${note}`));
-    // The longest first: Node makes the second id of a millisecond from the first and a dot.
+    // Longest first: Node derives the second id of a millisecond from the first and a dot.
     this.ids.sort(([one], [other]) => other.length - one.length);
     return lines.map((line) => this.ids.reduce((text, [id, label]) => text.replaceAll(id, label), line));
   }
 
-  /** From here on the server may end */
+  /** Allows the server to stop from here on */
   ends() {
     this.house.stopped = true;
   }
 
-  /** Disconnects all clients, and waits until the server has noticed it */
+  /** Disconnects all clients, and waits until the server has registered it */
   async clear() {
     for (const peer of this.peers) peer.leave();
     for (const url of this.opened) request(url, { method: "POST", body: "1" }).catch(() => {});

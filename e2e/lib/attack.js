@@ -10,9 +10,9 @@ import { CALM, startConformance, startDemo } from "./server.js";
 export const MIB = 1024 * 1024;
 
 /**
- * A test that attacks a server of its own and fails unless [withstand] is fulfilled. A line tells what it cost.
+ * A test that attacks a dedicated server and fails unless [withstand] holds. It prints a line with the costs.
  *
- * The attack's return value is logged there.
+ * The attack's return value is part of that line.
  */
 export function attack(name, options, body) {
   test(name, async () => {
@@ -28,11 +28,11 @@ export function attack(name, options, body) {
 }
 
 /**
- * Fails unless a server withstands what `body` does to it.
+ * Fails unless a server withstands `body`.
  *
- * `growth` is how many bytes of memory it may take for it at most, at any moment. `worst` is how many milliseconds an
- * answer to one of the bystanders may take. `settle` is how many milliseconds the server has to let go of everything
- * afterwards. Time for which other programs keep the server from running does not count in either. `flags` are those
+ * `growth` is the maximum memory growth in bytes, at any moment. `worst` is the maximum latency of a bystander in
+ * milliseconds. `settle` is the time in milliseconds for the server to release everything
+ * afterwards. Time withheld by other programs does not count in either. `flags` are those
  * of the conformance server; `app: "demo"` means `roomcast serve` instead.
  */
 export async function withstand(options, body, row = {}) {
@@ -57,9 +57,9 @@ export async function withstand(options, body, row = {}) {
     await closeAll();
     dropIdle();
     target.isAlive();
-    assert.equal(seen.failure, undefined, "a bystander was hurt");
-    assert.ok(seen.rounds >= 4, `the bystanders were answered only ${seen.rounds} times`);
-    assert.ok(seen.worst <= worst, `a bystander waited ${seen.worst.toFixed()} ms; up to ${worst} are allowed`);
+    assert.equal(seen.failure, undefined, "a bystander was affected");
+    assert.ok(seen.rounds >= 4, `only ${seen.rounds} requests of the bystanders were answered`);
+    assert.ok(seen.worst <= worst, `a bystander waited ${seen.worst.toFixed()} ms; limit ${worst}`);
 
     const left = () => target.descriptors() - before.descriptors;
     await target.eventually(
@@ -79,7 +79,7 @@ export async function withstand(options, body, row = {}) {
   }
 }
 
-/** The server under attack, and the ways to reach it */
+/** The server under attack, and helpers to reach it */
 class Target {
   constructor(server) {
     this.server = server;
@@ -98,17 +98,17 @@ class Target {
     return this.server.url;
   }
 
-  /** Fails if the process has ended */
+  /** Fails if the process has exited */
   isAlive() {
-    assert.equal(this.exited, undefined, `the server ended with ${this.exited}: ${this.server.output.slice(-1000)}`);
+    assert.equal(this.exited, undefined, `the server exited with ${this.exited}: ${this.server.output.slice(-1000)}`);
   }
 
-  /** A connection on which nothing was sent */
+  /** A connection without any sent bytes */
   connect() {
     return RawConnection.open(this.port);
   }
 
-  /** Sends data on a separate connection and expects a refusal. Resolves to the response */
+  /** Sends data on a separate connection and expects a rejection. Resolves to the response */
   async refuses(bytes, expected) {
     const connection = await this.connect();
     connection.write(bytes);
@@ -126,19 +126,19 @@ class Target {
     return answer;
   }
 
-  /** A WebSocket by hand, with `early` frames right behind the handshake */
+  /** A raw WebSocket, with `early` frames right after the handshake */
   webSocket(path, options) {
     return RawWebSocket.open(this, path, options);
   }
 
-  /** An Engine.IO session by hand on `/engine.io/`, where messages are echoed */
+  /** A raw Engine.IO session on `/engine.io/`, which echoes messages */
   async engine(options) {
     const client = await this.webSocket("/engine.io/?EIO=4&transport=websocket", options);
     client.opened = JSON.parse((await client.text()).slice(1));
     return client;
   }
 
-  /** A Socket.IO session by hand that is in the main namespace */
+  /** A raw Socket.IO session in the main namespace */
   async socket(options) {
     const client = await this.webSocket("/socket.io/?EIO=4&transport=websocket", options);
     client.opened = JSON.parse((await client.text()).slice(1));
@@ -155,14 +155,14 @@ class Target {
     return JSON.parse(answer.body.slice(1)).sid;
   }
 
-  /** Milliseconds of processor time that the server takes while `work` is under way */
+  /** CPU time of the server during `work`, in milliseconds */
   async processorTime(work) {
     const before = processorTime(this.pid);
     await work();
     return processorTime(this.pid) - before;
   }
 
-  /** Bytes of memory in use now */
+  /** Current memory in bytes */
   memory() {
     return memory(this.pid);
   }
@@ -175,7 +175,7 @@ class Target {
     return { memory: this.memory(), descriptors: this.descriptors() };
   }
 
-  /** Waits until the server takes next to no processor time, and wants none */
+  /** Waits until the server is idle */
   untilIdle(within) {
     let used, wanted;
     const isIdle = async () => {
@@ -184,11 +184,11 @@ class Target {
       wanted = starvation(this.pid) - before;
       return used <= IDLE_LIMIT && wanted <= WANTED_LIMIT;
     };
-    const busy = () => `the server is still busy: ${used} of ${IDLE_FOR} ms, and ${wanted.toFixed()} more wanted`;
+    const busy = () => `the server is still busy: ${used} of ${IDLE_FOR} ms, and ${wanted.toFixed()} more runnable`;
     return this.eventually(isIdle, busy, within);
   }
 
-  /** Waits until the condition holds; looks at least twice, however long each look takes */
+  /** Waits until the condition holds; checks at least twice */
   async eventually(condition, missing, within) {
     const starved = starvation(this.pid);
     const deadline = performance.now() + within;
@@ -204,7 +204,7 @@ class Target {
 
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Milliseconds over which idleness is judged, and how many of them the server may be busy, or want to be */
+/** Window for idleness in milliseconds, and how many of them the server may be busy or runnable */
 const IDLE_FOR = 300;
 const IDLE_LIMIT = 30;
 const WANTED_LIMIT = 150;
@@ -221,5 +221,5 @@ function line({ name, ms, growth, limit, worst, outcome, note }) {
 after(() => {
   if (table.length === 0) return;
   const failed = table.filter(({ outcome }) => outcome !== "ok").length;
-  console.log(`| ${table.length} attacks, ${failed} of them with an effect |`);
+  console.log(`| ${table.length} attacks, ${failed} failed |`);
 });

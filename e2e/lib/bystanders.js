@@ -1,5 +1,5 @@
-// Two well-behaved clients, one on each transport, in a thread of their own: what the test does to the server must
-// not be noticed by them, and how busy the test is must not be taken for the server's slowness.
+// Two well-behaved clients, one per transport, on a separate thread: the attack must not affect them,
+// and the load of the test must not count as latency of the server.
 import { Agent } from "node:http";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { request } from "./http.js";
@@ -7,9 +7,9 @@ import { withheld } from "./process.js";
 import { SEPARATOR } from "./session.js";
 import { WebSocketClient } from "./websocket.js";
 
-/** Clients beside an attack. `watch` and `rest` return their observations */
+/** Clients during an attack. `watch` and `rest` return their observations */
 export class Bystanders {
-  /** Connects both to a server's Socket.IO endpoint; `app` says what answers there */
+  /** Connects both to a server's Socket.IO endpoint; `app` is the application there */
   static async open(server, app) {
     const workerData = { url: server.url, pid: server.child.pid, app };
     const worker = new Worker(new URL(import.meta.url), { workerData });
@@ -22,17 +22,17 @@ export class Bystanders {
     this.worker = worker;
   }
 
-  /** Begins to talk to the server without a pause */
+  /** Starts continuous requests */
   async watch() {
     await this.#reply("watch");
   }
 
-  /** Falls silent, after one more word by each. Resolves to `{ rounds, worst, failure }`, times in milliseconds */
+  /** Stops after one more request by each. Resolves to `{ rounds, worst, failure }`, times in milliseconds */
   async rest() {
     return this.#reply("rest");
   }
 
-  /** Ends both */
+  /** Closes both */
   async close() {
     await this.#reply("close").catch(() => {});
     await this.worker.terminate();
@@ -52,7 +52,7 @@ export class Bystanders {
   }
 }
 
-/** Asks the application something and knows what it has to answer; `join` is what a client does before */
+/** A request and its expected response per application; `join` prepares a client */
 const APPS = {
   conformance: {
     join: 2,
@@ -64,13 +64,13 @@ const APPS = {
   },
 };
 
-/** Between two questions of a client, in milliseconds */
+/** Time between two requests of a client, in milliseconds */
 const PAUSE = 10;
 
-/** Longer than any client waits, in milliseconds */
+/** Upper bound of any wait, in milliseconds */
 const GIVEN_UP = 10_000;
 
-/** A client whose every packet passes `receive`, which keeps the heartbeat */
+/** A client that passes every packet to `receive`, which answers heartbeats */
 class Client {
   #awaited = new Map();
   #greetings = 0;
@@ -87,7 +87,7 @@ class Client {
     await this.#arrival("joined");
   }
 
-  /** Asks once; resolves to how long the answer took, without the time for which it or the server was not let run */
+  /** Sends a request; resolves to its latency, without the time withheld from it or the server */
   async ask() {
     const [question, answer] = this.app.ask((this.#asked += 1));
     const before = withheld(workerData.pid);
@@ -116,7 +116,7 @@ class Client {
   #arrival(packet) {
     return new Promise((resolve, reject) => {
       if (this.failure) return reject(new Error(this.failure));
-      const late = setTimeout(() => this.fail(`no answer within ${GIVEN_UP} ms`), GIVEN_UP);
+      const late = setTimeout(() => this.fail(`no response within ${GIVEN_UP} ms`), GIVEN_UP);
       this.#awaited.set(packet, (error) => {
         clearTimeout(late);
         this.#awaited.delete(packet);
@@ -209,7 +209,7 @@ if (!isMainThread && workerData?.app) {
   const orders = {
     open: async () => {
       await Promise.all(clients.map((client) => client.open(workerData.url)));
-      // More than once, so that what is set up for first times is there before anything is measured.
+      // Repeat, so that lazy initialization is complete before the measurement.
       for (let left = 20; left > 0; left -= 1) await Promise.all(clients.map(round));
       Object.assign(seen, { rounds: 0, worst: 0 });
     },

@@ -1,9 +1,9 @@
-// Plain HTTP/1.1, with what `fetch` hides: bodies left unfinished, requests cut off, any header.
+// Plain HTTP/1.1 with what `fetch` does not allow: unfinished bodies, aborted requests, arbitrary headers.
 import { Agent, request as send } from "node:http";
 import { connect } from "node:net";
 import { PATIENCE } from "./patience.js";
 
-/** One whole request. Resolves to `{ status, headers, body }`, with the body as text and as `bytes` */
+/** Sends a request. Resolves to `{ status, headers, body }`, with the body as text and as `bytes` */
 export function request(url, { body, ...options } = {}) {
   const exchange = begin(url, options);
   exchange.end(body);
@@ -11,15 +11,15 @@ export function request(url, { body, ...options } = {}) {
 }
 
 /**
- * A request whose body is still open: `write`, `end`, `abort`, and the `response` as a promise.
+ * A request with an open body: `write`, `end`, `abort`, and the `response` as a promise.
  *
- * Without a `content-length` header what is written goes out chunked.
+ * Without a `content-length` header the body is chunked.
  */
 export function begin(url, { method = "GET", headers = {}, within = PATIENCE, agent = shared } = {}) {
   const outgoing = send(url, { method, headers, agent });
   const response = new Promise((resolve, reject) => {
     const late = setTimeout(
-      () => outgoing.destroy(new Error(`${method} ${url}: no answer within ${within} ms`)),
+      () => outgoing.destroy(new Error(`${method} ${url}: no response within ${within} ms`)),
       within,
     );
     outgoing.on("close", () => clearTimeout(late));
@@ -35,7 +35,7 @@ export function begin(url, { method = "GET", headers = {}, within = PATIENCE, ag
       });
     });
   });
-  // An aborted request fails without a listener.
+  // An aborted request emits an error, which needs a listener.
   response.catch(() => {});
   return {
     response,
@@ -45,7 +45,7 @@ export function begin(url, { method = "GET", headers = {}, within = PATIENCE, ag
   };
 }
 
-/** Sends bytes as they are and resolves to all that comes back until the server ends the connection */
+/** Sends raw bytes and resolves to everything received until the server closes the connection */
 export function rawExchange(port, text, { within = PATIENCE } = {}) {
   return new Promise((resolve, reject) => {
     const socket = connect(port, "127.0.0.1", () => socket.write(text));
@@ -64,7 +64,7 @@ export function rawExchange(port, text, { within = PATIENCE } = {}) {
   });
 }
 
-/** Closes the connections that are kept for further requests */
+/** Closes idle keep-alive connections */
 export function dropIdle() {
   shared.destroy();
 }

@@ -1,4 +1,4 @@
-// The clients of the field, each behind the same few methods, as members of the demo's rooms.
+// Common clients behind one interface, as members of the demo's rooms.
 import { fileURLToPath } from "node:url";
 import { io as io3 } from "sio3";
 import { io as io4 } from "socket.io-client";
@@ -14,17 +14,17 @@ class Member {
     this.name = name;
   }
 
-  /** Resolves once the server has greeted this member; keeps the greeting as `hello` */
+  /** Resolves when the server's `hello` has arrived, which it keeps as `hello` */
   async connected() {
     await until(() => this.log.length > 0, `${this.name}: no hello`);
     const [event, hello] = this.log.shift();
-    if (event !== "hello") throw new Error(`${this.name}: ${event} came before hello`);
+    if (event !== "hello") throw new Error(`${this.name}: ${event} before hello`);
     this.hello = hello;
     this.id = hello.id;
     return this;
   }
 
-  /** Sends to everyone, others, a room or a room's others. Resolves to the answer, where the client can ask for one */
+  /** Sends to everyone, others, a room or a room's others. Resolves to the ack, if the client supports acks */
   async cast(pattern, room, text) {
     return this.request(pattern, ...(pattern.startsWith("room") ? [room, text] : [text]));
   }
@@ -86,7 +86,7 @@ export class JsonMember extends Member {
   static async open(url, name = "ws roomcast.json") {
     const member = new JsonMember(name);
     member.client = await WebSocketClient.open(`${url}/ws`, { protocols: ["roomcast.json"] });
-    if (member.client.protocol !== "roomcast.json") throw new Error("the server did not choose roomcast.json");
+    if (member.client.protocol !== "roomcast.json") throw new Error("the server did not select roomcast.json");
     const [first] = JSON.parse(await member.client.next());
     member.sid = first.sid;
     member.client.waiting.forEach((frame) => member.#receive(frame));

@@ -1,7 +1,7 @@
 /**
- * How long a test waits for what has to come, in milliseconds.
+ * Timeout for expected events, in milliseconds.
  *
- * Only what never comes takes that long, so it may be far more than any machine needs, however busy it is with other
- * things. A test of how soon something comes says so itself.
+ * Only failures wait that long, so it is far more than a busy machine needs.
+ * Tests of latency have their own limits.
  */
 export const PATIENCE = 20_000;

@@ -3,10 +3,10 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { PATIENCE } from "./patience.js";
 
-/** Bytes of memory in use now */
+/** Current memory in bytes */
 export const memory = (pid) => statusBytes(pid, "VmRSS");
 
-/** The most bytes of memory since `forgetPeak` */
+/** Peak memory in bytes since `forgetPeak` */
 export const peakMemory = (pid) => statusBytes(pid, "VmHWM");
 
 /** Resets the peak; without that permission it is unchanged */
@@ -14,35 +14,35 @@ export function forgetPeak(pid) {
   writeFileSync(`/proc/${pid}/clear_refs`, "5");
 }
 
-/** How many descriptors are open */
+/** Number of open descriptors */
 export const descriptors = (pid) => readdirSync(`/proc/${pid}/fd`).length;
 
-/** How many threads there are */
+/** Number of threads */
 export const threads = (pid) => readdirSync(`/proc/${pid}/task`).length;
 
-/** Milliseconds of processor time since the process began, in steps of 10 */
+/** CPU time since the process started, in milliseconds, in steps of 10 */
 export function processorTime(pid) {
   const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-  // The name in brackets may have spaces; user and system time are the 14th and 15th field.
+  // The name in parentheses may have spaces; user and system time are the 14th and 15th field.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK;
 }
 
 /**
- * Milliseconds that the machine has kept for others: what these processes and the thread that asks were ready to run
- * and did not, and what the host took from the machine itself
+ * Time that the machine withheld, in milliseconds: time in which these processes or the calling thread were runnable
+ * but not running, and time stolen by the host
  */
 export function withheld(...pids) {
   return pids.reduce((sum, pid) => sum + starvation(pid), stolen() + threadStarvation("/proc/thread-self"));
 }
 
-/** Milliseconds for which threads of it could have run and were not let, because others had the processors */
+/** Time in which its threads were runnable but not running, in milliseconds */
 export function starvation(pid) {
   try {
     const threads = readdirSync(`/proc/${pid}/task`);
     return threads.reduce((sum, id) => sum + threadStarvation(`/proc/${pid}/task/${id}`), 0);
   } catch {
-    return 0; // It has ended.
+    return 0; // The process has exited.
   }
 }
 
@@ -50,7 +50,7 @@ function threadStarvation(folder) {
   try {
     return Number(readFileSync(`${folder}/schedstat`, "latin1").split(" ")[1]) / 1e6;
   } catch {
-    return 0; // It has ended, or the system does not tell.
+    return 0; // The process has exited, or the system has no such file.
   }
 }
 
@@ -64,27 +64,27 @@ function stolen() {
 }
 
 /**
- * Waits until a process has heard all that was sent to it, and has done what it does at once: none of its threads runs
- * or wants to.
+ * Waits until a process has handled all input: none of its threads runs
+ * or is runnable.
  *
- * For what one test does over several connections, whose order nobody else keeps. A pause of some milliseconds would
- * not do: on a busy machine the process may not have had its turn in that time.
+ * Orders the actions of a test over several connections. A pause of some milliseconds would
+ * not suffice: on a busy machine the process may not run in that time.
  */
 export async function settled(pid) {
-  // Without /proc, as outside of Linux, there is nothing to look at.
+  // Other systems have no /proc.
   if (!existsSync(`/proc/${pid}/task`)) return sleep(100);
   const deadline = Date.now() + PATIENCE;
-  // What this program writes leaves it within a turn or two of its event loop, so one look is none.
+  // Writes of this program are sent within a turn or two of its event loop, so one check is not enough.
   for (let looks = 0; looks < 3 && Date.now() < deadline; looks = isAtRest(pid) ? looks + 1 : 0) await sleep(5);
 }
 
 function isAtRest(pid) {
   try {
     const threads = readdirSync(`/proc/${pid}/task`).map((id) => readFileSync(`/proc/${pid}/task/${id}/stat`, "latin1"));
-    // Behind the name in brackets: running or about to, or waiting for a disk.
+    // State after the name in parentheses: running, runnable, or waiting for a disk.
     return threads.every((stat) => !/^[RD]/.test(stat.slice(stat.lastIndexOf(")") + 2)));
   } catch {
-    return false; // A thread has ended between two looks.
+    return false; // A thread has exited between two reads.
   }
 }
 

@@ -1,4 +1,4 @@
-// Real reverse proxies, with the configurations that docs/operations.md has for them.
+// Reverse proxies, with the configurations from docs/operations.md.
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
@@ -9,19 +9,19 @@ import { lastingPort } from "./server.js";
 
 const MANUAL = new URL("../../docs/operations.md", import.meta.url);
 
-/** The configuration in the manual in a block of this language */
+/** Configuration from the manual's code block in this language */
 export function configuration(language) {
   const blocks = readFileSync(MANUAL, "utf8").split(`\n\`\`\`${language}\n`);
-  if (blocks.length !== 2) throw new Error(`the manual has ${blocks.length - 1} blocks of ${language}, not one`);
+  if (blocks.length !== 2) throw new Error(`expected one ${language} block in the manual, found ${blocks.length - 1}`);
   return blocks[1].split("\n```")[0];
 }
 
-/** Command of each program to run in the foreground with a configuration from its own folder */
+/** Command per program, to run in the foreground with a configuration in its folder */
 const PROGRAMS = {
   nginx: (folder, text) => {
     mkdirSync(join(folder, "tmp"));
     const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) => `${kind}_temp_path ${folder}/tmp/${kind};`);
-    // As root it would switch to a user without write access to this folder.
+    // As root, nginx would switch to a user without write access to this folder.
     const user = process.getuid() === 0 ? "user root;" : "";
     const whole = `${user} daemon off; pid ${folder}/pid; error_log stderr;
       events { } http { access_log off; ${paths.join(" ")} ${text} }`;
@@ -37,7 +37,7 @@ function write(folder, text) {
   return file;
 }
 
-/** Debian puts servers where only root's PATH leads */
+/** Debian installs servers in folders that are only on root's PATH */
 function program(name) {
   const folders = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/usr/local/sbin"];
   const found = folders.map((folder) => join(folder, name)).find((path) => existsSync(path));
@@ -45,7 +45,7 @@ function program(name) {
   return found;
 }
 
-/** Starts a proxy in front of a port; `port` is its own. Ends with `stop`, or with this process */
+/** Starts a proxy in front of a port; `port` is the proxy's. Stopped by `stop` or with this process */
 export async function startProxy(name, text, behind) {
   const folder = mkdtempSync(join(tmpdir(), "roomcast-proxy-"));
   const port = await lastingPort();
@@ -54,7 +54,7 @@ export async function startProxy(name, text, behind) {
   const child = spawn(program(name), PROGRAMS[name](folder, ported), {
     stdio: ["ignore", "pipe", "pipe"],
     env: environment,
-    // A separate process group, because the workers of nginx outlive a killed master.
+    // A separate process group, because nginx workers survive a killed master.
     detached: true,
   });
   running.add(child);

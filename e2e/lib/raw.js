@@ -1,11 +1,11 @@
-// Connections on which every byte is the test's own, for what no well-meaning client would send.
+// Raw connections, for bytes that no well-behaved client sends.
 import { connect } from "node:net";
 import { withheld } from "./process.js";
 
-/** The kinds of frames, as RFC 6455 numbers them */
+/** Opcodes of RFC 6455 */
 export const OPCODES = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 };
 
-/** A TCP connection: bytes go out as they are, and everything that comes back is kept */
+/** A TCP connection that sends raw bytes and keeps everything received */
 export class RawConnection {
   /** Resolves once it is connected */
   static open(port, options) {
@@ -41,18 +41,18 @@ export class RawConnection {
     }
   }
 
-  /** All bytes that came, as a Buffer */
+  /** All received bytes, as a Buffer */
   get received() {
     if (this.parts.length > 1) this.parts = [Buffer.concat(this.parts)];
     return this.parts[0] ?? Buffer.alloc(0);
   }
 
-  /** The same as text, one character for each byte */
+  /** Received bytes as text, one character per byte */
   get answer() {
     return this.received.toString("latin1");
   }
 
-  /** Sends bytes, or text in UTF-8. Resolves when the system has taken them; a connection that is gone takes all */
+  /** Sends bytes, or text in UTF-8. Resolves when the system has accepted them, or the connection is closed */
   write(bytes) {
     return new Promise((resolve) => {
       if (this.socket.destroyed || !this.socket.writable) resolve();
@@ -61,9 +61,9 @@ export class RawConnection {
   }
 
   /**
-   * Waits until the condition holds; fails with what came instead when it takes too long.
+   * Waits until the condition holds; on timeout fails with the received bytes.
    *
-   * Time for which other programs keep this one or the server from running does not count.
+   * Time withheld by other programs does not count.
    */
   until(condition, missing, within = 1000) {
     return new Promise((resolve, reject) => {
@@ -92,17 +92,17 @@ export class RawConnection {
 
   /** Resolves once the server has ended its side, or reset the connection */
   untilEnded(within = 1000) {
-    return this.until(() => this.ended, "the server did not hang up", within);
+    return this.until(() => this.ended, "no close by the server", within);
   }
 
-  /** The next answer of the server. `skip` so many before it */
+  /** Next response of the server, after `skip` others */
   response({ within = 1000, skip = 0 } = {}) {
-    return this.until(() => responses(this.received)[skip], "no HTTP answer", within);
+    return this.until(() => responses(this.received)[skip], "no HTTP response", within);
   }
 
-  /** Fails unless the server answers with a status from 400 to 499 (or one of `statuses`), or hangs up */
+  /** Fails unless the server answers with a status from 400 to 499 (or one of `statuses`), or closes */
   async refused({ within = 1000, statuses } = {}) {
-    await this.until(() => this.ended || responses(this.received).length > 0, "neither refused nor closed", within);
+    await this.until(() => this.ended || responses(this.received).length > 0, "neither rejected nor closed", within);
     const [answer] = responses(this.received);
     if (!answer) return { status: 0 };
     const fits = statuses ? statuses.includes(answer.status) : answer.status >= 400 && answer.status < 500;
@@ -110,17 +110,17 @@ export class RawConnection {
     return answer;
   }
 
-  /** Says that nothing more will be sent, and goes on listening */
+  /** Half-closes the connection and keeps receiving */
   finish() {
     this.socket.end();
   }
 
-  /** Cuts the connection with a reset instead of an end */
+  /** Resets the connection */
   reset() {
     this.socket.resetAndDestroy();
   }
 
-  /** Closes it */
+  /** Closes the connection */
   destroy() {
     this.socket.destroy();
   }
@@ -130,32 +130,32 @@ export class RawConnection {
   }
 }
 
-/** Names the server that answers, so that it is not blamed for what other programs take */
+/** Sets the server process, whose withheld time does not count */
 export function judge(pid) {
   server = pid;
 }
 
 let server;
 
-/** Milliseconds for which this program and the server were ready to run and did not */
+/** Time in which this program and the server were runnable but not running, in milliseconds */
 const kept = () => withheld(...(server ? [server] : []));
 
-/** Closes all that are open, and resolves when they are */
+/** Closes all open connections; resolves when they are closed */
 export async function closeAll() {
   const closing = [...open].map(({ socket }) => new Promise((resolve) => socket.once("close", resolve)));
   for (const connection of open) connection.destroy();
   await Promise.all(closing);
 }
 
-/** A WebSocket by hand: its frames go out as the test made them, those that come are taken apart */
+/** A raw WebSocket: sends prepared frames, parses received ones */
 export class RawWebSocket extends RawConnection {
-  /** Connects and asks for a WebSocket, with `early` right behind the request. Resolves when it is open */
+  /** Connects and requests a WebSocket, with `early` right after the request. Resolves when it is open */
   static async open(server, path, { headers = [], early = [] } = {}) {
     const client = await super.open(server.port);
     await client.write(Buffer.concat([Buffer.from(upgradeRequest(path, headers)), ...early]));
-    await client.until(() => client.received.includes("\r\n\r\n") || client.ended, "no answer to the handshake");
+    await client.until(() => client.received.includes("\r\n\r\n") || client.ended, "no response to the handshake");
     const [answer] = responses(client.received);
-    if (answer?.status !== 101) throw new Error(`the handshake got ${client.answer.slice(0, 300)}`);
+    if (answer?.status !== 101) throw new Error(`handshake failed: ${client.answer.slice(0, 300)}`);
     client.handshake = answer;
     client.taken = answer.end;
     client.frames = [];
@@ -176,27 +176,27 @@ export class RawWebSocket extends RawConnection {
     super.changed();
   }
 
-  /** Sends frames as one write */
+  /** Sends frames in one write */
   send(...frames) {
     return this.write(Buffer.concat(frames));
   }
 
-  /** The next frame of this kind, taken out of those that wait */
+  /** Next received frame of this kind */
   async next(opcode = OPCODES.text, within = 1000) {
     const at = () => this.frames.findIndex((frame) => frame.opcode === opcode);
-    await this.until(() => at() >= 0, `no frame of kind ${opcode}`, within);
+    await this.until(() => at() >= 0, `no frame with opcode ${opcode}`, within);
     return this.frames.splice(at(), 1)[0];
   }
 
-  /** The next text */
+  /** Next text */
   async text(within) {
     return (await this.next(OPCODES.text, within)).payload.toString();
   }
 
-  /** Waits for the end and resolves to the close frame's `{ code, reason }`, 1005 for one without, 1006 for none */
+  /** Waits for the close; resolves to `{ code, reason }`, 1005 without a code, 1006 without a close frame */
   async untilClosed(within = 1000) {
     const isClose = (frame) => frame.opcode === OPCODES.close;
-    await this.until(() => this.frames.some(isClose) || this.ended, "the server did not close", within);
+    await this.until(() => this.frames.some(isClose) || this.ended, "no close frame", within);
     const close = this.frames.find(isClose);
     if (!close) return { code: 1006, reason: "" };
     const { payload } = close;
@@ -205,7 +205,7 @@ export class RawWebSocket extends RawConnection {
   }
 }
 
-/** A frame as a client sends it. `declared` puts another length into its header, `mask: false` sends it unmasked */
+/** A client frame. `declared` overrides the length in its header, `mask: false` leaves it unmasked */
 export function frame(payload = "", { opcode = OPCODES.text, fin = true, rsv = 0, mask = true, declared } = {}) {
   const body = Buffer.from(payload);
   const head = Buffer.alloc(14);
@@ -225,13 +225,13 @@ export function frame(payload = "", { opcode = OPCODES.text, fin = true, rsv = 0
   return Buffer.concat([head.subarray(0, at + 4), body]);
 }
 
-/** The frames of a text, e.g. of a Socket.IO packet */
+/** Frames of a text, such as a Socket.IO packet */
 export const text = (payload) => frame(payload);
 
 /** A frame of bytes */
 export const binary = (payload = Buffer.of(1, 2, 3)) => frame(payload, { opcode: OPCODES.binary });
 
-/** A request for a WebSocket. A header that is given replaces the usual one; `null` leaves it out */
+/** A WebSocket request. Given headers replace the defaults; `null` removes one */
 export function upgradeRequest(path, headers = []) {
   const given = new Map(headers.map(([name]) => [name.toLowerCase(), name]));
   const usual = [
@@ -250,7 +250,7 @@ export function httpRequest(method, path, headers = [["Host", "localhost"]], bod
   return `${method} ${path} HTTP/1.1\r\n${lines}\r\n${body}`;
 }
 
-/** The complete HTTP answers at the beginning of some bytes: `{ status, headers, body, end }` */
+/** Parses the complete HTTP responses at the start of some bytes: `{ status, headers, body, end }` */
 export function responses(bytes) {
   const found = [];
   let at = 0;
@@ -278,7 +278,7 @@ export function responses(bytes) {
 const open = new Set();
 const MASK = Buffer.of(0x37, 0xfa, 0x21, 0x3d);
 
-/** A frame of the server, which is unmasked; none while it is incomplete */
+/** Parses an unmasked server frame; undefined while it is incomplete */
 function readFrame(bytes, at) {
   if (bytes.length < at + 2) return undefined;
   let length = bytes[at + 1] & 0x7f;

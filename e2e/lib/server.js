@@ -1,4 +1,4 @@
-// The servers under test: each on a free port, and ended with the test file at the latest.
+// Servers under test: each on a free port, stopped at the end of the test file at the latest.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createServer } from "node:net";
@@ -7,22 +7,22 @@ import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 import { settled } from "./process.js";
 
-/** `"roomcast"`, or `"node"` when `ROOMCAST_E2E_TARGET=node` asks for the reference server */
+/** `"roomcast"`, or `"node"` for the reference server if `ROOMCAST_E2E_TARGET=node` */
 export const target = process.env.ROOMCAST_E2E_TARGET || "roomcast";
 if (target !== "roomcast" && target !== "node") {
-  throw new Error(`ROOMCAST_E2E_TARGET is "${target}"; it has to be "roomcast" (the default) or "node"`);
+  throw new Error(`ROOMCAST_E2E_TARGET is "${target}"; must be "roomcast" (default) or "node"`);
 }
 
 /** Expectations for this target, where Roomcast differs from Node on purpose */
 export const byTarget = (expectations) => expectations[target];
 
-/** Timings under which no ping and no timeout comes in the way of a test */
+/** Timings without pings and timeouts during a test */
 export const CALM = { "ping-interval": 25000, "ping-timeout": 20000, "connect-timeout": 45000 };
 
-/** The timings of the protocol suites, in milliseconds */
+/** Timings of the protocol suites, in milliseconds */
 export const QUICK = { "ping-interval": 300, "ping-timeout": 200 };
 
-/** Starts the conformance application with the given flags, e.g. `{ "max-payload": 100 }` */
+/** Starts the conformance application with the given flags, such as `{ "max-payload": 100 }` */
 export function startConformance(flags = CALM) {
   const args = ["--port", "0", ...words(flags)];
   return target === "node"
@@ -39,9 +39,9 @@ export function startDemo(port = 0, flags = {}) {
 }
 
 /**
- * A free port for a server that will go and come back to it.
+ * A free port for a server that restarts on it.
  *
- * It is below the ephemeral range, so no other process gets it in between.
+ * Below the ephemeral range, so that no other process gets it in between.
  */
 export async function lastingPort() {
   for (;;) {
@@ -61,7 +61,7 @@ export function startExample(name, flags = {}) {
   return start(binary(name), ["--port", "0", ...words(flags)]);
 }
 
-/** Starts one of the applications that were moved here from Node, by the name of its file */
+/** Starts an application ported from Node, by the name of its file */
 export function startApplication(name) {
   return target === "node"
     ? start(process.execPath, [reference(`${name}.js`), "--port", "0"])
@@ -78,13 +78,13 @@ export function startDifferential(on, flags = {}) {
     : start(binary("differential_server"), [...args, "--threads", String(threads)]);
 }
 
-/** Flags as they stand on a command line; `true` is one without a value, and `false` is none */
+/** Command-line flags; `true` is a flag without a value, and `false` is none */
 const words = (flags) =>
   Object.entries(flags)
     .filter(([, value]) => value !== false)
     .flatMap(([name, value]) => (value === true ? [`--${name}`] : [`--${name}`, String(value)]));
 
-/** A running server: `url` like `http://127.0.0.1:4321`, `port`, and everything it printed so far as `output` */
+/** A running server: `url` such as `http://127.0.0.1:4321`, `port`, and its `output` so far */
 class Server {
   constructor(child) {
     this.child = child;
@@ -96,12 +96,12 @@ class Server {
     return `${this.scheme}://127.0.0.1:${this.port}`;
   }
 
-  /** Waits until it has heard all that was sent to it */
+  /** Waits until the server has handled all input */
   settled() {
     return settled(this.child.pid);
   }
 
-  /** Asks the server to end, and kills it after five seconds if it does not. Resolves to its exit code or signal */
+  /** Stops the server, and kills it after five seconds. Resolves to its exit code or signal */
   async stop() {
     this.child.kill("SIGTERM");
     const late = setTimeout(() => this.child.kill("SIGKILL"), 5000);
@@ -124,7 +124,7 @@ function start(command, args) {
     };
     const late = setTimeout(() => fail("printed no http://127.0.0.1:PORT within 30 s"), 30_000);
     child.once("error", (error) => fail(error.message));
-    child.once("exit", (code, signal) => fail(`ended with ${code ?? signal} before it was ready`));
+    child.once("exit", (code, signal) => fail(`exited with ${code ?? signal} before it was ready`));
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding("utf8");
       stream.on("data", (text) => {
@@ -140,7 +140,7 @@ function start(command, args) {
   });
 }
 
-/** Where cargo built a program or an example */
+/** Path of a program or example built by cargo */
 export function binary(name) {
   const folder = process.env.ROOMCAST_BIN_DIR || fileURLToPath(new URL("../../target/debug", import.meta.url));
   const places = [join(folder, name), join(folder, "examples", name)];
@@ -156,16 +156,16 @@ function reference(file) {
   return fileURLToPath(new URL(`../reference/${file}`, import.meta.url));
 }
 
-// A client left by a failed test would keep its file from ending, and the failure would not be reported.
+// A client left over by a failed test would block the end of the file, and the report of the failure.
 after(() => {
   const late = setTimeout(() => {
-    console.error(`still open when all tests were over: ${process.getActiveResourcesInfo().join(", ")}`);
+    console.error(`still open after all tests: ${process.getActiveResourcesInfo().join(", ")}`);
     process.exit(1);
   }, 30_000);
   late.unref();
 });
 
-// A test run that is cut short takes its servers with it.
+// An interrupted test run stops its servers.
 const running = new Set();
 process.once("exit", () => running.forEach((child) => child.kill("SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(1));

@@ -1,4 +1,4 @@
-// Engine.IO sessions by hand: every request and every packet of them is the test's own.
+// Raw Engine.IO sessions: tests control every request and packet.
 import assert from "node:assert/strict";
 import { begin, request } from "./http.js";
 import { PATIENCE } from "./patience.js";
@@ -8,9 +8,9 @@ import { WebSocketClient } from "./websocket.js";
 export const SEPARATOR = "\x1e";
 
 /**
- * The applications behind the two paths of the conformance server.
+ * The applications at the two paths of the conformance server.
  *
- * `say` makes the message that `heard` answers, so that one case can hold both; `join` is what a client does before.
+ * `heard` is the response to the message of `say`, so that a case covers both; `join` prepares a client.
  */
 export const PROFILES = [
   {
@@ -35,7 +35,7 @@ export const PROFILES = [
 
 /** Polling session. It sends requests only on demand */
 export class PollingSession {
-  /** Does the handshake, and `profile.join` */
+  /** Performs the handshake and `profile.join` */
   static async open(server, profile, { query = "", headers } = {}) {
     const answer = await request(`${server.url}${profile.path}?EIO=4&transport=polling${query}`, { headers });
     assert.equal(answer.status, 200, answer.body);
@@ -57,12 +57,12 @@ export class PollingSession {
     return this.opened.sid;
   }
 
-  /** The address of this session's GETs and POSTs */
+  /** URL of this session's GETs and POSTs */
   get url() {
     return `${this.server.url}${this.profile.path}?EIO=4&transport=polling&sid=${this.sid}`;
   }
 
-  /** The address of a WebSocket that wants to take this session over */
+  /** URL of a WebSocket that upgrades this session */
   get upgradeUrl() {
     return this.url.replace("transport=polling", "transport=websocket");
   }
@@ -89,14 +89,14 @@ export class PollingSession {
     return begin(this.url, { method: "POST", headers: this.headers, ...options });
   }
 
-  /** Sends packets in one payload and expects `ok`. A Buffer goes as `b` and base64 */
+  /** Sends packets in one payload and expects `ok`. A Buffer is sent as `b` and base64 */
   async send(...packets) {
     if (packets.length === 0) return;
     const answer = await this.push(packets.map(packetText).join(SEPARATOR));
     assert.deepEqual([answer.status, answer.body], [200, "ok"]);
   }
 
-  /** The next packet, over as many GETs as it takes. Noops are passed over */
+  /** Next packet, over as many GETs as needed. Skips noops */
   async next({ within = PATIENCE } = {}) {
     while (this.waiting.length === 0) {
       const answer = await this.poll({ within });
@@ -107,14 +107,14 @@ export class PollingSession {
     return packet[0] === "b" ? Buffer.from(packet.slice(1), "base64") : packet;
   }
 
-  /** Fails unless the server knows this session no longer, now */
+  /** Fails unless the session is unknown to the server */
   async gone() {
     const answer = await this.poll();
     assert.equal(answer.status, 400, `the session still answers: ${answer.body}`);
     assert.deepEqual(JSON.parse(answer.body), { code: 1, message: "Session ID unknown" });
   }
 
-  /** Fails unless the server ends this session without any other message, perhaps with a close packet first */
+  /** Fails unless the server ends this session without a message, except for a close packet */
   async untilClosed({ within = PATIENCE } = {}) {
     const deadline = Date.now() + within;
     assert.deepEqual(this.waiting.filter((packet) => packet !== "1"), []);
@@ -129,7 +129,7 @@ export class PollingSession {
     }
   }
 
-  /** Ends the session as a client does */
+  /** Closes the session as a client does */
   async leave() {
     await this.push("1");
   }
@@ -137,7 +137,7 @@ export class PollingSession {
 
 /** A session over WebSocket, from the start or since its upgrade */
 export class WebSocketSession {
-  /** Does the handshake, and `profile.join` */
+  /** Performs the handshake and `profile.join` */
   static async open(server, profile, { query = "", ...options } = {}) {
     const url = `${server.url}${profile.path}?EIO=4&transport=websocket${query}`;
     const client = await WebSocketClient.open(url, options);
@@ -148,7 +148,7 @@ export class WebSocketSession {
     return session;
   }
 
-  /** Opens with polling, upgrades, and only then does `profile.join` */
+  /** Opens with polling, upgrades, and then performs `profile.join` */
   static async upgraded(server, profile) {
     const polling = await PollingSession.open(server, { ...profile, join: async () => {} });
     const client = await upgrade(polling);
@@ -174,7 +174,7 @@ export class WebSocketSession {
     return this.client.next(options);
   }
 
-  /** Fails unless the server closes without any other message */
+  /** Fails unless the server closes without a message */
   async untilClosed(options) {
     await this.client.untilClosed(options);
     assert.deepEqual(this.client.waiting, [], "a message came where the session should have ended");
@@ -185,7 +185,7 @@ export class WebSocketSession {
   }
 }
 
-/** Takes a polling session over to a WebSocket, as a client does it: nothing may be waiting in the session */
+/** Upgrades a polling session to a WebSocket, as a client does; no packets may be pending */
 export async function upgrade(polling) {
   const client = await probe(polling);
   const parked = await polling.poll();
@@ -194,7 +194,7 @@ export async function upgrade(polling) {
   return client;
 }
 
-/** Opens a WebSocket on a polling session and sees its probe answered */
+/** Opens a WebSocket on a polling session and expects the answer to its probe */
 export async function probe(polling) {
   const client = await WebSocketClient.open(polling.upgradeUrl);
   client.send("2probe");
@@ -202,14 +202,14 @@ export async function probe(polling) {
   return client;
 }
 
-/** The three ways a session may run, for cases that hold on each */
+/** The three carriers of a session, for cases that hold on each */
 export const CARRIERS = [
   { name: "polling", open: (server, profile) => PollingSession.open(server, profile) },
   { name: "websocket", open: (server, profile) => WebSocketSession.open(server, profile) },
   { name: "upgraded", open: (server, profile) => WebSocketSession.upgraded(server, profile) },
 ];
 
-/** Says something and expects exactly its echo: the session lives and nothing else was waiting */
+/** Sends a message and expects exactly its echo: the session is alive and has no pending packets */
 export async function answers(session, profile, text = "still here") {
   await session.send(profile.say(text));
   assert.equal(await session.next(), profile.heard(text));

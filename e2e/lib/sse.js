@@ -1,8 +1,8 @@
 // Socket.IO over server-sent events and POST: on a browser's EventSource, or on the one below.
 
 /**
- * What a page has to do for it. `EventSource` is the browser's, or [NodeEventSource]; `report` gets each event as an
- * array, binary arguments as arrays of numbers. Stands alone, so that it can be sent into a page.
+ * The client code of a page. `EventSource` is the browser's, or [NodeEventSource]; `report` receives each event as an
+ * array, with binary arguments as arrays of numbers. Self-contained, so that it can be sent to a page.
  */
 export function socketOverEvents(EventSource, origin, report) {
   const stream = `${origin}/socket.io/?EIO=4&transport=sse`;
@@ -55,7 +55,7 @@ export function socketOverEvents(EventSource, origin, report) {
     address: () => address,
     ask: (id, ...event) => post(`42${id}${JSON.stringify(event)}`),
     emit: (...event) => post(`42${JSON.stringify(event)}`),
-    /** The last argument is bytes, as an array of numbers */
+    /** The last argument is binary, as an array of numbers */
     emitBinary: (...event) => {
       const bytes = event.pop();
       post(`451-${JSON.stringify([...event, { _placeholder: true, num: 0 }])}`);
@@ -65,7 +65,7 @@ export function socketOverEvents(EventSource, origin, report) {
   };
 }
 
-/** As much of EventSource as a page needs, for Node, which has none */
+/** Minimal EventSource for Node, which has none */
 export class NodeEventSource {
   #aborts = new AbortController();
 
@@ -90,7 +90,7 @@ export class NodeEventSource {
         if (data !== "") this.onmessage?.({ data });
       }
     }
-    throw new Error("the stream ended");
+    throw new Error("end of stream");
   }
 
   close() {

@@ -1,9 +1,9 @@
-// A client of an application, of which every event is asked for in the order in which it comes.
+// A client that expects every event of an application, in order.
 import assert from "node:assert/strict";
 import { io } from "socket.io-client";
 import { PATIENCE } from "./patience.js";
 
-/** A `socket.io-client` that remembers what it hears until it is asked for */
+/** A `socket.io-client` that queues received events */
 export class Talk {
   #heard = [];
   #waiting;
@@ -16,7 +16,7 @@ export class Talk {
     });
   }
 
-  /** Resolves when it has joined; rejects with the error if it is refused */
+  /** Resolves when it has joined; rejects with the connect error */
   async connected() {
     await new Promise((resolve, reject) => this.socket.once("connect", resolve).once("connect_error", reject));
     return this;
@@ -26,18 +26,18 @@ export class Talk {
     this.socket.emit(event, ...args);
   }
 
-  /** Emits, and resolves to the answer */
+  /** Emits, and resolves to the ack */
   ask(event, ...args) {
     return this.socket.timeout(PATIENCE).emitWithAck(event, ...args);
   }
 
-  /** The next event must be this one, with these arguments */
+  /** Expects the next event, with these arguments */
   async expect(event, ...args) {
     assert.deepEqual(await this.next(`no ${event} came`), [event, ...args]);
   }
 
   /** Next message of any kind */
-  async next(complaint = "nothing came") {
+  async next(complaint = "no event") {
     if (!this.#heard.length) {
       await new Promise((resolve, reject) => {
         const late = setTimeout(() => reject(new Error(complaint)), PATIENCE);
@@ -48,13 +48,13 @@ export class Talk {
     return this.#heard.shift();
   }
 
-  /** Nothing may have come that was not asked for, once the server has answered a question */
+  /** Expects no further events, after a round trip to the server */
   async expectNothing(question = ["no such event"]) {
     await this.socket.timeout(100).emitWithAck(...question).catch(() => {});
     assert.deepEqual(this.#heard, []);
   }
 
-  /** Goes away, as a client does that means to */
+  /** Disconnects */
   leave() {
     this.socket.disconnect();
   }

@@ -2,13 +2,13 @@
 import WebSocket from "ws";
 import { PATIENCE } from "./patience.js";
 
-/** An open WebSocket whose messages wait, in order, until they are asked for */
+/** An open WebSocket that queues received messages */
 export class WebSocketClient {
-  /** Resolves once the handshake is done; rejects with the server's answer if it refuses */
+  /** Resolves when the handshake is done; rejects with the server's response if it is rejected */
   static async open(url, options) {
     const attempt = await tryOpen(url, options);
     if (attempt.client) return attempt.client;
-    throw new Error(`${url}: refused with ${attempt.status} ${attempt.body}`);
+    throw new Error(`${url}: rejected with ${attempt.status} ${attempt.body}`);
   }
 
   constructor(socket) {
@@ -31,12 +31,12 @@ export class WebSocketClient {
     });
   }
 
-  /** The subprotocol the server chose, or an empty string */
+  /** The selected subprotocol, or an empty string */
   get protocol() {
     return this.socket.protocol;
   }
 
-  /** The next message, a string or a Buffer */
+  /** Next message, a string or a Buffer */
   async next({ within = PATIENCE } = {}) {
     if (this.waiting.length > 0) return this.waiting.shift();
     if (this.ended) throw new Error(`closed with ${this.ended.code} instead of a message`);
@@ -54,7 +54,7 @@ export class WebSocketClient {
     for (const message of messages) this.socket.send(message);
   }
 
-  /** Closes with the closing handshake */
+  /** Closes with the close handshake */
   close(code, reason) {
     this.socket.close(code, reason);
     return this.untilClosed();
@@ -67,9 +67,9 @@ export class WebSocketClient {
 }
 
 /**
- * Tries to open a WebSocket. Resolves to `{ client }`, or to what refused it: `{ status, headers, body }`.
+ * Tries to open a WebSocket. Resolves to `{ client }`, or to the rejection: `{ status, headers, body }`.
  *
- * An answer that is no HTTP response at all gives `{ status: 0 }`.
+ * A response that is not HTTP gives `{ status: 0 }`.
  */
 export function tryOpen(url, { protocols = [], headers = {} } = {}) {
   return new Promise((resolve) => {
@@ -86,14 +86,14 @@ export function tryOpen(url, { protocols = [], headers = {} } = {}) {
   });
 }
 
-/** Fails unless the server refuses the WebSocket, or lets it in only to close it */
+/** Fails unless the server rejects the WebSocket, or accepts and closes it */
 export async function turnedAway(url, options) {
   const attempt = await tryOpen(url, options);
   if (attempt.client) await attempt.client.untilClosed();
   return attempt;
 }
 
-/** The promise's value, or a failure that says what was missing */
+/** The promise's value, or on timeout a failure with this message */
 export function inTime(promise, within, missing) {
   let late;
   const timeout = new Promise((_, reject) => {

@@ -1,4 +1,4 @@
-// The reverse proxies of the manual, each as its own program, between real clients and the server.
+// The reverse proxies of the manual between real clients and the server.
 import assert from "node:assert/strict";
 import http from "node:http";
 import { after, before, describe, test } from "node:test";
@@ -14,12 +14,12 @@ const TRUSTED = { "trusted-proxy": "127.0.0.1" };
 /** Arguments of an event, or an error if the other one comes first */
 const heard = (emitter, event, failure) =>
   new Promise((resolve, reject) => {
-    const late = setTimeout(() => reject(new Error(`no ${event} came`)), PATIENCE);
+    const late = setTimeout(() => reject(new Error(`no ${event}`)), PATIENCE);
     emitter.once(event, (...args) => (clearTimeout(late), resolve(args)));
     if (failure) emitter.once(failure, (error) => (clearTimeout(late), reject(error)));
   });
 
-/** Page served by the proxy, in a browser that has a cookie of it */
+/** Request headers of a page served by the proxy, with its cookie */
 async function visits(proxy, transports, origin = proxy.url) {
   const extraHeaders = { Cookie: COOKIE, Origin: origin };
   const socket = io(proxy.url, { transports, extraHeaders, forceNew: true, reconnection: false });
@@ -36,7 +36,7 @@ async function visits(proxy, transports, origin = proxy.url) {
   }
 }
 
-/** The status of a handshake with a cookie, by polling, of a client with this address */
+/** Status of a polling handshake with a cookie, from this client address */
 function status(proxy, { origin = proxy.url, from = "127.0.0.1" } = {}) {
   const headers = { Cookie: COOKIE, Origin: origin };
   return new Promise((resolve, reject) => {
@@ -45,7 +45,7 @@ function status(proxy, { origin = proxy.url, from = "127.0.0.1" } = {}) {
   });
 }
 
-/** The status of a plain WebSocket of a page with a cookie, 101 if it opens */
+/** Status of a plain WebSocket handshake of a page with a cookie, 101 if it opens */
 const opens = (proxy, origin = proxy.url) =>
   new Promise((resolve, reject) => {
     const socket = new WebSocket(`${proxy.url.replace("http", "ws")}/ws`, { headers: { Cookie: COOKIE }, origin });
@@ -62,7 +62,7 @@ const SETUPS = [
 ];
 
 for (const { title, program, block, flags } of SETUPS) {
-  describe(`behind ${title}, as the manual has it`, () => {
+  describe(`behind ${title}, configured as documented`, () => {
     let server;
     let proxy;
     before(async () => {
@@ -81,15 +81,15 @@ for (const { title, program, block, flags } of SETUPS) {
       assert.equal(await opens(proxy), 101);
     });
 
-    test("a page of another site with a cookie does not", async () => {
+    test("rejects a page of another site with a cookie", async () => {
       for (const origin of ["https://evil.example", "http://127.0.0.1:1"]) {
         assert.equal(await status(proxy, { origin }), 403);
         assert.equal(await opens(proxy, origin), 403);
       }
     });
 
-    test("each client counts for itself", async () => {
-      // More sessions than one address may have, of two clients at other addresses of this machine.
+    test("counts each client by its own address", async () => {
+      // More sessions than one address may have, from two clients at other addresses of this machine.
       const statuses = async (from) => {
         const all = [];
         for (let count = 0; count < 7; count += 1) all.push(await status(proxy, { from }));
@@ -102,7 +102,7 @@ for (const { title, program, block, flags } of SETUPS) {
   });
 }
 
-describe("behind an nginx that does not pass on the Host header", () => {
+describe("behind nginx without a forwarded Host header", () => {
   const manual = configuration("nginx");
   const line = "proxy_set_header Host $http_host;";
   const forwarded = "proxy_set_header X-Forwarded-Host $http_host;";
@@ -123,7 +123,7 @@ describe("behind an nginx that does not pass on the Host header", () => {
     ["$host on another port", bare.replace(line, "proxy_set_header Host $host;")],
   ];
   for (const [title, text] of refusals) {
-    test(`${title}: a page with a cookie is refused, and the log names the fix`, () =>
+    test(`${title}: rejects a page with a cookie and logs the fix`, () =>
       behind(text, TRUSTED, async (proxy, server) => {
         assert.equal(await status(proxy), 403);
         assert.equal(await opens(proxy), 403);
@@ -134,13 +134,13 @@ describe("behind an nginx that does not pass on the Host header", () => {
       }));
   }
 
-  test("X-Forwarded-Host of a trusted proxy is as good", () =>
+  test("accepts X-Forwarded-Host of a trusted proxy", () =>
     behind(manual.replace(line, ""), TRUSTED, async (proxy) => {
       assert.equal(await visits(proxy, ["websocket"]), "websocket");
       assert.equal(await visits(proxy, ["polling"]), "polling");
     }));
 
-  test("that of another is not, and the log names the proxy", () =>
+  test("ignores X-Forwarded-Host of other peers and logs the proxy", () =>
     behind(manual.replace(line, ""), {}, async (proxy, server) => {
       assert.equal(await status(proxy), 403);
       assert.ok(server.output.includes("trust 127.0.0.1"), server.output);

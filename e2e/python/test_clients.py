@@ -1,7 +1,7 @@
-"""python-socketio, threaded and asyncio, and websocket-client, on the conformance application.
+"""python-socketio (threaded and asyncio) and websocket-client on the conformance application.
 
 Run with the packages of requirements.txt: python -m unittest -v test_clients.py
-ROOMCAST_BIN_DIR and ROOMCAST_E2E_TARGET mean what they mean for the other clients.
+ROOMCAST_BIN_DIR and ROOMCAST_E2E_TARGET apply as for the other clients; see ../README.md.
 """
 
 import asyncio
@@ -18,21 +18,21 @@ import engineio.payload
 import socketio
 import websocket
 
-# python-engineio takes a body of more than 16 packets for an attack. Servers put as many into one as are waiting.
+# python-engineio rejects bodies of more than 16 packets, but servers batch all pending packets.
 engineio.payload.Payload.max_decode_packets = 1000
 
 ROOT = Path(__file__).resolve().parents[2]
 TRANSPORTS = {"polling": ["polling"], "websocket": ["websocket"], "upgrade": None}
 ARGUMENTS = (1, "déjà 👩‍🚀", {"nested": [True, None, {"deep": []}]}, b"\x01\x02\x03", {"bytes": [b"", b"x" * 70_000]})
-# What never comes takes that long, so it may be far more than a busy machine needs.
+# Only failures wait that long, so it is far more than a busy machine needs.
 PATIENCE = 20
-# A client that answers no ping is gone after two seconds; one that does may be kept from it for most of that time.
+# A client that answers no ping is closed after two seconds; a slow one has most of that time to answer.
 QUICK = {"ping_interval": 300, "ping_timeout": 1_700}
 LONGER = 2.5
 
 
 class Server:
-    """The server under test, on a free port"""
+    """Server under test on a free port."""
 
     def __init__(self, **flags):
         arguments = ["--port", "0"]
@@ -111,7 +111,7 @@ class ThreadedClient(unittest.TestCase):
         self.assertEqual(client.transport(), "polling" if mode == "polling" else "websocket")
         return client, heard
 
-    def test_enters_both_namespaces_with_what_authenticates_it(self):
+    def test_joins_both_namespaces_with_auth(self):
         for mode in TRANSPORTS:
             with self.subTest(mode):
                 client, heard = self.connect(mode, ["/", "/custom"], auth={"token": "123"})
@@ -119,7 +119,7 @@ class ThreadedClient(unittest.TestCase):
                     self.assertEqual(heard[namespace].get(timeout=PATIENCE), ("auth", ({"token": "123"},)))
                 self.assertNotEqual(client.get_sid("/"), client.get_sid("/custom"))
 
-    def test_gets_its_arguments_and_bytes_back(self):
+    def test_echoes_arguments_and_binary(self):
         for mode in TRANSPORTS:
             with self.subTest(mode):
                 client, heard = self.connect(mode, ["/"])
@@ -127,19 +127,19 @@ class ThreadedClient(unittest.TestCase):
                 client.emit("message", ARGUMENTS)
                 self.assertEqual(heard["/"].get(timeout=PATIENCE), ("message-back", ARGUMENTS))
 
-    def test_gets_an_answer_with_bytes(self):
+    def test_receives_ack_with_binary(self):
         for mode in TRANSPORTS:
             with self.subTest(mode):
                 client, _ = self.connect(mode, ["/"])
                 answer = client.call("message-with-ack", ARGUMENTS, timeout=PATIENCE)
                 self.assertEqual(tuple(answer), ARGUMENTS)
 
-    def test_is_refused_by_a_namespace_that_is_not_there(self):
+    def test_is_rejected_by_unknown_namespace(self):
         for mode in TRANSPORTS:
             with self.subTest(mode), self.assertRaises(socketio.exceptions.ConnectionError):
                 self.connect(mode, ["/random"])
 
-    def test_keeps_its_order(self):
+    def test_keeps_event_order(self):
         for mode in TRANSPORTS:
             with self.subTest(mode):
                 client, heard = self.connect(mode, ["/"])
@@ -149,7 +149,7 @@ class ThreadedClient(unittest.TestCase):
                 back = [heard["/"].get(timeout=PATIENCE) for _ in range(200)]
                 self.assertEqual(back, [("message-back", (number,)) for number in range(200)])
 
-    def test_outlives_many_heartbeats(self):
+    def test_stays_connected_over_many_heartbeats(self):
         clients = [self.connect(mode, ["/"], quick)[0] for mode in TRANSPORTS]
         time.sleep(LONGER)
         for client in clients:
@@ -178,7 +178,7 @@ class AsyncClient(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(client.transport(), "polling" if mode == "polling" else "websocket")
         return client, heard
 
-    async def test_enters_both_namespaces_with_what_authenticates_it(self):
+    async def test_joins_both_namespaces_with_auth(self):
         for mode in TRANSPORTS:
             with self.subTest(mode):
                 client, heard = await self.connect(mode, ["/", "/custom"], auth={"token": "123"})
@@ -187,7 +187,7 @@ class AsyncClient(unittest.IsolatedAsyncioTestCase):
                     self.assertEqual(greeting, ("auth", ({"token": "123"},)))
                 self.assertNotEqual(client.get_sid("/"), client.get_sid("/custom"))
 
-    async def test_gets_its_arguments_and_bytes_back(self):
+    async def test_echoes_arguments_and_binary(self):
         for mode in TRANSPORTS:
             with self.subTest(mode):
                 client, heard = await self.connect(mode, ["/"])
@@ -195,21 +195,21 @@ class AsyncClient(unittest.IsolatedAsyncioTestCase):
                 await client.emit("message", ARGUMENTS)
                 self.assertEqual(await asyncio.wait_for(heard["/"].get(), PATIENCE), ("message-back", ARGUMENTS))
 
-    async def test_gets_an_answer_with_bytes(self):
+    async def test_receives_ack_with_binary(self):
         for mode in TRANSPORTS:
             with self.subTest(mode):
                 client, _ = await self.connect(mode, ["/"])
                 answer = await client.call("message-with-ack", ARGUMENTS, timeout=PATIENCE)
                 self.assertEqual(tuple(answer), ARGUMENTS)
 
-    async def test_asks_many_questions_at_once(self):
+    async def test_handles_many_acks_at_once(self):
         for mode in TRANSPORTS:
             with self.subTest(mode):
                 client, _ = await self.connect(mode, ["/"])
                 questions = [client.call("message-with-ack", number, timeout=PATIENCE) for number in range(100)]
                 self.assertEqual(await asyncio.gather(*questions), list(range(100)))
 
-    async def test_outlives_many_heartbeats(self):
+    async def test_stays_connected_over_many_heartbeats(self):
         clients = [(await self.connect(mode, ["/"], quick))[0] for mode in TRANSPORTS]
         await asyncio.sleep(LONGER)
         for client in clients:
@@ -219,7 +219,7 @@ class AsyncClient(unittest.IsolatedAsyncioTestCase):
 class PlainWebSocket(unittest.TestCase):
     """websocket-client"""
 
-    def test_gets_texts_and_bytes_back(self):
+    def test_echoes_text_and_binary(self):
         echo = websocket.create_connection(calm.url.replace("http", "ws") + "/echo", timeout=PATIENCE)
         self.addCleanup(echo.close)
         for text in ("hello", "", "déjà 👩‍🚀", "x" * 70_000):

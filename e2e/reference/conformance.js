@@ -13,7 +13,7 @@ const common = {
   pingTimeout: options.pingTimeout,
   upgradeTimeout: options.upgradeTimeout,
   maxHttpBufferSize: options.maxPayload,
-  // Three servers share one listener, so none of them may end an upgrade that is meant for another.
+  // Three servers share one listener, so none may close an upgrade for another.
   destroyUpgrade: false,
   ...(options.cors && { cors: { origin: options.cors } }),
   ...(options.cookie && { cookie: { name: options.cookie, path: "/", httpOnly: true, sameSite: "lax" } }),
@@ -27,7 +27,7 @@ const io = new SocketServer(http, { ...common, connectTimeout: options.connectTi
 for (const name of ["/", "/custom"]) {
   io.of(name).on("connection", (socket) => {
     socket.emit("auth", socket.handshake.auth);
-    // Node hands the answering function over as one more argument, which is none of the client's.
+    // Node passes the ack function as an additional argument.
     socket.on("message", (...args) => socket.emit("message-back", ...args.filter((arg) => typeof arg !== "function")));
     socket.on("message-with-ack", (...args) => args.pop()(...args));
     socket.on("emit-with-ack", (...args) => {

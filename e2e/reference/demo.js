@@ -144,7 +144,7 @@ function inRoom(room) {
   return [...clients.values()].filter(({ rooms }) => rooms.has(room));
 }
 
-/** `/room red hi #tag` and its like, as an event and its arguments; a last word that begins with # is the tag */
+/** Parses slash commands such as `/room red hi #tag` to an event and its arguments; a last word with # is the tag */
 function slashCommand(line) {
   const [, text, tag] = /^(.*?)(?:\s#(\S+))?$/s.exec(line);
   const [, command, rest] = /^\/(join|leave|others|room|room-others)\s(.*)$/s.exec(text) ?? [];

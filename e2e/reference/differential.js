@@ -55,7 +55,7 @@ const io = new SocketServer(http, {
   cleanupEmptyChildNamespaces: flags["clean-up"] === true,
   serveClient: flags["client-files"] === true,
 });
-// The same for clients of another parser, at a separate path.
+// The same application for clients of another parser, at a separate path.
 const packed = new SocketServer(http, { ...common, path: "/packed/", parser: msgpack, serveClient: false });
 
 if (flags["tell-refusals"]) {
@@ -125,7 +125,7 @@ function echo(socket, name, ...args) {
   else socket.emit(name, ...args);
 }
 
-/** Accepts clients with the secret, and refuses the others in several ways */
+/** Accepts clients with the secret, and rejects others in several ways */
 async function guard(socket, next) {
   const { auth } = socket.handshake;
   note(socket, `first middleware: ${JSON.stringify(auth)}`);
@@ -137,7 +137,7 @@ async function guard(socket, next) {
   next(refusal);
 }
 
-/** Does what a client wants the server to do, and gives what came of it */
+/** Performs a client's command and returns the result */
 async function perform(socket, command, args) {
   switch (command.do) {
     case "emit":
@@ -265,7 +265,7 @@ function sorted(object) {
   return JSON.stringify(Object.fromEntries(Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1))));
 }
 
-/** The rooms of a socket, its own as `own`, in an order that does not depend on ids */
+/** Rooms of a socket, its own as `own`, in an order independent of ids */
 function rooms(socket) {
   return [...socket.rooms].map((room) => (room === socket.id ? "own" : room)).sort().join(" ");
 }

@@ -1,5 +1,5 @@
-// A lobby with rooms for noughts and crosses, on Node's own implementation: what
-// crates/roomcast/examples/game_lobby.rs was.
+// A lobby with rooms for noughts and crosses on Node's implementation; ported to
+// crates/roomcast/examples/game_lobby.rs.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 import { portOption } from "./options.js";
@@ -9,10 +9,10 @@ const LINES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8],
 const http = createServer((_request, response) => response.writeHead(404).end());
 const io = new Server(http);
 
-/** By name: `{ players: [socket id], board, turn }`; a game is on while there is a board */
+/** Rooms by name: `{ players: [socket id], board, turn }`; a game runs while there is a board */
 const games = new Map();
 
-// Players choose the names of their rooms, and shall not come into others by it.
+// Players choose room names, which must not give access to other rooms.
 const room = (name) => `game ${name}`;
 
 io.use((socket, next) => {

@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util";
 
-/** The flags that `conformance_server` understands, read from this process's command line */
+/** Flags of `conformance_server`, from this process's command line */
 export function conformanceOptions() {
   const { values } = parseArgs({
     options: {
@@ -36,7 +36,7 @@ export function demoOptions() {
   return { host: values.addr.slice(0, colon), port: Number(values.addr.slice(colon + 1)) };
 }
 
-/** The port of `--port N`; a free one if it is 0 or not given */
+/** Port of `--port N`; a free port if it is 0 or missing */
 export function portOption() {
   const { values } = parseArgs({ options: { port: { type: "string", default: "0" } } });
   return Number(values.port);

@@ -1,4 +1,4 @@
-// A chat that shows who is typing, on Node's own implementation: what crates/roomcast/examples/typing_chat.rs was.
+// A chat with typing notices on Node's implementation; ported to crates/roomcast/examples/typing_chat.rs.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 import { portOption } from "./options.js";

@@ -1,4 +1,4 @@
-// Attacks on compression where it is agreed to: bombs, tiny messages that cost much, contexts, and what is no DEFLATE.
+// Attacks on negotiated compression: bombs, expensive small messages, contexts, and invalid DEFLATE data.
 import assert from "node:assert/strict";
 import { constants, deflateRawSync } from "node:zlib";
 import { attack, MIB } from "../lib/attack.js";
@@ -30,7 +30,7 @@ function fragments(payload, size, opcode) {
   );
 }
 
-attack("CVE-2016-10544 CVE-2026-54490 a bomb ends at the limit of a message", { growth: 8 * MIB, flags: AGREED }, async (target) => {
+attack("CVE-2016-10544 CVE-2026-54490 decompression stops at the message limit", { growth: 8 * MIB, flags: AGREED }, async (target) => {
   for (const path of ENDPOINTS) {
     for (const offer of [OFFER, ALONE]) {
       for (const opcode of [OPCODES.text, OPCODES.binary]) {
@@ -45,16 +45,16 @@ attack("CVE-2016-10544 CVE-2026-54490 a bomb ends at the limit of a message", { 
   }
 });
 
-attack("CVE-2026-62963 bombs of clients that never finish them", { growth: 8 * MIB, flags: AGREED }, async (target) => {
-  // Each sends less than what is kept as it is, and stays.
+attack("CVE-2026-62963 unfinished decompression bombs", { growth: 8 * MIB, flags: AGREED }, async (target) => {
+  // Each sends less than is buffered compressed, and stays connected.
   for (let count = 0; count < 200; count += 1) {
     const client = await target.webSocket("/echo", ALONE);
     client.send(frame(SMALL_BOMB.subarray(0, 1000), { rsv: COMPRESSED, fin: false }));
   }
 });
 
-attack("tiny messages out of which much comes cost time in proportion", { growth: 64 * MIB, worst: 3000, flags: AGREED }, async (target) => {
-  // Out of each kilobyte comes a megabyte, and it is echoed.
+attack("highly compressed messages cost proportional time", { growth: 64 * MIB, worst: 3000, flags: AGREED }, async (target) => {
+  // Each kilobyte inflates to a megabyte, which is echoed.
   const spent = [];
   for (const count of [10, 40]) {
     const client = await target.webSocket("/echo", ALONE);
@@ -71,21 +71,21 @@ attack("tiny messages out of which much comes cost time in proportion", { growth
   return `${spent.map(Math.round)} ms`;
 });
 
-attack("empty blocks and empty messages by the thousand", { growth: 8 * MIB, flags: AGREED }, async (target) => {
+attack("thousands of empty blocks and messages", { growth: 8 * MIB, flags: AGREED }, async (target) => {
   for (const offer of [OFFER, ALONE]) {
     const client = await target.webSocket("/engine.io/?EIO=4&transport=websocket", offer);
-    // Each ends a stream, so that the next starts a new one.
+    // Each block ends a stream, so that the next starts a new one.
     const blocks = Buffer.concat([...Array(50_000).fill(Buffer.from([3, 0])), compress(Buffer.from("4end"))]);
     const spent = await target.processorTime(async () => {
       client.send(frame(blocks, { rsv: COMPRESSED }));
-      // Its greeting, and the echo.
+      // The hello message, and the echo.
       await client.until(() => client.frames.length >= 2, "the end is not echoed", 10_000);
     });
     assert.ok(spent < 2000, `${spent} ms`);
   }
 });
 
-attack("what is no DEFLATE is closed with 1007", { growth: 4 * MIB, flags: AGREED }, async (target) => {
+attack("invalid DEFLATE data closes with 1007", { growth: 4 * MIB, flags: AGREED }, async (target) => {
   for (const offer of [OFFER, ALONE]) {
     for (const payload of [[6], Array(20).fill(255), [0, 5, 0, 0, 0], [0xf2, 0, 0x11, 0, 0]]) {
       const client = await target.webSocket("/echo", offer);
@@ -95,7 +95,7 @@ attack("what is no DEFLATE is closed with 1007", { growth: 4 * MIB, flags: AGREE
   }
 });
 
-attack("the mark of compression where none may be", { growth: 4 * MIB, flags: AGREED }, async (target) => {
+attack("RSV1 where it is not allowed", { growth: 4 * MIB, flags: AGREED }, async (target) => {
   const marked = [
     [frame("", { opcode: OPCODES.ping, rsv: COMPRESSED })],
     [frame("4", { fin: false }), frame(BOMB, { opcode: OPCODES.continuation, rsv: COMPRESSED })],
@@ -109,7 +109,7 @@ attack("the mark of compression where none may be", { growth: 4 * MIB, flags: AG
   }
 });
 
-attack("contexts stop at their limit, and connections go on without", { growth: 96 * MIB, worst: 3000, flags: AGREED }, async (target) => {
+attack("contexts stop at their limit, and connections continue without", { growth: 96 * MIB, worst: 3000, flags: AGREED }, async (target) => {
   const text = compress(Buffer.from("words ".repeat(100)));
   let without = 0;
   for (let count = 0; count < 300; count += 1) {
@@ -118,6 +118,6 @@ attack("contexts stop at their limit, and connections go on without", { growth: 
     client.send(frame(text, { rsv: COMPRESSED }));
     await client.next(OPCODES.text, 5000);
   }
-  // 64 MiB hold 156 of them.
+  // 64 MiB hold 156 contexts.
   assert.ok(without >= 140, `${without} without context`);
 });

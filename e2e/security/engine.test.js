@@ -10,22 +10,22 @@ const POLLING = "EIO=4&transport=polling";
 const WEBSOCKET = "EIO=4&transport=websocket";
 const MAX_PAYLOAD = 1_000_000;
 
-/** The outbox limit is the default, not that of the conformance suites */
+/** The default outbox limit, unlike the conformance suites */
 const OUTBOX = { outbox: MIB };
 
-/** A session without polls lives for one and a half seconds */
+/** Timings with which a session without polls ends after 1.5 seconds */
 const SHORT_LIVED = { "ping-interval": 1000, "ping-timeout": 500 };
 
-/** The address of a polling session */
+/** URL of a polling session */
 const address = (sid, path = "/engine.io/") => `${path}?${POLLING}&sid=${sid}`;
 
 /** One POST of a session; resolves to its response */
 const post = (target, sid, body, options) =>
   request(`${target.url}${address(sid)}`, { method: "POST", body, ...options });
 
-attack("CVE-2020-36048 one POST of very many packets", { growth: 24 * MIB, flags: OUTBOX }, async (target) => {
+attack("CVE-2020-36048 one POST with very many packets", { growth: 24 * MIB, flags: OUTBOX }, async (target) => {
   const notes = [];
-  // A payload of pongs is all legal, one of messages is echoed, one of pings breaks a rule with its first packet.
+  // A payload of pongs is valid, one of messages is echoed, one of pings violates the protocol with its first packet.
   for (const packet of ["3", "4", "6", "2", "", "b", "4x"]) {
     const sid = await target.session();
     const body = `${packet}${SEPARATOR}`.repeat(MAX_PAYLOAD / (packet.length + 1));
@@ -33,16 +33,16 @@ attack("CVE-2020-36048 one POST of very many packets", { growth: 24 * MIB, flags
     const spent = await target.processorTime(async () => (answer = await post(target, sid, body)));
     assert.ok([200, 400].includes(answer.status), `${answer.status}`);
     notes.push(`${JSON.stringify(packet)} ${spent} ms`);
-    // Unoptimized, with every packet looked at.
+    // Debug build, with every packet parsed.
     assert.ok(spent <= 3000, `${JSON.stringify(packet)} took ${spent} ms`);
   }
   for (const body of ["1:2".repeat(MAX_PAYLOAD / 3), `99999999999:${"2".repeat(1000)}`, "9".repeat(MAX_PAYLOAD)]) {
     const sid = await target.session();
     assert.ok([200, 400].includes((await post(target, sid, body)).status));
     const poll = await request(`${target.url}${address(sid)}`);
-    assert.ok(poll.status === 400 || poll.body.endsWith("1"), "what is no packet ends the session");
+    assert.ok(poll.status === 400 || poll.body.endsWith("1"), "an invalid packet ends the session");
   }
-  // Over the limit: by what is said, and by what comes.
+  // Over the limit: by declared length, and by received bytes.
   const sid = await target.session();
   const declared = httpRequest(
     "POST",
@@ -122,7 +122,7 @@ attack("CVE-2026-59725 POSTs with binary content are answered", { growth: 4 * MI
     connection.write(httpRequest("POST", path, headers, "4abc"));
     const answer = await connection.response();
     assert.equal(answer.status, 400);
-    // The connection is closed, or good for another request.
+    // The connection is closed, or usable for another request.
     connection.write(httpRequest("GET", path));
     await connection.until(
       () => connection.ended || responses(connection.received).length === 2,
@@ -132,7 +132,7 @@ attack("CVE-2026-59725 POSTs with binary content are answered", { growth: 4 * MI
   }
 });
 
-attack("CVE-2026-102599 upgrades that speak of another revision", { growth: 2 * MIB }, async (target) => {
+attack("CVE-2026-102599 upgrades with another protocol revision", { growth: 2 * MIB }, async (target) => {
   for (const version of ["&EIO=3", "", "&EIO=", "&EIO=4&EIO=3", "&EIO=3&EIO=4", "&EIO=5", "&EIO=04", "&EIO=4%00"]) {
     const sid = await target.session();
     await target.refuses(upgradeRequest(`/engine.io/?transport=websocket&sid=${sid}${version}`), { statuses: [400] });
@@ -140,7 +140,7 @@ attack("CVE-2026-102599 upgrades that speak of another revision", { growth: 2 * 
     const answer = await request(`${target.url}/engine.io/?transport=polling&sid=${sid}${version}`);
     assert.equal(answer.status, 400);
   }
-  // With the right revision, the heartbeat of the other one is an offence and no more.
+  // With the right revision, the heartbeat of the other one is only a protocol error.
   for (const packets of [["2"], ["3"], ["2x"], ["2probe", "2"], ["2probe", "5", "2"], ["2probe", "5", "2probe"]]) {
     const sid = await target.session();
     const probe = await target.webSocket(`/engine.io/?${WEBSOCKET}&sid=${sid}`);
@@ -150,7 +150,7 @@ attack("CVE-2026-102599 upgrades that speak of another revision", { growth: 2 * 
 });
 
 attack(
-  "CVE-2017-16031 ids cannot be guessed",
+  "CVE-2017-16031 ids are unpredictable",
   { growth: 64 * MIB, flags: SHORT_LIVED, settle: 4000 },
   async (target) => {
     const sids = await handshakes(target, 20_000);
@@ -160,7 +160,7 @@ attack(
       `an id is ${sids[0]}`,
     );
     looksRandom(sids);
-    // Differences to the one before would show a counter or a clock.
+    // Differences to the previous id would reveal a counter or a clock.
     const bytes = sids.map((sid) => Buffer.from(sid, "base64url"));
     looksRandom(
       bytes
@@ -171,12 +171,12 @@ attack(
     const client = await target.socket();
     assert.notEqual(client.joined.sid, client.opened.sid);
     const polled = await target.session();
-    assert.equal((await post(target, client.joined.sid, "3")).status, 400, "a public id opens a session");
+    assert.equal((await post(target, client.joined.sid, "3")).status, 400, "a public id must not identify a session");
     assert.equal((await post(target, polled, "3")).status, 200);
   },
 );
 
-/** Each of 120 bits of base64url texts is set in half of them, up to seven standard deviations */
+/** Checks that each of 120 bits of base64url texts is set in half of them, within seven standard deviations */
 function looksRandom(ids) {
   const counts = new Array(120).fill(0);
   for (const id of ids) {
@@ -189,7 +189,7 @@ function looksRandom(ids) {
   });
 }
 
-/** Begins sessions as fast as the server answers, some connections at a time, and resolves to their ids */
+/** Opens sessions as fast as the server answers, over several connections; resolves to their ids */
 async function handshakes(target, count, { connections = 8, depth = 50 } = {}) {
   const sids = [];
   const bytes = Buffer.from(httpRequest("GET", `/engine.io/?${POLLING}`).repeat(depth));
@@ -210,7 +210,7 @@ async function handshakes(target, count, { connections = 8, depth = 50 } = {}) {
 }
 
 attack(
-  "socketioxide 3fe9692d 1e5 handshakes without a poll",
+  "socketioxide 3fe9692d 100,000 handshakes without a poll",
   { growth: 40 * MIB, flags: { "ping-interval": 400, "ping-timeout": 600 }, settle: 3000 },
   async (target) => {
     const before = target.memory();
@@ -220,16 +220,16 @@ attack(
       sids.forEach((sid) => seen.add(sid));
       assert.ok(seen.size >= 10_000 * (round + 1), "an id came twice");
       const isGone = async () => (await post(target, sids.at(-1), "6")).status === 400;
-      await target.eventually(isGone, () => "a session nobody polls is still there", 5000);
+      await target.eventually(isGone, () => "a session without polls still exists", 5000);
     }
-    // Ten thousand need 22 MiB, which the next ones use again. A hundred bytes kept of each would be 10 MiB in the end.
+    // Ten thousand need 22 MiB, which the next ones reuse. A leak of a hundred bytes each would be 10 MiB in the end.
     const kept = target.memory() - before;
-    assert.ok(kept <= 30 * MIB, `${(kept / MIB).toFixed(1)} MiB are kept`);
+    assert.ok(kept <= 30 * MIB, `${(kept / MIB).toFixed(1)} MiB retained`);
     return `${(kept / MIB).toFixed(1)} MiB kept`;
   },
 );
 
-attack("CVE-2020-28481 no page of another origin may read by default", { growth: 2 * MIB }, async (target) => {
+attack("CVE-2020-28481 pages of other origins cannot read by default", { growth: 2 * MIB }, async (target) => {
   const foreign = [["Origin", "http://evil.example"]];
   for (const path of ["/engine.io/", "/socket.io/"]) {
     for (const [method, extra] of [
@@ -244,7 +244,7 @@ attack("CVE-2020-28481 no page of another origin may read by default", { growth:
 });
 
 attack(
-  "CVE-2020-28481 any origin, but then without cookies",
+  "CVE-2020-28481 any origin, without cookies",
   { growth: 2 * MIB, flags: { cors: "*" } },
   async (target) => {
     for (const method of ["GET", "OPTIONS"]) {
@@ -255,7 +255,7 @@ attack(
   },
 );
 
-attack("CVE-2026-102600 session ids that are names of prototypes", { growth: 2 * MIB }, async (target) => {
+attack("CVE-2026-102600 prototype property names as session ids", { growth: 2 * MIB }, async (target) => {
   for (const sid of ["__proto__", "constructor", "toString", "hasOwnProperty", "%00", "..%2f", "a".repeat(8000)]) {
     for (const path of ["/engine.io/", "/socket.io/"]) {
       for (const method of ["GET", "POST", "PUT", "DELETE", "OPTIONS"]) {
@@ -267,13 +267,13 @@ attack("CVE-2026-102600 session ids that are names of prototypes", { growth: 2 *
   }
 });
 
-attack("socketioxide 29dc67c1 b61d5220 bodies of the third revision", { growth: 2 * MIB }, async (target) => {
+attack("socketioxide 29dc67c1 b61d5220 bodies of Engine.IO revision 3", { growth: 2 * MIB }, async (target) => {
   assert.equal((await target.ask("GET", "/engine.io/?EIO=3&transport=polling")).status, 400);
   const bodies = [":", "5:", "-1:2", "0:", "3:4€", "99:4a", "1:2".repeat(1000), "\0\x01\xff4a", "\x01\x09\xff"];
   for (const body of bodies) {
     const sid = await target.session();
     assert.ok([200, 400].includes((await post(target, sid, body)).status));
-    // To the fourth revision some of them are packets that say nothing. Then the session has to work on.
+    // For revision 4 some of them are ignored packets. The session must still work then.
     if ((await post(target, sid, "4on")).status === 200) {
       const poll = await request(`${target.url}${address(sid)}`);
       assert.ok(["4on", "1"].includes(poll.body), poll.body);
@@ -292,7 +292,7 @@ attack("socketioxide 656b3376 binary whose base64 begins with a 4", { growth: 2 
   assert.deepEqual((await client.next(OPCODES.binary)).payload, bytes);
 });
 
-attack("socketioxide 304dddee separators after a poll that waited", { growth: 2 * MIB }, async (target) => {
+attack("socketioxide 304dddee separators after a pending poll", { growth: 2 * MIB }, async (target) => {
   const sid = await target.session();
   for (let round = 0; round < 50; round += 1) {
     const poll = request(`${target.url}${address(sid)}`);
@@ -316,7 +316,7 @@ attack("CVE-2026-48802 very many events for slow handlers", { growth: 48 * MIB, 
   assert.equal((await send("40")).status, 200);
   await request(url);
   await send(Array(most).fill(event).join(SEPARATOR));
-  assert.equal((await send("3")).status, 400, "as many were taken as came");
+  assert.equal((await send("3")).status, 400, "all packets were accepted");
 
   const client = await target.socket();
   const events = Buffer.concat(Array(10_000).fill(text(event)));
@@ -327,7 +327,7 @@ attack("CVE-2026-48802 very many events for slow handlers", { growth: 48 * MIB, 
 });
 
 attack(
-  "CVE-2026-48802 very many questions to a client that never answers",
+  "CVE-2026-48802 very many acks requested from a silent client",
   { growth: 24 * MIB, flags: OUTBOX },
   async (target) => {
     const client = await target.socket();
@@ -336,13 +336,13 @@ attack(
     client.send(text('429["message-with-ack",1]'));
     const isAnswer = ({ payload }) => payload.toString() === "439[1]";
     await client.until(() => client.frames.some(isAnswer) || client.ended, "no answer", 10_000);
-    // A thousand answers may be owed; each event that would ask for one more is not sent.
+    // Up to a thousand acks may be pending; further events with acks are not sent.
     const asked = client.frames.filter(({ payload }) => /^42\d+\["emit-with-ack",1\]$/.test(payload.toString()));
     assert.equal(asked.length, 1000);
   },
 );
 
-attack("CVE-2026-48809 bodies over the limit, in chunks", { growth: 8 * MIB }, async (target) => {
+attack("CVE-2026-48809 chunked bodies over the limit", { growth: 8 * MIB }, async (target) => {
   for (const path of ["/engine.io/", "/socket.io/"]) {
     const sid = await target.session(path);
     const body = begin(`${target.url}${address(sid, path)}`, { method: "POST" });

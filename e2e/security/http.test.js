@@ -1,4 +1,4 @@
-// Attacks on what reads HTTP: requests that are cut, endless, ambiguous or malformed. See README.md for the rows.
+// Attacks on HTTP parsing: truncated, endless, ambiguous or malformed requests. See README.md for the rows.
 import assert from "node:assert/strict";
 import { attack, MIB, pause } from "../lib/attack.js";
 import { request } from "../lib/http.js";
@@ -6,16 +6,16 @@ import { httpRequest, responses, text, upgradeRequest } from "../lib/raw.js";
 
 const HANDSHAKE = "/engine.io/?EIO=4&transport=polling";
 
-/** Must never get a response: a request within the body of another */
+/** A request within the body of another, which must never get a response */
 const SMUGGLED = httpRequest("GET", "/engine.io/?EIO=4&transport=polling&sid=smuggled");
 
-/** Whether the request within was heard */
+/** Whether the inner request was handled */
 const isHeard = (connection) => connection.answer.includes("Session ID unknown");
 
 /**
- * Sends a POST whose end is ambiguous, with a request behind it, to a session and to where nobody reads bodies.
+ * Sends a POST with an ambiguous end and a request after it, to a session and to a path that ignores bodies.
  *
- * Only one may be answered at most, with one of `statuses`, and the connection has to end with that.
+ * At most one response is allowed, with one of `statuses`, and then the connection must close.
  */
 async function smugglesNothing(target, headers, body, { version = "1.1", statuses = [400] } = {}) {
   const sid = await target.session();
@@ -25,7 +25,7 @@ async function smugglesNothing(target, headers, body, { version = "1.1", statuse
     const connection = await target.connect();
     connection.write(Buffer.from(`${head}\r\n${body}${SMUGGLED}`, "latin1"));
     await connection.untilEnded();
-    assert.ok(!isHeard(connection), `${what}: the request inside was heard`);
+    assert.ok(!isHeard(connection), `${what}: the inner request was handled`);
     const answers = responses(connection.received).map(({ status }) => status);
     assert.ok(answers.length <= 1, `${what} got ${answers}`);
     for (const status of answers) assert.ok(statuses.includes(status), `${what} got ${status}`);
@@ -77,7 +77,7 @@ attack("CVE-2021-45945 requests cut at every byte", { growth: 4 * MIB }, async (
       assert.equal((await connection.response()).status, status);
       connection.destroy();
     };
-    // POSTs of one session come one after the other; the others need not.
+    // POSTs of one session are sequential; other requests need not be.
     const places = Array.from({ length: bytes.length - 1 }, (_, at) => at + 1);
     if (bytes.startsWith("POST")) for (const at of places) await cut(at);
     else while (places.length > 0) await Promise.all(places.splice(0, 50).map(cut));
@@ -87,7 +87,7 @@ attack("CVE-2021-45945 requests cut at every byte", { growth: 4 * MIB }, async (
   assert.equal((await bytewise.response()).status, 200);
 });
 
-attack("CVE-2021-45945 bytes that belong in no request", { growth: 8 * MIB }, async (target) => {
+attack("CVE-2021-45945 invalid bytes in requests", { growth: 8 * MIB }, async (target) => {
   const line = `GET ${HANDSHAKE} HTTP/1.1\r\n`;
   for (const bytes of [
     `${line}Host: a\r\nno colon here\r\n\r\n`,
@@ -111,7 +111,7 @@ attack("CVE-2021-45945 bytes that belong in no request", { growth: 8 * MIB }, as
   ]) {
     await target.refuses(Buffer.from(bytes, "latin1"));
   }
-  // Bare line feeds and bytes above 127 in a value are no offence; they must be read as what they are.
+  // Bare line feeds and bytes above 127 in a value are allowed; they must be read unchanged.
   for (const [bytes, statuses] of [
     [`GET ${HANDSHAKE} HTTP/1.1\nHost: a\n\n`, [200, 400]],
     [`${line}Host: a\r\nX: \xe4\xff\r\n\r\n`, [200, 400]],
@@ -122,7 +122,7 @@ attack("CVE-2021-45945 bytes that belong in no request", { growth: 8 * MIB }, as
   }
 });
 
-attack("CVE-2021-45945 rooms joined and left while clients go", { growth: 8 * MIB, app: "demo" }, async (target) => {
+attack("CVE-2021-45945 rooms joined and left during disconnects", { growth: 8 * MIB, app: "demo" }, async (target) => {
   const crowd = Array.from({ length: 20 }, async (_, number) => {
     for (let round = 0; round < 10; round += 1) {
       const client = await target.socket();
@@ -141,9 +141,9 @@ attack("CVE-2021-45945 rooms joined and left while clients go", { growth: 8 * MI
 
 const CHUNKS = "0\r\n\r\n";
 
-attack("uWebSockets-1497 requests with two ends", { growth: 4 * MIB }, async (target) => {
-  // With a length and chunks, the chunks count and the connection ends: the other of the two ways to treat it that
-  // RFC 9112 section 6.1 leaves. What is in the chunks is a payload, if an empty one.
+attack("uWebSockets-1497 requests with two lengths", { growth: 4 * MIB }, async (target) => {
+  // With both a length and chunks, the chunks count and the connection closes: one of the two behaviors that
+  // RFC 9112 section 6.1 allows. The chunks contain an empty payload.
   const chunked = { statuses: [200, 400, 404] };
   await smugglesNothing(
     target,
@@ -179,7 +179,7 @@ attack("uWebSockets-1497 requests with two ends", { growth: 4 * MIB }, async (ta
   await smugglesNothing(target, "Transfer-Encoding: chunked", CHUNKS, { version: "1.0" });
 });
 
-attack("uWebSockets-1497 chunks of no size, and more than there should be", { growth: 4 * MIB }, async (target) => {
+attack("uWebSockets-1497 invalid chunk sizes and surplus data", { growth: 4 * MIB }, async (target) => {
   const sid = await target.session();
   const head = httpRequest("POST", `${HANDSHAKE}&sid=${sid}`, [
     ["Host", "a"],
@@ -207,11 +207,11 @@ attack("uWebSockets-1497 chunks of no size, and more than there should be", { gr
     assert.ok(!isHeard(connection), JSON.stringify(chunks));
     for (const { status } of responses(connection.received)) assert.equal(status, 400, JSON.stringify(chunks));
   }
-  // A tabulator belongs to the white space around a value (RFC 9110 section 5.5), so this is chunked all the same.
+  // A tab is white space around a value (RFC 9110 section 5.5), so this is chunked too.
   const tabbed = await target.connect();
   tabbed.write(`${head.replace("chunked\r\n", "chunked\t\r\n")}3\r\n4ab\r\n0\r\n\r\n${httpRequest("GET", "/nothing")}`);
   assert.deepEqual([(await tabbed.response()).status, (await tabbed.response({ skip: 1 })).status], [200, 404]);
-  // Bytes after a body are another request, and must be valid.
+  // Bytes after a body are another request and must be valid.
   const behind = await target.connect();
   behind.write(
     `${httpRequest(
@@ -229,7 +229,7 @@ attack("uWebSockets-1497 chunks of no size, and more than there should be", { gr
   await behind.untilEnded();
 });
 
-attack("CVE-2023-43669 a header without an end", { growth: 4 * MIB }, async (target) => {
+attack("CVE-2023-43669 an endless header", { growth: 4 * MIB }, async (target) => {
   for (const path of [HANDSHAKE, "/echo", "/nothing"]) {
     const connection = await target.connect();
     await connection.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nX: `);
@@ -239,7 +239,7 @@ attack("CVE-2023-43669 a header without an end", { growth: 4 * MIB }, async (tar
     });
     assert.ok(spent <= 300, `${spent} ms`);
   }
-  // Byte by byte: earlier bytes must not be parsed again with each.
+  // Byte by byte: earlier bytes must not be parsed again each time.
   const drip = await target.connect();
   await drip.write(`GET /echo HTTP/1.1\r\nHost: a\r\nX: `);
   const spent = await target.processorTime(async () => {
@@ -253,7 +253,7 @@ attack("CVE-2023-43669 a header without an end", { growth: 4 * MIB }, async (tar
   return `byte by byte ${spent} ms`;
 });
 
-attack("CVE-2026-54465 headers without an end", { growth: 4 * MIB }, async (target) => {
+attack("CVE-2026-54465 endless headers", { growth: 4 * MIB }, async (target) => {
   for (const header of ["X-{}: y\r\n", "X: y\r\n", "x-{}:\r\n", `X-{}: ${"y".repeat(4000)}\r\n`]) {
     const connection = await target.connect();
     await connection.write("GET /echo HTTP/1.1\r\nHost: a\r\n");
@@ -318,7 +318,7 @@ attack(
   { growth: 4 * MIB, app: "demo", flags: { "admin-addr": "127.0.0.1:0" } },
   async (target) => {
     const admin = /http:\/\/127\.0\.0\.1:(\d+)\/metrics/.exec(target.server.output)?.[1];
-    assert.ok(admin, `where the metrics are is not said: ${target.server.output}`);
+    assert.ok(admin, `no address of the metrics: ${target.server.output}`);
     const series = async () => {
       const { body } = await request(`http://127.0.0.1:${admin}/metrics`);
       return body.split("\n").filter((line) => line && !line.startsWith("#")).length;

@@ -1,4 +1,4 @@
-// Attacks of our own on plain clients and the grammar of JSON mode. See README.md for the rows.
+// Custom attacks on plain mode and the grammar of JSON mode. See README.md for the rows.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { attack, MIB } from "../lib/attack.js";
@@ -8,7 +8,7 @@ import { startConformance } from "../lib/server.js";
 const JSON_MODE = { headers: [["Sec-WebSocket-Protocol", "roomcast.json"]] };
 const OUTBOX = { outbox: MIB };
 
-/** Bytes of text that are just within the limit of a message */
+/** Text just below the message limit, in bytes */
 const LONG = 900_000;
 
 /** Accepted client in JSON mode */
@@ -19,7 +19,7 @@ async function json(target, path = "/echo") {
   return client;
 }
 
-/** Expects an error and a close for a client in JSON mode that sends these; resolves to the error */
+/** Sends frames in JSON mode and expects an error and a close; resolves to the error */
 async function violates(target, ...frames) {
   const client = await json(target);
   client.send(...frames);
@@ -30,14 +30,14 @@ async function violates(target, ...frames) {
   return said && JSON.parse(said.payload.toString())[0].error.message;
 }
 
-/** Fails unless what these frames ask for takes no more than `most` milliseconds of processor time */
+/** Fails if these frames take more than `most` milliseconds of CPU time */
 async function cheap(target, what, most, work) {
   const spent = await target.processorTime(work);
   assert.ok(spent <= most, `${what} took ${spent} ms`);
   return `${what} ${spent}`;
 }
 
-attack("OWN-1 JSON nested without end", { growth: 24 * MIB }, async (target) => {
+attack("OWN-1 endlessly nested JSON", { growth: 24 * MIB }, async (target) => {
   const nested = (open, close, depth = LONG / 2) => `${open.repeat(depth)}${close.repeat(depth)}`;
   const values = [
     nested("[", "]"),
@@ -60,14 +60,14 @@ attack("OWN-1 JSON nested without end", { growth: 24 * MIB }, async (target) => 
       client.destroy();
     }
   }
-  // Where a header may grow there may be anything, if it is JSON.
+  // A header may contain unknown keys with any JSON.
   const client = await json(target);
   client.send(text(`[{"later":${nested("[", "]")}}]`), text('["message",1]'));
   assert.equal(await client.text(), '["message",1]');
   return `${notes.join(", ")} ms`;
 });
 
-attack("OWN-2 numbers without end in JSON mode", { growth: 24 * MIB }, async (target) => {
+attack("OWN-2 endless numbers in JSON mode", { growth: 24 * MIB }, async (target) => {
   const digits = "9".repeat(LONG);
   for (const key of ["ack", "re", "binary"]) {
     for (const number of [digits, `0.${digits}`, `1e${digits}`, `-${digits}`, `"${digits}"`, `1${"0".repeat(LONG)}`]) {
@@ -81,7 +81,7 @@ attack("OWN-2 numbers without end in JSON mode", { growth: 24 * MIB }, async (ta
   });
 });
 
-attack("OWN-3 headers of very many keys in JSON mode", { growth: 24 * MIB }, async (target) => {
+attack("OWN-3 headers with very many keys in JSON mode", { growth: 24 * MIB }, async (target) => {
   const keys = (make) => Array.from({ length: 40_000 }, (_, at) => make(at)).join(",");
   for (const [members, isLegal] of [
     [keys((at) => `"k${at}":1`), true],
@@ -111,7 +111,7 @@ attack("OWN-3 headers of very many keys in JSON mode", { growth: 24 * MIB }, asy
   }
 });
 
-attack("OWN-4 one attachment, named over and over", { growth: 32 * MIB, flags: OUTBOX }, async (target) => {
+attack("OWN-4 one attachment referenced repeatedly", { growth: 32 * MIB, flags: OUTBOX }, async (target) => {
   const placeholder = '{"_placeholder":true,"num":0}';
   const many = Array(30_000).fill(placeholder).join(",");
   const one = binary(Buffer.alloc(LONG));
@@ -129,13 +129,13 @@ attack("OWN-4 one attachment, named over and over", { growth: 32 * MIB, flags: O
 });
 
 attack(
-  "OWN-5 binary that was announced and never comes",
+  "OWN-5 announced attachments that never arrive",
   { growth: 48 * MIB, flags: { "attachment-timeout": 400 } },
   async (target) => {
     const header = text('[{"binary":10},"message",{"_placeholder":true,"num":0}]');
     assert.match(await violates(target, header), /did not come in time/);
     assert.match(await violates(target, header, text('["message",1]')), /binary was announced/);
-    // Each of these may keep what came until its time is over, up to the limit of an event.
+    // Each client may buffer data up to the event limit until its timeout.
     const clients = await Promise.all(Array.from({ length: 20 }, () => json(target)));
     for (const client of clients) client.send(header, binary(Buffer.alloc(LONG)));
     for (const client of clients) await client.untilClosed(2000);
@@ -147,7 +147,7 @@ attack(
   },
 );
 
-attack("OWN-6 floods of what is legal, in plain mode", { growth: 24 * MIB, flags: OUTBOX }, async (target) => {
+attack("OWN-6 floods of valid messages in plain mode", { growth: 24 * MIB, flags: OUTBOX }, async (target) => {
   const floods = [
     frame(""),
     frame("x"),
@@ -166,7 +166,7 @@ attack("OWN-6 floods of what is legal, in plain mode", { growth: 24 * MIB, flags
   }
 });
 
-test("centrifugo cc951d84 a limit of nothing is not the absence of a limit", async () => {
+test("centrifugo cc951d84 a limit of 0 does not mean unlimited", async () => {
   for (const [limit, setting] of [
     ["max-payload", /max_payload/],
     ["max-fragments", /max_fragments/],
@@ -174,7 +174,7 @@ test("centrifugo cc951d84 a limit of nothing is not the absence of a limit", asy
   ]) {
     await assert.rejects(startConformance({ [limit]: 0 }), setting, limit);
   }
-  // The smallest limits are limits.
+  // The smallest values are limits too.
   for (const [limit, frames, code] of [
     ["max-payload", [frame("xx")], 1009],
     ["max-fragments", [frame("x", { fin: false }), frame("y", { opcode: OPCODES.continuation })], 1008],

@@ -4,13 +4,13 @@ import { attack, MIB, pause } from "../lib/attack.js";
 import { request } from "../lib/http.js";
 import { binary, OPCODES, text } from "../lib/raw.js";
 
-/** Bytes of text that are just within the limit of a message */
+/** Text just below the message limit, in bytes */
 const LONG = 900_000;
 
-/** A client's packet with a placeholder, and the number in it as written */
+/** A client packet with a placeholder that has this number as written */
 const withPlaceholder = (count, num) => text(`45${count}-["message",{"_placeholder":true,"num":${num}}]`);
 
-/** Sends these on a separate client and expects its connection to close within a second */
+/** Sends frames on a separate client and expects a close within a second */
 async function closes(target, ...frames) {
   const client = await target.socket();
   client.send(...frames);
@@ -19,7 +19,7 @@ async function closes(target, ...frames) {
   return end;
 }
 
-/** Fails unless the client is closed, or lives on and heard nothing but its own echo */
+/** Fails unless the client is closed, or stays connected and received only its own echo */
 async function survives(target, ...frames) {
   const client = await target.socket();
   client.send(...frames, text('429["message-with-ack","on"]'));
@@ -29,11 +29,11 @@ async function survives(target, ...frames) {
   client.destroy();
 }
 
-attack("CVE-2024-38355 reserved names of events", { growth: 2 * MIB }, async (target) => {
+attack("CVE-2024-38355 reserved event names", { growth: 2 * MIB }, async (target) => {
   const reserved = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
   for (const name of reserved) {
     assert.equal((await closes(target, text(`42["${name}",{}]`))).code, 1005);
-    // Also as it may be written, and where attachments follow.
+    // Also with escapes, and with attachments.
     await closes(target, text(`42["\\u00${name.charCodeAt(0).toString(16)}${name.slice(1)}",{}]`));
     await closes(target, text(`451-["${name}",{"_placeholder":true,"num":0}]`), binary());
   }
@@ -68,13 +68,13 @@ attack("CVE-2020-36049 endless numbers and names", { growth: 24 * MIB }, async (
       client.destroy();
     });
     notes.push(`${what} ${spent}`);
-    // Linear and unoptimized: a million bytes looked at a few times.
+    // Debug build, linear: a million bytes read a few times.
     assert.ok(spent <= 300, `${what} took ${spent} ms`);
   }
   return `${notes.join(", ")} ms`;
 });
 
-attack("CVE-2022-2421 placeholders whose number is no index", { growth: 2 * MIB }, async (target) => {
+attack("CVE-2022-2421 placeholders with an invalid index", { growth: 2 * MIB }, async (target) => {
   const numbers = [
     '"splice"',
     -1,
@@ -92,13 +92,13 @@ attack("CVE-2022-2421 placeholders whose number is no index", { growth: 2 * MIB 
   for (const num of numbers) await closes(target, withPlaceholder(1, num), binary());
   await closes(target, text('451-["x",{"_placeholder":true}]'), binary());
   await closes(target, text('452-["x",{"_placeholder":true,"num":2}]'), binary(), binary());
-  // Within other placeholders, and by other ways to write it.
+  // Nested in other placeholders, and with other spellings.
   await closes(target, text('451-["x",{"_placeholder":{"_placeholder":true,"num":7},"num":0}]'), binary());
   await closes(target, text('451-["x",[[[{"\\u005fplaceholder":true,"num":1}]]]]'), binary());
   await survives(target, text('42["x",{"_placeholder":true,"num":"splice"}]'));
 });
 
-attack("CVE-2023-32695 names that are no strings", { growth: 2 * MIB }, async (target) => {
+attack("CVE-2023-32695 event names that are not strings", { growth: 2 * MIB }, async (target) => {
   for (const packet of ['42[{"toString":"foo"}]', "42[[]]", "42[null]", "42[]", "42[1.5]", "42[true]", "42[{}]"]) {
     await closes(target, text(packet));
     await closes(target, text(packet.replace("42", "421")));
@@ -108,7 +108,7 @@ attack("CVE-2023-32695 names that are no strings", { growth: 2 * MIB }, async (t
 
 const TOO_MANY = [11, 12, 100, 9999, 2 ** 31, 2 ** 32, 2n ** 64n, "9".repeat(1000)];
 
-attack("CVE-2026-33151 more attachments than anybody needs", { growth: 4 * MIB }, async (target) => {
+attack("CVE-2026-33151 too many attachments", { growth: 4 * MIB }, async (target) => {
   for (const count of TOO_MANY) {
     assert.equal((await closes(target, withPlaceholder(count, 0))).code, 1005, "closed by the header alone");
     await closes(target, text(`46${count}-1[{"_placeholder":true,"num":0}]`));
@@ -117,7 +117,7 @@ attack("CVE-2026-33151 more attachments than anybody needs", { growth: 4 * MIB }
   await closes(target, withPlaceholder("-1", 0));
 });
 
-attack("CVE-2026-69185 packets with no attachments that wait for some", { growth: 4 * MIB }, async (target) => {
+attack("CVE-2026-69185 binary packets with zero attachments", { growth: 4 * MIB }, async (target) => {
   for (const header of ['450-["x"]', '45-["x"]', '45["x"]', "460-1[]", '4500-["x"]']) {
     const client = await target.socket();
     client.send(text(header));
@@ -128,7 +128,7 @@ attack("CVE-2026-69185 packets with no attachments that wait for some", { growth
 });
 
 attack(
-  "GHSA-55mf-67qm-4wpg attachments before anybody was let in",
+  "GHSA-55mf-67qm-4wpg attachments before the connect",
   { growth: 24 * MIB, flags: { "attachment-timeout": 300 } },
   async (target) => {
     const open = () => target.webSocket("/socket.io/?EIO=4&transport=websocket");
@@ -137,7 +137,7 @@ attack(
       client.send(withPlaceholder(count, 0));
       await client.untilClosed();
     }
-    // As many as are allowed, each as large as allowed, to a namespace without members.
+    // As many as allowed, each as large as allowed, to a namespace without members.
     const client = await open();
     client.send(withPlaceholder(10, 0));
     const large = binary(Buffer.alloc(1_000_000));
@@ -146,11 +146,11 @@ attack(
     const over = await open();
     over.send(binary(Buffer.alloc(1_000_001)));
     assert.equal((await over.untilClosed()).code, 1009);
-    // Never completed: a client that stops is closed at its deadline, whether it joined or not.
+    // Never completed: a client that stops is closed at its deadline, joined or not.
     const slow = [await open(), await target.socket()];
     for (const one of slow) one.send(withPlaceholder(2, 0), binary());
     for (const one of slow) await one.untilClosed(1300);
-    // Progress does not buy more time.
+    // Progress does not extend the deadline.
     const drip = await target.socket();
     drip.send(withPlaceholder(10, 0));
     for (let sent = 0; sent < 9 && !drip.ended; sent += 1) {
@@ -161,13 +161,13 @@ attack(
   },
 );
 
-attack("socket.io-parser binary or text out of turn", { growth: 2 * MIB }, async (target) => {
+attack("socket.io-parser unexpected binary or text", { growth: 2 * MIB }, async (target) => {
   assert.equal((await closes(target, binary())).code, 1005);
   await closes(target, withPlaceholder(1, 0), binary(), binary());
   await closes(target, withPlaceholder(2, 0), binary(), text('42["x"]'));
   await closes(target, withPlaceholder(1, 0), withPlaceholder(1, 0));
   await closes(target, withPlaceholder(1, 0), text("40/custom,"));
-  // The heartbeat is not part of it.
+  // Heartbeats are allowed in between.
   const client = await target.socket();
   client.send(text('451-7["message-with-ack",{"_placeholder":true,"num":0}]'), text("3"), binary());
   assert.equal(await client.text(), '461-7[{"_placeholder":true,"num":0}]');
@@ -178,16 +178,16 @@ attack("CVE-2026-48804 attachments pile up over polling", { growth: 16 * MIB }, 
   const url = `${target.url}/socket.io/?EIO=4&transport=polling&sid=${sid}`;
   const send = async (body) => (await request(url, { method: "POST", body })).status;
   assert.equal(await send("40"), 200);
-  // The limit is that of a packet: ten attachments in as many POSTs, and then one more.
+  // The limit is per packet: ten attachments in ten POSTs, and then one more.
   const part = `b${Buffer.alloc(700_000).toString("base64")}`;
   assert.equal(await send(`4510-["message",{"_placeholder":true,"num":0}]`), 200);
   let sent = 0;
   while (sent < 30 && (await send(part)) === 200) sent += 1;
-  assert.ok(sent <= 12, `${sent} were taken`);
+  assert.ok(sent <= 12, `${sent} were accepted`);
 });
 
 attack(
-  "CVE-2020-11020 nothing is heard from who was not let in, however it writes the namespace",
+  "CVE-2020-11020 no events from rejected clients, for any spelling of the namespace",
   { growth: 2 * MIB },
   async (target) => {
     const open = async () => {
@@ -233,7 +233,7 @@ attack(
   },
 );
 
-attack("centrifugo cc951d84 very many namespaces that do not exist", { growth: 8 * MIB }, async (target) => {
+attack("centrifugo cc951d84 very many unknown namespaces", { growth: 8 * MIB }, async (target) => {
   for (let round = 0; round < 10; round += 1) {
     const client = await target.socket();
     const joins = Array.from({ length: 10_000 }, (_, at) => text(`40/${round}-${at},{}`));

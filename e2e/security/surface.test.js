@@ -1,4 +1,4 @@
-// Custom attacks on connections and sessions, often overlooked. See README.md for the rows.
+// Custom attacks on connections and sessions. See README.md for the rows.
 import assert from "node:assert/strict";
 import { attack, MIB, pause } from "../lib/attack.js";
 import { request } from "../lib/http.js";
@@ -7,7 +7,7 @@ import { frame, httpRequest, OPCODES, RawConnection, responses, text, upgradeReq
 const POLLING = "EIO=4&transport=polling";
 const WEBSOCKET = "EIO=4&transport=websocket";
 
-/** A client that is not heard of is gone after 0.8 seconds */
+/** Timings with which a silent client is closed after 0.8 seconds */
 const BRISK = { "ping-interval": 500, "ping-timeout": 300 };
 
 attack("OWN-7 very many upgrades of one session at once", { growth: 16 * MIB }, async (target) => {
@@ -25,8 +25,8 @@ attack("OWN-7 very many upgrades of one session at once", { growth: 16 * MIB }, 
       ),
     );
     const opened = connections.filter(({ answer }) => answer.startsWith("HTTP/1.1 101"));
-    assert.ok(opened.length >= 1, "none was let in");
-    // One attempt at a time is allowed: all others are refused, or closed again.
+    assert.ok(opened.length >= 1, "none was accepted");
+    // One attempt at a time is allowed: all others are rejected or closed.
     const alive = () => opened.filter(({ ended }) => !ended).length;
     await target.eventually(
       () => alive() <= 1,
@@ -36,7 +36,7 @@ attack("OWN-7 very many upgrades of one session at once", { growth: 16 * MIB }, 
   }
 });
 
-attack("OWN-8 clients that come and go", { growth: 24 * MIB, settle: 3000 }, async (target) => {
+attack("OWN-8 connect and disconnect floods", { growth: 24 * MIB, settle: 3000 }, async (target) => {
   const churn = async (round) => {
     const kind = round % 8;
     if (kind < 2) {
@@ -98,7 +98,7 @@ attack("OWN-8 clients that come and go", { growth: 24 * MIB, settle: 3000 }, asy
 });
 
 attack(
-  "OWN-9 headers that come very slowly",
+  "OWN-9 very slow headers",
   { growth: 16 * MIB, app: "demo", flags: { "header-timeout": "600ms" } },
   async (target) => {
     const request = upgradeRequest("/ws", [["X", "y".repeat(2000)]]);
@@ -106,7 +106,7 @@ attack(
     const began = performance.now();
     for (let at = 0; at < 16; at += 1) {
       for (const [number, connection] of connections.entries()) {
-        // A third of them say nothing at all.
+        // A third of them send nothing.
         if (number % 3) connection.write(request[at]);
       }
       await pause(100);
@@ -121,7 +121,7 @@ attack(
   },
 );
 
-attack("OWN-10 bodies that come very slowly", { growth: 16 * MIB, flags: BRISK }, async (target) => {
+attack("OWN-10 very slow bodies", { growth: 16 * MIB, flags: BRISK }, async (target) => {
   const connections = [];
   for (let number = 0; number < 100; number += 1) {
     const sid = await target.session();
@@ -141,7 +141,7 @@ attack("OWN-10 bodies that come very slowly", { growth: 16 * MIB, flags: BRISK }
     () => `${open()} connections are still open`,
     1500,
   );
-  // Where no session is, nothing is waited for.
+  // Without a session, the server does not wait for the body.
   for (const path of [`/engine.io/?${POLLING}&sid=nobody`, `/engine.io/?${POLLING}`, "/echo", "/nothing"]) {
     const connection = await target.connect();
     connection.write(
@@ -160,7 +160,7 @@ attack("OWN-10 bodies that come very slowly", { growth: 16 * MIB, flags: BRISK }
   }
 });
 
-attack("OWN-11 bodies where none belong", { growth: 8 * MIB }, async (target) => {
+attack("OWN-11 unexpected bodies", { growth: 8 * MIB }, async (target) => {
   const part = "x".repeat(65_536);
   for (const body of [
     ["Content-Length", 100 * MIB],
@@ -192,7 +192,7 @@ attack("OWN-11 bodies where none belong", { growth: 8 * MIB }, async (target) =>
   });
 });
 
-attack("OWN-12 requests one behind the other", { growth: 16 * MIB }, async (target) => {
+attack("OWN-12 pipelined requests", { growth: 16 * MIB }, async (target) => {
   const sid = await target.session();
   const post = (body) =>
     httpRequest(
@@ -205,7 +205,7 @@ attack("OWN-12 requests one behind the other", { growth: 16 * MIB }, async (targ
       body,
     );
   const poll = httpRequest("GET", `/engine.io/?${POLLING}&sid=${sid}`);
-  // Answers come in the order of the requests, and none is lost or doubled.
+  // Responses are in the order of the requests, without losses or duplicates.
   const connection = await target.connect();
   connection.write([post("4a"), poll, post("4b"), poll, httpRequest("GET", "/nothing"), post("4c"), poll].join(""));
   await connection.until(() => responses(connection.received).length === 7, "not all are answered", 2000);
@@ -224,7 +224,7 @@ attack("OWN-12 requests one behind the other", { growth: 16 * MIB }, async (targ
   const many = await target.connect();
   many.write(httpRequest("GET", "/nothing").repeat(5000));
   await many.until(() => responses(many.received).length === 5000, "not all are answered", 5000);
-  // A poll that waits holds up what is behind it on its connection, and no more.
+  // A pending poll blocks only the requests after it on its connection.
   const waits = await target.connect();
   waits.write(poll + httpRequest("GET", "/nothing").repeat(1000));
   await pause(200);
@@ -237,7 +237,7 @@ attack("OWN-12 requests one behind the other", { growth: 16 * MIB }, async (targ
 });
 
 attack(
-  "OWN-13 answers that nobody reads",
+  "OWN-13 unread responses",
   { growth: 48 * MIB, app: "demo", flags: { "keep-alive-timeout": "1s", "header-timeout": "1s" } },
   async (target) => {
     const connections = await Promise.all(Array.from({ length: 20 }, () => target.connect()));
@@ -257,7 +257,7 @@ attack(
   },
 );
 
-attack("OWN-14 trailers behind chunks", { growth: 4 * MIB }, async (target) => {
+attack("OWN-14 trailers after chunks", { growth: 4 * MIB }, async (target) => {
   const sid = await target.session();
   const head = httpRequest("POST", `/engine.io/?${POLLING}&sid=${sid}`, [
     ["Host", "a"],
@@ -269,7 +269,7 @@ attack("OWN-14 trailers behind chunks", { growth: 4 * MIB }, async (target) => {
   fine.write(`${head}3\r\n4ab\r\n0\r\n${trailers}${httpRequest("GET", "/nothing")}`);
   assert.deepEqual([(await fine.response()).body, (await fine.response({ skip: 1 })).status], ["ok", 404]);
   const poll = await request(`${target.url}/engine.io/?${POLLING}&sid=${sid}`);
-  assert.equal(poll.body, "4ab", "a trailer is no part of the body");
+  assert.equal(poll.body, "4ab", "trailers are not part of the body");
   for (const trailer of ["X: y\r\n", `X: ${"y".repeat(100_000)}\r\n`]) {
     const own = await target.session();
     const endless = await target.connect();
@@ -279,13 +279,13 @@ attack("OWN-14 trailers behind chunks", { growth: 4 * MIB }, async (target) => {
   }
 });
 
-attack("OWN-15 clients that end their side and listen on", { growth: 4 * MIB }, async (target) => {
+attack("OWN-15 half-closed connections", { growth: 4 * MIB }, async (target) => {
   for (const bytes of ["", "GET", httpRequest("GET", "/nothing"), httpRequest("GET", `/engine.io/?${POLLING}`)]) {
     const connection = await target.connect();
     await connection.write(bytes);
     connection.finish();
     await connection.untilEnded();
-    // Whether the answer still comes is open: for a poll the end of the sending side means that its client has gone.
+    // The response may be missing: for a poll, a half-close means that its client has disconnected.
     assert.ok(responses(connection.received).length <= (bytes.includes("\r\n\r\n") ? 1 : 0));
   }
   const sid = await target.session();
@@ -317,7 +317,7 @@ attack("OWN-15 clients that end their side and listen on", { growth: 4 * MIB }, 
   }
 });
 
-attack("OWN-16 frames in the segment of the handshake", { growth: 4 * MIB }, async (target) => {
+attack("OWN-16 frames in the same segment as the handshake", { growth: 4 * MIB }, async (target) => {
   const echo = await target.webSocket("/echo", { early: [frame("a"), frame("b"), frame("c")] });
   assert.deepEqual([await echo.text(), await echo.text(), await echo.text()], ["a", "b", "c"]);
   const engine = await target.webSocket(`/engine.io/?${WEBSOCKET}`, {
@@ -334,7 +334,7 @@ attack("OWN-16 frames in the segment of the handshake", { growth: 4 * MIB }, asy
   assert.equal(heard.at(-1), '431["x"]');
   const large = await target.webSocket("/echo", { early: [frame("x".repeat(500_000))] });
   assert.equal((await large.text(3000)).length, 500_000);
-  // Over the limits there as anywhere.
+  // The limits apply here too.
   const over = await target.webSocket("/echo", { early: [frame("", { declared: 1_000_001 })] });
   assert.equal((await over.untilClosed()).code, 1009);
   const flood = await target.connect();
@@ -347,7 +347,7 @@ attack("OWN-16 frames in the segment of the handshake", { growth: 4 * MIB }, asy
   await flood.refused();
 });
 
-attack("OWN-17 one client's requests overlap", { growth: 8 * MIB }, async (target) => {
+attack("OWN-17 overlapping requests of one client", { growth: 8 * MIB }, async (target) => {
   for (let round = 0; round < 20; round += 1) {
     const sid = await target.session(round % 2 ? "/engine.io/" : "/socket.io/");
     const url = `${round % 2 ? "/engine.io/" : "/socket.io/"}?${POLLING}&sid=${sid}`;
@@ -368,7 +368,7 @@ attack("OWN-17 one client's requests overlap", { growth: 8 * MIB }, async (targe
         );
     }
     const open = () => connections.filter(({ ended, size }) => !ended && size === 0).length;
-    // At most one poll may be left waiting, if it came when the others had been refused.
+    // At most one poll may stay pending, if it arrived after the others were rejected.
     await target.eventually(
       () => open() <= 1,
       () => `${open()} requests are not answered`,
@@ -379,7 +379,7 @@ attack("OWN-17 one client's requests overlap", { growth: 8 * MIB }, async (targe
 });
 
 attack(
-  "OWN-18 more connections than there is room for",
+  "OWN-18 connections over the limit",
   { growth: 16 * MIB, app: "demo", flags: { "max-connections": 60 } },
   async (target) => {
     const connections = await Promise.all(Array.from({ length: 300 }, () => RawConnection.open(target.port)));
@@ -396,14 +396,14 @@ attack(
     connections.forEach((connection) => connection.destroy());
     await target.eventually(
       async () => (await target.ask("GET", "/")).status === 200,
-      () => "nobody is let in again",
+      () => "no new connection is accepted",
       2000,
     );
     return `${told()} were told that there is no room`;
   },
 );
 
-attack("OWN-19 packets that belong to the other side", { growth: 4 * MIB }, async (target) => {
+attack("OWN-19 packets of the wrong direction", { growth: 4 * MIB }, async (target) => {
   const packets = [
     "0",
     '0{"sid":"x"}',
@@ -437,7 +437,7 @@ attack("OWN-19 packets that belong to the other side", { growth: 4 * MIB }, asyn
     client.send(frame(Buffer.of(code >> 8, code & 0xff), { opcode: OPCODES.close }));
     assert.equal((await client.untilClosed()).code, 1002);
   }
-  // After a close frame nothing is heard.
+  // Frames after a close frame are ignored.
   const closed = await target.webSocket("/echo");
   closed.send(frame("", { opcode: OPCODES.close }), frame("x"), frame("", { opcode: OPCODES.ping }));
   await closed.untilEnded();
@@ -448,14 +448,14 @@ attack("OWN-19 packets that belong to the other side", { growth: 4 * MIB }, asyn
 });
 
 attack(
-  "OWN-20 polls with something behind them, cut off",
+  "OWN-20 aborted polls with pipelined data",
   { growth: 8 * MIB, flags: BRISK, settle: 2500 },
   async (target) => {
     for (let number = 0; number < 200; number += 1) {
       const connection = await target.connect();
       const sid = await target.session();
-      // With more to read already, the HTTP library does not see the end of a connection before it writes to it: to the
-      // heartbeat it comes.
+      // With unread input, the HTTP library detects the end of a connection only when it writes: at the
+      // heartbeat.
       await connection.write(httpRequest("GET", `/engine.io/?${POLLING}&sid=${sid}`) + httpRequest("GET", "/nothing"));
       connection.reset();
     }

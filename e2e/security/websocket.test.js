@@ -4,32 +4,32 @@ import { deflateRawSync } from "node:zlib";
 import { attack, MIB, pause } from "../lib/attack.js";
 import { binary, frame, OPCODES, RawWebSocket, text, upgradeRequest } from "../lib/raw.js";
 
-/** Every path at which WebSockets are served, and how an open one proves that it works */
+/** Every WebSocket path, with a check that an open connection works */
 const ENDPOINTS = ["/engine.io/?EIO=4&transport=websocket", "/socket.io/?EIO=4&transport=websocket", "/echo"];
 
 /** Compressed form of 256 MiB of zeros */
 const DEFLATED_ZEROS = deflateRawSync(Buffer.alloc(256 * MIB), { level: 9 });
 assert.ok(DEFLATED_ZEROS.length < 300 * 1024);
 
-/** Fails unless this header on a WebSocket handshake is ignored or refused, and tells which */
+/** Fails unless this header on a WebSocket handshake is ignored or rejected; resolves to the outcome */
 async function harmless(target, headers) {
   const connection = await target.connect();
   connection.write(upgradeRequest("/echo", headers));
   const answer = await connection.response();
   connection.destroy();
   assert.ok(answer.status === 101 || (answer.status >= 400 && answer.status < 500), `status ${answer.status}`);
-  assert.equal(answer.headers["sec-websocket-extensions"], undefined, "an extension was agreed to");
+  assert.equal(answer.headers["sec-websocket-extensions"], undefined, "an extension was negotiated");
   return answer;
 }
 
-attack("CVE-2016-10518 pings are answered with their own bytes", { growth: 2 * MIB }, async (target) => {
+attack("CVE-2016-10518 pongs contain exactly the ping's bytes", { growth: 2 * MIB }, async (target) => {
   for (const path of ENDPOINTS) {
     const client = await target.webSocket(path);
     for (const length of [0, 1, 2, 124, 125]) {
       const payload = Buffer.from(Array.from({ length }, (_, at) => (at * 7 + length) & 0xff));
       client.send(frame(payload, { opcode: OPCODES.ping }));
       assert.deepEqual((await client.next(OPCODES.pong)).payload, payload);
-      // The declared length decides, whatever stands in the buffer behind the frame.
+      // Only the declared length counts, not the bytes after the frame in the buffer.
       client.send(frame(payload, { opcode: OPCODES.ping }), frame("", { opcode: OPCODES.ping }));
       assert.deepEqual((await client.next(OPCODES.pong)).payload, payload);
       assert.equal((await client.next(OPCODES.pong)).payload.length, 0);
@@ -49,13 +49,13 @@ async function declaresHugeLengths(target) {
     for (const opcode of [OPCODES.text, OPCODES.binary]) {
       for (const declared of HUGE) {
         const client = await target.webSocket(path);
-        // Nothing of the payload is sent, and for some not even the mask.
+        // No payload is sent, and in some cases no mask.
         const header = frame("", { opcode, declared });
         client.send(declared % 2n ? header.subarray(0, 10) : header);
         const { code } = await client.untilClosed();
         assert.equal(code, declared >= 2n ** 63n ? 1002 : 1009);
       }
-      // The sum of fragments counts, not each of them.
+      // The sum of fragments counts.
       const client = await target.webSocket(path);
       client.send(frame("x", { opcode, fin: false }), frame("", { opcode: 0, declared: 2n ** 63n - 1n }));
       assert.equal((await client.untilClosed()).code, 1009);
@@ -63,17 +63,17 @@ async function declaresHugeLengths(target) {
   }
 }
 
-attack("CVE-2016-10542 declared lengths end the connection at once", { growth: 2 * MIB }, declaresHugeLengths);
-attack("CVE-2022-35922 nothing is allocated by a declared length", { growth: 8 * MIB }, async (target) => {
+attack("CVE-2016-10542 oversized declared lengths close the connection at once", { growth: 2 * MIB }, declaresHugeLengths);
+attack("CVE-2022-35922 a declared length allocates no memory", { growth: 8 * MIB }, async (target) => {
   await declaresHugeLengths(target);
-  // Lengths within the limit, of messages that never come: many of them must not cost what they announce.
+  // Lengths within the limit, of messages that never arrive: they must not allocate the declared sizes.
   const clients = await Promise.all(Array.from({ length: 200 }, () => target.webSocket("/echo")));
   for (const client of clients) client.send(frame("", { opcode: OPCODES.binary, declared: 1_000_000 }));
   await pause(100);
   return "200 times 1 MB declared";
 });
 
-attack("GHSA-5v72-xg48-5rpm names of prototypes as extensions", { growth: 2 * MIB }, async (target) => {
+attack("GHSA-5v72-xg48-5rpm prototype property names as extensions", { growth: 2 * MIB }, async (target) => {
   for (const value of [
     "constructor",
     ",;constructor",
@@ -85,7 +85,7 @@ attack("GHSA-5v72-xg48-5rpm names of prototypes as extensions", { growth: 2 * MI
   }
 });
 
-attack("CVE-2021-32640 spaces within Sec-WebSocket-Protocol", { growth: 4 * MIB }, async (target) => {
+attack("CVE-2021-32640 spaces in Sec-WebSocket-Protocol", { growth: 4 * MIB }, async (target) => {
   const spent = [];
   for (let length = 16; length <= 65_536; length *= 2) {
     for (const value of [`b${" ".repeat(length)}x`, `b${" ".repeat(length / 2)},${" ".repeat(length / 2)}x`]) {
@@ -102,14 +102,14 @@ attack("CVE-2024-37890 many headers hide the upgrade", { growth: 4 * MIB }, asyn
     const request = upgradeRequest(path, [...filler, ["Upgrade", "websocket"], ["Connection", "Upgrade"]]);
     await target.refuses(request, { statuses: [400, 431] });
   }
-  // As many as fit, with the upgrade itself missing.
+  // As many headers as fit, without the upgrade.
   const some = filler.slice(0, 80);
   for (const missing of ["Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version"]) {
     await target.refuses(upgradeRequest("/echo", [...some, [missing, null]]));
   }
 });
 
-attack("CVE-2026-45736 close frames hold what was meant and nothing else", { growth: 2 * MIB }, async (target) => {
+attack("CVE-2026-45736 close frames contain only code and reason", { growth: 2 * MIB }, async (target) => {
   const closes = async (path, bytes, options) => {
     const client = await target.webSocket(path, options);
     client.send(...bytes);
@@ -125,7 +125,7 @@ attack("CVE-2026-45736 close frames hold what was meant and nothing else", { gro
   for (const path of ENDPOINTS) {
     assert.deepEqual(await closes(path, [close("")]), { code: 0, reason: "" });
     assert.deepEqual(await closes(path, [close(code(1000, "r".repeat(123)))]), { code: 1000, reason: "" });
-    // The server's own messages are a few fixed texts.
+    // The server sends only a few fixed texts.
     for (const bad of [close("x"), close(code(1005)), close(notUtf8), frame("x", { opcode: 3 })]) {
       const { code, reason } = await closes(path, [bad]);
       assert.ok([1002, 1007].includes(code), `${code}`);
@@ -136,7 +136,7 @@ attack("CVE-2026-45736 close frames hold what was meant and nothing else", { gro
   assert.deepEqual([said.code, said.reason], [1007, "parse error"]);
 });
 
-// A million writes can take longer than it is to the first ping.
+// A million writes may take longer than the ping interval.
 const UNDISTURBED = { growth: 16 * MIB, flags: { "ping-interval": 600_000 } };
 
 attack("CVE-2026-48779 millions of fragments, and a message byte by byte", UNDISTURBED, async (target) => {
@@ -153,18 +153,18 @@ attack("CVE-2026-48779 millions of fragments, and a message byte by byte", UNDIS
   const message = `4${"x".repeat(DRIPPED - 1)}`;
   const bytes = frame(message);
   for (let at = 0; at < bytes.length; at += 1) {
-    // The system's buffer fills up now and then; each byte is still a separate write.
+    // The socket buffer fills up at times; each byte is still a separate write.
     const written = drip.write(bytes.subarray(at, at + 1));
     if (at % 256 === 0) await written;
   }
-  assert.ok((await drip.text(10_000)) === message, "another message came back");
+  assert.ok((await drip.text(10_000)) === message, "unexpected echo");
   assert.ok(target.memory() - took <= 4 * DRIPPED + 4 * MIB);
 });
 
-/** Bytes of the message that comes byte by byte */
+/** Size of the message that is sent byte by byte */
 const DRIPPED = 1_000_000;
 
-attack("CVE-2026-62389 empty fragments without end", { growth: 4 * MIB }, async (target) => {
+attack("CVE-2026-62389 endless empty fragments", { growth: 4 * MIB }, async (target) => {
   for (const opcode of [OPCODES.text, OPCODES.binary]) {
     const client = await target.engine();
     client.send(frame("", { opcode, fin: false }));
@@ -175,7 +175,7 @@ attack("CVE-2026-62389 empty fragments without end", { growth: 4 * MIB }, async 
   }
 });
 
-attack("CVE-2016-10544 compression is not agreed to, so nothing can be a bomb", { growth: 4 * MIB }, async (target) => {
+attack("CVE-2016-10544 compression is off by default", { growth: 4 * MIB }, async (target) => {
   for (const path of ENDPOINTS) {
     for (const offer of [
       "permessage-deflate",
@@ -193,8 +193,8 @@ attack("CVE-2016-10544 compression is not agreed to, so nothing can be a bomb", 
   }
 });
 
-attack("CVE-2026-54490 no size limit is passed by compression", { growth: 4 * MIB }, async (target) => {
-  // Also when compressed frames come in between those of an honest message.
+attack("CVE-2026-54490 compression cannot bypass size limits", { growth: 4 * MIB }, async (target) => {
+  // Also with compressed frames between the fragments of a valid message.
   const client = await target.engine();
   client.send(frame("4", { fin: false }), frame(DEFLATED_ZEROS, { opcode: 0, fin: true, rsv: 4 }));
   assert.equal((await client.untilClosed()).code, 1002);
@@ -206,7 +206,7 @@ attack("CVE-2026-54490 no size limit is passed by compression", { growth: 4 * MI
 });
 
 attack(
-  "CVE-2026-62963 no endpoint for plain clients inflates anything",
+  "CVE-2026-62963 plain endpoints decompress nothing",
   { growth: 4 * MIB, app: "demo" },
   async (target) => {
     for (const protocols of [[], [["Sec-WebSocket-Protocol", "roomcast.json"]]]) {
@@ -246,7 +246,7 @@ attack(
   },
 );
 
-attack("CVE-2026-54466 CVE-2026-54463 drafts are not spoken", { growth: 2 * MIB }, async (target) => {
+attack("CVE-2026-54466 CVE-2026-54463 draft protocol versions are rejected", { growth: 2 * MIB }, async (target) => {
   const endless = Buffer.concat([Buffer.of(0x80), Buffer.alloc(100_000, 0xff)]);
   for (const headers of [
     [
@@ -266,7 +266,7 @@ attack("CVE-2026-54466 CVE-2026-54463 drafts are not spoken", { growth: 2 * MIB 
       const connection = await target.connect();
       connection.write(Buffer.concat([Buffer.from(upgradeRequest(path, headers)), endless]));
       const answer = await connection.refused({ statuses: [400, 426] });
-      // A reset may overtake the answer, since so much of what was sent is never read.
+      // A reset may discard the response, since much of the input is never read.
       if (answer.status === 426) assert.equal(answer.headers["sec-websocket-version"], "13");
       await connection.untilEnded();
     }
@@ -280,7 +280,7 @@ attack("CVE-2022-21676 a bad frame in the same segment as the handshake", { grow
   for (const path of ENDPOINTS) {
     const client = await target.webSocket(path, { early: [bad] });
     assert.equal((await client.untilClosed()).code, 1002);
-    // Cut at every byte of it.
+    // Split at every byte.
     for (let cut = 0; cut < bad.length; cut += 1) {
       const parts = await target.webSocket(path, { early: [bad.subarray(0, cut)] });
       parts.send(bad.subarray(cut));
@@ -292,7 +292,7 @@ attack("CVE-2022-21676 a bad frame in the same segment as the handshake", { grow
   await probe.untilClosed();
 });
 
-attack("CVE-2022-41940 connections reset while they are refused or upgraded", { growth: 8 * MIB }, async (target) => {
+attack("CVE-2022-41940 connections reset during rejection or upgrade", { growth: 8 * MIB }, async (target) => {
   const unknown = upgradeRequest("/engine.io/?EIO=4&transport=websocket&sid=unknownunknownunknow");
   const known = upgradeRequest("/engine.io/?EIO=4&transport=websocket");
   for (let round = 0; round < 20; round += 1) {
@@ -306,7 +306,7 @@ attack("CVE-2022-41940 connections reset while they are refused or upgraded", { 
   return "2000 connections";
 });
 
-attack("CVE-2019-13611 a foreign page cannot use a visitor's cookies", { growth: 2 * MIB }, async (target) => {
+attack("CVE-2019-13611 pages of other sites cannot use a visitor's cookies", { growth: 2 * MIB }, async (target) => {
   for (const origin of ["http://evil.example", "null", `http://localhost.evil.example`, "http://localhost:1"]) {
     for (const path of ENDPOINTS) {
       const headers = [
@@ -341,7 +341,7 @@ attack("CVE-2019-13611 a foreign page cannot use a visitor's cookies", { growth:
 });
 
 attack(
-  "CVE-2019-13611 only pages of the origins that are named",
+  "CVE-2019-13611 only pages of allowed origins",
   { growth: 2 * MIB, app: "demo", flags: { "allow-origin": "https://chat.example", "origin-policy": "same" } },
   async (target) => {
     for (const cookie of [[], [["Cookie", "session=secret"]]]) {
@@ -355,7 +355,7 @@ attack(
 );
 
 attack(
-  "RUSTSEC-2020-0043 a client that asks and never reads",
+  "RUSTSEC-2020-0043 a client that sends and never reads",
   { growth: 24 * MIB, flags: { outbox: MIB } },
   async (target) => {
     const ask = {
@@ -365,7 +365,7 @@ attack(
     for (const [path, message] of Object.entries(ask)) {
       const client = await target.webSocket(path);
       client.socket.pause();
-      // The kernel's buffers in both directions do not count for the server; far more than that is sent.
+      // Far more than the kernel's buffers in both directions, which do not count for the server.
       for (let sent = 0; sent < 1000 && client.socket.writable; sent += 1) {
         const written = await Promise.race([client.write(message), pause(500).then(() => "full")]);
         if (written === "full") break;
@@ -375,7 +375,7 @@ attack(
       assert.ok(client.size < 40 * MIB);
       client.destroy();
     }
-    // Pongs and echoes of closes wait in the same queue.
+    // Pongs and close frames use the same queue.
     const pinger = await target.webSocket("/echo");
     pinger.socket.pause();
     const pings = Buffer.concat(Array(2000).fill(frame(Buffer.alloc(125, 7), { opcode: OPCODES.ping })));

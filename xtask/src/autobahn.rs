@@ -1,4 +1,4 @@
-//! Autobahn|Testsuite, which plays a WebSocket client in 517 cases, 216 of them compressed, against our echo.
+//! Autobahn testsuite: a WebSocket client with 517 cases, 216 of them compressed, against an echo server.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,9 +12,9 @@ use crate::project::Project;
 use crate::server::Server;
 use crate::tally::Tally;
 
-/// Sets the suite up where that was not done, runs these cases, and prints what became of them.
+/// Installs the suite if needed, runs these cases, and prints their results.
 ///
-/// Fails if one case is anything but OK, or informational, which by the suite's own words has no right answer.
+/// Fails if a verdict is neither OK nor informational; informational cases have no correct answer.
 pub(crate) fn run(project: &Project, cases: &[String]) -> ExitCode {
     match try_run(project, cases) {
         Ok(results) => {
@@ -28,12 +28,12 @@ pub(crate) fn run(project: &Project, cases: &[String]) -> ExitCode {
     }
 }
 
-/// Output of [`run`], for the report.
+/// Cuts the table of [`run`] out of the log.
 pub(crate) fn excerpt(log: &str) -> String {
     log.lines().skip_while(|line| !line.starts_with(HEAD)).collect::<Vec<_>>().join("\n")
 }
 
-/// The cases of the table that [`run`] printed.
+/// Counts the cases of the table of [`run`].
 pub(crate) fn tally(log: &str) -> Tally {
     let total = log.lines().rfind(|line| line.starts_with("all ")).unwrap_or_default();
     let mut columns = total.split_whitespace().skip(1).map(|number| number.parse::<u64>().unwrap_or(0));
@@ -58,9 +58,9 @@ fn try_run(project: &Project, cases: &[String]) -> Result<Results, String> {
     let flags = [flags.as_flattened(), &["--compression"]].concat();
     let program = project.target.join("debug/examples/conformance_server");
     let server =
-        Server::start(&program, &flags).map_err(|error| format!("the server under test: {error}"))?;
+        Server::start(&program, &flags).map_err(|error| format!("start the server under test: {error}"))?;
     let reports = folder.join("reports");
-    // Reports of an earlier run.
+    // Remove the reports of an earlier run.
     let _ = fs::remove_dir_all(&reports);
     let spec = json!({
         "outdir": reports,
@@ -82,7 +82,7 @@ fn try_run(project: &Project, cases: &[String]) -> Result<Results, String> {
     Results::read(&index)
 }
 
-/// Makes an environment for the suite. Newer tools know no Python 2 any more, so it takes an older one to make it.
+/// Creates a Python environment for the suite, with an old virtualenv, since newer ones do not support Python 2.
 fn set_up(folder: &Path) -> Result<PathBuf, String> {
     let wstest = folder.join("python2/bin/wstest");
     if Command::new(&wstest).arg("--help").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
@@ -90,7 +90,7 @@ fn set_up(folder: &Path) -> Result<PathBuf, String> {
         return Ok(wstest);
     }
     let python2 =
-        std::env::var_os(PYTHON2).ok_or_else(|| format!("{PYTHON2} has to name a python2.7 with headers"))?;
+        std::env::var_os(PYTHON2).ok_or_else(|| format!("{PYTHON2} must name a python2.7 with headers"))?;
     let (tools, suite) = (folder.join("tools"), folder.join("python2"));
     let pip = |of: &Path| {
         let mut pip = Command::new(of.join("bin/pip"));
@@ -108,11 +108,11 @@ fn set_up(folder: &Path) -> Result<PathBuf, String> {
 
 fn succeed(command: &mut Command) -> Result<(), String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let status = command.status().map_err(|error| format!("{program} could not be started: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{program} ended with {status}")) }
+    let status = command.status().map_err(|error| format!("cannot start {program}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{program} exited with {status}")) }
 }
 
-/// Verdicts by case. One of a case's closing counts beside that of its messages.
+/// Verdicts by case: the worse of those on its messages and on its close.
 struct Results(BTreeMap<String, Verdict>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl Results {
             && self.0.values().all(|verdict| matches!(verdict, Verdict::Ok | Verdict::Informational))
     }
 
-    /// Verdicts counted by section, then the cases that are not as they should be.
+    /// Formats the verdicts by section, then lists the failed cases.
     fn table(&self) -> String {
         let mut sections: BTreeMap<u32, [u32; 5]> = BTreeMap::new();
         let mut total = [0; 5];
@@ -166,7 +166,7 @@ fn verdict(value: &Value) -> Verdict {
         Some("INFORMATIONAL") => Verdict::Informational,
         Some("NON-STRICT") => Verdict::NonStrict,
         Some("UNIMPLEMENTED") => Verdict::Unimplemented,
-        // Also WRONG CODE, UNCLEAN and FAILED BY CLIENT, which the suite says of closing.
+        // Includes the close verdicts WRONG CODE, UNCLEAN and FAILED BY CLIENT.
         _ => Verdict::Failed,
     }
 }
@@ -175,14 +175,14 @@ fn worse(one: Verdict, other: Verdict) -> Verdict {
     if one as usize >= other as usize { one } else { other }
 }
 
-/// The 301 cases without compression, and for each way to agree on it one of the eighteen with it, in two minutes.
+/// The 301 uncompressed cases, and one compressed case per kind of negotiation; takes two minutes.
 pub(crate) const SAMPLE: [&str; 21] = [
     "1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*", "12.1.1", "12.2.3", "12.3.4", "12.4.11",
     "12.5.5", "13.1.4", "13.2.3", "13.3.4", "13.4.2", "13.5.3", "13.6.4", "13.7.4",
 ];
 const AGENT: &str = "roomcast";
 const HEAD: &str = "cases   ";
-/// The last line that makes environments for Python 2.
+/// Last release series that supports Python 2.
 const VIRTUALENV: &str = "virtualenv<20.22";
 const SUITE: &str = "autobahntestsuite==25.10.1";
 
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_are_counted_by_section_and_read_back_from_the_table() {
+    fn counts_verdicts_by_section() {
         let results = results(&[
             ("1.1.1", "OK", "OK"),
             ("7.1.6", "INFORMATIONAL", "INFORMATIONAL"),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_ok_fails_and_is_named() {
+    fn names_cases_that_are_not_ok() {
         for (behavior, close) in [
             ("OK", "UNCLEAN"),
             ("OK", "WRONG CODE"),

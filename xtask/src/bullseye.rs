@@ -1,6 +1,6 @@
-//! Packages that Debian had in bullseye and has no more, beside those of a newer Debian.
+//! Installation of packages from Debian bullseye that newer releases lack.
 //!
-//! The machine's own sources stay as they are: apt gets a second set of them, with bullseye added, for this one time.
+//! The machine's own sources stay unchanged: apt uses a temporary copy of them with bullseye added.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,21 +8,21 @@ use std::process::Command;
 
 use crate::need::apt;
 
-/// Installs packages of bullseye. Tells whether that succeeded.
+/// Installs packages from bullseye; returns whether that succeeded.
 pub(crate) fn install(root: bool, packages: &[&str], mut run: impl FnMut(Command) -> bool) -> bool {
     let own = own_sources();
     let Some(added) = own.iter().find_map(|(_, text)| bullseye(text)) else {
-        println!("  none of the machine's sources is a Debian one");
+        println!("  no Debian source is configured");
         return false;
     };
     let Ok(folder) = Folder::with(&own, &added) else { return false };
     let options = folder.options();
-    // Unreachable lists are logged; the needed packages may be present all the same.
+    // Unreachable lists are logged; the packages may still be available.
     let _ = run(apt(root, &options, &["update"]));
     run(apt(root, &options, &[&["install", "--yes", "--no-install-recommends"], packages].concat()))
 }
 
-/// Index files of the machine's apt, by file name.
+/// Reads the machine's apt sources, by file name.
 fn own_sources() -> Vec<(String, String)> {
     let parts = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|e| e.path());
     let files = parts.chain([PathBuf::from("/etc/apt/sources.list")]);
@@ -31,7 +31,7 @@ fn own_sources() -> Vec<(String, String)> {
     named.filter_map(|(name, file)| Some((name, fs::read_to_string(file).ok()?))).collect()
 }
 
-/// The first Debian source of a file with only its suites changed, in the format of `.sources` files.
+/// Returns the first Debian source of a file with its suites replaced, in the format of `.sources` files.
 fn bullseye(source: &str) -> Option<String> {
     source.split("\n\n").find_map(|stanza| from_stanza(stanza).or_else(|| from_line(stanza)))
 }
@@ -49,7 +49,7 @@ fn from_stanza(stanza: &str) -> Option<String> {
     Some(changed.collect())
 }
 
-/// `deb [options] URI suite components…`.
+/// Parses `deb [options] URI suite components…`.
 fn from_line(lines: &str) -> Option<String> {
     lines.lines().find_map(|line| {
         let rest = line.strip_prefix("deb ")?.trim_start();
@@ -61,17 +61,17 @@ fn from_line(lines: &str) -> Option<String> {
     })
 }
 
-/// The suite of a release itself, without its security updates, which are in another archive.
+/// Returns whether a suite is a release; security updates are in another archive.
 fn is_release(suite: &str) -> bool {
     ["bullseye", "bookworm", "trixie", "forky", "sid"].contains(&suite)
 }
 
-/// Sources and lists for apt, gone with this value.
+/// Temporary sources and lists for apt; removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
     fn with(own: &[(String, String)], added: &str) -> std::io::Result<Self> {
-        // Where apt's own user can read it too.
+        // Readable for apt's own user.
         let folder = Self(std::env::temp_dir().join(format!("roomcast-apt-{}", std::process::id())));
         fs::create_dir_all(folder.0.join("sources"))?;
         fs::create_dir_all(folder.0.join("lists").join("partial"))?;
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_keeps_all_but_its_suites() {
+    fn replaces_only_suites_of_source() {
         let source = "Types: deb\n# where it was frozen\nURIs: https://mirror.example/debian\n\
             Suites: bookworm bookworm-updates\nComponents: main\nSigned-By: /k.gpg\n\n\
             Types: deb\nURIs: https://mirror.example/security\nSuites: bookworm-security\n";
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_will_do_as_well() {
+    fn converts_one_line_source() {
         let source = "# Debian\ndeb https://mirror.example/security bookworm-security main\n\
             deb [arch=amd64] https://mirror.example/debian bookworm main contrib\n";
         let added = bullseye(source).unwrap();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn another_distribution_has_none() {
+    fn ignores_other_distributions() {
         assert_eq!(bullseye("Types: deb\nURIs: https://mirror.example/ubuntu\nSuites: noble\n"), None);
         assert_eq!(bullseye("deb https://mirror.example/ubuntu noble main\n"), None);
         assert_eq!(bullseye(""), None);

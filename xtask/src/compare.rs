@@ -1,20 +1,20 @@
-//! `cargo xtask compare`: builds the product, the limits and the peers, and lets them run against each other.
+//! `cargo xtask compare`: builds Roomcast, the limit servers and the peers, and runs the comparison.
 
 use std::process::{Command, ExitCode};
 
 use crate::project::{Project, cargo};
 
-/// Fails if the product cannot be built or a run was not faultless; a peer that cannot be built is left out by name.
+/// Fails if Roomcast cannot be built or a run has faults; a peer that cannot be built is skipped with a message.
 pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
-    // In one command, so that both are built on the same dependencies, once.
+    // One command, so that shared dependencies are built once.
     let mut own = Command::new(cargo());
     own.args(["build", "--release", "--package", "roomcast-compare", "--package", "roomcast"]);
     own.args(["--bins", "--example", "fanout_server"]).current_dir(&project.root);
     if !succeeds(&mut own) {
-        eprintln!("xtask: what is to be measured could not be built");
+        eprintln!("xtask: the servers under test could not be built");
         return ExitCode::FAILURE;
     }
-    // No peer is built for a comparison that does not have any.
+    // These modes run no peers.
     let asked = |flag: &str| arguments.iter().any(|argument| argument == flag);
     if !asked("--help") && !asked("-h") && !asked("--render") {
         build_peers(project);
@@ -23,7 +23,7 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
     if succeeds(Command::new(compare).args(arguments)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The comparison reports servers that cannot be built as missing.
+/// Builds the peers; the comparison reports a peer that cannot be built as missing.
 fn build_peers(project: &Project) {
     let peers = project.root.join("compare/peers");
     let mut rust = Command::new(cargo());
@@ -34,7 +34,7 @@ fn build_peers(project: &Project) {
     node.current_dir(peers.join("node"));
     for (name, command) in [("in Rust", &mut rust), ("for Node", &mut node)] {
         if !succeeds(command) {
-            eprintln!("xtask: the peers written {name} could not be built, and are left out");
+            eprintln!("xtask: the peers {name} could not be built and are skipped");
         }
     }
 }
@@ -43,7 +43,7 @@ fn succeeds(command: &mut Command) -> bool {
     match command.status() {
         Ok(status) => status.success(),
         Err(error) => {
-            eprintln!("xtask: {} could not be started: {error}", command.get_program().display());
+            eprintln!("xtask: cannot start {}: {error}", command.get_program().display());
             false
         }
     }

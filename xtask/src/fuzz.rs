@@ -1,4 +1,4 @@
-//! libFuzzer on the targets in `fuzz`, each for a time.
+//! Runs libFuzzer on the targets in `fuzz`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,15 +7,15 @@ use std::process::{Command, ExitCode};
 use crate::project::Project;
 use crate::tally::Tally;
 
-/// Runs these targets, or all, for so many seconds each, and prints how far they came.
+/// Runs these targets, or all, for `seconds` each, and prints the results.
 ///
-/// Needs the nightly toolchain; `cargo-fuzz` is built into the target folder where it is not there yet. Fails if an
-/// input broke a promise.
+/// Requires the nightly toolchain; installs `cargo-fuzz` into the target folder if missing. Fails if an input violates
+/// an assertion.
 pub(crate) fn run(project: &Project, seconds: u64, targets: &[String]) -> ExitCode {
     let outcomes = find_cargo_fuzz(project).and_then(|cargo_fuzz| {
         let known = targets_in(&project.fuzz())?;
         if let Some(unknown) = targets.iter().find(|target| !known.contains(target)) {
-            return Err(format!("there is no target {unknown}; there are {}", known.join(", ")));
+            return Err(format!("unknown target {unknown}; available: {}", known.join(", ")));
         }
         let chosen = known.into_iter().filter(|target| targets.is_empty() || targets.contains(target));
         chosen.map(|target| fuzz(project, &cargo_fuzz, target, seconds)).collect::<Result<Vec<_>, _>>()
@@ -32,12 +32,12 @@ pub(crate) fn run(project: &Project, seconds: u64, targets: &[String]) -> ExitCo
     }
 }
 
-/// The table that [`run`] printed, for the report.
+/// Cuts the table of [`run`] out of the log.
 pub(crate) fn excerpt(log: &str) -> String {
     log.lines().skip_while(|line| !line.starts_with(HEAD)).collect::<Vec<_>>().join("\n")
 }
 
-/// The targets in that table.
+/// Counts the targets of the table of [`run`].
 pub(crate) fn tally(log: &str) -> Tally {
     let table = excerpt(log);
     let ends = |end: &str| table.lines().filter(|line| line.ends_with(end)).count() as u64;
@@ -51,7 +51,7 @@ struct Outcome {
     executions: u64,
     per_second: u64,
     inputs: usize,
-    /// Inputs that broke a promise, this time or before, and were not mended since.
+    /// Failing inputs of this and earlier runs.
     findings: usize,
     calm: bool,
 }
@@ -63,11 +63,11 @@ fn fuzz(project: &Project, cargo_fuzz: &Path, target: String, seconds: u64) -> R
         fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     let mut command = nightly();
-    // Found beside cargo's own subcommands only if it is on the path.
+    // cargo finds the subcommand only on the path.
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = cargo_fuzz.parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&path));
     command.env("PATH", std::env::join_paths(folders).map_err(|error| error.to_string())?);
-    // There is no unsafe code of ours that a sanitizer could watch, and without one it comes twice as far.
+    // The project has no unsafe code that needs a sanitizer, and without one the fuzzer runs twice as fast.
     command.args(["fuzz", "run", "--sanitizer", "none", "--target-dir"]).arg(folder.join("build"));
     command.arg("--fuzz-dir").arg(project.fuzz()).arg(&target).arg(&corpus);
     command.arg(project.fuzz().join("seeds").join(&target)).current_dir(&project.root);
@@ -83,7 +83,7 @@ fn fuzz(project: &Project, cargo_fuzz: &Path, target: String, seconds: u64) -> R
     };
     let executions = stat("stat::number_of_executed_units");
     if executions == 0 && output.status.success() {
-        return Err(format!("{target} was not executed once"));
+        return Err(format!("{target} was never executed"));
     }
     let count = |folder: &Path| fs::read_dir(folder).map_or(0, Iterator::count);
     Ok(Outcome {
@@ -100,7 +100,7 @@ fn fuzz(project: &Project, cargo_fuzz: &Path, target: String, seconds: u64) -> R
 fn find_cargo_fuzz(project: &Project) -> Result<PathBuf, String> {
     let works = nightly().arg("--version").output().is_ok_and(|output| output.status.success());
     if !works {
-        return Err("the nightly toolchain is needed; rustup toolchain install nightly".into());
+        return Err("no nightly toolchain; run rustup toolchain install nightly".into());
     }
     let tools = project.target.join("tools");
     let program = tools.join("bin/cargo-fuzz");
@@ -109,13 +109,13 @@ fn find_cargo_fuzz(project: &Project) -> Result<PathBuf, String> {
         install.args(["install", "--locked", "cargo-fuzz", "--root"]).arg(&tools);
         let status = install.status().map_err(|error| format!("cargo install: {error}"))?;
         if !status.success() {
-            return Err(format!("cargo install cargo-fuzz ended with {status}"));
+            return Err(format!("cargo install cargo-fuzz exited with {status}"));
         }
     }
     Ok(program)
 }
 
-/// The cargo of the nightly toolchain, whichever runs this.
+/// Returns a command for the nightly cargo, independent of the current toolchain.
 fn nightly() -> Command {
     let mut command = Command::new("cargo");
     command.arg("+nightly").env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
@@ -143,15 +143,15 @@ fn table(outcomes: &[Outcome]) -> String {
 }
 
 const HEAD: &str = "target              ";
-const CALM: &str = "held";
-const FOUND: &str = "BROKEN";
+const CALM: &str = "ok";
+const FOUND: &str = "FAILED";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_read_back() {
+    fn counts_targets_of_table() {
         let outcome = |target: &str, calm: bool| Outcome {
             target: target.into(),
             seconds: 60,

@@ -1,10 +1,10 @@
-//! The commands of the project itself: `cargo xtask test`, `ci`, and those that do one thing at length
+//! Development tasks: `cargo xtask test`, `ci`, and commands for single long-running checks.
 //!
-//! A command is a list of steps (`plan`), each run with its output in a log (`run`), after what it needs from the
-//! machine is found or installed (`need`), and told in one table (`report`). Unix only: what a step starts is ended
-//! with it (`process`).
+//! A command is a list of steps (`plan`). Each step finds or installs its prerequisites (`need`), runs with its output
+//! in a log (`run`), and is reported in one table (`report`). Unix only: a step's child processes end with it
+//! (`process`).
 
-#![allow(clippy::disallowed_methods, reason = "steps are timed by the clock on the wall")]
+#![allow(clippy::disallowed_methods, reason = "steps are timed by the wall clock")]
 
 mod autobahn;
 mod bullseye;
@@ -29,33 +29,32 @@ use clap::{Args, Parser};
 use crate::plan::Step;
 use crate::project::Project;
 
-/// The commands of the project itself
+/// Development tasks of the project
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Cli {
-    /// Run every test: in Rust, with real clients, in a browser
+    /// Run all tests: Rust tests, real clients, and a browser
     Test(Options),
-    /// Run what has to hold before a change goes in: formatting, lints, documentation, then every test
+    /// Run all pre-merge checks: formatting, lints, documentation, and all tests
     Ci(Options),
-    /// Run Autobahn|Testsuite against the echo of `conformance_server`
+    /// Run the Autobahn testsuite against the echo of `conformance_server`
     Autobahn(AutobahnOptions),
     /// Run libFuzzer on the targets in `fuzz`, with the nightly toolchain
     Fuzz(FuzzOptions),
-    /// Let clients come and go in every way there is, and watch the server's memory and descriptors
+    /// Connect and disconnect clients in every way, and check the server's memory and descriptors for leaks
     Soak(SoakOptions),
     /// Compare with other servers and with the physical limit, and write docs/benchmarks; takes up to 30 minutes
     ///
-    /// Builds all of them first. What stands behind it goes to the comparison: `--quick`, `--only`, `--scenarios`,
-    /// `--rounds`, `--server` and more, as `cargo xtask compare --help` says.
+    /// Builds all servers first. Arguments are passed to the comparison; see `cargo xtask compare --help`.
     #[command(disable_help_flag = true)]
     Compare {
-        /// For the comparison
+        /// Arguments of the comparison
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Check that no import runs upwards and no new circle of files came, by the tables of ARCHITECTURE.md
+    /// Check layers and import cycles against the tables of ARCHITECTURE.md
     Layers,
-    /// Count phrases of `xtask/wording.txt` in comments and Markdown.
+    /// Count the phrases of `xtask/wording.txt` in comments and Markdown
     Wording,
     /// Command of the step `soak`.
     #[command(hide = true)]
@@ -70,45 +69,45 @@ enum Cli {
 
 #[derive(Debug, Args)]
 struct SoakOptions {
-    /// How many
+    /// Number of clients
     #[arg(long, default_value_t = 200_000)]
     clients: u64,
 }
 
 #[derive(Debug, Args)]
 struct FuzzOptions {
-    /// Only these targets; default: all
+    /// Targets to run; default: all
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
-    /// How long each of them is run
+    /// Seconds per target
     #[arg(long, default_value_t = 60)]
     seconds: u64,
 }
 
 #[derive(Debug, Args)]
 struct AutobahnOptions {
-    /// Cases such as 6.4.1 or 9.*, by commas; default: all 517, most of an hour for the 216
-    /// with compression; the test command runs the other 301 and a dozen of them
+    /// Cases such as 6.4.1 or 9.*, separated by commas; default: all 517, of which the 216 with compression take most
+    /// of an hour
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "*")]
     cases: Vec<String>,
-    /// Install what is missing (Python 2.7 from Debian's bullseye) with apt-get, as `cargo xtask test` does
+    /// Install missing prerequisites with apt-get (Python 2.7 from Debian bullseye)
     #[arg(long)]
     install: bool,
 }
 
 #[derive(Debug, Args)]
 struct Options {
-    /// Run only these steps, and those they stand on; default: all
+    /// Steps to run, with the steps they depend on; default: all
     #[arg(value_name = "STEP")]
     only: Vec<String>,
-    /// Install what is missing (Node, Chromium, Python, Valgrind, OpenSSL's headers) with apt-get, through sudo where needed.
-    /// Done without asking for root on Debian and Ubuntu
+    /// Install missing prerequisites with apt-get, through sudo if needed (Node, Chromium, Python, Valgrind, OpenSSL
+    /// headers); the default for root on Debian and Ubuntu
     #[arg(long)]
     install: bool,
-    /// Leave out the steps that take long and seldom tell something new
+    /// Skip slow steps
     #[arg(long)]
     quick: bool,
-    /// Only list the steps, do nothing
+    /// List the steps without running them
     #[arg(long)]
     list: bool,
 }

@@ -10,26 +10,26 @@ use rustix::process::geteuid;
 
 use crate::bullseye;
 
-/// A program that does not come with Rust.
+/// Prerequisite outside the Rust toolchain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Node with npm, for the clients written in JavaScript.
+    /// Node with npm, for the JavaScript clients.
     Node,
-    /// A Chromium that playwright can drive.
+    /// Chromium for playwright.
     Chromium,
-    /// Python with venv, for the clients written in Python.
+    /// Python with venv, for the Python clients.
     Python,
-    /// Python 2.7 with its headers and a compiler, for Autobahn's suite.
+    /// Python 2.7 with headers and a C compiler, for the Autobahn testsuite.
     Python2,
-    /// Valgrind, which counts instructions.
+    /// Valgrind, to count instructions.
     Valgrind,
     /// nginx, HAProxy and Caddy.
     Proxies,
-    /// OpenSSL's headers, which the client of crates.io is built with.
+    /// OpenSSL headers, for the Rust client.
     OpenSsl,
 }
 
-/// Why a step cannot run here, and how to change that.
+/// Missing prerequisite, with a remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Missing {
     pub(crate) reason: String,
@@ -37,9 +37,9 @@ pub(crate) struct Missing {
 }
 
 impl Need {
-    /// Finds the program, after installing it if requested; sets the environment that steps need.
+    /// Finds the prerequisite, installing it if allowed; returns environment variables for the steps.
     ///
-    /// `run` runs a command with its output in the step's log, and tells whether it succeeded.
+    /// `run` runs a command with its output in the step's log and returns whether it succeeded.
     pub(crate) fn see_to(
         self,
         install: bool,
@@ -48,7 +48,7 @@ impl Need {
         let Err(reason) = self.find() else { return Ok(self.variables()) };
         let packages = self.packages();
         let remedy = match self {
-            Self::Python2 => "cargo xtask test --install, which takes it from Debian's bullseye".to_owned(),
+            Self::Python2 => "cargo xtask test --install, which uses Debian bullseye".to_owned(),
             _ => format!("apt-get install {}, or cargo xtask test --install", packages.join(" ")),
         };
         let missing = |reason: String| Missing { reason, remedy: remedy.clone() };
@@ -59,15 +59,15 @@ impl Need {
         }
         if found("apt-get").is_none() {
             return Err(Missing {
-                reason: format!("{reason}, and there is no apt-get to install it with"),
-                remedy: format!("install {} by your own means", packages.join(" ")),
+                reason: format!("{reason}, and no apt-get to install it"),
+                remedy: format!("install {} manually", packages.join(" ")),
             });
         }
         println!("  {reason}: installing {}", packages.join(" "));
         let installed = match self {
             Self::Python2 => bullseye::install(root, packages, &mut run),
             _ => {
-                // An unreachable list may not be needed.
+                // Unreachable lists may not be needed.
                 let _ = run(apt(root, &[], &["update"]));
                 let install = [&["install", "--yes", "--no-install-recommends"], packages].concat();
                 run(apt(root, &[], &install))
@@ -86,7 +86,7 @@ impl Need {
                 let version = printed("node", &["--version"]).ok_or("no node")?;
                 if !at_least(&version, OLDEST_NODE) {
                     let (major, minor) = OLDEST_NODE;
-                    return Err(format!("node is {version}, and {major}.{minor} is the oldest that will do"));
+                    return Err(format!("node {version} is older than {major}.{minor}"));
                 }
                 printed("npm", &["--version"]).map(drop).ok_or_else(|| "no npm".into())
             }
@@ -109,7 +109,7 @@ impl Need {
             }
             Self::OpenSsl => {
                 let found = printed("pkg-config", &["--exists", "openssl"]);
-                found.map(drop).ok_or_else(|| "no headers of OpenSSL that pkg-config knows of".into())
+                found.map(drop).ok_or_else(|| "no OpenSSL headers found by pkg-config".into())
             }
         }
     }
@@ -137,7 +137,7 @@ impl Need {
 
 const PROXIES: [&str; 3] = ["nginx", "haproxy", "caddy"];
 
-/// Debian installs servers where only root's `PATH` leads.
+/// Returns whether a server is installed; Debian installs servers in folders that are only on root's `PATH`.
 fn is_server(program: &str) -> bool {
     found(program).is_some()
         || ["/usr/sbin", "/usr/local/sbin"].iter().any(|folder| Path::new(folder).join(program).is_file())
@@ -149,7 +149,7 @@ fn chromium() -> Option<PathBuf> {
     chosen.or_else(|| names.into_iter().find_map(found))
 }
 
-/// The first that works and has its headers: a version manager may stand before it with a name and nothing behind it.
+/// Returns the first Python 2.7 that works and has headers; a version manager's shim may not work.
 fn python2() -> Option<PathBuf> {
     let headers =
         "import os, sysconfig; print(os.path.exists(sysconfig.get_config_var('INCLUDEPY') + '/Python.h'))";
@@ -175,7 +175,7 @@ pub(crate) fn apt(root: bool, options: &[String], args: &[&str]) -> Command {
     command
 }
 
-/// Debian itself, or what names it as its like, as Ubuntu does.
+/// Returns whether this is Debian or a derivative such as Ubuntu.
 fn on_debian() -> bool {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let mut names = release.lines().filter(|line| line.starts_with("ID=") || line.starts_with("ID_LIKE="));
@@ -187,7 +187,7 @@ fn found(program: &str) -> Option<PathBuf> {
     env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// Returns the output of a program, if it exists and succeeds.
+/// Runs a program and returns its output, if it succeeds.
 fn printed(program: &str, args: &[&str]) -> Option<String> {
     let Output { status, stdout, .. } = Command::new(program).args(args).output().ok()?;
     status.success().then(|| String::from_utf8_lossy(&stdout).trim().to_owned())
@@ -200,10 +200,10 @@ fn at_least(version: &str, oldest: (u32, u32)) -> bool {
     found >= oldest
 }
 
-/// The variable that names [`Need::Python2`] to a step.
+/// Environment variable with the path of [`Need::Python2`].
 pub(crate) const PYTHON2: &str = "ROOMCAST_PYTHON2";
 
-/// The one in Ubuntu 24.04; Debian 12 has a later 18. `engines` in e2e/package.json says the same.
+/// Oldest supported Node: that of Ubuntu 24.04; Debian 12 has a later 18. Matches `engines` in e2e/package.json.
 const OLDEST_NODE: (u32, u32) = (18, 19);
 
 #[cfg(test)]
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_compare_by_number() {
+    fn compares_versions_by_number() {
         assert!(at_least("v18.19.1", OLDEST_NODE));
         assert!(at_least("v20.2.0", OLDEST_NODE));
         assert!(!at_least("v18.9.0", OLDEST_NODE));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_node_is_the_one_package_json_names() {
+    fn oldest_node_matches_package_json() {
         let package = include_str!("../../e2e/package.json");
         let (major, minor) = OLDEST_NODE;
         assert!(package.contains(&format!("\"node\": \">={major}.{minor}\"")));

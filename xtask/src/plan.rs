@@ -1,4 +1,4 @@
-//! Steps, their order, and their prerequisites.
+//! Steps, their order and their prerequisites.
 
 use std::env;
 use std::process::Command;
@@ -9,51 +9,51 @@ use crate::project::{Project, cargo};
 use crate::tally::{self, Tally};
 use crate::{autobahn, fuzz, soak};
 
-/// One row of the report.
+/// Step of a command; one row of the report.
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) name: &'static str,
     /// Description of the step, for `--list`.
     pub(crate) about: &'static str,
-    /// Run one after the other, until one fails.
+    /// Commands, run in order until one fails.
     pub(crate) commands: Vec<Command>,
     /// Required programs.
     pub(crate) needs: &'static [Need],
-    /// Optional programs that add detail; installed likewise.
+    /// Optional programs, installed like required ones.
     pub(crate) likes: &'static [Need],
-    /// Steps without which this one would tell nothing.
+    /// Steps that must have passed.
     pub(crate) after: &'static [&'static str],
-    /// Reads the tests that were run out of the log; none for steps that run none.
+    /// Counts the tests in the log; `None` for steps without tests.
     pub(crate) tally: Option<fn(&str) -> Tally>,
-    /// A part of the log worth seeing even if all went well.
+    /// Extracts the part of the log shown on success.
     pub(crate) excerpt: Option<fn(&str) -> String>,
-    /// Left out by `--quick`.
+    /// Whether `--quick` skips the step.
     pub(crate) slow: bool,
-    /// How long each command may take.
+    /// Time limit of each command.
     pub(crate) limit: Duration,
     /// Whether its child processes may outlive it; only build tools have daemons.
     pub(crate) leaves_daemons: bool,
 }
 
-/// Formatting, lints and documentation.
+/// Returns the checks: formatting, lints, documentation and spelling.
 pub(crate) fn checks(project: &Project) -> Vec<Step> {
     vec![
-        rust("formatting", "every file as rustfmt lays it out", cargo_run(&["fmt", "--all", "--check"])),
+        rust("formatting", "rustfmt on every file", cargo_run(&["fmt", "--all", "--check"])),
         rust(
             "clippy",
-            "no warning in any target of any package",
+            "no warnings in any target",
             cargo_run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
         ),
         rust(
             "docs",
-            "the documentation builds, and its links lead somewhere",
+            "documentation builds without broken links",
             with_flags(cargo_run(&["doc", "--workspace", "--no-deps"]), "RUSTDOCFLAGS", "-Dwarnings"),
         ),
         typos(project),
     ]
 }
 
-/// Spelling of every file, by the checker `typos` in an environment apart; exceptions are in `typos.toml`.
+/// Returns the spelling check with `typos`, in a separate Python environment; exceptions are in `typos.toml`.
 fn typos(project: &Project) -> Step {
     let venv = project.target.join("xtask").join("typos");
     let mut create = Command::new("python3");
@@ -68,11 +68,11 @@ fn typos(project: &Project) -> Step {
         commands: vec![create, install, check],
         limit: Duration::from_secs(10 * 60),
         leaves_daemons: false,
-        ..rust("typos", "no misspelt word in any file", Command::new("true"))
+        ..rust("typos", "spelling in every file", Command::new("true"))
     }
 }
 
-/// Every test of the project.
+/// Returns all test steps.
 pub(crate) fn tests(project: &Project) -> Vec<Step> {
     vec![
         layers(project),
@@ -87,7 +87,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
         },
         rust(
             "build",
-            "the command and the examples that real clients talk to",
+            "the command and the example servers for the clients",
             cargo_run(&["build", "--bins", "--examples"]),
         ),
         Step {
@@ -96,7 +96,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             ..npm(
                 project,
                 "npm ci",
-                "the clients, as e2e/package-lock.json names them",
+                "JavaScript clients from e2e/package-lock.json",
                 &["ci", "--prefer-offline"],
             )
         },
@@ -106,18 +106,18 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             ..client(
                 project,
                 "differential",
-                "hundreds of scripts on Node's server and on ours, and what is heard",
+                "hundreds of scripts against the Node server and Roomcast, results compared",
             )
         },
         Step {
             likes: &[Need::Chromium],
             excerpt: Some(matrix),
-            ..client(project, "clients", "socket.io-client 4 and 3, ws and a browser, in one room")
+            ..client(project, "clients", "socket.io-client 4 and 3, ws and a browser in one room")
         },
-        client(project, "applications", "applications that were moved here from Node, by its clients"),
+        client(project, "applications", "applications ported from Node, with their clients"),
         Step {
             needs: &[Need::Node, Need::Proxies],
-            ..client(project, "proxies", "nginx, HAProxy and Caddy, as the manual sets them up")
+            ..client(project, "proxies", "nginx, HAProxy and Caddy, configured as documented")
         },
         Step {
             needs: &[Need::Node, Need::Chromium],
@@ -125,7 +125,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
         },
         Step {
             excerpt: Some(attacks),
-            ..client(project, "security", "attacks that hit others, at a server that has to live on")
+            ..client(project, "security", "known attacks; the server must keep serving other clients")
         },
         python(project),
         rust_client(project),
@@ -133,34 +133,34 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
         soak(project, 20_000),
         Step {
             tally: Some(tally::libtest),
-            ..rust("fuzz smoke", "decoders and protocols, fed with mutations of seeds", fuzz_smoke(project))
+            ..rust("fuzz smoke", "decoders and protocols with mutated seeds", fuzz_smoke(project))
         },
         Step {
             slow: true,
             tally: Some(tally::libtest),
-            ..rust("loom", "the outbox under every interleaving that loom finds", loom(project))
+            ..rust("loom", "the outbox under the interleavings of loom", loom(project))
         },
         Step {
             slow: true,
             tally: Some(tally::criterion),
-            ..rust("benches", "each benchmark once, not measured", bench_once())
+            ..rust("benches", "each benchmark once, without measuring", bench_once())
         },
         Step {
             needs: &[Need::Valgrind],
             slow: true,
             tally: Some(tally::costs),
-            ..rust("cost guard", "instructions and allocations of the hot paths, against figures", costs())
+            ..rust("cost guard", "instructions and allocations of the hot paths", costs())
         },
     ]
 }
 
-/// Leaves the named steps and those they stand on; all of them if none is named.
+/// Filters the named steps and the steps they depend on; returns all steps if no name is given.
 pub(crate) fn only(steps: Vec<Step>, names: &[String]) -> Result<Vec<Step>, String> {
     if let Some(unknown) = names.iter().find(|name| !steps.iter().any(|step| step.name == **name)) {
         let known: Vec<_> = steps.iter().map(|step| format!("\"{}\"", step.name)).collect();
-        return Err(format!("there is no step \"{unknown}\"; there are {}", known.join(", ")));
+        return Err(format!("unknown step \"{unknown}\"; available: {}", known.join(", ")));
     }
-    // A step stands only on earlier ones, which the plan keeps to.
+    // A step depends only on earlier ones.
     let mut wanted: Vec<&str> = names.iter().map(String::as_str).collect();
     for step in steps.iter().rev() {
         if wanted.contains(&step.name) {
@@ -211,7 +211,7 @@ fn costs() -> Command {
     cargo_run(&["bench", "--package", "roomcast-benches", "--bench", "costs"])
 }
 
-/// Adds to flags that the user may have set.
+/// Appends to flags that the user may have set.
 fn with_flags(mut command: Command, variable: &str, flags: &str) -> Command {
     let set = env::var(variable).unwrap_or_default();
     command.env(variable, format!("{set} {flags}").trim());
@@ -226,7 +226,7 @@ fn npm(project: &Project, name: &'static str, about: &'static str, args: &[&str]
     Step { needs: &[Need::Node], ..rust(name, about, command) }
 }
 
-/// A script of `e2e/package.json`, which is also the folder it runs.
+/// Returns a step for a script of `e2e/package.json`, named like the folder it tests.
 fn client(project: &Project, name: &'static str, about: &'static str) -> Step {
     let mut step = npm(project, name, about, &["run", "--silent", name]);
     for command in &mut step.commands {
@@ -261,11 +261,11 @@ fn python(project: &Project) -> Step {
         tally: Some(tally::unittest),
         limit: Duration::from_secs(10 * 60),
         leaves_daemons: false,
-        ..rust("python", "python-socketio, threaded and asyncio, and websocket-client", Command::new("true"))
+        ..rust("python", "python-socketio (threaded and asyncio) and websocket-client", Command::new("true"))
     }
 }
 
-/// A separate package with its own lock file, because no other package needs its many dependencies.
+/// Returns the step for the Rust client, a package with its own lock file because of its many dependencies.
 fn rust_client(project: &Project) -> Step {
     let mut command = cargo_run(&["test", "--locked", "--manifest-path"]);
     command.arg(project.e2e().join("rust/Cargo.toml"));
@@ -278,13 +278,13 @@ fn rust_client(project: &Project) -> Step {
         limit: Duration::from_secs(15 * 60),
         ..rust(
             "rust client",
-            "rust_socketio on its four transports, and in one room with plain clients",
+            "rust_socketio on its four transports, and in a room with plain clients",
             command,
         )
     }
 }
 
-/// The WebSocket suite on these of its cases.
+/// Returns the step for these cases of the WebSocket suite.
 pub(crate) fn autobahn(project: &Project, cases: &[String]) -> Step {
     let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command.arg("autobahn-cases").args(cases).current_dir(&project.root);
@@ -295,11 +295,11 @@ pub(crate) fn autobahn(project: &Project, cases: &[String]) -> Step {
         excerpt: Some(autobahn::excerpt),
         limit: Duration::from_secs(2 * 60 * 60),
         leaves_daemons: false,
-        ..rust("autobahn", "the rules of WebSocket, by Autobahn|Testsuite", command)
+        ..rust("autobahn", "WebSocket conformance with the Autobahn testsuite", command)
     }
 }
 
-/// So many clients that come and go.
+/// Returns the soak step for this number of clients.
 pub(crate) fn soak(project: &Project, clients: u64) -> Step {
     let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command.args(["soak-clients", "--clients", &clients.to_string()]).current_dir(&project.root);
@@ -309,25 +309,25 @@ pub(crate) fn soak(project: &Project, clients: u64) -> Step {
         excerpt: Some(soak::excerpt),
         limit: Duration::from_secs(60 * 60),
         leaves_daemons: false,
-        ..rust("soak", "clients that come and go in every way, and what is left of them", command)
+        ..rust("soak", "memory and descriptors while clients connect and disconnect in every way", command)
     }
 }
 
-/// The order of the folders, and the circles of files.
+/// Returns the step for layers and import cycles.
 fn layers(project: &Project) -> Step {
     let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command.arg("layers").current_dir(&project.root);
-    rust("layers", "no import runs upwards, and no new circle of files came", command)
+    rust("layers", "imports follow the layers, and there is no new import cycle", command)
 }
 
-/// Count of marker phrases in comments and documents.
+/// Returns the step that counts marker phrases in comments and documents.
 fn wording(project: &Project) -> Step {
     let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command.arg("wording").current_dir(&project.root);
     rust("wording", "comments and documents in plain technical English", command)
 }
 
-/// libFuzzer on these targets, or all, for so many seconds each.
+/// Returns the step for libFuzzer on these targets, or all, for `seconds` each.
 pub(crate) fn fuzz(project: &Project, seconds: u64, targets: &[String]) -> Step {
     let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command
@@ -338,37 +338,37 @@ pub(crate) fn fuzz(project: &Project, seconds: u64, targets: &[String]) -> Step 
         tally: Some(fuzz::tally),
         excerpt: Some(fuzz::excerpt),
         limit: Duration::from_secs(24 * 60 * 60),
-        ..rust("fuzz", "decoders and protocols, fed with whatever reaches new code", command)
+        ..rust("fuzz", "decoders and protocols under libFuzzer", command)
     }
 }
 
 fn fuzz_smoke(project: &Project) -> Command {
     let mut command = cargo_run(&["test", "--locked", "--manifest-path"]);
-    // It is a separate workspace, and would build into a separate folder.
+    // A separate workspace, which would otherwise build into its own folder.
     command.arg(project.fuzz().join("Cargo.toml")).arg("--target-dir").arg(&project.target);
     command
 }
 
-/// Sets the server for a client's tests to the one just built, regardless of the environment.
+/// Makes a client's tests use the server just built; overrides the environment.
 fn under_test(project: &Project, command: &mut Command) {
     command.env_remove("ROOMCAST_E2E_TARGET").env("ROOMCAST_BIN_DIR", project.target.join("debug"));
 }
 
-/// The table of clients by patterns that the matrix test prints.
+/// Extracts the table of clients by patterns that the matrix test prints.
 fn matrix(log: &str) -> String {
     let is_head = |line: &&str| line.starts_with("client ") && line.ends_with("room-others");
     let is_row = |line: &&str| line.contains("  ") && !line.contains("ms)");
     log.lines().skip_while(|line| !is_head(line)).take_while(is_row).collect::<Vec<_>>().join("\n")
 }
 
-/// The table of scripts by subject that the differential test prints.
+/// Extracts the table of scripts by subject that the differential test prints.
 fn differences(log: &str) -> String {
-    let is_head = |line: &&str| line.starts_with("subject ") && line.ends_with("different on purpose");
+    let is_head = |line: &&str| line.starts_with("subject ") && line.ends_with("intended differences");
     let is_row = |line: &&str| line.contains("  ");
     log.lines().skip_while(|line| !is_head(line)).take_while(is_row).collect::<Vec<_>>().join("\n")
 }
 
-/// The line that each attack leaves, and the sums.
+/// Extracts the line of each attack, and the totals.
 fn attacks(log: &str) -> String {
     let is_row = |line: &&str| line.starts_with("| ") && line.ends_with(" |");
     log.lines().filter(is_row).collect::<Vec<_>>().join("\n")
@@ -379,7 +379,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_stand_on_earlier_steps() {
+    fn steps_depend_on_earlier_steps() {
         let project = Project { root: "/p".into(), target: "/p/target".into() };
         let steps = tests(&project);
         for (index, step) in steps.iter().enumerate() {
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_can_be_chosen_and_bring_what_they_stand_on() {
+    fn chosen_steps_include_dependencies() {
         let project = Project { root: "/p".into(), target: "/p/target".into() };
         let chosen = |names: &[&str]| {
             let names: Vec<_> = names.iter().map(ToString::to_string).collect();
@@ -407,22 +407,23 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_scripts_is_cut_out_of_the_log() {
-        let table = "subject  scripts  plays  equal  different on purpose\nacks           1      3      3  0";
+    fn extracts_table_of_scripts() {
+        let table = "subject  scripts  plays  equal  intended differences\nacks           1      3      3  0";
         assert_eq!(differences(&format!("✔ acks (3 ms)\n{table}\nℹ tests 3\n")), table);
         assert_eq!(differences("nothing of the kind"), "");
     }
 
     #[test]
-    fn the_matrix_is_cut_out_of_the_log() {
+    fn extracts_client_matrix() {
         let log = "✔ others (3 ms)\nclient  transport  room  room-others\nws      websocket  1/1   1/1\n✔ room (5.1ms)\n";
         assert_eq!(matrix(log), "client  transport  room  room-others\nws      websocket  1/1   1/1");
         assert_eq!(matrix("nothing of the kind"), "");
     }
 
     #[test]
-    fn the_attacks_are_cut_out_of_the_log() {
-        let log = "| ok | 5 ms | OWN-1 nesting |\n✔ OWN-1 nesting (9.1ms)\n| 1 attacks, 0 of them with an effect |\nℹ pass 1\n";
-        assert_eq!(attacks(log), "| ok | 5 ms | OWN-1 nesting |\n| 1 attacks, 0 of them with an effect |");
+    fn extracts_attack_lines() {
+        let log =
+            "| ok | 5 ms | OWN-1 nesting |\n✔ OWN-1 nesting (9.1ms)\n| 1 attacks, 0 failed |\nℹ pass 1\n";
+        assert_eq!(attacks(log), "| ok | 5 ms | OWN-1 nesting |\n| 1 attacks, 0 failed |");
     }
 }

@@ -1,4 +1,4 @@
-//! Processes that end with the step that started them.
+//! Child processes that end with the step that started them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,27 +11,27 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// Why a command is over.
+/// End of a command.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// By itself.
+    /// Exited.
     With(ExitStatus),
-    /// Stopped, as it took longer than it may.
+    /// Stopped at its time limit.
     TooLate,
-    /// Stopped, as the user wants to go.
+    /// Stopped by a signal to xtask.
     Interrupted,
 }
 
-/// Runs a command to its end and stops it, with all it started, when it is late or `interrupted` is set.
+/// Runs a command to its end; stops its process group at the time limit or when `interrupted` is set.
 ///
-/// All it starts carries `mark`, for [`sweep`].
+/// The command and its children have `mark` in their environment, for [`sweep`].
 pub(crate) fn run(
     command: &mut Command,
     mark: &str,
     limit: Duration,
     interrupted: &AtomicBool,
 ) -> io::Result<Ended> {
-    // A separate process group: a signal reaches all of it, and a Ctrl-C on the terminal only this process.
+    // In a separate process group, signals reach all children, and Ctrl-C in the terminal only this process.
     let mut child = command.env(MARK, mark).process_group(0).spawn()?;
     let deadline = Instant::now() + limit;
     let ended = loop {
@@ -52,9 +52,9 @@ pub(crate) fn run(
     Ok(ended)
 }
 
-/// Kills the remaining processes that [`run`] started with this mark; returns their pids and names.
+/// Kills remaining processes with this mark; returns their pids and names.
 ///
-/// Processes already signaled get a moment to exit. Without `/proc` it finds none.
+/// Processes get a moment to exit first. Without `/proc` it finds none.
 pub(crate) fn sweep(mark: &str) -> BTreeMap<i32, String> {
     let deadline = Instant::now() + GRACE;
     while !leftovers(mark).is_empty() && Instant::now() < deadline {
@@ -62,16 +62,16 @@ pub(crate) fn sweep(mark: &str) -> BTreeMap<i32, String> {
     }
     let found = leftovers(mark);
     for pid in found.keys().copied().filter_map(Pid::from_raw) {
-        // It may have ended by itself in between.
+        // The process may have exited in between.
         let _ = kill_process(pid, Signal::KILL);
     }
     found
 }
 
-/// Sends SIGTERM first, so that runners and browsers can clean up, then SIGKILL.
+/// Sends SIGTERM, so that test runners and browsers can clean up, then SIGKILL.
 fn stop(child: &mut Child) -> io::Result<()> {
     let group = Pid::from_child(child);
-    // Fails only if the whole group has ended.
+    // Fails only if the whole group has exited.
     let _ = kill_process_group(group, Signal::TERM);
     let deadline = Instant::now() + GRACE;
     while child.try_wait()?.is_none() && Instant::now() < deadline {
@@ -82,13 +82,13 @@ fn stop(child: &mut Child) -> io::Result<()> {
     Ok(())
 }
 
-/// Processes with our mark in their environment: also those that left the group, as browsers do.
+/// Finds processes with this mark in their environment, also outside the group, as with browsers.
 fn leftovers(mark: &str) -> BTreeMap<i32, String> {
     let wanted = format!("{MARK}={mark}");
     let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
-        // Empty for what has ended and was not waited for yet; unreadable for other users' processes.
+        // Empty for zombies, unreadable for processes of other users.
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
     })
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_ends_by_itself_or_is_stopped_with_what_it_started() {
+    fn stops_command_with_its_children() {
         let calm = AtomicBool::new(false);
         let long = Duration::from_secs(10);
         let ended = run(&mut shell("exit 3"), "test-exit", long, &calm).unwrap();
@@ -142,14 +142,14 @@ mod tests {
         note.until(|it| !it.names_a_living_process());
     }
 
-    // Elsewhere there is no /proc to find them by.
+    // Other systems have no /proc.
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_a_command_leaves_behind_is_found_and_ended() {
+    fn sweeps_leftover_processes() {
         let calm = AtomicBool::new(false);
         let mark = format!("test-sweep-{}", process::id());
         let note = Note::new("swept");
-        // Its name is known only after `exec`.
+        // The process has its name only after `exec`.
         let script = format!(
             "setsid sleep 60 & echo $! > {}; until grep -q sleep /proc/$!/comm; do :; done",
             note.path.display()
@@ -162,7 +162,7 @@ mod tests {
         note.until(|it| !it.names_a_living_process());
     }
 
-    /// A file that a script writes a pid into.
+    /// File that a script writes a pid to.
     struct Note {
         path: PathBuf,
     }
@@ -172,11 +172,11 @@ mod tests {
             Self { path: env::temp_dir().join(format!("roomcast-xtask-{}-{name}", process::id())) }
         }
 
-        /// Signals take effect when the system gets to it.
+        /// Waits for a condition, since signals take effect asynchronously.
         fn until(&self, condition: impl Fn(&Self) -> bool) {
             let deadline = Instant::now() + Duration::from_secs(30);
             while !condition(self) {
-                assert!(Instant::now() < deadline, "it never came about");
+                assert!(Instant::now() < deadline, "condition not met in time");
                 sleep(TICK);
             }
         }

@@ -1,4 +1,4 @@
-//! Where the project is on this machine.
+//! Paths of the project.
 
 use std::env;
 use std::path::PathBuf;
@@ -6,11 +6,11 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// The folders that steps work in.
+/// Folders of the project.
 #[derive(Debug)]
 pub(crate) struct Project {
     pub(crate) root: PathBuf,
-    /// Where cargo builds, `target` unless the user chose another.
+    /// Cargo's target folder.
     pub(crate) target: PathBuf,
 }
 
@@ -32,7 +32,7 @@ impl Project {
         Ok(Self { root: folder("workspace_root")?, target: folder("target_directory")? })
     }
 
-    /// The tests with real clients.
+    /// Folder of the tests with real clients.
     pub(crate) fn e2e(&self) -> PathBuf {
         self.root.join("e2e")
     }
@@ -42,18 +42,18 @@ impl Project {
         self.root.join("fuzz")
     }
 
-    /// The environment that the Python clients live in.
+    /// Virtual environment of the Python clients.
     pub(crate) fn venv(&self) -> PathBuf {
         self.target.join("xtask").join("python")
     }
 
-    /// The log of a step.
+    /// Log file of a step.
     pub(crate) fn log(&self, step: &str) -> PathBuf {
         self.target.join("xtask").join(format!("{}.log", step.replace(' ', "-")))
     }
 }
 
-/// The cargo that runs this, so that all steps use the same toolchain.
+/// Returns the cargo that runs this, so that all steps use the same toolchain.
 pub(crate) fn cargo() -> String {
     env::var("CARGO").unwrap_or_else(|_| "cargo".into())
 }

@@ -27,7 +27,7 @@ pub(crate) enum Outcome {
         tally: Tally,
         log: PathBuf,
     },
-    /// Not passed, not failed, and never passed over in silence.
+    /// Skipped; always reported.
     NotRun {
         reason: String,
         remedy: String,
@@ -43,7 +43,7 @@ impl Outcome {
         Self::Failed { reason, tally: Tally::default(), log }
     }
 
-    /// Tests by outcome. A step that failed or did not run counts for one where it has no test to show for it.
+    /// Returns test counts; a step without counts that failed or did not run counts as one test.
     fn tally(&self) -> Tally {
         match self {
             Self::Passed { tally, .. } => *tally,
@@ -55,7 +55,7 @@ impl Outcome {
 
 pub(crate) fn print_begin(name: &str) {
     println!("{name} …");
-    // Not a line that can be lost: where it is not shown, nothing waits for it.
+    // A failed flush only delays the line.
     let _ = io::stdout().flush();
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn print_step(row: &Row) {
         let lines: Vec<_> = printed.lines().collect();
         let tail = &lines[lines.len().saturating_sub(TAIL)..];
         println!("{}", tail.iter().map(|line| format!("  | {line}\n")).collect::<String>());
-        // They may stand far from the end of the log, which may be out of reach when this is read.
+        // Failed tests may be above the tail, and the log may not be available to the reader.
         tally::failed_names(&printed).iter().take(NAMES).for_each(|name| println!("  failed: {name}"));
     }
     if let Outcome::Passed { excerpt, .. } = &row.outcome {
@@ -76,7 +76,7 @@ pub(crate) fn print_step(row: &Row) {
     println!("{}: {}\n", row.name, described(row));
 }
 
-/// Prints the table and the totals; the exit code of the whole.
+/// Prints the table and the totals; returns the exit code.
 pub(crate) fn print(rows: &[Row], in_ci: bool) -> ExitCode {
     let name = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     let mut total = Tally::default();
@@ -87,7 +87,7 @@ pub(crate) fn print(rows: &[Row], in_ci: bool) -> ExitCode {
     let failed = rows.iter().any(|row| matches!(row.outcome, Outcome::Failed { .. }));
     let not_run = rows.iter().any(|row| matches!(row.outcome, Outcome::NotRun { .. }));
     if not_run && in_ci {
-        println!("\nCI=true: a step that was not run counts as failed");
+        println!("\nCI=true: a step that did not run counts as failed");
     }
     println!("\n{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
     if failed || (not_run && in_ci) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
@@ -100,9 +100,9 @@ fn described(row: &Row) -> String {
         Outcome::Failed { reason, tally, log } => {
             let counts =
                 if *tally == Tally::default() { String::new() } else { format!("{}; ", counts(*tally)) };
-            format!("FAILED   {counts}{reason}; all of it in {}", log.display())
+            format!("FAILED   {counts}{reason}; log: {}", log.display())
         }
-        Outcome::NotRun { reason, remedy } => format!("NOT RUN  {reason}; to have it: {remedy}"),
+        Outcome::NotRun { reason, remedy } => format!("NOT RUN  {reason}; remedy: {remedy}"),
     }
 }
 
@@ -120,9 +120,9 @@ fn time(row: &Row) -> String {
     }
 }
 
-/// How many lines of a failed step's log are shown.
+/// Maximum number of log lines shown for a failed step.
 const TAIL: usize = 80;
-/// How many tests that failed are named.
+/// Maximum number of failed tests listed.
 const NAMES: usize = 40;
 
 #[cfg(test)]
@@ -138,28 +138,28 @@ mod tests {
     }
 
     #[test]
-    fn a_row_says_what_was_run() {
+    fn describes_each_outcome() {
         assert_eq!(described(&passed(3, 1)), "ran      3 passed, 1 skipped");
         assert_eq!(described(&passed(0, 0)), "ran");
         assert_eq!(time(&passed(1, 0)), "1.2 s");
         assert_eq!(
             described(&row(Outcome::not_run("no node", "install it"))),
-            "NOT RUN  no node; to have it: install it"
+            "NOT RUN  no node; remedy: install it"
         );
         let tally = Tally { passed: 2, failed: 1, skipped: 0 };
         let failed = Outcome::Failed { reason: "tests failed".into(), tally, log: "x.log".into() };
-        assert_eq!(described(&row(failed)), "FAILED   2 passed, 1 failed; tests failed; all of it in x.log");
+        assert_eq!(described(&row(failed)), "FAILED   2 passed, 1 failed; tests failed; log: x.log");
     }
 
     #[test]
-    fn a_step_without_tests_still_counts_where_it_fails_or_is_not_run() {
+    fn counts_failed_step_without_tests() {
         assert_eq!(Outcome::failed("broken".into(), "x.log".into()).tally().failed, 1);
         assert_eq!(Outcome::not_run("no node", "install it").tally().skipped, 1);
         assert_eq!(passed(5, 0).outcome.tally(), Tally { passed: 5, failed: 0, skipped: 0 });
     }
 
     #[test]
-    fn the_exit_code_is_that_of_the_worst_row() {
+    fn exit_code_follows_worst_row() {
         let code = |rows: &[Row], in_ci| format!("{:?}", print(rows, in_ci));
         let (good, bad) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::FAILURE));
         let not_run = || row(Outcome::not_run("no node", "install it"));

@@ -1,4 +1,4 @@
-//! Runs the steps of a command, one after the other, and keeps what each of them came to.
+//! Runs the steps of a command in order and collects their results.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ use crate::process::{self, Ended};
 use crate::project::Project;
 use crate::report::{self, Outcome, Row};
 
-/// Runs the steps and prints the report. Fails if a step does, and in CI also if a step could not be run.
+/// Runs the steps and prints the report. Fails if a step fails, and in CI also if a step does not run.
 pub(crate) fn run(project: &Project, steps: Vec<Step>, options: &Options) -> ExitCode {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGHUP, SIGINT, SIGTERM] {
@@ -40,7 +40,7 @@ struct Runner<'a> {
     project: &'a Project,
     options: &'a Options,
     interrupted: Arc<AtomicBool>,
-    /// Result of each prerequisite, so that none is installed twice.
+    /// Results of prerequisites, so that none is installed twice.
     needs: HashMap<&'static str, Found>,
     rows: Vec<Row>,
 }
@@ -51,7 +51,7 @@ impl Runner<'_> {
     fn take(&mut self, mut step: Step) {
         let started = Instant::now();
         let outcome = self.outcome(&mut step).unwrap_or_else(|error| {
-            Outcome::failed(format!("could not be run: {error}"), self.project.log(step.name))
+            Outcome::failed(format!("cannot run: {error}"), self.project.log(step.name))
         });
         let row = Row { name: step.name, time: started.elapsed(), outcome };
         report::print_step(&row);
@@ -63,13 +63,13 @@ impl Runner<'_> {
             return Ok(Outcome::not_run("interrupted", "run it again"));
         }
         if step.slow && self.options.quick {
-            return Ok(Outcome::not_run("left out by --quick", "cargo xtask test"));
+            return Ok(Outcome::not_run("skipped by --quick", "cargo xtask test"));
         }
         for before in step.after {
             match self.rows.iter().find(|row| row.name == *before).map(|row| &row.outcome) {
                 Some(Outcome::Passed { .. }) => {}
                 Some(Outcome::NotRun { reason, remedy }) => return Ok(Outcome::not_run(reason, remedy)),
-                _ => return Ok(Outcome::not_run(&format!("`{before}` failed"), "mend that")),
+                _ => return Ok(Outcome::not_run(&format!("`{before}` failed"), "fix that step")),
             }
         }
         let log = self.project.log(step.name);
@@ -144,7 +144,7 @@ impl Runner<'_> {
     }
 }
 
-/// Runs a command with its output in the log. Returns why it failed, if it did.
+/// Runs a command with its output in the log; returns the reason of a failure.
 fn run_logged(
     command: &mut Command,
     mark: &str,
@@ -159,14 +159,12 @@ fn run_logged(
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
     let ended = match process::run(command, mark, limit, interrupted) {
         Ok(ended) => ended,
-        Err(error) => return Ok(Some(format!("{program} could not be started: {error}"))),
+        Err(error) => return Ok(Some(format!("cannot start {program}: {error}"))),
     };
     Ok(match ended {
         Ended::With(status) if status.success() => None,
-        Ended::With(status) => Some(format!("{} ended with {status}", short(&program))),
-        Ended::TooLate => {
-            Some(format!("{} took longer than {} s and was stopped", short(&program), limit.as_secs()))
-        }
+        Ended::With(status) => Some(format!("{} exited with {status}", short(&program))),
+        Ended::TooLate => Some(format!("{} timed out after {} s", short(&program), limit.as_secs())),
         Ended::Interrupted => Some("interrupted".into()),
     })
 }

@@ -1,10 +1,10 @@
-//! The server that suites of others are run against.
+//! Server under test of external suites.
 
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// A `conformance_server` on a free port; it ends when this is dropped.
+/// Running `conformance_server` on a free port; killed on drop.
 pub(crate) struct Server {
     child: Child,
     /// Host and port.
@@ -12,7 +12,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it, with these flags, and waits until it listens.
+    /// Starts the server and waits until it listens.
     pub(crate) fn start(program: &Path, flags: &[&str]) -> io::Result<Self> {
         let child = Command::new(program).args(flags).stdout(Stdio::piped()).spawn()?;
         let mut server = Self { child, address: String::new() };
@@ -22,7 +22,7 @@ impl Server {
         }
         match line.trim().rsplit_once("http://") {
             Some((_, address)) => address.clone_into(&mut server.address),
-            None => return Err(io::Error::other(format!("it said {line:?} and not where it listens"))),
+            None => return Err(io::Error::other(format!("expected a listen address, got {line:?}"))),
         }
         Ok(server)
     }
@@ -34,7 +34,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already, which its client has noticed.
+        // It may have exited already, which its client reports.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! Clients that come and go in every way there is, against one server whose memory and descriptors are watched.
+//! Soak test: clients connect and disconnect in every way, while the server's memory and descriptors are sampled.
 
 mod client;
 
@@ -15,10 +15,10 @@ use crate::project::Project;
 use crate::server::Server;
 use crate::tally::Tally;
 
-/// Lets so many clients come and go, and prints the course of the server's memory and descriptors.
+/// Runs this number of clients and prints the server's memory and descriptors over time.
 ///
-/// Fails if memory at the end is more than a tenth above what it was when half had come, and [`SLACK`] above it,
-/// if a descriptor is left, or if a client was not served as it should.
+/// Fails if memory at the end exceeds the maximum of the first half by a tenth and by [`SLACK`], if descriptors are
+/// leaked, or if a client gets a wrong response.
 pub(crate) fn run(project: &Project, clients: u64) -> ExitCode {
     let outcome = try_run(project, clients);
     if let Err(error) = &outcome {
@@ -27,12 +27,12 @@ pub(crate) fn run(project: &Project, clients: u64) -> ExitCode {
     if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The curve and the figures that [`run`] printed, for the report.
+/// Cuts the table of [`run`] out of the log.
 pub(crate) fn excerpt(log: &str) -> String {
     log.lines().skip_while(|line| !line.starts_with(HEAD)).collect::<Vec<_>>().join("\n")
 }
 
-/// Number of clients that [`run`] reported.
+/// Counts the verdict of [`run`] as a test.
 pub(crate) fn tally(log: &str) -> Tally {
     let passed = log.lines().filter(|line| line.starts_with("plateau held")).count() as u64;
     Tally { passed, failed: u64::from(log.contains("soak failed")), skipped: 0 }
@@ -40,12 +40,12 @@ pub(crate) fn tally(log: &str) -> Tally {
 
 fn try_run(project: &Project, clients: u64) -> Result<(), String> {
     let program = project.target.join("debug/examples/conformance_server");
-    // Silent clients end after two seconds; answering clients have most of that time to answer.
+    // Silent clients are closed after two seconds; other clients have most of that time to answer.
     let flags = ["--ping-interval", "500", "--ping-timeout", "1500", "--connect-timeout", "10000"];
     let server =
-        Server::start(&program, &flags).map_err(|error| format!("the server under test: {error}"))?;
+        Server::start(&program, &flags).map_err(|error| format!("start the server under test: {error}"))?;
     let watch =
-        |done| Sample::take(server.id(), done).map_err(|error| format!("the server's /proc: {error}"));
+        |done| Sample::take(server.id(), done).map_err(|error| format!("read the server's /proc: {error}"));
     let before = at_rest(&server.address, || watch(0))?;
     let mut samples = Vec::new();
     let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -80,7 +80,7 @@ fn try_run(project: &Project, clients: u64) -> Result<(), String> {
     if let Some(failed) = failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
         return Err(failed);
     }
-    // Abandoned clients end by their heartbeat.
+    // Abandoned clients are closed by their heartbeat.
     let (earliest, deadline) = (Instant::now() + SILENCE, Instant::now() + SETTLE);
     let end = loop {
         let sample = watch(clients)?;
@@ -94,13 +94,13 @@ fn try_run(project: &Project, clients: u64) -> Result<(), String> {
     let file = project.target.join("soak.csv");
     write_csv(&file, &samples).map_err(|error| format!("{}: {error}", file.display()))?;
     print!("{}", curve(&samples));
-    println!("all samples in {}", file.display());
+    println!("all samples: {}", file.display());
     judge(clients, before, &samples, end)
 }
 
-/// Memory of the server once it has served a client and is idle again.
+/// Samples the server after it has served some clients and is idle again.
 ///
-/// A server that has only started may still be allocating for its threads.
+/// A server that has just started may still be allocating for its threads.
 fn at_rest(address: &str, watch: impl Fn() -> Result<Sample, String>) -> Result<Sample, String> {
     for number in 0..client::WAYS.len() as u64 {
         client::come_and_go(address, number).map_err(|error| format!("{}: {error}", client::name(number)))?;
@@ -120,7 +120,7 @@ fn judge(clients: u64, before: Sample, samples: &[Sample], end: Sample) -> Resul
     let plateau = early.map(|sample| sample.resident).max().unwrap_or(before.resident);
     let most = (plateau + plateau / 10).max(plateau + SLACK);
     println!(
-        "{clients} clients; memory {} at first, {} when half had come, {} at the end; descriptors {} and {}",
+        "{clients} clients; memory {} at start, {} at half, {} at end; descriptors {} at start, {} at end",
         mebibytes(before.resident),
         mebibytes(plateau),
         mebibytes(end.resident),
@@ -128,21 +128,21 @@ fn judge(clients: u64, before: Sample, samples: &[Sample], end: Sample) -> Resul
         end.descriptors,
     );
     if end.descriptors > before.descriptors {
-        return Err(format!("{} descriptors are left", end.descriptors - before.descriptors));
+        return Err(format!("{} descriptors leaked", end.descriptors - before.descriptors));
     }
     if end.resident > most {
-        return Err(format!("memory went on growing, past {}", mebibytes(most)));
+        return Err(format!("memory grew beyond {}", mebibytes(most)));
     }
     println!("plateau held");
     Ok(())
 }
 
-/// The server at one moment.
+/// Sample of the server's resources.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     seconds: f64,
     done: u64,
-    /// Bytes of memory.
+    /// Resident memory in bytes.
     resident: u64,
     descriptors: usize,
 }
@@ -171,7 +171,7 @@ fn write_csv(file: &Path, samples: &[Sample]) -> io::Result<()> {
     csv.flush()
 }
 
-/// At most [`ROWS`] samples, each with a bar as long as its memory.
+/// Formats at most [`ROWS`] samples, each with a bar for its memory.
 fn curve(samples: &[Sample]) -> String {
     let most = samples.iter().map(|sample| sample.resident).max().unwrap_or(1).max(1);
     let step = samples.len().div_ceil(ROWS).max(1);
@@ -196,7 +196,7 @@ const TICK: Duration = Duration::from_millis(250);
 /// Heartbeat timeout of a client, with a margin.
 const SILENCE: Duration = Duration::from_secs(3);
 const SETTLE: Duration = Duration::from_secs(20);
-/// Allocator noise of a small process; a leak over many clients exceeds it.
+/// Allocator noise of a small process; a leak exceeds it.
 const SLACK: u64 = 3 * 1024 * 1024;
 const HEAD: &str = "seconds";
 const ROWS: usize = 24;
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_growing_is_told_from_what_levels_off() {
+    fn detects_growing_memory_and_leaked_descriptors() {
         let before = sample(0, 10, 9);
         let level =
             [before, sample(20, 40, 200), sample(30, 50, 300), sample(60, 51, 300), sample(100, 54, 9)];
@@ -219,11 +219,11 @@ mod tests {
         let growing = [before, sample(20, 40, 200), sample(60, 60, 300), sample(100, 54, 9)];
         assert!(judge(100, before, &growing, growing[3]).unwrap_err().contains("44.0 MiB"));
         let kept = sample(100, 50, 10);
-        assert_eq!(judge(100, before, &level, kept).unwrap_err(), "1 descriptors are left");
+        assert_eq!(judge(100, before, &level, kept).unwrap_err(), "1 descriptors leaked");
     }
 
     #[test]
-    fn the_curve_has_its_end() {
+    fn curve_includes_last_sample() {
         let samples: Vec<_> = (0..100).map(|at| sample(at, 1 + at, 9)).collect();
         let curve = curve(&samples);
         assert!(curve.lines().count() <= ROWS + 2, "{curve}");

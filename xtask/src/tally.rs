@@ -1,8 +1,8 @@
-//! Test counts of a step, read from the runners' output.
+//! Test counts, parsed from the output of test runners.
 
 use std::ops::AddAssign;
 
-/// Tests by outcome.
+/// Test counts by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) passed: u64,
@@ -18,7 +18,7 @@ impl AddAssign for Tally {
     }
 }
 
-/// `cargo test`: one `test result:` line for each binary and for the documentation of each package.
+/// Parses `cargo test`: a `test result:` line per binary and per package's doctests.
 pub(crate) fn libtest(log: &str) -> Tally {
     let mut sum = Tally::default();
     for line in log.lines().filter(|line| line.starts_with("test result:")) {
@@ -31,7 +31,7 @@ pub(crate) fn libtest(log: &str) -> Tally {
     sum
 }
 
-/// `node --test`: a summary at the end, a line for each outcome.
+/// Parses `node --test`: a summary with a line per outcome.
 pub(crate) fn node(log: &str) -> Tally {
     let of = |outcome: &str| {
         let marks = ["ℹ ", "# "].map(|mark| format!("{mark}{outcome} "));
@@ -42,7 +42,7 @@ pub(crate) fn node(log: &str) -> Tally {
     Tally { passed: of("pass"), failed: of("fail") + of("cancelled"), skipped: of("skipped") + of("todo") }
 }
 
-/// Python's unittest: `Ran 12 tests in 3.4s`, then what of them did not pass.
+/// Parses Python's unittest: `Ran 12 tests in 3.4s`, then a verdict with the counts of failures.
 pub(crate) fn unittest(log: &str) -> Tally {
     let ran: u64 = log.lines().filter_map(|line| line.strip_prefix("Ran ")).map(first_number).sum();
     let verdict =
@@ -55,26 +55,26 @@ pub(crate) fn unittest(log: &str) -> Tally {
     Tally { passed: ran.saturating_sub(failed + skipped), failed, skipped }
 }
 
-/// criterion's `--test`: `Success` below each benchmark that ran.
+/// Parses criterion's `--test`: `Success` below each benchmark.
 pub(crate) fn criterion(log: &str) -> Tally {
     Tally { passed: log.lines().filter(|line| *line == "Success").count() as u64, ..Tally::default() }
 }
 
-/// The cost guard: a line for each path, held or not.
+/// Parses the cost guard: a line per path.
 pub(crate) fn costs(log: &str) -> Tally {
     let of = |outcome: &str| log.lines().filter(|line| line.starts_with(outcome)).count() as u64;
-    Tally { passed: of("ok: "), failed: of("DEARER: "), skipped: 0 }
+    Tally { passed: of("ok: "), failed: of("REGRESSED: "), skipped: 0 }
 }
 
-/// The tests that failed, by the names that any of the runners gives them, each once.
+/// Returns the distinct names of failed tests, from the output of any runner.
 pub(crate) fn failed_names(log: &str) -> Vec<&str> {
     let mut names = Vec::new();
     for line in log.lines().map(str::trim) {
         let libtest = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
-        // Behind the name stands how long it took.
+        // The name is followed by the duration.
         let node = line.strip_prefix("✖ ").and_then(|rest| rest.rsplit_once(" (")).map(|(name, _)| name);
         let unittest = ["FAIL: ", "ERROR: "].iter().find_map(|mark| line.strip_prefix(mark));
-        let costs = line.strip_prefix("DEARER: ");
+        let costs = line.strip_prefix("REGRESSED: ");
         names.extend(libtest.or(node).or(unittest).or(costs).filter(|name| !names.contains(name)));
     }
     names
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn libtest_adds_up_binaries_and_doctests() {
+    fn libtest_sums_binaries_and_doctests() {
         let log = "running 3 tests\n\
             test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out; finished in 0.01s\n\
             test result: FAILED. 10 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.30s\n";
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn node_counts_a_cancelled_test_as_failed() {
+    fn node_counts_cancelled_as_failed() {
         let log = "✔ pass 7 (3ms)\nℹ tests 12\nℹ pass 8\nℹ fail 1\nℹ cancelled 1\nℹ skipped 2\nℹ todo 0\n";
         assert_eq!(node(log), tally(8, 2, 2));
         assert_eq!(
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_tests_are_named_whoever_ran_them() {
+    fn names_failed_tests_of_all_runners() {
         let log = "test a::passes ... ok\ntest a::breaks ... FAILED\nfailures:\n    a::breaks\n\
             ✔ holds (2ms)\n▶ suite\n  ✖ gives way (half) (12.5ms)\n✖ failing tests:\n\n✖ gives way (half) (12.5ms)\n\
             ok: cheap 3\nERROR: test_it (test_clients.Threaded)\n----\n";
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn unittest_reads_the_verdict() {
+    fn unittest_reads_verdict() {
         assert_eq!(unittest("Ran 12 tests in 4.934s\n\nOK\n"), tally(12, 0, 0));
         assert_eq!(unittest("Ran 1 test in 0.1s\n\nOK (skipped=1)\n"), tally(0, 0, 1));
         assert_eq!(
@@ -141,8 +141,8 @@ mod tests {
     }
 
     #[test]
-    fn the_cost_guard_counts_paths() {
-        let log = "ok: fan-out for a recipient: 80 instructions\nDEARER: echo for an event: 9 instructions\nok: flat\n";
+    fn costs_counts_paths() {
+        let log = "ok: fan-out for a recipient: 80 instructions\nREGRESSED: echo an event: 9 instructions\nok: flat\n";
         assert_eq!(costs(log), tally(2, 1, 0));
     }
 

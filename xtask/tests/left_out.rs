@@ -1,19 +1,17 @@
-//! Names what `cargo test` leaves out, and sees that `cargo xtask test` leaves out nothing of it.
+//! Lists the tests outside `cargo test`, and checks that `cargo xtask test` runs all of them.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    // Arguments that nextest passes before it runs a test.
+    // nextest lists tests before it runs them.
     if std::env::args().any(|arg| arg == "--list") {
         println!("left_out: test");
         return;
     }
     let steps = steps();
-    println!(
-        "\n`cargo test` needs only Rust, and leaves out what needs more. `cargo xtask test` runs all of it:"
-    );
+    println!("\n`cargo test` runs only tests that need nothing but Rust. `cargo xtask test` also runs:");
     for (name, about) in steps.iter().filter(|(name, _)| !RUST_ALONE.contains(&name.as_str())) {
         println!("  {name}: {about}");
     }
@@ -21,7 +19,7 @@ fn main() {
     for folder in test_folders(&e2e) {
         assert!(
             steps.iter().any(|(name, _)| *name == folder),
-            "e2e/{folder} has tests, and no step of `cargo xtask test` has that name; add one to xtask/src/plan.rs"
+            "no step of `cargo xtask test` runs the tests in e2e/{folder}; add one to xtask/src/plan.rs"
         );
     }
     println!();
@@ -39,7 +37,7 @@ fn steps() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The folders of `e2e` with tests in them.
+/// Returns the folders of `e2e` with tests.
 fn test_folders(e2e: &Path) -> Vec<String> {
     let is_test =
         |name: &str| name.ends_with(".test.js") || name.starts_with("test_") && name.ends_with(".py");
@@ -54,5 +52,5 @@ fn test_folders(e2e: &Path) -> Vec<String> {
     found
 }
 
-/// Steps that `cargo test` covers, or that only prepare others.
+/// Steps that `cargo test` covers, and preparatory steps.
 const RUST_ALONE: [&str; 3] = ["rust", "build", "npm ci"];

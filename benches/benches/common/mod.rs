@@ -17,7 +17,7 @@ use roomcast_core::{
 };
 use roomcast_transport_ws::WsWire;
 
-/// Short runs: enough to see a change of ten percent, and no more.
+/// Returns settings for short runs, which show changes of ten percent.
 pub(crate) fn settings() -> Criterion {
     Criterion::default()
         .sample_size(20)
@@ -26,9 +26,9 @@ pub(crate) fn settings() -> Criterion {
         .configure_from_args()
 }
 
-/// Write half that copies each frame once, which stands for the copy made by the kernel.
+/// Write half that copies each frame once, in place of the kernel's copy.
 ///
-/// Like the WebSocket's own it renders a shared frame once for all and writes into one buffer of the thread.
+/// Like the WebSocket write half, it renders a shared frame once and writes into a buffer per thread.
 #[derive(Debug)]
 pub(crate) struct CopySink;
 
@@ -36,7 +36,7 @@ thread_local! {
     static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Bytes that the WebSocket's write half hands over at once.
+/// Bytes that the WebSocket write half writes at once.
 const CORK: usize = 64 * 1024;
 
 impl FrameSink for CopySink {
@@ -60,7 +60,7 @@ impl FrameSink for CopySink {
     }
 }
 
-/// A member whose outbox is empty and ready.
+/// Creates a member with an empty outbox that is ready to send.
 pub(crate) fn member(number: usize, codec: &Arc<dyn Codec>, flush: &FlushList) -> Member {
     let outbox = Outbox::new(1 << 20, flush.clone());
     outbox.set_sink(Box::new(CopySink));
@@ -75,18 +75,18 @@ pub(crate) fn member(number: usize, codec: &Arc<dyn Codec>, flush: &FlushList) -
     }
 }
 
-/// The event `message` with one string of this many bytes, which every kind of client can carry.
+/// Creates the event `message` with one string of this size, which clients of every kind support.
 pub(crate) fn event(bytes: usize) -> Event {
     let args = text(bytes).into_args().expect("a string can be written");
     Event::new(Namespace::main(), "message", args)
 }
 
-/// Text without anything to escape, as most of it is.
+/// Creates text without characters to escape.
 pub(crate) fn text(bytes: usize) -> ByteString {
     "The quick brown fox jumps over the lazy dog. ".chars().cycle().take(bytes).collect::<String>().into()
 }
 
-/// A size as it stands in the name of a benchmark.
+/// Formats a size for the name of a benchmark.
 pub(crate) fn size_name(bytes: usize) -> String {
     if bytes >= 1024 { format!("{}KiB", bytes / 1024) } else { format!("{bytes}B") }
 }

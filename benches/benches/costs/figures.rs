@@ -1,4 +1,4 @@
-//! The figures that are checked in, and how far one may be from them.
+//! Checked-in figures and tolerances.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,15 +6,15 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-/// Budget for one unit of work on each path.
+/// Recorded costs of a unit of work on each path.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Figures {
-    /// The compiler they hold for, as another one arranges code otherwise.
+    /// Compiler version of the instruction counts, which differ between compilers.
     rustc: String,
     paths: BTreeMap<String, Cost>,
 }
 
-/// Cost of one unit of work.
+/// Cost of a unit of work.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Cost {
     pub(crate) instructions: f64,
@@ -29,7 +29,7 @@ impl Figures {
     pub(crate) fn read() -> Result<Self, String> {
         let text =
             fs::read_to_string(FILE).map_err(|error| format!("cannot read benches/costs.json: {error}"))?;
-        serde_json::from_str(&text).map_err(|error| format!("benches/costs.json is damaged: {error}"))
+        serde_json::from_str(&text).map_err(|error| format!("invalid benches/costs.json: {error}"))
     }
 
     pub(crate) fn write(&self) -> Result<(), String> {
@@ -42,11 +42,11 @@ impl Figures {
         self.paths.insert(path.to_owned(), Cost { instructions, ..cost });
     }
 
-    /// Whether a cost is within its figure, in words.
+    /// Compares a cost with its figure; returns a description, as an error if the cost has regressed.
     pub(crate) fn verdict(&self, path: &str, cost: Cost) -> Result<String, String> {
         let Cost { instructions, allocations } = cost;
         let words = format!("{instructions:.0} instructions, {allocations} allocations");
-        let Some(recorded) = self.paths.get(path) else { return Err(format!("{words}, and no figure")) };
+        let Some(recorded) = self.paths.get(path) else { return Err(format!("{words}, no recorded figure")) };
         let change = 100.0 * (instructions / recorded.instructions - 1.0);
         let words = format!("{words} ({change:+.1} %, {:+.2})", allocations - recorded.allocations);
         if allocations > recorded.allocations + ALLOCATIONS_TOLERANCE {
@@ -54,10 +54,7 @@ impl Figures {
         }
         let rustc = rustc();
         if rustc != self.rustc {
-            return Ok(format!(
-                "{words}; instructions not held, for the figures are of rustc {}",
-                self.rustc
-            ));
+            return Ok(format!("{words}; instructions not compared, figures are for rustc {}", self.rustc));
         }
         if change > 100.0 * INSTRUCTIONS_TOLERANCE {
             return Err(words);
@@ -65,7 +62,7 @@ impl Figures {
         Ok(words)
     }
 
-    /// Whether the same work costs the same whatever else there is, in words.
+    /// Checks that all paths cost the same; returns a description, as an error if they do not.
     pub(crate) fn flat(&self, paths: &[&str]) -> Result<String, String> {
         let costs: Vec<Cost> = paths.iter().filter_map(|path| self.paths.get(*path).copied()).collect();
         let instructions = |cost: &Cost| cost.instructions;
@@ -83,9 +80,9 @@ fn rustc() -> String {
 }
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/costs.json");
-/// Hash tables have random seeds, and processors differ in how they copy memory.
+/// Tolerance for random hash seeds, and for processors that copy memory differently.
 const INSTRUCTIONS_TOLERANCE: f64 = 0.03;
-/// One allocation in twenty units of work.
+/// Tolerance of one allocation in twenty units of work.
 const ALLOCATIONS_TOLERANCE: f64 = 0.05;
-/// Between 1,000 and 1,000,000 memberships.
+/// Tolerance between 1,000 and 1,000,000 memberships.
 const FLAT_TOLERANCE: f64 = 0.10;

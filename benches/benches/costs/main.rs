@@ -1,11 +1,10 @@
 //! Instruction and allocation costs of the hot paths, compared with checked-in figures.
 //!
-//! Time is noise on a busy machine; the number of instructions is not. Each path runs under valgrind's callgrind, which
-//! counts only what happens in [`measured`], and its allocations are counted by a run without it.
+//! On a busy machine times are noisy, but instruction counts are not. Each path runs under valgrind's callgrind, which
+//! counts only in [`measured`]; a second run without valgrind counts the allocations.
 //!
-//! `cargo bench -p roomcast-benches --bench costs` compares with `benches/costs.json` and fails if a path got dearer
-//! by more than the tolerance; with `-- --update` it records what it finds. `cargo xtask test` has it as the step
-//! `cost guard`.
+//! `cargo bench -p roomcast-benches --bench costs` compares with `benches/costs.json` and fails if a path regresses
+//! beyond the tolerance; `-- --update` records new figures. It is the step `cost guard` of `cargo xtask test`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -38,13 +37,13 @@ fn main() -> ExitCode {
         [] => guard(false),
         ["--update"] => guard(true),
         _ => {
-            eprintln!("costs takes --update or nothing");
+            eprintln!("usage: costs [--update]");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Measures every path, and holds it against its figure or records it.
+/// Measures every path, and compares it with its figure or records it.
 fn guard(update: bool) -> ExitCode {
     let recorded = match Figures::read() {
         Ok(figures) => figures,
@@ -63,7 +62,7 @@ fn guard(update: bool) -> ExitCode {
             Err(verdict) => {
                 println!(
                     "{}: {} for {}: {verdict}",
-                    if update { "new" } else { "DEARER" },
+                    if update { "new" } else { "REGRESSED" },
                     path.name,
                     path.unit
                 );
@@ -75,7 +74,7 @@ fn guard(update: bool) -> ExitCode {
     match found.flat(&ROOMS) {
         Ok(flat) => println!("ok: {flat}"),
         Err(steep) => {
-            println!("DEARER: {steep}");
+            println!("REGRESSED: {steep}");
             return ExitCode::FAILURE;
         }
     }
@@ -84,7 +83,7 @@ fn guard(update: bool) -> ExitCode {
     }
     if !held {
         println!(
-            "if that is meant, record it with `cargo bench -p roomcast-benches --bench costs -- --update`"
+            "if intended, record the figures with `cargo bench -p roomcast-benches --bench costs -- --update`"
         );
     }
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -95,7 +94,7 @@ fn failure(error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Runs this program under callgrind on one path.
+/// Measures a path: runs this program under callgrind, and again to count allocations.
 fn cost(path: &Path) -> Result<Cost, String> {
     let program = env::current_exe().map_err(|error| format!("cannot find itself: {error}"))?;
     let counted = Command::new("valgrind")
@@ -105,36 +104,36 @@ fn cost(path: &Path) -> Result<Cost, String> {
         .args([COUNT, path.name])
         .output()
         .map_err(|error| {
-            format!("cannot start valgrind: {error}; install it, on Debian by `apt-get install valgrind`")
+            format!("cannot start valgrind: {error}; on Debian, run `apt-get install valgrind`")
         })?;
     let log = String::from_utf8_lossy(&counted.stderr);
-    // Callgrind's last words are `Collected : NUMBER`.
+    // Callgrind prints `Collected : NUMBER` at the end.
     let collected =
         log.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse::<f64>().ok());
     let Some(collected) = collected.filter(|&count| counted.status.success() && count > 0.0) else {
-        return Err(format!("valgrind counted nothing of {}:\n{log}", path.name));
+        return Err(format!("valgrind counted no instructions of {}:\n{log}", path.name));
     };
     let alone = Command::new(&program).args([COUNT, path.name]).output();
     let alone = alone.map_err(|error| format!("cannot start itself: {error}"))?;
     let printed = String::from_utf8_lossy(&alone.stdout);
     let allocations = printed.lines().find_map(|line| line.strip_prefix(ALLOCATIONS)?.parse().ok());
-    let allocations = allocations.ok_or_else(|| format!("{} could not be run:\n{printed}", path.name))?;
+    let allocations = allocations.ok_or_else(|| format!("cannot run {}:\n{printed}", path.name))?;
     Ok(Cost { instructions: collected / (TURNS * path.units) as f64, allocations })
 }
 
-/// Runs a path until it has its size, and then counts its allocations for each unit of work.
+/// Warms a path up, then counts its allocations per unit of work.
 fn allocations(path: &Path) -> f64 {
     let mut work = (path.prepare)();
     for _ in 0..TURNS {
         work();
     }
     let counted = allocation_counter::measure(|| measured(&mut *work));
-    // Rounded, so that what happens once in a while, such as a table that grows, is seen as the little that it is.
+    // Rounded, so that rare allocations, such as the growth of a table, do not matter.
     let each = counted.count_total as f64 / (TURNS * path.units) as f64;
     (each * 100.0).round() / 100.0
 }
 
-/// All that callgrind counts.
+/// Runs the work; callgrind counts only this function.
 #[inline(never)]
 fn measured(work: &mut dyn FnMut()) {
     for _ in 0..TURNS {

@@ -1,4 +1,4 @@
-//! The hot paths.
+//! Measured hot paths.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::common::{event, member, text};
 
-/// Something that happens for each message, or each recipient of one.
+/// Work done per message, or per recipient of a message.
 pub(crate) struct Path {
     pub(crate) name: &'static str,
     /// Unit that the cost is divided by.
     pub(crate) unit: &'static str,
-    /// Units of one turn of the work.
+    /// Units per turn of the work.
     pub(crate) units: usize,
     pub(crate) prepare: fn() -> Box<dyn FnMut()>,
 }
@@ -107,11 +107,11 @@ pub(crate) const PATHS: &[Path] = &[
     },
 ];
 
-/// The same work among more and more memberships.
+/// The same work with a growing number of memberships.
 pub(crate) const ROOMS: [&str; 3] =
     ["rooms, 1,000 memberships", "rooms, 100,000 memberships", "rooms, 1,000,000 memberships"];
 
-/// One event is encoded, queued for each member and written.
+/// Broadcasts an event: encodes it, queues it for each member, and writes it.
 fn fan_out(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
     let (rooms, flush) = (Rooms::default(), FlushList::new());
     for number in 0..members {
@@ -125,7 +125,7 @@ fn fan_out(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
     })
 }
 
-/// The same, and as many members again take nothing.
+/// Like [`fan_out`], with as many stalled members.
 fn fan_out_beside(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
     let (rooms, flush) = (Rooms::default(), FlushList::new());
     for number in 0..members {
@@ -142,7 +142,7 @@ fn fan_out_beside(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
     })
 }
 
-/// The write half of a client that does not read.
+/// Write half of a client that does not read.
 #[derive(Debug)]
 struct FullSink;
 
@@ -165,8 +165,8 @@ fn socket_io() -> Box<dyn Session> {
     Box::new(SocketIoSession::new(Arc::default(), handshake))
 }
 
-/// A message that has arrived becomes an event for the application.
-#[expect(clippy::disallowed_methods, reason = "time has to begin somewhere")]
+/// Turns a received message into an event for the application.
+#[expect(clippy::disallowed_methods, reason = "a starting time is needed")]
 fn comes_in(mut session: Box<dyn Session>, message: String) -> Box<dyn FnMut()> {
     let now = Instant::now();
     session.handle_lane_opened(Lane::Primary, TransportName("websocket"), now);
@@ -183,10 +183,10 @@ fn comes_in(mut session: Box<dyn Session>, message: String) -> Box<dyn FnMut()> 
     })
 }
 
-/// Client messages before the connect completes, and messages of both sides after it.
+/// Handshake messages, and the message that is echoed.
 struct Talk {
     target: &'static str,
-    /// Messages to send, and how many come before the next.
+    /// Messages to send, with the number of responses to each.
     opening: &'static [(&'static str, usize)],
     message: String,
 }
@@ -203,7 +203,7 @@ fn socket_io_echo() -> Talk {
     }
 }
 
-/// The whole server, with its client on the same thread: so many events in one write, and as many back.
+/// Echoes events through the whole server, with the client on the same thread; all events of a turn are in one write.
 fn echo(talk: &Talk) -> Box<dyn FnMut()> {
     let io = Io::builder().endpoint(Endpoint::socket_io()).endpoint(Endpoint::plain("/plain")).build();
     io.on("message", async |socket: Socket, args: Args| {
@@ -248,7 +248,7 @@ fn echo(talk: &Talk) -> Box<dyn FnMut()> {
     let mut answer = vec![0; expected.len()];
     Box::new(move || {
         round(&runtime, &mut stream, &out, &mut answer);
-        assert!(answer == expected, "something else came back");
+        assert!(answer == expected, "unexpected response");
     })
 }
 
@@ -259,7 +259,7 @@ fn round(runtime: &Runtime, stream: &mut TcpStream, out: &[u8], answer: &mut [u8
     });
 }
 
-/// A client's frame, with a mask that changes nothing.
+/// Creates a client's frame with a zero masking key.
 fn masked(text: &str) -> Vec<u8> {
     let mut frame = WsWire.render(&[Message::from(text.to_owned())]).to_vec();
     frame[1] |= 0x80;
@@ -268,11 +268,11 @@ fn masked(text: &str) -> Vec<u8> {
     frame
 }
 
-/// A member joins one of many rooms, the room is notified, and the member leaves.
+/// Joins a member to one of many rooms, broadcasts to a room, and leaves.
 fn town(memberships: usize) -> Box<dyn FnMut()> {
     let (codec, flush, rooms) = (Mode::Plain.codec(), FlushList::new(), Rooms::default());
     let names: Vec<Room> = (0..memberships / TEN).map(|number| Room::new(format!("room-{number}"))).collect();
-    // Each in ten rooms, and ten in each room.
+    // Each member is in ten rooms, and each room has ten members.
     let keys: Vec<MemberKey> =
         (0..names.len()).map(|number| rooms.attach(member(number, &codec, &flush))).collect();
     for (at, key) in keys.iter().enumerate() {
@@ -287,7 +287,7 @@ fn town(memberships: usize) -> Box<dyn FnMut()> {
     let mut flusher = Flusher::new(flush);
     Box::new(move || {
         at = (at + STEP) % keys.len();
-        // Behind those that it is in, which follow each other.
+        // The next room after the member's rooms, which are consecutive.
         let other = (at + TEN) % names.len();
         rooms.join(keys[at], &names[other]);
         assert_eq!(rooms.broadcast(&targets[at], &event).relieve().queued, TEN);
@@ -298,5 +298,5 @@ fn town(memberships: usize) -> Box<dyn FnMut()> {
 
 const ECHOES: usize = 16;
 const TEN: usize = 10;
-/// A step without a common factor with the numbers of members and rooms.
+/// Step that is coprime to the numbers of members and rooms.
 const STEP: usize = 7_919;

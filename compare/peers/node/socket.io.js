@@ -1,6 +1,6 @@
 // `node socket.io.js PORT MODE [--tuned]`: Socket.IO on Node's own HTTP server.
 //
-// `--tuned` is what its documentation says saves memory: the first HTTP request of a client is let go.
+// `--tuned` drops the reference to a client's first HTTP request, which the documentation recommends to save memory.
 
 import { createServer } from "node:http";
 import { Server } from "socket.io";

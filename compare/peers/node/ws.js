@@ -1,4 +1,4 @@
-// `node ws.js PORT MODE`: ws as its README has it, a loop over all clients for a broadcast.
+// `node ws.js PORT MODE`: ws as in its README; a broadcast loops over all clients.
 
 import { WebSocketServer, WebSocket } from "ws";
 

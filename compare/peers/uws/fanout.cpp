@@ -1,6 +1,6 @@
-// `fanout PORT MODE`: uWebSockets with its own publish, for `cargo xtask compare`.
+// `fanout PORT MODE`: uWebSockets with its built-in publish, for `cargo xtask compare`.
 //
-// It is in no package registry. With its sources and those of uSockets beside each other, which are its `src` folders:
+// It is in no package registry. With the sources of uWebSockets and uSockets in sibling folders, build it with:
 //
 //   cc -O3 -flto -DLIBUS_NO_SSL -I uSockets/src -c uSockets/src/*.c uSockets/src/eventing/*.c
 //   c++ -O3 -flto -std=c++20 -DLIBUS_NO_SSL -DUWS_NO_ZLIB -I uSockets/src -I uWebSockets/src \
@@ -34,7 +34,7 @@ int main(int count, char **words) {
         if (echo) {
             socket->send(text, code);
         } else if (broadcast) {
-            // The application's publish, as the socket's own leaves out the sender.
+            // The application's publish, because the socket's publish excludes the sender.
             app.publish("all", text, code);
         } else if (text.starts_with('J')) {
             socket->subscribe(text.substr(1));

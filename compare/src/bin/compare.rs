@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     match roomcast_compare::run(&roomcast_compare::Options::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
-            eprintln!("compare: some runs failed and do not count");
+            eprintln!("compare: some runs failed and are not counted");
             ExitCode::FAILURE
         }
         Err(error) => {

@@ -5,20 +5,20 @@ use roomcast_loadgen::socket;
 
 /// Accepted socket with its buffered bytes.
 ///
-/// Allocates no memory while no message is partly read or sent.
+/// Allocates memory only for partly read or sent messages.
 pub(super) struct Connection<S> {
     pub(super) socket: OwnedFd,
-    /// Input that is not yet a whole frame or request.
+    /// Incomplete frame or request.
     pub(super) partial: Vec<u8>,
-    /// Output that was not sent yet; `sent` bytes of it are gone.
+    /// Pending output, of which `sent` bytes are already sent.
     rest: Vec<u8>,
     sent: usize,
-    /// The socket was full; its next edge says that it has room.
+    /// Whether the socket was full; its next edge reports that it is writable.
     blocked: bool,
     pub(super) state: S,
 }
 
-/// The connection is over: the peer left, broke the protocol, or did not read.
+/// End of a connection: the peer disconnected, violated the protocol, or did not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gone;
 
@@ -30,7 +30,7 @@ impl<S: Default> Connection<S> {
 }
 
 impl<S> Connection<S> {
-    /// Sends now, and keeps what does not fit.
+    /// Sends bytes, and queues the rest if the socket is full.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Gone> {
         if !self.rest.is_empty() {
             return self.queue(bytes);
@@ -43,7 +43,7 @@ impl<S> Connection<S> {
         Ok(())
     }
 
-    /// Keeps bytes until the next [`flush`](Self::flush).
+    /// Queues bytes until the next [`flush`](Self::flush).
     pub(super) fn queue(&mut self, bytes: &[u8]) -> Result<(), Gone> {
         if self.rest.len() - self.sent + bytes.len() > UNREAD_LIMIT {
             return Err(Gone);
@@ -52,7 +52,7 @@ impl<S> Connection<S> {
         Ok(())
     }
 
-    /// Sends buffered bytes, unless the socket is known to be full.
+    /// Sends queued bytes, unless the socket is known to be full.
     pub(super) fn flush(&mut self) -> Result<(), Gone> {
         if self.blocked || self.rest.is_empty() {
             return Ok(());
@@ -60,7 +60,7 @@ impl<S> Connection<S> {
         self.sent += socket::send(&self.socket, &self.rest[self.sent..]).map_err(|_| Gone)?;
         if self.sent < self.rest.len() {
             self.blocked = true;
-            // Sent bytes are removed once they are the larger part, so that each byte moves at most once.
+            // Remove sent bytes only once they are the larger part, so that each byte moves at most once.
             if self.sent > self.rest.len() / 2 {
                 self.rest.drain(..self.sent);
                 self.sent = 0;
@@ -75,17 +75,17 @@ impl<S> Connection<S> {
         Ok(())
     }
 
-    /// The socket has room; if it was full, the rest goes out.
+    /// Handles a write edge: sends queued bytes if the socket was full.
     pub(super) fn unblock(&mut self) -> Result<(), Gone> {
         if mem::take(&mut self.blocked) { self.flush() } else { Ok(()) }
     }
 }
 
-/// All connections, by a small number that epoll hands back.
+/// Connections by slot number, the epoll token.
 pub(super) struct Connections<S> {
     slots: Vec<Option<Connection<S>>>,
     free: Vec<usize>,
-    /// Connections to close at the end of the turn.
+    /// Slots of connections to close at the end of the turn.
     gone: Vec<usize>,
 }
 
@@ -113,7 +113,7 @@ impl<S> Connections<S> {
         self.slots.get_mut(index)?.as_mut()
     }
 
-    /// Does one thing with one connection, which is closed at the end of the turn if it fails.
+    /// Runs `act` on a connection, which is closed at the end of the turn if it fails.
     pub(super) fn with(&mut self, index: usize, act: impl FnOnce(&mut Connection<S>) -> Result<(), Gone>) {
         if let Some(connection) = self.at(index)
             && act(connection).is_err()
@@ -122,7 +122,7 @@ impl<S> Connections<S> {
         }
     }
 
-    /// The same with every connection.
+    /// Runs `act` on every connection; see [`with`](Self::with).
     pub(super) fn with_all(&mut self, mut act: impl FnMut(&mut Connection<S>) -> Result<(), Gone>) {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if let Some(connection) = slot
@@ -138,9 +138,9 @@ impl<S> Connections<S> {
     }
 }
 
-/// Bytes a client may leave unread before it is dropped.
+/// Maximum number of unread bytes before a client is closed.
 const UNREAD_LIMIT: usize = 1 << 20;
-/// The largest emptied buffer that a connection keeps.
+/// Maximum capacity of an empty buffer.
 const KEPT_CAPACITY: usize = 64 << 10;
 
 #[cfg(test)]
@@ -161,13 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn a_full_socket_keeps_its_rest_and_loses_no_byte() {
+    fn full_socket_loses_no_bytes() {
         let (mut connection, mut peer) = pair();
         rustix::net::sockopt::set_socket_send_buffer_size(&connection.socket, 8 << 10).unwrap();
         let mut expected = Vec::new();
         let mut read_some = |expected: &mut Vec<u8>, most: usize| {
             let mut buffer = vec![0; most];
-            // Nothing may be there while the peer's acknowledgement is delayed.
+            // No data may arrive while the peer's acknowledgement is delayed.
             let read = peer.read(&mut buffer).unwrap_or(0);
             assert_eq!(buffer[..read], expected[..read]);
             expected.drain(..read);
@@ -185,7 +185,7 @@ mod tests {
             }
             read_some(&mut expected, 5000);
         }
-        assert!(connection.blocked && !connection.rest.is_empty(), "the socket never got full");
+        assert!(connection.blocked && !connection.rest.is_empty(), "the socket was never full");
         for _ in 0..1000 {
             connection.blocked = true;
             connection.unblock().unwrap();
@@ -198,14 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_never_reads_is_gone() {
+    fn closes_client_that_never_reads() {
         let (mut connection, _peer) = pair();
         let written = (0..).take_while(|_| connection.write(&[0; 65_536]).is_ok()).take(1000).count();
         assert!((1..1000).contains(&written), "{written}");
     }
 
     #[test]
-    fn slots_are_used_again() {
+    fn reuses_slots() {
         let mut connections = Connections::new();
         let first = connections.insert(pair().0);
         let second = connections.insert(pair().0);

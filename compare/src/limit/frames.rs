@@ -10,16 +10,16 @@ use super::rooms::Rooms;
 use super::server::Service;
 use super::{Pattern, Send};
 
-/// Plain WebSocket clients that talk to all, to themselves or to rooms.
+/// Plain WebSocket service: broadcast, echo or rooms.
 pub(super) struct Frames {
     send: Send,
     pattern: Pattern,
     rooms: Rooms,
-    /// Bytes of one write: a frame, or with `Send::Batch` all frames of a turn (of one read when echoing).
+    /// Bytes of one write: a frame, or with `Send::Batch` all frames of a turn (of one read for echo).
     out: Vec<u8>,
-    /// The unmasked text of a room command.
+    /// Unmasked text of a room command.
     command: Vec<u8>,
-    /// Connections with frames of this turn in their own queue.
+    /// Connections with queued frames of this turn.
     dirty: Vec<usize>,
 }
 
@@ -58,7 +58,7 @@ impl Frames {
             if frame.compressed {
                 return Err(Gone);
             }
-            // A client that does not mask breaks the standard, section 5.1.
+            // Clients must mask (RFC 6455, section 5.1).
             let mask = frame.mask.ok_or(Gone)?;
             match frame.opcode {
                 Opcode::Text => self.text(connections, index, payload, mask),

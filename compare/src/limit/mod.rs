@@ -1,8 +1,8 @@
 //! Bare epoll servers: lower bound of the cost on this kernel, and baseline of all others.
 //!
-//! One thread, no runtime, no general protocol stack: a handshake on any path, one frame encoded for all recipients,
-//! one send for each socket. What remains is the kernel's work. [`Send::Write`] sends every message at once;
-//! [`Send::Batch`] first takes all that a loop turn brings and then writes once to each socket.
+//! One thread, no async runtime, no general protocol stack: a handshake on any path, one frame encoded for all
+//! recipients, one send per socket. The remaining cost is the kernel's. [`Send::Write`] sends every message
+//! immediately; [`Send::Batch`] collects the messages of a loop turn and then writes once per socket.
 
 mod connection;
 mod frames;
@@ -21,51 +21,51 @@ use frames::Frames;
 use polling::Polling;
 use server::Server;
 
-/// The least a server can do: bare epoll, one thread, frames encoded once
+/// Minimal server as a lower bound: bare epoll, one thread, frames encoded once
 ///
-/// Speaks plain WebSocket on any path (text frames), or with `--pattern poll` Socket.IO by long-polling. It knows
-/// just enough of both to be measured; it is not a server to use. Runs until it is killed.
+/// Speaks plain WebSocket on any path (text frames), or with `--pattern poll` Socket.IO over long-polling. It
+/// implements just enough of both to be measured; do not use it as a server. Runs until it is killed.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "limit")]
 pub struct Options {
-    /// Port on 127.0.0.1; 0 takes a free one, and the first line of output tells which
+    /// Port on 127.0.0.1; 0 picks a free port, printed in the first line of output
     #[arg(long, default_value_t = 0)]
     pub port: u16,
-    /// When messages go out
+    /// When to send messages
     #[arg(long, value_enum, default_value_t = Send::Batch)]
     pub send: Send,
-    /// What becomes of a message
+    /// Delivery pattern
     #[arg(long, value_enum, default_value_t = Pattern::Broadcast)]
     pub pattern: Pattern,
 }
 
-/// When messages go out
+/// When messages are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Send {
-    /// One send() for each socket and message
+    /// One send() per socket and message
     Write,
-    /// One send() for each socket and loop turn, with all that the turn brought
+    /// One send() per socket and loop turn
     Batch,
 }
 
-/// What becomes of a message
+/// Delivery pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Pattern {
-    /// It goes to every client, the sender among them
+    /// Each message goes to all clients, the sender included
     Broadcast,
-    /// It goes back to its sender
+    /// Each message returns to its sender
     Echo,
     /// `J<room>` joins a room; `R<room> <text>` sends the text to all members of a room
     Room,
-    /// Socket.IO by long-polling: an event goes to every client, the sender among them
+    /// Socket.IO over long-polling: each event goes to all clients, the sender included
     Poll,
 }
 
-/// Serves until the process is killed
+/// Serves until the process is killed.
 ///
 /// # Errors
 ///
-/// If the port is taken or the system refuses epoll. A client can at most end its own connection.
+/// Fails if the port is in use or epoll fails. Errors of a client only close its connection.
 pub fn run(options: &Options) -> Result<std::convert::Infallible, Error> {
     raise_open_files().doing(|| "raise the limit of open files".into())?;
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, options.port);

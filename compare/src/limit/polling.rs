@@ -4,22 +4,22 @@ use super::Send;
 use super::connection::{Connections, Gone};
 use super::server::Service;
 
-/// Socket.IO clients that poll and talk to all.
+/// Long-polling Socket.IO service that broadcasts.
 ///
-/// Knows the handshake, `40` and `42`; it never pings. The whole HTTP response of a broadcast is encoded once, and
-/// answers every poll that waits.
+/// Supports the handshake, `40` and `42`, without pings. The HTTP response of a broadcast is encoded once for all
+/// pending polls.
 pub(super) struct Polling {
     send: Send,
-    /// Never shrinks, up to `MAX_SESSIONS`: a session has no end here.
+    /// Sessions, up to `MAX_SESSIONS`; they are never removed.
     sessions: Vec<Session>,
     /// Packets of this turn for all sessions, with `Send::Batch`.
     turn: Vec<u8>,
     response: Vec<u8>,
-    /// Packets sent to a client right after its connect.
+    /// Packets sent right after a client's connect.
     greeting: &'static str,
 }
 
-/// The session whose poll waits on this connection.
+/// Session with a pending poll on this connection.
 #[derive(Default)]
 pub(super) struct State {
     parked: Option<usize>,
@@ -27,10 +27,10 @@ pub(super) struct State {
 
 #[derive(Default)]
 struct Session {
-    /// The connection on which its poll waits; then nothing is queued.
+    /// Connection of the pending poll, during which the queue is empty.
     parked: Option<usize>,
     queue: Vec<u8>,
-    /// In the namespace, so broadcasts go here.
+    /// Whether the client is in the namespace and receives broadcasts.
     connected: bool,
 }
 
@@ -165,7 +165,7 @@ impl Service for Polling {
 }
 
 impl Session {
-    /// Answers the waiting poll with the `response` made of `packets`, or queues them for the next.
+    /// Answers the pending poll with `response`, which encodes `packets`, or queues the packets for the next poll.
     fn deliver(&mut self, connections: &mut Connections<State>, packets: &[u8], response: &[u8]) {
         match self.parked.take() {
             Some(index) => connections.with(index, |connection| {
@@ -173,7 +173,7 @@ impl Session {
                 connection.write(response)
             }),
             None if self.queue.len() + packets.len() < MAX_PAYLOAD => append_packet(&mut self.queue, packets),
-            // It does not poll any more.
+            // The client has stopped polling.
             None => *self = Self::default(),
         }
     }
@@ -196,7 +196,7 @@ fn encode(response: &mut Vec<u8>, body: &[u8]) {
     response.extend_from_slice(body);
 }
 
-/// The session id in a request's query.
+/// Returns the session id in a request's query.
 fn sid(head: &[u8]) -> Option<usize> {
     let target = head.split(|&byte| byte == b' ').nth(1)?;
     let query = target.splitn(2, |&byte| byte == b'?').nth(1)?;
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_session_in_the_query() {
+    fn finds_session_in_query() {
         assert_eq!(sid(b"GET /socket.io/?EIO=4&sid=0000001f&t=x HTTP/1.1\r\n"), Some(31));
         assert_eq!(sid(b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\n"), None);
         assert_eq!(sid(b"GET /socket.io/ HTTP/1.1\r\n"), None);

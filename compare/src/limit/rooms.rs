@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use super::connection::Gone;
 
-/// Which connections are in which room.
+/// Room membership of connections.
 #[derive(Default)]
 pub(super) struct Rooms {
     index: HashMap<Vec<u8>, u32>,
@@ -10,7 +10,7 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
-    /// Puts a connection into a room, which `joined` remembers; joining twice is joining once.
+    /// Joins a connection to a room and records the room in `joined`; a repeated join has no effect.
     pub(super) fn join(&mut self, name: &[u8], connection: usize, joined: &mut Vec<u32>) -> Result<(), Gone> {
         if name.len() > LONGEST_NAME || joined.len() >= ROOMS_PER_CONNECTION {
             return Err(Gone);
@@ -27,7 +27,7 @@ impl Rooms {
         Ok(())
     }
 
-    /// Takes a connection out of all rooms it joined.
+    /// Removes a connection from all rooms it joined.
     pub(super) fn leave(&mut self, connection: usize, joined: &[u32]) {
         for &room in joined {
             self.members[room as usize].retain(|&member| member != connection);
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_those_who_joined_and_did_not_leave() {
+    fn tracks_joins_and_leaves() {
         let mut rooms = Rooms::default();
         let (mut first, mut second) = (Vec::new(), Vec::new());
         rooms.join(b"a", 1, &mut first).unwrap();
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_cannot_fill_the_memory_with_rooms() {
+    fn bounds_rooms_per_connection() {
         let (mut rooms, mut joined) = (Rooms::default(), Vec::new());
         let joins = (0_u32..1000).take_while(|room| rooms.join(&room.to_be_bytes(), 0, &mut joined).is_ok());
         assert_eq!(joins.count(), ROOMS_PER_CONNECTION);

@@ -8,12 +8,12 @@ use roomcast_loadgen::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
 
 use super::connection::{Connection, Connections, Gone};
 
-/// Handler of incoming bytes.
+/// Handler of received bytes.
 pub(super) trait Service {
-    /// State of each connection.
+    /// State per connection.
     type State: Default;
 
-    /// Takes the whole frames or requests at the start of `input`, and says how many bytes they were.
+    /// Handles the complete frames or requests at the start of `input`; returns their length.
     fn receive(
         &mut self,
         connections: &mut Connections<Self::State>,
@@ -21,14 +21,14 @@ pub(super) trait Service {
         input: &[u8],
     ) -> Result<usize, Gone>;
 
-    /// All that was ready has been received.
+    /// Called at the end of a turn, when all ready sockets have been read.
     fn end_turn(&mut self, connections: &mut Connections<Self::State>);
 
-    /// A connection was closed.
+    /// Called when a connection has been closed.
     fn left(&mut self, index: usize, state: Self::State);
 }
 
-/// Event loop around a service: accept, receive, and send blocked bytes.
+/// Event loop of a service: accepts, receives, and sends queued bytes.
 pub(super) struct Server<S: Service> {
     service: S,
     poller: Poller,
@@ -52,7 +52,7 @@ impl<S: Service> Server<S> {
         self.address
     }
 
-    /// Waits once and handles all that is ready.
+    /// Waits for events once and handles them.
     pub(super) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.poller.wait(timeout)?;
         for event in 0..self.poller.ready() {
@@ -72,7 +72,7 @@ impl<S: Service> Server<S> {
             }
         }
         self.service.end_turn(&mut self.connections);
-        // Only now, so that no number in hand can mean a newer connection.
+        // At the end, so that no slot number in use can refer to a newer connection.
         while let Some(index) = self.connections.next_gone() {
             if let Some(connection) = self.connections.remove(index) {
                 self.service.left(index, connection.state);
@@ -118,7 +118,7 @@ impl<S: Service> Server<S> {
                     connection.partial = input;
                 }
             }
-            // A short read emptied the socket; later data is a new edge.
+            // A short read means that the socket is empty; later data is a new edge.
             if received < self.buffer.len() {
                 return Ok(());
             }

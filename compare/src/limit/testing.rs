@@ -24,7 +24,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a server that keeps the protocol.
+    /// Starts a correct server.
     pub fn new(send: Send, pattern: Pattern) -> Self {
         match pattern {
             Pattern::Poll => Self::serve(Polling::new(send)),
@@ -32,17 +32,17 @@ impl Running {
         }
     }
 
-    /// Starts a long-polling server that pings each client as soon as it is connected.
+    /// Starts a long-polling server that pings each client right after its connect.
     pub fn pinging() -> Self {
         Self::serve(Polling::pinging())
     }
 
-    /// Starts an echo server with one fault, in the first read that brings several frames.
+    /// Starts an echo server with one fault, in the first read of several frames.
     pub fn faulty(fault: Fault) -> Self {
         Self::serve(Faulty { echo: Frames::new(Send::Write, Pattern::Echo), fault: Some(fault) })
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the server under test has a thread of its own")]
+    #[expect(clippy::disallowed_methods, reason = "the server under test runs on a dedicated thread")]
     fn serve<S: server::Service + std::marker::Send + 'static>(service: S) -> Self {
         let (tell_address, address) = mpsc::sync_channel(1);
         let stop = Arc::new(AtomicBool::new(false));
@@ -99,7 +99,7 @@ impl server::Service for Faulty {
         let Some(fault) = self.fault.take_if(|_| !input.starts_with(b"GET")) else {
             return self.echo.receive(connections, index, input);
         };
-        // All frames are equally long, as all payloads are.
+        // All payloads, and so all frames, have the same length.
         let length = FrameHeader::parse(input).unwrap().unwrap().frame_len();
         let mut frames: Vec<Vec<u8>> = input.chunks(length).map(<[u8]>::to_vec).collect();
         if frames.len() < 2 || frames.last().unwrap().len() < length {

@@ -1,5 +1,5 @@
 /**
- * A small Roomcast client, written to be read: Socket.IO, plain WebSocket and JSON over WebSocket, behind one API
+ * A small, readable Roomcast client: Socket.IO, plain WebSocket and JSON over WebSocket behind one API.
  *
  *     import { connect } from "./client.js";
  *
@@ -10,12 +10,12 @@
  *     const [answer] = await client.request("join", "red"); // once connected
  *     client.emit("everyone", "hello");
  *
- * From the top down: the client and its life, three protocols, two carriers. For production there is socket.io-client;
- * this one leaves out namespaces other than `/`, sending binary, and recovery.
+ * In order: the client and its lifecycle, three protocols, two carriers. For production use socket.io-client;
+ * this one has no namespaces other than `/`, no sending of binary, and no recovery.
  */
 
 const KINDS = {
-  // Socket.IO by HTTP long-polling, by WebSocket, or by the first and then the second
+  // Socket.IO over long-polling, over WebSocket, or over long-polling with an upgrade
   polling: (options) => new SocketIoClient({ ...options, transports: ["polling"] }),
   websocket: (options) => new SocketIoClient({ ...options, transports: ["websocket"] }),
   upgraded: (options) => new SocketIoClient({ ...options, transports: ["polling", "websocket"] }),
@@ -25,47 +25,47 @@ const KINDS = {
 };
 
 /**
- * Makes a client of one of the kinds above and connects it
+ * Creates a client of one of the kinds above and connects it.
  *
- * Options, all of them optional:
+ * Options:
  * - `url`: origin of the server; default: the page's own
- * - `ackTimeout`: milliseconds a `request` waits for its answer; default 5000
- * - `connectTimeout`: milliseconds one attempt to connect may take; default 10000
- * - `minDelay`, `maxDelay`: the first and the longest wait before connecting again, in milliseconds; 500 and 8000
- * - `onEvent(event, args)`: an event from the server; what it returns is the answer, if one was asked for
+ * - `ackTimeout`: timeout of a `request` in milliseconds; default 5000
+ * - `connectTimeout`: timeout of a connection attempt in milliseconds; default 10000
+ * - `minDelay`, `maxDelay`: first and longest reconnect delay in milliseconds; default 500 and 8000
+ * - `onEvent(event, args)`: an event from the server; the return value is the ack, if requested
  * - `onState(state, detail)`: `connecting`, `connected` {id}, `waiting` {reason, attempt, delay} before the next
  *   attempt, `disconnected` {reason}
- * - `onTransport(name)`: `polling` or `websocket`, again after an upgrade
- * - `onWire(direction, data)`: every packet as it is on the wire; `direction` is `in` or `out`
+ * - `onTransport(name)`: `polling` or `websocket`, called again after an upgrade
+ * - `onWire(direction, data)`: every packet on the wire; `direction` is `in` or `out`
  */
 export function connect(kind, options = {}) {
-  if (!Object.hasOwn(KINDS, kind)) throw new Error(`no kind "${kind}"; there are: ${Object.keys(KINDS).join(", ")}`);
+  if (!Object.hasOwn(KINDS, kind)) throw new Error(`unknown kind "${kind}"; expected one of: ${Object.keys(KINDS).join(", ")}`);
   const client = KINDS[kind](options);
   client.connect();
   return client;
 }
 
-/** What all clients share: state, acks, attachments, and coming back after a loss */
+/** Common to all clients: state, acks, attachments and reconnects */
 class Client {
   /** `connecting`, `connected`, `waiting` or `disconnected` */
   state = "disconnected";
 
   #link = null;
-  #timer = 0; // of the connect timeout, or of the wait
+  #timer = 0; // of the connect timeout, or of the reconnect delay
   #attempt = 0;
   #nextAck = 0;
   #acks = new Map();
-  #partial = null; // a packet that still waits for attachments
+  #partial = null; // a packet that waits for attachments
 
   constructor(options) {
     this.options = { url: globalThis.location?.origin, ...TIMES, ...options };
   }
 
-  /** Connects now; also cuts a wait short. Does nothing if already connecting or connected */
+  /** Connects now, without waiting for the reconnect delay. Does nothing if connecting or connected */
   connect() {
     if (this.state === "connecting" || this.state === "connected") return;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#lost("no answer in time"), this.options.connectTimeout);
+    this.#timer = setTimeout(() => this.#lost("connect timeout"), this.options.connectTimeout);
     this.#setState("connecting", { attempt: this.#attempt });
     this.#link = this.openLink({
       opened: () => this.linkOpened?.(),
@@ -76,28 +76,28 @@ class Client {
     });
   }
 
-  /** Says goodbye and stays away until `connect` is called */
+  /** Disconnects until `connect` is called */
   disconnect() {
     if (this.state === "connected") this.sayGoodbye?.();
     this.stop("disconnected by the client");
   }
 
-  /** Sends an event without asking for an answer. Throws if not connected: nothing is kept for later */
+  /** Sends an event without an ack. Throws if not connected: events are not buffered */
   emit(event, ...args) {
     this.#sendEvent(event, args);
   }
 
-  /** Sends an event and resolves to the arguments of the answer; rejects if it is late or the connection is lost */
+  /** Sends an event and resolves to the arguments of the ack; rejects on timeout or a lost connection */
   async request(event, ...args) {
     const ack = this.#nextAck++;
     this.#sendEvent(event, args, ack);
     return new Promise((resolve, reject) => {
       this.#acks.set(ack, { resolve, reject });
-      setTimeout(() => this.settle(ack, "reject", new Error("the answer timed out")), this.options.ackTimeout);
+      setTimeout(() => this.settle(ack, "reject", new Error("ack timeout")), this.options.ackTimeout);
     });
   }
 
-  // What follows is for the protocols below, not for users.
+  // The following methods are for the protocols below.
 
   send(data) {
     this.#link.send(data);
@@ -109,7 +109,7 @@ class Client {
     this.#setState("connected", { id });
   }
 
-  // The next `count` binary messages belong to `body`, in order; then it is whole.
+  // The next `count` binary messages belong to `body`, in order; then it is complete.
   collect(count, body, whole) {
     if (count > 0) this.#partial = { count, body, whole, attachments: [] };
     else whole(body);
@@ -120,7 +120,7 @@ class Client {
     if (answer && this.state === "connected") answer(value === undefined ? [] : [value]);
   }
 
-  // An answer that nobody waits for any more is dropped.
+  // Late acks are dropped.
   settle(ack, outcome, value) {
     this.#acks.get(ack)?.[outcome](value);
     this.#acks.delete(ack);
@@ -148,7 +148,7 @@ class Client {
   #lost(reason) {
     this.#leave(reason);
     const { minDelay, maxDelay } = this.options;
-    const delay = Math.min(maxDelay, minDelay * 2 ** this.#attempt) * (0.75 + Math.random() / 4); // not all at once
+    const delay = Math.min(maxDelay, minDelay * 2 ** this.#attempt) * (0.75 + Math.random() / 4); // jitter
     this.#attempt += 1;
     this.#timer = setTimeout(() => this.connect(), delay);
     this.#setState("waiting", { reason, attempt: this.#attempt, delay });
@@ -203,14 +203,14 @@ class SocketIoClient extends Client {
   #dispatch(type, ack, body) {
     if (type === SIO.CONNECT) return this.accepted(body.sid);
     if (type === SIO.DISCONNECT) return this.stop("disconnected by the server");
-    if (type === SIO.CONNECT_ERROR) return this.stop(`refused by the server: ${body?.message ?? body}`);
+    if (type === SIO.CONNECT_ERROR) return this.stop(`rejected by the server: ${body?.message ?? body}`);
     if (type === SIO.ACK || type === SIO.BINARY_ACK) return this.settle(Number(ack), "resolve", body);
     const answer = (values) => this.send(SIO.ACK + ack + JSON.stringify(values));
     this.delivered(body[0], body.slice(1), ack && answer);
   }
 }
 
-/** A WebSocket without any library on top: one frame is one message */
+/** Plain WebSocket: one frame is one message */
 class PlainClient extends Client {
   openLink(handlers) {
     return new SocketLink(this.options.url, [], handlers);
@@ -222,7 +222,7 @@ class PlainClient extends Client {
 
   encode(event, args, ack) {
     if (event === "message" && args.length === 1 && ack === undefined) return args[0];
-    throw new Error('a bare frame has neither a name nor an answer; use emit("message", text)');
+    throw new Error('plain frames have no event name and no ack; use emit("message", text)');
   }
 
   decode(data) {
@@ -232,7 +232,7 @@ class PlainClient extends Client {
   }
 }
 
-/** JSON arrays both ways: `["event", ...args]`, with a header object in front when there is something to say */
+/** JSON arrays in both directions: `["event", ...args]`, optionally with a header object in front */
 class JsonClient extends Client {
   openLink(handlers) {
     return new SocketLink(this.options.url, ["roomcast.json"], handlers);
@@ -255,7 +255,7 @@ class JsonClient extends Client {
   }
 }
 
-/** One WebSocket to `/ws`; tells its handlers `closed` once, and nothing after `close` was called */
+/** A WebSocket to `/ws`; calls `closed` once, and no handler after `close` */
 class SocketLink {
   #socket;
   #handlers;
@@ -285,17 +285,17 @@ class SocketLink {
   }
 }
 
-/** One Engine.IO v4 session, to the same handlers: long-polling, WebSocket, or the first and then the second */
+/** An Engine.IO v4 session with the same handlers: long-polling, WebSocket, or long-polling with an upgrade */
 class EngineLink {
   #url;
-  #transports; // in the order of use
+  #transports; // in order of use
   #handlers; // null once the session is over
-  #session = null; // what the server said in its open packet
+  #session = null; // the server's open packet
   #socket = null; // the WebSocket, once it carries the session
   #queue = []; // packets for the next POST
-  #paused = false; // true while an upgrade waits for the last requests to end
-  #polling = null; // promise of the running GETs
-  #pushing = null; // promise of the running POSTs
+  #paused = false; // true while an upgrade waits for pending requests
+  #polling = null; // promise of the pending GETs
+  #pushing = null; // promise of the pending POSTs
   #heartbeat = 0;
   #abort = new AbortController();
 
@@ -311,7 +311,7 @@ class EngineLink {
     this.#sendPacket(EIO.MESSAGE + message);
   }
 
-  /** Ends the session; what was sent before still goes out */
+  /** Closes the session after sending queued packets */
   async close() {
     if (!this.#handlers) return;
     clearTimeout(this.#heartbeat);
@@ -365,14 +365,14 @@ class EngineLink {
     if (this.#transports[1] && session.upgrades.includes(this.#transports[1])) this.#upgrade();
   }
 
-  // The server pings; a client that hears no ping for so long has lost it, whatever TCP believes.
+  // The server pings; without a ping for this long the connection counts as lost, even if TCP is up.
   #expectPing() {
     clearTimeout(this.#heartbeat);
     const { pingInterval, pingTimeout } = this.#session;
     this.#heartbeat = setTimeout(() => this.#fail("heartbeat timeout"), pingInterval + pingTimeout);
   }
 
-  // One GET is always parked at the server, which answers it as soon as there is something to say.
+  // One GET is always pending, which the server answers as soon as it has a packet.
   #poll() {
     this.#polling ??= this.#run(async () => {
       while (this.#handlers && !this.#paused) {
@@ -383,7 +383,7 @@ class EngineLink {
     });
   }
 
-  // POSTs go one at a time: the server ends a session whose POSTs overlap.
+  // One POST at a time: the server closes a session with overlapping POSTs.
   #push() {
     this.#pushing ??= this.#run(async () => {
       while (this.#handlers && !this.#paused && this.#queue.length > 0) {
@@ -397,14 +397,14 @@ class EngineLink {
 
   async #run(requests) {
     try {
-      await null; // packets sent in one go share a request
+      await null; // packets sent in the same tick share a request
       await requests();
     } catch (error) {
       this.#fail(error.message);
     }
   }
 
-  // As many packets as the server takes in one body, but at least one.
+  // As many packets as the server accepts in one body, but at least one.
   #takePackets() {
     let bytes = 0;
     const tooMany = (packet, index) => (bytes += new Blob([packet]).size + 1) > this.#session.maxPayload && index > 0;
@@ -421,13 +421,13 @@ class EngineLink {
   }
 
   /**
-   * Moves the session from polling to WebSocket without losing or reordering a packet
+   * Upgrades the session from polling to WebSocket without losing or reordering packets.
    *
-   * 1. A second connection proves itself: `2probe` there, `3probe` back. Polling goes on meanwhile.
-   * 2. No new request is started and the running ones are awaited; the server ends the parked GET with a noop.
-   * 3. `5` tells the server that nothing more comes by polling. Packets queued meanwhile follow by WebSocket.
+   * 1. A second connection is probed with `2probe` and `3probe`. Polling continues meanwhile.
+   * 2. No new request is started and pending ones are awaited; the server answers the pending GET with a noop.
+   * 3. `5` completes the upgrade. Packets queued meanwhile are sent over the WebSocket.
    *
-   * When a step fails the session stays on polling as if nothing had happened.
+   * If a step fails, the session stays on polling.
    */
   async #upgrade() {
     const socket = openSocket(this.#address("websocket"));
@@ -475,7 +475,7 @@ function openSocket(address, subprotocols = []) {
   return socket;
 }
 
-// Puts attachments where {"_placeholder":true,"num":i} stands.
+// Replaces the placeholders {"_placeholder":true,"num":i} by attachments.
 function fillPlaceholders(value, attachments) {
   if (typeof value !== "object" || value === null) return value;
   if (value._placeholder === true) return attachments[value.num];

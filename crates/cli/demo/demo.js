@@ -1,14 +1,14 @@
 /**
- * The demo page: clients side by side, each by another road, in the same rooms
+ * The demo page: clients on different transports in the same rooms.
  *
- * What an automated test can hold on to:
+ * Selectors for automated tests:
  * - `#server[data-server]`: `connecting`, `up`, `partial` or `down`; `#server-banner` is shown while it is `down`
  * - `.panel[data-client="a"]` (`a` to `h`, in the order of opening), with
  *   `data-kind`: `polling`, `websocket`, `upgraded`, `plain`, `roomcast.json`;
  *   `data-state`: `connecting`, `connected`, `waiting`, `disconnected`; `data-transport`: `polling`, `websocket` or "";
  *   `data-id`: the socket id or ""; `data-rooms`: joined rooms, sorted, with spaces between
  * - in a panel: `[data-action=everyone|others|room|room-others]` send; `[data-action=toggle]` disconnects, connects or
- *   retries; `[data-action=remove]`; `[data-action=room-toggle][data-room=red]` joins or leaves, `aria-pressed` tells
+ *   retries; `[data-action=remove]`; `[data-action=room-toggle][data-room=red]` joins or leaves, `aria-pressed` shows
  *   whether joined; `[name=text]` the message, `[name=target]` the room to send to, `[name=room]` a free name (Enter)
  * - `.log > li[data-event][data-direction=in|out|note|wire]`, for broadcasts also `data-tag`, `-from`, `-latency`
  * - `#broadcast[data-tag][data-event][data-from][data-addressed][data-received][data-queued][data-dropped]`: the last
@@ -40,17 +40,17 @@ const MAX_ENTRIES = 200;
 
 const byId = (id) => document.getElementById(id);
 const panels = [];
-const names = new Map(); // socket id to the letter of its panel, also of those gone
+const names = new Map(); // socket id to the letter of its panel, removed panels included
 const drawings = [];
 const rooms = new Set(["red", "blue"]);
 
-/** One client with its view */
+/** A client with its view */
 class Panel {
   constructor(kind, wanted) {
     this.kind = kind;
     this.letter = "abcdefgh".split("").find((letter) => !panels.some((panel) => panel.letter === letter));
     this.name = this.letter.toUpperCase();
-    this.wanted = new Set(wanted); // rooms to be in, also after a reconnect
+    this.wanted = new Set(wanted); // rooms to join, also after a reconnect
     this.rooms = new Set(); // rooms the server has confirmed
     this.id = null;
     this.retryAt = 0;
@@ -68,7 +68,7 @@ class Panel {
     return this.id !== null;
   }
 
-  /** Sends to one of the four targets and follows the message to its receivers */
+  /** Sends to one of the four targets and tracks the message to its recipients */
   async cast(pattern, text, room) {
     const cast = Cast.begin(this, pattern, text, room);
     this.log("out", pattern, ["you → ", target(pattern, room)], text, { tag: cast.tag });
@@ -80,7 +80,7 @@ class Panel {
     }
   }
 
-  /** Sends what the visitor typed as it is; for slash commands in the plain client */
+  /** Sends the input unchanged; for slash commands in the plain client */
   type(text) {
     this.log("out", "message", ["you typed"], text);
     this.client.emit("message", text);
@@ -104,7 +104,7 @@ class Panel {
     else this.client.disconnect();
   }
 
-  // Plain mode knows neither event names nor acks; there the demo reads slash commands, a tag being the last word.
+  // Plain mode has no event names and no acks; the demo reads slash commands, with the tag as the last word.
   async #command(event, args, tag) {
     if (this.kind === "plain") return this.client.emit("message", slashCommand(event, args, tag));
     const [answer] = await this.client.request(event, ...args, ...(tag ? [tag] : []));
@@ -165,7 +165,7 @@ class Panel {
   }
 
   #changed(state, { reason, delay, attempt } = {}) {
-    if (state === "connected") return; // the server's hello follows, and tells who we are
+    if (state === "connected") return; // the server's hello follows, with the id
     this.element.dataset.state = state;
     this.rooms.clear();
     this.#identify(null);
@@ -246,7 +246,7 @@ class Panel {
   }
 }
 
-/** One broadcast, followed from the click to each client of this page that receives it */
+/** A broadcast, tracked from the click to each recipient on this page */
 class Cast {
   static #all = new Map();
   static #count = 0;
@@ -263,7 +263,7 @@ class Cast {
     return new Cast({ tag, from: sender.id, event: pattern, text, room, addressed, start: performance.now() });
   }
 
-  /** Notes a receipt and returns its latency, or undefined if the click was elsewhere */
+  /** Records a receipt and returns its latency, or undefined for a click on another page */
   static received(panel, now, event, { from, room, text, tag }) {
     const key = tag ?? `${from} ${event} ${text}`;
     const cast = Cast.#all.get(key) ?? new Cast({ tag: key, from, event, text, room, addressed: [], start: null });
@@ -314,7 +314,7 @@ class Cast {
     byId("announcer").textContent = `${nameOf(this.from)}, to ${PATTERNS[this.event]}: ${this.#summary()}`;
   }
 
-  /** `reached`, `awaited` or `aside`: what became of this broadcast at one client */
+  /** State of this broadcast at a client: `reached`, `awaited` or `aside` */
   at(panel) {
     return this.receipts.has(panel) ? "reached" : this.addressed.includes(panel) ? "awaited" : "aside";
   }
@@ -328,13 +328,13 @@ class Cast {
   }
 }
 
-/** The strip above the clients: a lane for each, with the time the last broadcast took to it */
+/** The strip above the clients: a lane per client, with the latency of the last broadcast */
 function drawLanes(cast = Cast.last) {
   const slowest = Math.max(...(cast?.latencies ?? []), 1);
   const lanes = panels.map((panel) => {
     const latency = cast?.receipts.get(panel);
     const lane = cast?.at(panel) ?? "idle";
-    const aside = cast?.start === null ? "–" : "not addressed"; // whom a stranger addressed is not known here
+    const aside = cast?.start === null ? "–" : "not addressed"; // recipients of another page's broadcast are unknown
     const words = { reached: "received", awaited: "on its way", aside, idle: "–" }[lane];
     const item = make("li");
     Object.assign(item.dataset, { client: panel.letter, lane, ...(latency && { latency: latency.toFixed(3) }) });
@@ -372,7 +372,7 @@ async function tour(button) {
   const steps = [
     ["everyone", "Hello, everyone"],
     ["others", "Everyone but me"],
-    ["room", "Only who is in red", "red"],
+    ["room", "Only members of red", "red"],
     ["room-others", "The others in red", "red"],
     ["room", "Now the blue room", "blue"],
   ];
@@ -438,7 +438,7 @@ function onSubmit(event) {
 
 async function copy(button) {
   const code = button.closest("figure").querySelector("code");
-  getSelection().selectAllChildren(code); // enough where the browser keeps the clipboard shut
+  getSelection().selectAllChildren(code); // sufficient if the browser blocks the clipboard
   await navigator.clipboard?.writeText(code.textContent);
   setText(button, navigator.clipboard ? "Copied" : "Selected");
   setTimeout(() => setText(button, "Copy"), 1500);
@@ -485,7 +485,7 @@ const milliseconds = (value) => `${value.toFixed(value < 100 ? 1 : 0)} ms`;
 const clock = (date) => `${date.toTimeString().slice(0, 8)}.${String(date.getMilliseconds()).padStart(3, "0")}`;
 const showsWire = () => document.body.dataset.wire === "on";
 
-// Draws a moment later, all at once: drawing must not delay the messages of the other clients.
+// Batches drawing in a later task, so that it does not delay the messages of other clients.
 function later(draw) {
   if (drawings.push(draw) === 1) setTimeout(() => drawings.splice(0).forEach((each) => each()));
 }

@@ -1,26 +1,26 @@
-//! Addresses to listen on: `127.0.0.1:3000`, `localhost:3000`, `:3000`.
+//! Listen addresses: `127.0.0.1:3000`, `localhost:3000`, `:3000`.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::str::FromStr;
 
-/// Address to listen on, resolved.
+/// Resolved listen address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
-    /// As it was given.
+    /// Original text.
     text: String,
-    /// The first that this machine has is taken.
+    /// Resolved addresses; the first local one is used.
     candidates: Vec<SocketAddr>,
 }
 
 impl Address {
-    /// Every address of this machine, of IPv6 and IPv4.
+    /// Returns the wildcard address, IPv6 and IPv4.
     pub(crate) fn any(port: u16) -> Self {
         let candidates = vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
         Self { text: format!(":{port}"), candidates }
     }
 
-    /// This machine alone.
+    /// Returns the IPv4 loopback address.
     pub(crate) fn loopback(port: u16) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self { text: address.to_string(), candidates: vec![address] }
@@ -30,13 +30,13 @@ impl Address {
         &self.candidates
     }
 
-    /// The first of them that this machine has.
+    /// Returns the first address that can be bound on this machine.
     pub(crate) fn first(&self) -> SocketAddr {
         let is_here = |address: &&SocketAddr| UdpSocket::bind((address.ip(), 0)).is_ok();
         *self.candidates.iter().find(is_here).unwrap_or(&self.candidates[0])
     }
 
-    /// Whether other machines cannot reach it.
+    /// Returns whether all resolved addresses are loopback addresses.
     pub(crate) fn is_loopback(&self) -> bool {
         self.candidates.iter().all(|address| address.ip().to_canonical().is_loopback())
     }
@@ -55,20 +55,20 @@ impl FromStr for Address {
         if let Ok(address) = text.parse() {
             return Ok(Self { text: text.to_owned(), candidates: vec![address] });
         }
-        let form = "expected HOST:PORT, as in 127.0.0.1:3000, localhost:3000 or [::1]:3000, or :3000 for every address";
+        let form = "expected HOST:PORT, as in 127.0.0.1:3000, localhost:3000 or [::1]:3000, or :3000 for any interface";
         let (host, port) = text.rsplit_once(':').ok_or(form)?;
         let port = port.parse().map_err(|_| form)?;
         if host.is_empty() || host == "*" {
             return Ok(Self { text: text.to_owned(), ..Self::any(port) });
         }
-        // An IPv6 address has to be in brackets, or its last part would be the port.
+        // An IPv6 address needs brackets, or its last group would be taken for the port.
         if host.contains(':') {
             return Err(form.to_owned());
         }
         let found = (host, port).to_socket_addrs();
         let mut candidates: Vec<_> =
             found.map_err(|error| format!("cannot resolve {host}: {error}"))?.collect();
-        // What looks for `localhost` on the other one tries this too; the other way round few do.
+        // Clients that try `localhost` over IPv6 fall back to IPv4; few do the reverse.
         candidates.sort_by_key(SocketAddr::is_ipv6);
         candidates.dedup();
         if candidates.is_empty() {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_an_address_is_like() {
+    fn error_shows_expected_form() {
         for text in
             ["localhost", "3000", "::1:3000", "::1", "localhost:", "localhost:http", "localhost:65536", ""]
         {

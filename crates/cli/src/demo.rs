@@ -1,9 +1,9 @@
-//! The demo application: rooms, and the three ways to reach their clients.
+//! Demo application: rooms and broadcasts.
 
 use roomcast::emit::Receipt;
 use roomcast::{Ack, Args, Io, Socket, json};
 
-/// Registers the application on the main namespace.
+/// Registers the demo's handlers on the main namespace.
 pub(crate) fn install(io: &Io) {
     io.on_connect(hello)
         .on("echo", echo)
@@ -29,12 +29,12 @@ async fn hello(socket: Socket) -> Outcome {
     socket.emit("hello", hello).map(drop)
 }
 
-/// What `roomcast bench` asks of a server unless it is told otherwise: back to the sender.
+/// Echoes the arguments; the default message of `roomcast bench`.
 async fn echo(socket: Socket, args: Args) -> Outcome {
     socket.emit("echo", args).map(drop)
 }
 
-/// The same for `--pattern broadcast`: to everybody.
+/// Broadcasts the arguments; the default message of `roomcast bench --pattern broadcast`.
 async fn msg(socket: Socket, args: Args) -> Outcome {
     socket.io().emit("msg", args).map(drop)
 }
@@ -80,7 +80,7 @@ async fn room_others(socket: Socket, room: String, text: String, tag: Option<Str
     acknowledge(ack, socket.to(&room).emit("room-others", &said)?)
 }
 
-/// Commands of a plain client, which has only `message` events: text commands as on IRC.
+/// Runs an IRC-like text command. A plain client has only `message` events.
 async fn message(socket: Socket, text: String, unwanted: Ack) -> Outcome {
     let (text, tag) = match text.rsplit_once(" #") {
         Some((rest, tag)) if !tag.contains(' ') => (rest, Some(tag.to_owned())),

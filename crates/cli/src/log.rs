@@ -1,4 +1,4 @@
-//! Log of the command: filter, format and panics.
+//! Logging: filter, format and panic hook.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::HashMap;
@@ -13,33 +13,34 @@ use tracing_subscriber::EnvFilter;
 
 use crate::output::Output;
 
-/// Form of the lines of the log
+/// Log format
 #[derive(Clone, Copy, Debug, Default, ValueEnum, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// For people: the message, then its fields as `key=value`
+    /// Human-readable: the message, then its fields as `key=value`
     #[default]
     Text,
-    /// For programs: a JSON object on each line
+    /// A JSON object per line
     Json,
 }
 
-/// Log on standard error, written by a dedicated thread.
+/// Logger that writes to standard error from a dedicated thread.
 ///
 /// Dropping it flushes pending lines, for at most [`PATIENCE`].
 pub(crate) struct Log {
     output: Output,
-    /// Metrics that count lost lines.
+    /// Server whose metrics count lost lines.
     io: Arc<OnceLock<Io>>,
 }
 
-/// How long the end of the process waits for a log, or any other output, that is not read.
+/// Longest wait at exit for pending output to be written.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Log {
-    /// Starts logging, and logs panics too
+    /// Installs the logger and a panic hook.
     ///
     /// # Errors
-    /// When no thread can be started.
+    ///
+    /// Fails if the writer thread cannot be started.
     pub(crate) fn start(filter: EnvFilter, format: Format) -> io::Result<Self> {
         let io = Arc::new(OnceLock::<Io>::new());
         let counting = io.clone();
@@ -56,18 +57,18 @@ impl Log {
             .with_env_filter(filter)
             .with_writer(move || writer.clone())
             .with_ansi(io::stderr().is_terminal())
-            // It would be written to standard error, past the thread.
+            // Internal errors would bypass the writer thread.
             .log_internal_errors(false);
         match format {
             Format::Text => builder.init(),
             Format::Json => builder.json().flatten_event(true).init(),
         }
-        // That of std writes to standard error, and waits for it.
+        // The default hook blocks on standard error.
         std::panic::set_hook(Box::new(log_panic));
         Ok(Self { output, io })
     }
 
-    /// Counts lines that are lost in the metrics of this server.
+    /// Counts lost lines in the metrics of this server.
     pub(crate) fn count_in(&self, io: &Io) {
         let _ = self.io.set(io.clone());
     }
@@ -79,14 +80,14 @@ impl Drop for Log {
     }
 }
 
-/// Logs a panic, each place in the code once a second at most
+/// Logs a panic, at most once per second and source location.
 #[expect(clippy::disallowed_methods, reason = "the command has a clock of its own")]
 fn log_panic(info: &PanicHookInfo<'_>) {
     static TALLIES: Mutex<Tallies> = Mutex::new(Tallies(None));
     let location = info.location().map(ToString::to_string).unwrap_or_default();
     let times = TALLIES.lock().unwrap_or_else(PoisonError::into_inner).admit(&location, Instant::now());
     let Some(times) = times else { return };
-    let panic = info.payload_as_str().unwrap_or("no text");
+    let panic = info.payload_as_str().unwrap_or("no message");
     let current = std::thread::current();
     let thread = current.name();
     // Captured only if `RUST_BACKTRACE` is set.
@@ -95,7 +96,7 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     tracing::error!(location, thread, panic, times, backtrace, "thread panicked");
 }
 
-/// Panics by their place in the code, of which there are only so many
+/// Panic counts by source location; bounded by the number of locations.
 struct Tallies(Option<HashMap<String, Tally>>);
 
 struct Tally {
@@ -103,11 +104,11 @@ struct Tally {
     unlogged: u64,
 }
 
-/// Least time between two lines about the same place.
+/// Minimum time between two log lines for one location.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 impl Tallies {
-    /// Counts a panic; returns the number of those since the last line if it is time for another.
+    /// Counts a panic. Returns the number of panics since the last line if another line is due.
     fn admit(&mut self, location: &str, now: Instant) -> Option<u64> {
         let tallies = self.0.get_or_insert_default();
         let Some(tally) = tallies.get_mut(location) else {

@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Output stream that never blocks its writers: a bounded buffer, written by a dedicated thread.
+/// Non-blocking output stream: a bounded buffer written by a dedicated thread.
 ///
-/// A pipe that is not read blocks whoever writes to it, and a pipe whose reader is gone makes each write fail; neither
-/// may stop a server. Lines that find no room, or cannot be written, are dropped and counted.
+/// A full pipe blocks its writer, and a pipe without a reader fails each write; neither may stop a server. Lines that
+/// do not fit into the buffer or cannot be written are dropped and counted.
 #[derive(Clone)]
 pub(crate) struct Output(Arc<Shared>);
 
@@ -21,26 +21,27 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: Vec<u8>,
-    /// Whether the thread has taken lines that it has not written yet.
+    /// Whether the thread is writing a batch.
     writing: bool,
     /// Lines lost since the last successful write.
     lost: u64,
 }
 
-/// Bytes that may wait to be written.
+/// Maximum number of pending bytes.
 const CAPACITY: usize = 1024 * 1024;
-/// Capacity that the buffer keeps when it is empty.
+/// Capacity that an empty buffer keeps.
 const KEPT: usize = 64 * 1024;
 
 impl Output {
     /// Starts the thread that writes to `stream`.
     ///
-    /// `lost` is called by whoever lost lines, with their number; `regained` by the thread, after a write that
-    /// succeeded, with the number of lines lost before it. Neither may block.
+    /// `lost` is called with the number of lines lost, on the thread that lost them. `regained` is called on the writer
+    /// thread after a successful write, with the number of lines lost before it. Neither may block.
     ///
     /// # Errors
-    /// When no thread can be started.
-    #[expect(clippy::disallowed_methods, reason = "only a thread of its own may be blocked by a pipe")]
+    ///
+    /// Fails if the thread cannot be started.
+    #[expect(clippy::disallowed_methods, reason = "a pipe may block only a dedicated thread")]
     pub(crate) fn start(
         name: &str,
         stream: impl Write + Send + 'static,
@@ -56,7 +57,7 @@ impl Output {
         Ok(output)
     }
 
-    /// Queues text, which is lines; drops it if there is no room.
+    /// Queues complete lines; drops them if the buffer is full.
     pub(crate) fn push(&self, text: &[u8]) {
         let mut state = self.0.lock();
         if state.waiting.len() + text.len() > CAPACITY {
@@ -68,7 +69,7 @@ impl Output {
         self.0.changed.notify_all();
     }
 
-    /// Waits until everything is written, at most for this long; returns whether it is.
+    /// Waits until all output is written or `timeout` elapses. Returns whether all output is written.
     #[expect(clippy::disallowed_methods, reason = "the command has a clock of its own")]
     pub(crate) fn flush(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
@@ -84,7 +85,7 @@ impl Output {
     }
 }
 
-/// One call is one log event, so a line is written whole or not at all.
+/// Each call is one log event, so a line is written whole or not at all.
 impl Write for Output {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         self.push(text);
@@ -142,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// A stream that writes as often as it is let.
+    /// Stream that completes a write per received result.
     struct Gated {
         turns: Receiver<io::Result<()>>,
         written: Sender<Vec<u8>>,
@@ -150,8 +151,8 @@ mod tests {
 
     impl Write for Gated {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.turns.recv().expect("the test goes on")?;
-            self.written.send(bytes.to_vec()).expect("the test goes on");
+            self.turns.recv().expect("the test is running")?;
+            self.written.send(bytes.to_vec()).expect("the test is running");
             Ok(bytes.len())
         }
 
@@ -160,7 +161,7 @@ mod tests {
         }
     }
 
-    /// An output with a gated stream: who lets it write, what is written, how many lines are lost, and regained after.
+    /// Output on a gated stream: write results, written batches, lost lines, and `regained` calls.
     type Rig = (Output, Sender<io::Result<()>>, Receiver<Vec<u8>>, Arc<AtomicU64>, Receiver<u64>);
 
     #[expect(clippy::disallowed_methods, reason = "a test may hold what it made")]
@@ -168,14 +169,14 @@ mod tests {
         let ((turn, turns), (written, lines)) = (channel(), channel());
         let (lost, counted) = (Arc::new(AtomicU64::new(0)), channel());
         let count = lost.clone();
-        let regained = move |lines| counted.0.send(lines).expect("the test goes on");
+        let regained = move |lines| counted.0.send(lines).expect("the test is running");
         let count = move |lines| _ = count.fetch_add(lines, Ordering::Relaxed);
         let output = Output::start("test", Gated { turns, written }, count, regained).expect("a thread");
         (output, turn, lines, lost, counted.1)
     }
 
     #[test]
-    fn drops_and_counts_what_finds_no_room() {
+    fn drops_and_counts_overflow() {
         let (output, turn, lines, lost, regained) = gated();
         let line = [b"a".repeat(1023), b"\n".to_vec()].concat();
         // No line is written, and no writer blocks.
@@ -185,23 +186,23 @@ mod tests {
         assert!(!output.flush(Duration::from_millis(10)), "the stream is blocked");
         let dropped = lost.load(Ordering::Relaxed);
         assert!((5000 - 2 * 1024..5000).contains(&dropped), "{dropped}");
-        turn.send(Ok(())).expect("it listens");
+        turn.send(Ok(())).expect("the output thread is running");
         assert_eq!(regained.recv().expect("a count"), dropped);
-        turn.send(Ok(())).expect("it listens");
+        turn.send(Ok(())).expect("the output thread is running");
         assert!(output.flush(Duration::from_secs(20)));
         let written: usize = lines.try_iter().map(|batch| batch.len() / 1024).sum();
         assert_eq!(written as u64 + dropped, 5000, "each line is written or counted");
     }
 
     #[test]
-    fn goes_on_after_failed_write() {
+    fn continues_after_failed_write() {
         let (output, turn, lines, lost, regained) = gated();
         output.push(b"one\ntwo\n");
-        turn.send(Err(io::ErrorKind::BrokenPipe.into())).expect("it listens");
+        turn.send(Err(io::ErrorKind::BrokenPipe.into())).expect("the output thread is running");
         assert!(output.flush(Duration::from_secs(20)));
         assert_eq!(lost.load(Ordering::Relaxed), 2);
         output.push(b"three\n");
-        turn.send(Ok(())).expect("it listens");
+        turn.send(Ok(())).expect("the output thread is running");
         assert_eq!(lines.recv().expect("text"), b"three\n");
         assert_eq!(regained.recv().expect("a count"), 2);
     }

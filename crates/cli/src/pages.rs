@@ -1,14 +1,14 @@
-//! The demo page, built into the binary.
+//! Demo page, embedded in the binary.
 
 use roomcast::Bytes;
 use roomcast::http::ResponseBody;
 use roomcast::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
-/// The page may connect only to this server, and may not be framed.
+/// Content-Security-Policy: connections only to this server, no framing.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Answers a request for a page.
+/// Serves the files of the demo page.
 pub(crate) fn answer(request: &Request<()>) -> Response<ResponseBody> {
     let (kind, text) = match request.uri().path() {
         "/" | "/index.html" => ("text/html; charset=utf-8", include_str!("../demo/index.html")),

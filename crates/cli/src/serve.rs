@@ -1,4 +1,4 @@
-//! `roomcast serve`.
+//! The `roomcast serve` command.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -22,21 +22,21 @@ use crate::{demo, pages, signals};
 pub(crate) fn run(options: &Options, sources: &Sources<'_>) -> Result<(), Box<dyn std::error::Error>> {
     let port = if sources.is_set("addr") { None } else { port()? };
     let address = match port {
-        // Those who set it mean to reach it from elsewhere; whether anybody may is for `--public` to say.
+        // Container hosts set PORT and connect from outside, which still needs `--public`.
         Some(port) if options.public => Address::any(port),
         Some(port) => Address::loopback(port),
         None => options.addr.clone(),
     };
     if !address.is_loopback() && !options.public {
         return Err(format!(
-            "{address} can be reached from other machines, and the demo lets everybody in; \
-             add --public if that is what you want, or listen on 127.0.0.1"
+            "{address} can be reached from other machines, and the demo has no authentication; \
+             add --public to allow this, or listen on 127.0.0.1"
         )
         .into());
     }
     let filter = EnvFilter::try_new(&options.log)
         .map_err(|error| format!("{} {:?} is not a filter: {error}", sources.name("log"), options.log))?;
-    // Flushed when it is dropped, at the very end.
+    // Dropping it at the end flushes it.
     let log = Log::start(filter, options.log_format)?;
     let stdout = Output::start("stdout", std::io::stdout(), |_| {}, |_| {})?;
     if options.admin_addr.as_ref().is_some_and(|address| !address.is_loopback()) {
@@ -45,7 +45,7 @@ pub(crate) fn run(options: &Options, sources: &Sources<'_>) -> Result<(), Box<dy
     if let Some(port) = port.filter(|_| !options.public) {
         tracing::warn!(
             port,
-            "PORT is set, but only this machine can connect: add --public (ROOMCAST_PUBLIC=1)"
+            "listening on loopback only although PORT is set; add --public (ROOMCAST_PUBLIC=1)"
         );
     }
     raise_descriptors();
@@ -67,20 +67,18 @@ pub(crate) fn run(options: &Options, sources: &Sources<'_>) -> Result<(), Box<dy
     Ok(())
 }
 
-/// The port that container hosts choose.
+/// Reads the environment variable `PORT`, which container hosts set.
 fn port() -> Result<Option<u16>, String> {
     let Some(port) = std::env::var_os("PORT") else { return Ok(None) };
     let number = port.to_str().filter(|port| !port.is_empty()).map(str::parse);
     match number {
         None if port.is_empty() => Ok(None),
         Some(Ok(number)) => Ok(Some(number)),
-        _ => Err(format!(
-            "the environment variable PORT is {port:?}, and not a port: set --addr, or correct it"
-        )),
+        _ => Err(format!("the environment variable PORT is {port:?}, not a port: correct it, or set --addr")),
     }
 }
 
-/// Says why it cannot listen, and what would help.
+/// Formats a bind error with a hint.
 fn unbound(error: ServeError, address: &Address, sources: &Sources<'_>) -> String {
     let (asked, source) = match error {
         ServeError::Bind { address, source } => (address, source),
@@ -91,14 +89,14 @@ fn unbound(error: ServeError, address: &Address, sources: &Sources<'_>) -> Strin
     let (asked, id) = if is_main { (address.to_string(), "addr") } else { (asked, "admin_addr") };
     match source.kind() {
         ErrorKind::AddrInUse => format!(
-            "cannot listen on {asked}: address in use; stop the server that has it, or choose another with {}",
+            "cannot listen on {asked}: address in use; stop the other server, or choose another with {}",
             sources.name(id)
         ),
         _ => format!("cannot listen on {asked}: {source}"),
     }
 }
 
-/// Names a setting as the user knows it.
+/// Formats a configuration error with the name of the flag or variable.
 fn refused(error: &ConfigError, sources: &Sources<'_>) -> String {
     let id = match error.setting() {
         "outbox_limit" => "outbox",
@@ -144,7 +142,7 @@ fn server(io: Io, options: &Options) -> Server {
     }
 }
 
-/// Adds the certificate, if there is one, and reads it again whenever SIGHUP comes.
+/// Enables TLS if a certificate is configured, and reloads it on SIGHUP.
 #[cfg(feature = "tls")]
 fn secure(
     server: Server,
@@ -168,15 +166,15 @@ fn secure(
     Ok(server.tls(tls))
 }
 
-/// A terminal that is closed, or a supervisor that reloads what it runs, sends SIGHUP; neither means to end the server.
+/// Ignores SIGHUP, which a closing terminal or a reloading supervisor sends.
 fn nothing_to_read() {
-    tracing::info!("SIGHUP ignored: there is no certificate to read again");
+    tracing::info!("SIGHUP ignored: no certificate to reload");
 }
 
-/// From one batch to the next, as `--drain-batch` says.
+/// Time between two batches of `--drain-batch`.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Takes as many descriptors as the system lets the process have; often it begins with 1024.
+/// Raises the descriptor limit, often 1024, to the hard limit.
 #[cfg(unix)]
 fn raise_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -191,7 +189,7 @@ fn raise_descriptors() {
 #[cfg(not(unix))]
 fn raise_descriptors() {}
 
-/// Returns the text that lists the endpoints.
+/// Formats the list of endpoints printed at startup.
 fn announcement(address: SocketAddr, admin: Option<SocketAddr>, options: &Options) -> String {
     let websocket = options.transports.contains(&Transport::WebSocket);
     let polling = options.transports.contains(&Transport::Polling);
@@ -202,7 +200,7 @@ fn announcement(address: SocketAddr, admin: Option<SocketAddr>, options: &Option
     };
     let (http, ws) = if options.has_tls() { ("https", "wss") } else { ("http", "ws") };
     let listening = format!("{http}://{address}");
-    // No browser goes to the address that stands for all.
+    // Browsers do not open the wildcard address.
     let any = address.ip().is_unspecified();
     let address = if any { format!("localhost:{}", address.port()) } else { address.to_string() };
     let mut text = format!(
@@ -218,6 +216,6 @@ fn announcement(address: SocketAddr, admin: Option<SocketAddr>, options: &Option
     if let Some(admin) = admin {
         text += &format!("  metrics          http://{admin}/metrics     (and /live, /ready)\n");
     }
-    text += "\nStop it with Ctrl-C.\n";
+    text += "\nPress Ctrl-C to stop.\n";
     text
 }

@@ -1,4 +1,4 @@
-//! Where settings come from: a flag, or a variable of the environment, which errors then name
+//! Sources of settings: the flag or environment variable that an error names.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -7,12 +7,12 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
-/// Tells by which name the user knows a setting
+/// Parsed command line, to look up the source of a setting.
 #[derive(Debug)]
 pub(crate) struct Sources<'a>(pub(crate) &'a ArgMatches);
 
 impl Sources<'_> {
-    /// Returns the flag of a setting, such as `--max-payload`, or the variable that set it.
+    /// Returns the variable that set the setting, or else its flag, such as `--max-payload`.
     pub(crate) fn name(&self, id: &str) -> String {
         let known = self.0.try_contains_id(id).is_ok();
         match known.then(|| self.0.value_source(id)).flatten() {
@@ -21,15 +21,15 @@ impl Sources<'_> {
         }
     }
 
-    /// Whether the user said anything about it
+    /// Returns whether a flag or a variable sets it.
     pub(crate) fn is_set(&self, id: &str) -> bool {
         self.0.value_source(id).is_some_and(|source| source != ValueSource::DefaultValue)
     }
 }
 
-/// Adds the name of the variable to an error that is about one.
+/// Returns a note with the environment variables that caused a usage error.
 ///
-/// `command` is the subcommand whose flags it is about, `words` are those of the command line.
+/// `command` is the subcommand of the flags, `words` is the command line.
 pub(crate) fn variables(error: &clap::Error, command: &Command, words: &[OsString]) -> Option<String> {
     let named: Vec<&String> = error
         .context()
@@ -40,7 +40,7 @@ pub(crate) fn variables(error: &clap::Error, command: &Command, words: &[OsStrin
             _ => &[],
         })
         .collect();
-    // A missing argument is required by another one, which the error does not name.
+    // clap does not name the argument that requires the missing one.
     let any = error.kind() == ErrorKind::MissingRequiredArgument;
     let is_typed = |flag: &str| {
         let flag = format!("--{flag}");

@@ -1,11 +1,11 @@
-//! Tests of `roomcast bench` from the outside.
+//! End-to-end tests of `roomcast bench`.
 #![cfg(target_os = "linux")]
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 
-/// The demo, until the test ends.
+/// Demo server; killed on drop.
 struct Demo {
     child: Child,
     address: String,
@@ -16,7 +16,7 @@ impl Demo {
         Self::start_with(&[])
     }
 
-    #[expect(clippy::disallowed_methods, reason = "somebody has to read what the command prints")]
+    #[expect(clippy::disallowed_methods, reason = "a thread drains the command's output")]
     fn start_with(flags: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_roomcast"))
             .args(["serve", "--addr", "127.0.0.1:0"])
@@ -28,8 +28,8 @@ impl Demo {
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let listening =
             |line: String| Some(line.split_once("listening on ")?.1.split_once("://")?.1.to_owned());
-        let address = lines.by_ref().map_while(Result::ok).find_map(listening).expect("it says where it is");
-        // It continues to print while the reader continues to read.
+        let address = lines.by_ref().map_while(Result::ok).find_map(listening).expect("a listen address");
+        // Keep reading, or the server would block on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }
     }
@@ -56,14 +56,14 @@ fn report(output: &Output) -> serde_json::Value {
 }
 
 #[test]
-fn all_kinds_of_clients_of_the_demo_get_everything() {
+fn delivers_everything_to_every_client_kind() {
     let demo = Demo::start();
     let (http, ws) = (format!("http://{}", demo.address), format!("ws://{}/ws", demo.address));
     let pid = demo.child.id().to_string();
     let everyone = r#"["everyone","{payload}"]"#;
     let to_room = r#"["room","{room}","{payload}"]"#;
     for arguments in [
-        // Measures the demo without knowledge of its events.
+        // The defaults match the demo's events.
         &[&*http][..],
         &[&*http, "--pattern", "broadcast"],
         &[&*http, "--pattern", "rooms", "--rooms", "4"],
@@ -77,35 +77,36 @@ fn all_kinds_of_clients_of_the_demo_get_everything() {
         let report = report(&output);
         assert!(output.status.success() && report["ok"] == true, "{arguments:?}: {report}");
         assert!(report["deliveries"].as_u64().expect("a number") > 10, "{arguments:?}: {report}");
-        // The demo greets every client.
+        // The demo sends `hello` to every client.
         assert!(report["others"].as_u64().expect("a number") >= 20, "{arguments:?}: {report}");
     }
 }
 
 #[test]
-fn a_page_is_written_and_what_it_came_to_is_said() {
+fn writes_page_and_prints_summary() {
     let demo = Demo::start();
     let page = format!("{}/bench.html", env!("CARGO_TARGET_TMPDIR"));
     let output = bench(&[&format!("ws://{}/ws", demo.address), "--pattern", "broadcast", "--html", &page]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "progress is for terminals");
     assert!(
-        said.starts_with("broadcast, 20 clients at ws://127.0.0.1:") && said.contains("none: each came once")
+        said.starts_with("broadcast, 20 clients at ws://127.0.0.1:")
+            && said.contains("none: every message delivered once")
     );
-    assert!(std::fs::read_to_string(page).expect("it was written").contains("Deliveries a second"));
+    assert!(std::fs::read_to_string(page).expect("it was written").contains("Deliveries per second"));
 }
 
 #[test]
-fn a_message_that_does_not_arrive_is_a_fault() {
+fn reports_misdelivered_message_as_fault() {
     let demo = Demo::start();
-    // The demo broadcasts it instead of only echoing it.
+    // The demo broadcasts it instead of echoing it.
     let output = bench(&[&format!("ws://{}/ws", demo.address), "--pattern", "echo", "--json", "-"]);
     let report = report(&output);
     assert!(!output.status.success() && report["faults"]["misdelivered"].as_u64() > Some(0), "{report}");
 }
 
 #[test]
-fn what_cannot_work_is_said_at_once() {
+fn reports_connection_failures_at_once() {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let output = bench(&[&format!("ws://{free}/")]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -136,12 +137,12 @@ fn measures_over_tls() {
         assert!(report["ok"] == true, "{arguments:?}: {report}");
         assert!(report["deliveries"].as_u64().expect("a number") > 10, "{arguments:?}: {report}");
     }
-    // Its authority is none of the system's.
+    // The system does not trust this authority.
     let said = String::from_utf8(bench(&[&http]).stdout).expect("text");
     assert!(said.contains("--ca FILE"), "{said}");
     let plain = Demo::start();
     let output = bench(&[&format!("wss://{}/ws", plain.address), "--insecure"]);
-    assert!(String::from_utf8_lossy(&output.stdout).contains("is TLS spoken"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("does the server speak TLS"), "{output:?}");
 }
 
 #[cfg(feature = "tls")]

@@ -1,4 +1,4 @@
-//! Tests of the command from the outside.
+//! End-to-end tests of `roomcast serve`.
 #![cfg(unix)]
 #![allow(clippy::disallowed_methods, reason = "tests read a clock")]
 
@@ -12,10 +12,10 @@ use roomcast_testkit::socket::ws::{Ended, Message, Ws};
 use roomcast_testkit::wire::upgrade;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Nothing here takes that long.
+/// Upper bound of any wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The command under way; ends with the test.
+/// Running server; killed on drop.
 struct Running {
     child: Child,
     stdout: BufReader<std::process::ChildStdout>,
@@ -42,7 +42,7 @@ impl Running {
         Self::spawn(command, log)
     }
 
-    /// With an address that is not of this test's choice.
+    /// Starts without `--addr`, which `configure` may add.
     fn start_at(configure: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let mut command = command();
         configure(&mut command).args(["--admin-addr", "127.0.0.1:0"]);
@@ -56,7 +56,7 @@ impl Running {
         while address.is_none() || admin.is_none() {
             let mut line = String::new();
             let read = stdout.read_line(&mut line).expect("text");
-            assert!(read > 0, "it ended before it said where it is");
+            assert!(read > 0, "it ended before it printed its address");
             let told = line.trim().split_once("http://").map(|(_, rest)| rest);
             if line.contains("is listening on") {
                 address = told.and_then(|address| address.parse().ok());
@@ -98,7 +98,7 @@ fn ask(address: SocketAddr, target: &str) -> (u16, String) {
     (status, answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
 }
 
-/// All that comes back.
+/// Sends a request and returns the whole response.
 fn answer(address: SocketAddr, target: &str) -> String {
     let mut stream = connect(address);
     let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -114,7 +114,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A client of Socket.IO on a WebSocket.
+/// Socket.IO client over WebSocket.
 struct Chat(Ws);
 
 impl Chat {
@@ -128,7 +128,7 @@ impl Chat {
         chat
     }
 
-    /// Opens a session that has joined no namespace.
+    /// Opens a session without joining a namespace.
     fn session(address: SocketAddr) -> Self {
         let dial = Dial::Tcp(address);
         let mut chat = Self(Ws::open(&dial, "/socket.io/?EIO=4&transport=websocket", None));
@@ -140,27 +140,35 @@ impl Chat {
         self.0.send(text.into());
     }
 
-    /// Returns the next message, which has to be text.
+    /// Returns the next message.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is not text.
     fn hear(&mut self) -> String {
         match self.0.receive() {
             Ok(Message::Text(text)) => text,
-            other => panic!("no text but {other:?}"),
+            other => panic!("expected text, got {other:?}"),
         }
     }
 
-    /// Returns how the connection ended, which has to come next.
+    /// Returns how the connection ended.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a message arrives instead.
     fn end(&mut self) -> Ended {
         self.0.receive().expect_err("it ends")
     }
 }
 
-/// Returns the end of a connection that the server drained.
+/// Returns the close frame of a drained connection.
 fn drained(code: u16) -> Ended {
     Ended { code: Some(code), reason: "server shutting down".to_owned() }
 }
 
 #[test]
-fn no_session_can_be_taken_over_by_who_reads_the_log() {
+fn never_logs_session_ids() {
     let mut server = Running::start_logging(
         |command| command.args(["--log", "trace", "--drain-timeout", "1s"]),
         Stdio::piped(),
@@ -187,7 +195,7 @@ fn no_session_can_be_taken_over_by_who_reads_the_log() {
         stream.read_to_string(&mut answer).expect("an answer");
         answer
     };
-    // One success, and each failure that is logged.
+    // A success, and every failure that is logged.
     assert!(post(lives, "40").ends_with("ok"));
     assert!(post(broken, "40\x1e42no JSON").contains("ok"));
     let waiting = connect(server.address);
@@ -212,7 +220,7 @@ fn no_session_can_be_taken_over_by_who_reads_the_log() {
     }
 }
 
-/// Makes a client say so much that a log at debug level does not fit into a pipe.
+/// Sends so many events that the debug log does not fit into a pipe.
 fn talk_at_length(chat: &mut Chat) {
     for _ in 0..20_000 {
         chat.say(r#"42["nobody handles this"]"#);
@@ -231,7 +239,7 @@ fn expect_drain(server: &mut Running, mut chat: Chat) {
 }
 
 #[test]
-fn unread_stderr_blocks_nothing() {
+fn serves_while_stderr_is_unread() {
     let mut server = Running::start_logging(|command| command.args(["--log", "debug"]), Stdio::piped());
     let log = server.child.stderr.take().expect("a pipe");
     let mut chat = Chat::open(server.address);
@@ -245,7 +253,7 @@ fn unread_stderr_blocks_nothing() {
 }
 
 #[test]
-fn closed_stderr_breaks_nothing() {
+fn serves_while_stderr_is_closed() {
     let mut server = Running::start_logging(|command| command.args(["--log", "debug"]), Stdio::piped());
     drop(server.child.stderr.take());
     let mut chat = Chat::open(server.address);
@@ -256,7 +264,7 @@ fn closed_stderr_breaks_nothing() {
 
 #[test]
 fn starts_and_drains_without_stdout() {
-    // Its port has to be known, since nothing says it.
+    // Without stdout the port must be known beforehand.
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
@@ -279,7 +287,7 @@ fn starts_and_drains_without_stdout() {
 }
 
 #[test]
-fn json_log_tells_of_clients() {
+fn logs_clients_as_json() {
     let mut server = Running::start_logging(
         |command| command.args(["--log", "roomcast=debug,roomcast_server=debug", "--log-format", "json"]),
         Stdio::piped(),
@@ -317,7 +325,7 @@ fn expect_end(server: &mut Running) {
 }
 
 #[test]
-fn sigterm_drains_and_ends_with_success() {
+fn sigterm_drains_in_batches() {
     let mut server = Running::start(|command| {
         command.args(["--threads", "2", "--drain-delay", "1500ms", "--drain-batch", "1"])
     });
@@ -328,7 +336,7 @@ fn sigterm_drains_and_ends_with_success() {
     assert_eq!(status, 200);
     assert!(metrics.contains("\nroomcast_sockets{namespace=\"/\"} 4\n"), "{metrics}");
 
-    // Before the signal, so that a test that is held up here does not find the server early.
+    // Taken before the signal, so that a delay of the test cannot make the drain look early.
     let signalled = Instant::now();
     server.signal(Signal::TERM);
     let ends = chats.into_iter().map(|mut chat| {
@@ -345,7 +353,7 @@ fn sigterm_drains_and_ends_with_success() {
     }
     times.sort();
     assert!(times[0] >= Duration::from_millis(1400), "{times:?}");
-    // A quarter of a second from one to the next.
+    // Batches are 250 ms apart.
     assert!(times[3] >= Duration::from_millis(2150), "one batch after the other: {times:?}");
     assert_eq!(server.wait().code(), Some(0));
     let mut said = String::new();
@@ -354,7 +362,7 @@ fn sigterm_drains_and_ends_with_success() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn second_signal_exits_at_once() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut server = Running::start(|command| command.args(["--drain-delay", "10m"]));
         let mut chat = Chat::open(server.address);
@@ -363,7 +371,7 @@ fn a_second_signal_ends_it_at_once() {
         while ask(server.admin, "/ready").0 == 200 {
             assert!(signalled.elapsed() < PATIENCE, "it stays ready");
         }
-        // It serves on for the delay.
+        // Requests are served during the drain delay.
         assert_eq!(ask(server.admin, "/live").0, 200);
         assert_eq!(ask(server.address, "/").0, 200);
         assert!(server.child.try_wait().expect("a child").is_none(), "the first only drains");
@@ -374,7 +382,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn without_clients_it_ends_at_once() {
+fn exits_at_once_without_clients() {
     let mut server = Running::start(|command| command);
     server.signal(Signal::INT);
     let signalled = Instant::now();
@@ -383,7 +391,7 @@ fn without_clients_it_ends_at_once() {
 }
 
 #[test]
-fn variables_stand_for_flags() {
+fn reads_settings_from_environment() {
     let server = Running::start(|command| {
         command
             .env("ROOMCAST_MAX_SESSIONS", "1")
@@ -396,7 +404,7 @@ fn variables_stand_for_flags() {
 }
 
 #[test]
-fn limits_are_set_by_flags_and_by_variables() {
+fn flags_and_variables_set_limits() {
     let server = Running::start(|command| {
         command.args(["--max-namespaces", "1", "--compression"]).env("ROOMCAST_MAX_ROOMS", "1").envs([
             ("ROOMCAST_NO_UPGRADES", "on"),
@@ -423,7 +431,7 @@ fn limits_are_set_by_flags_and_by_variables() {
 }
 
 #[test]
-fn what_node_lets_one_set_is_set_by_flags() {
+fn flags_set_node_server_options() {
     let server = Running::start(|command| command.args(["--no-upgrades", "--cookie", "io"]));
     let whole = answer(server.address, "/socket.io/?EIO=4&transport=polling");
     assert!(whole.contains(r#""upgrades":[]"#), "{whole}");
@@ -439,7 +447,7 @@ fn output(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_what_would() {
+fn rejects_invalid_flags_with_hint() {
     for (arguments, repair) in [
         (&["serve", "--drain-delay", "5"][..], "25s"),
         (&["serve", "--ping-interval", "25000"], "300ms, 25s or 2m"),
@@ -489,7 +497,7 @@ fn what_makes_no_sense_is_refused_with_what_would() {
 }
 
 #[test]
-fn a_variable_that_is_wrong_is_named() {
+fn names_invalid_variable() {
     for (variables, named, repair) in [
         (&[("ROOMCAST_MAX_SESSIONS", "many")][..], "ROOMCAST_MAX_SESSIONS", "invalid"),
         (&[("ROOMCAST_PING_TIMEOUT", "20000")], "ROOMCAST_PING_TIMEOUT", "300ms, 25s or 2m"),
@@ -516,7 +524,7 @@ fn a_variable_that_is_wrong_is_named() {
 }
 
 #[test]
-fn a_second_server_says_that_the_address_is_taken() {
+fn second_server_reports_address_in_use() {
     for threads in ["1", "2"] {
         let server = Running::start(|command| command.args(["--threads", threads]));
         for (flag, address) in [("--addr", server.address), ("--admin-addr", server.admin)] {
@@ -537,7 +545,7 @@ fn a_second_server_says_that_the_address_is_taken() {
 }
 
 #[test]
-fn addresses_may_be_names_and_ports_alone() {
+fn accepts_host_names_and_bare_ports() {
     let served = |server: &Running| {
         let address = SocketAddr::from(([127, 0, 0, 1], server.address.port()));
         assert_eq!(ask(address, "/").0, 200);
@@ -548,7 +556,7 @@ fn addresses_may_be_names_and_ports_alone() {
     let server = Running::start_at(|command| command.args(["serve", "--addr", ":0", "--public"]));
     assert!(server.address.ip().is_unspecified());
     served(&server);
-    // As container hosts say it, for all addresses if the demo may be there for all.
+    // PORT, as container hosts set it; on all interfaces only with --public.
     let server = Running::start_at(|command| command.arg("--public").env("PORT", "0"));
     assert!(server.address.ip().is_unspecified());
     served(&server);
@@ -560,7 +568,7 @@ fn addresses_may_be_names_and_ports_alone() {
 }
 
 #[test]
-fn hangup_does_not_end_it() {
+fn survives_sighup() {
     let mut server = Running::start(|command| command);
     server.signal(Signal::HUP);
     let mut chat = Chat::open(server.address);
@@ -573,8 +581,8 @@ fn hangup_does_not_end_it() {
 }
 
 #[test]
-fn running_out_of_descriptors_is_told_and_does_not_fill_the_log() {
-    // Both limits, since the command raises the first as far as the second.
+fn logs_descriptor_exhaustion_without_flooding() {
+    // Sets both limits, since the command raises the soft limit to the hard one.
     let line = format!(
         "ulimit -n 64 && exec {} --addr 127.0.0.1:0 --admin-addr 127.0.0.1:0",
         env!("CARGO_BIN_EXE_roomcast")
@@ -602,7 +610,7 @@ fn running_out_of_descriptors_is_told_and_does_not_fill_the_log() {
 }
 
 #[test]
-fn the_cookie_and_the_close_code_are_settings() {
+fn flags_set_cookie_and_close_code() {
     let mut server = Running::start(|command| {
         command.args(["--cookie", "io", "--cookie-same-site", "none", "--drain-close-code", "1012"])
     });
@@ -616,7 +624,7 @@ fn the_cookie_and_the_close_code_are_settings() {
 }
 
 #[test]
-fn version_tells_commit_and_build() {
+fn version_names_commit_and_build() {
     let version = String::from_utf8(output(&["--version"]).stdout).expect("text");
     let (_, commit) = version.split_once("(commit ").expect("a commit");
     let commit = commit.split(',').next().expect("a commit");
@@ -631,13 +639,13 @@ fn version_tells_commit_and_build() {
 }
 
 #[test]
-fn it_goes_by_the_name_it_is_called_by() {
+fn version_begins_with_command_name() {
     let version = String::from_utf8(output(&["--version"]).stdout).expect("text");
     assert_eq!(version.split_whitespace().next(), Some("roomcast"));
 }
 
 #[test]
-fn help_is_in_groups() {
+fn help_groups_flags_by_heading() {
     let output = output(&["serve", "--help"]);
     let help = String::from_utf8(output.stdout).expect("text");
     let headings = [
@@ -656,7 +664,7 @@ fn help_is_in_groups() {
 }
 
 #[test]
-fn pongs_that_came_during_a_pause_count() {
+fn counts_pongs_received_during_pause() {
     for threads in ["1", "2"] {
         pause_between_ping_and_pong(threads);
     }
@@ -673,14 +681,14 @@ fn pause_between_ping_and_pong(threads: &str) {
         std::thread::sleep(Duration::from_millis(1_500));
         server.signal(Signal::CONT);
     }
-    // They are all there, and the heartbeat goes on.
+    // All clients are still connected, and the heartbeat continues.
     clients.iter_mut().for_each(|client| assert_eq!(client.hear(), "2"));
 }
 
-/// With another allocator than that of the command the memory stays with the process.
+/// Other allocators keep the memory.
 #[cfg(all(target_os = "linux", feature = "jemalloc"))]
 #[test]
-fn memory_returns_after_a_crowd() {
+fn returns_memory_after_many_clients() {
     const CONNECTIONS: usize = 80;
     const SESSIONS: usize = 100;
     const MIB: usize = 1 << 20;
@@ -698,7 +706,7 @@ fn memory_returns_after_a_crowd() {
     for _ in 0..CONNECTIONS {
         let mut stream = BufReader::new(connect(server.address));
         for _ in 0..SESSIONS {
-            // No two alike, so that nothing is shared.
+            // Distinct values, so that no header is shared.
             head += 1;
             let long = format!("{head:0>8}").repeat(750);
             let request = format!(

@@ -1,10 +1,10 @@
 use std::io;
 
-/// Why a benchmark program could not do its work.
+/// Error of a benchmark program.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The system refused something the program needs.
+    /// A system call failed.
     #[error("{doing}: {cause}")]
     System {
         /// Operation that failed.
@@ -12,20 +12,20 @@ pub enum Error {
         /// Error returned by the system.
         cause: io::Error,
     },
-    /// The server broke the protocol or closed a connection; its own log should say why.
-    #[error("the server misbehaved: {0}")]
+    /// The server violated the protocol or closed a connection; see its log.
+    #[error("server error: {0}")]
     Server(String),
-    /// Nothing arrived for longer than the run waits.
-    #[error("the server stalled: {0}")]
+    /// Nothing arrived within the stall timeout.
+    #[error("server stalled: {0}")]
     Stalled(String),
-    /// The options contradict each other or ask for what this machine has not.
+    /// The options contradict each other or exceed the machine's resources.
     #[error("{0}")]
     Usage(String),
 }
 
-/// Adds the failed operation to a system error.
+/// Names the failed operation of a system error.
 pub trait Doing<T> {
-    /// `what` is said like "read a file"
+    /// Converts the error; `what` names the operation, such as "read a file".
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }
 

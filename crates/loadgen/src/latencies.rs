@@ -1,8 +1,8 @@
-//! Percentiles of latencies.
+//! Latency percentiles.
 
 use hdrhistogram::Histogram;
 
-/// Latencies in nanoseconds, to 0.8 %
+/// Histogram of latencies in nanoseconds, with an error of at most 0.8 %.
 #[derive(Debug, Clone)]
 pub(crate) struct Latencies(Histogram<u64>);
 
@@ -13,26 +13,26 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Returns an empty set.
+    /// Returns an empty histogram.
     pub(crate) fn new() -> Self {
         let histogram = Histogram::new_with_bounds(1, LONGEST, DIGITS);
         Self(histogram.expect("constant bounds are valid"))
     }
 
-    /// Counts one latency; beyond a day it counts as a day.
+    /// Records a latency, capped at a day.
     pub(crate) fn record(&mut self, nanos: u64) {
         self.0.saturating_record(nanos);
     }
 
-    /// Returns the least latency that at least this share of all does not exceed; `None` of no latencies.
+    /// Returns the percentile for a share from 0 to 1, or `None` if there are no latencies.
     pub(crate) fn percentile(&self, share: f64) -> Option<u64> {
         (!self.0.is_empty()).then(|| self.0.value_at_quantile(share))
     }
 }
 
-/// A day, which no message can take: a run is shorter.
+/// A day; a run is shorter.
 const LONGEST: u64 = 86_400_000_000_000;
-/// Decimal digits that are kept; buckets are then at most 1/128 wide.
+/// Significant decimal digits; buckets are then at most 1/128 wide.
 const DIGITS: u8 = 2;
 
 #[cfg(test)]
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_exact_for_small_values_and_near_for_large_ones() {
+    fn percentiles_stay_within_error_bound() {
         let mut latencies = Latencies::new();
         for value in 1..=100 {
             latencies.record(value);
@@ -60,12 +60,12 @@ mod tests {
     }
 
     #[test]
-    fn empty_latencies_have_no_percentile() {
+    fn empty_histogram_has_no_percentile() {
         assert_eq!(Latencies::new().percentile(0.5), None);
     }
 
     #[test]
-    fn every_magnitude_is_kept_to_its_width() {
+    fn keeps_precision_at_every_magnitude() {
         for value in (0..46).flat_map(|power| [1 << power, (1 << power) + 1, (2 << power) - 1]) {
             let mut latencies = Latencies::new();
             latencies.record(value);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_and_endless_latencies_count() {
+    fn counts_zero_and_capped_latencies() {
         let mut latencies = Latencies::new();
         latencies.record(0);
         latencies.record(u64::MAX);

@@ -1,17 +1,17 @@
-//! Load on a WebSocket or Socket.IO server, every delivery of which is checked.
+//! Load generator for WebSocket and Socket.IO servers that verifies every delivery.
 //!
-//! * [`tool`] is `roomcast bench`: load on any server, a live view, and a report.
-//! * [`scenario`] is the same for scripts: one scenario, one line of JSON. The comparison with other servers
-//!   (`compare/` in the repository) runs it.
-//! * [`socket`], [`websocket`] and [`process`] are the parts beneath, which the bare servers of the comparison share.
+//! * [`tool`] implements `roomcast bench`: any server, a live view, and a report.
+//! * [`scenario`] is for scripts: one scenario per run, one line of JSON. The comparison with other servers (`compare/`
+//!   in the repository) runs it.
+//! * [`socket`], [`websocket`] and [`process`] are building blocks shared with the bare servers of the comparison.
 //!
-//! One thread, epoll, and no runtime, so that the generator costs as little as can be; so it needs Linux, and the crate
-//! is empty elsewhere.
+//! It runs on one thread with epoll and no async runtime, to keep its own cost low. It requires Linux; on other systems
+//! the crate is empty.
 
 #![allow(
     clippy::exhaustive_enums,
     clippy::exhaustive_structs,
-    reason = "only the programs of this repository use it"
+    reason = "used only by this repository's programs"
 )]
 #![cfg(target_os = "linux")]
 

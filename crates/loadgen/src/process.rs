@@ -1,4 +1,4 @@
-//! Process statistics of the kernel: CPU, memory and affinity.
+//! Process statistics from the kernel: CPU time, memory and affinity.
 
 use std::time::Duration;
 use std::{fs, io};
@@ -7,17 +7,17 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::CpuSet;
 use rustix::time::{ClockId, clock_gettime};
 
-/// CPU time of a process since it began, user and system, in two counts.
+/// CPU time of a process since its start, user and system, from two sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuTime {
-    /// Scheduler time of the live threads, in nanoseconds; that of a running thread may be a tick old.
+    /// Scheduler time of the live threads, in nanoseconds; for a running thread it may be a tick old.
     living: Duration,
-    /// Time of all threads, past and present, in hundredths of a second.
+    /// Time of all threads, ended ones included, in hundredths of a second.
     all: Duration,
 }
 
 impl CpuTime {
-    /// Reads both counts.
+    /// Reads both sources.
     pub fn of(pid: u32) -> io::Result<Self> {
         let mut living = 0;
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -33,37 +33,37 @@ impl CpuTime {
         Ok(Self { living: Duration::from_nanos(living), all })
     }
 
-    /// Time since an earlier reading; `None` if threads ended in between and took their count with them.
+    /// Returns the time since an earlier reading, or `None` if threads ended in between.
     pub fn since(self, earlier: Self) -> Option<Duration> {
         let living = self.living.checked_sub(earlier.living)?;
         let all = self.all.checked_sub(earlier.all)?;
         (living.abs_diff(all) <= COARSENESS).then_some(living)
     }
 
-    /// The time since an earlier reading, to hundredths of a second, whatever became of threads.
+    /// Returns the time since an earlier reading, to hundredths of a second, ended threads included.
     pub fn since_roughly(self, earlier: Self) -> Duration {
         self.all.saturating_sub(earlier.all)
     }
 }
 
 fn user_and_system(stat: &str) -> Option<u64> {
-    // The program's name stands in parentheses and may hold anything; after it user time is the 12th field.
+    // The program's name is in parentheses and may contain any character; user time is the 12th field after it.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut times = fields.split(' ').skip(11).map(str::parse::<u64>);
     Some(times.next()?.ok()? + times.next()?.ok()?)
 }
 
-/// CPU time of this process since it began, user and system.
+/// Returns the CPU time of this process since its start, user and system.
 pub fn own_cpu_time() -> Duration {
     duration(clock_gettime(ClockId::ProcessCPUTime))
 }
 
-/// Time on a clock that never jumps.
+/// Returns the time of the monotonic clock.
 pub fn now() -> Duration {
     duration(clock_gettime(ClockId::Monotonic))
 }
 
-/// Resident memory of a process in bytes, without the kernel's socket buffers.
+/// Returns the resident memory of a process in bytes, without the kernel's socket buffers.
 pub fn resident_bytes(pid: u32) -> io::Result<u64> {
     if let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
         let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap_or_default();
@@ -74,17 +74,16 @@ pub fn resident_bytes(pid: u32) -> io::Result<u64> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
-/// How the CPUs of the whole machine were spent since it booted, summed over all of them.
+/// CPU time of the whole machine since boot, summed over all CPUs.
 ///
-/// Idle time is what the kernel measures exactly; the busy kinds are only sampled at ticks. So whoever wants to know
-/// how busy the machine was subtracts.
+/// The kernel measures idle time exactly but samples busy times at ticks, so compute the busy time by subtraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MachineTime {
-    /// Time in which there was nothing to do.
+    /// Idle time, waits for I/O included.
     pub idle: Duration,
-    /// Time the hypervisor gave to others.
+    /// Time the hypervisor gave to other guests.
     pub stolen: Duration,
-    /// How many of them there are.
+    /// Number of CPUs.
     pub cpus: u32,
 }
 
@@ -105,27 +104,27 @@ impl MachineTime {
     }
 }
 
-/// The CPUs this thread may run on.
+/// Returns the CPUs this thread may run on.
 pub fn allowed_cpus() -> io::Result<CpuSet> {
     Ok(rustix::thread::sched_getaffinity(None)?)
 }
 
-/// Keeps this thread, and the processes it starts from now on, on the given CPUs.
+/// Pins this thread, and processes it starts afterwards, to the given CPUs.
 pub fn run_on(cpus: &CpuSet) -> io::Result<()> {
     Ok(rustix::thread::sched_setaffinity(None, cpus)?)
 }
 
-/// A set of one CPU.
+/// Returns a set of one CPU.
 pub fn only_cpu(cpu: usize) -> io::Result<CpuSet> {
     if cpu >= CpuSet::MAX_CPU {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no kernel counts that far"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "CPU number out of range"));
     }
     let mut cpus = CpuSet::new();
     cpus.set(cpu);
     Ok(cpus)
 }
 
-/// Raises the soft limit of open files to the hard one, and says how many that is.
+/// Raises the soft limit of open files to the hard limit and returns it.
 pub fn raise_open_files() -> io::Result<u64> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -151,7 +150,7 @@ fn malformed(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{what} has an unknown layout"))
 }
 
-/// How far the two counts of a process may lie apart: each is cut to hundredths twice at either end.
+/// Tolerated difference of the two sources: each reading is rounded to hundredths of a second.
 const COARSENESS: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
@@ -180,11 +179,11 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "the other processes are given time")]
-    fn a_busy_process_uses_time_and_a_sleeping_one_none() {
+    #[expect(clippy::disallowed_methods, reason = "the other processes need time")]
+    fn measures_busy_and_sleeping_processes() {
         let (busy, sleeping) = (Shell::run("while :; do :; done"), Shell::run("exec sleep 300"));
         let (before, began) = (busy.cpu_time(), now());
-        // How much of the machine it gets is for others to say.
+        // Its share of the machine depends on the load.
         let (used, wall) = loop {
             std::thread::sleep(Duration::from_millis(100));
             let used = busy.cpu_time().since(before).unwrap();
@@ -197,7 +196,7 @@ mod tests {
             used > Duration::from_millis(50) && used < wall + Duration::from_millis(20),
             "{used:?} in {wall:?}"
         );
-        // Until it sleeps it is still being loaded.
+        // The program is still being loaded until it sleeps.
         let rests = || {
             let before = sleeping.cpu_time();
             std::thread::sleep(Duration::from_millis(200));
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_ended_make_the_time_unknown() {
+    fn ended_threads_make_time_unknown() {
         let time =
             |living, all| CpuTime { living: Duration::from_millis(living), all: Duration::from_millis(all) };
         assert_eq!(time(1005, 1000).since(time(500, 500)), Some(Duration::from_millis(505)));
@@ -217,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn a_program_may_have_any_name() {
+    fn parses_stat_with_any_program_name() {
         let stat = "7 (a) b (c) R 1 2 3 4 5 6 7 8 9 10 30 12 0 0";
         assert_eq!(user_and_system(stat), Some(42));
         assert_eq!(user_and_system("7 sh R 1"), None);
     }
 
     #[test]
-    fn memory_that_is_touched_is_resident() {
+    fn counts_touched_memory_as_resident() {
         let before = resident_bytes(std::process::id()).unwrap();
         let touched = std::hint::black_box(vec![1_u8; 32 << 20]);
         let after = resident_bytes(std::process::id()).unwrap();
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn machine_time_takes_idle_and_steal_from_the_line_of_all_cpus() {
+    fn parses_machine_idle_and_steal_time() {
         let second = rustix::param::clock_ticks_per_second();
         let stat = format!(
             "cpu  1 1 1 {} {} 3 7 {} 0 0\ncpu0 1 1 1 1\ncpu1 1 1 1 1\nintr 1\n",

@@ -2,62 +2,62 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-/// Result of one load generator run; its one line of output.
+/// Result of a run; printed as one line of JSON.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Whether the run counts: it came to its end and every delivery was right.
+    /// Whether the run completed and every delivery was correct.
     pub ok: bool,
-    /// Why the run broke off, if it did.
+    /// Reason of an early end, if any.
     pub error: Option<String>,
-    /// The pattern of load.
+    /// Load pattern.
     pub scenario: String,
     /// Protocol of the clients.
     pub kind: String,
-    /// Connected clients.
+    /// Number of connected clients.
     pub clients: usize,
-    /// Bytes of each message's text.
+    /// Payload size in bytes.
     pub payload: usize,
-    /// Clients that sent.
+    /// Number of sending clients.
     pub senders: usize,
-    /// Messages that each sender kept on their way.
+    /// Messages in flight per sender.
     pub outstanding: usize,
     /// Length of the measured window in seconds.
     pub window_s: f64,
-    /// Messages that clients received in the window.
+    /// Messages received by clients in the window.
     pub deliveries: u64,
-    /// The same for each second.
+    /// Deliveries per second.
     pub deliveries_per_s: f64,
-    /// The server's CPU time in the window divided by the deliveries, µs; none without `--pid`.
+    /// Server CPU time per delivery in the window, µs; `None` without `--pid`.
     pub cpu_us_per_delivery: Option<f64>,
-    /// Cores the server kept busy in the window.
+    /// Cores kept busy by the server in the window.
     pub server_cores: Option<f64>,
-    /// Cores the load generator kept busy in the window.
+    /// Cores kept busy by the load generator in the window.
     pub generator_cores: f64,
-    /// Cores that anything else on the machine kept busy in the window.
+    /// Cores kept busy by other processes in the window.
     pub foreign_cores: Option<f64>,
-    /// Cores the hypervisor gave to others in the window.
+    /// Cores the hypervisor gave to other guests in the window.
     pub stolen_cores: f64,
-    /// Median time from sending to receipt, µs.
+    /// Median latency from sending to receipt, µs.
     pub p50_us: Option<f64>,
-    /// The time 90 of 100 deliveries needed at most, µs.
+    /// 90th percentile of the latency, µs.
     #[serde(default)]
     pub p90_us: Option<f64>,
-    /// The time 99 of 100 deliveries needed at most, µs.
+    /// 99th percentile of the latency, µs.
     pub p99_us: Option<f64>,
-    /// The time 999 of 1000 deliveries needed at most, µs.
+    /// 99.9th percentile of the latency, µs.
     #[serde(default)]
     pub p999_us: Option<f64>,
-    /// Messages that were sent in the window.
+    /// Messages sent in the window.
     #[serde(default)]
     pub sent: u64,
-    /// Messages of the server's own, which are no faults where they are expected.
+    /// Messages that the server sent on its own; no faults in lenient dialects.
     #[serde(default)]
     pub others: u64,
-    /// Delivery errors, in and outside the window.
+    /// Wrong deliveries, in and outside the window.
     pub faults: Faults,
-    /// Cost of idle connections, if that was the scenario.
+    /// Cost of idle connections, in the scenario `idle`.
     pub idle: Option<IdleReport>,
-    /// Effect of broadcasts on a chat, if that was the scenario.
+    /// Effect of broadcasts on a chat, in the scenario `chat`.
     pub chat: Option<ChatReport>,
 }
 
@@ -70,16 +70,16 @@ pub struct Faults {
     pub duplicate: u64,
     /// Arrived after a later message of the same sender.
     pub reordered: u64,
-    /// Arrived at a client that is not in the room.
+    /// Arrived at a client outside the room.
     pub misdelivered: u64,
-    /// Arrived with another length or content.
+    /// Arrived with a different length or content.
     pub damaged: u64,
-    /// Arrived although it was never sent.
+    /// Arrived without having been sent.
     pub unknown: u64,
 }
 
 impl Faults {
-    /// Whether there is none.
+    /// Returns whether there are no faults.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -96,33 +96,33 @@ impl AddAssign for Faults {
     }
 }
 
-/// Latency of a chat between two clients outside the crowd during broadcasts.
+/// Latency of a chat between two clients during broadcasts to other clients.
 ///
-/// A way is the time from sending a message to its receipt by the other of the two.
+/// Latency is the time from sending a chat message to its receipt by the other client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChatReport {
-    /// Median way while broadcasts go on, µs.
+    /// Median latency during broadcasts, µs.
     pub p50_us: f64,
-    /// The way that 99 of 100 messages needed at most, µs.
+    /// 99th percentile of the latency during broadcasts, µs.
     pub p99_us: f64,
-    /// The longest way, µs.
+    /// Maximum latency during broadcasts, µs.
     pub max_us: f64,
-    /// Median way without broadcasts, µs.
+    /// Median latency without broadcasts, µs.
     pub quiet_p50_us: f64,
-    /// The way that 99 of 100 messages needed at most without broadcasts, µs.
+    /// 99th percentile of the latency without broadcasts, µs.
     pub quiet_p99_us: f64,
-    /// The longest way without broadcasts, µs.
+    /// Maximum latency without broadcasts, µs.
     pub quiet_max_us: f64,
-    /// Median time from sending a broadcast until the last of the crowd has it, µs.
+    /// Median time from sending a broadcast to its last receipt, µs.
     pub broadcast_us: f64,
-    /// The load generator's own share of a way: 99 of 100 times it looked for chat messages again after so long, µs.
+    /// 99th percentile of the time between two polls for chat messages, the load generator's own delay, µs.
     pub looked_p99_us: f64,
-    /// The longest time in which it did not look, µs.
+    /// Maximum time between two polls for chat messages, µs.
     pub looked_max_us: f64,
 }
 
 impl ChatReport {
-    /// The way that 99 of 100 chat messages need at most, as a share of the length of a broadcast.
+    /// Returns the 99th percentile of the latency as a share of the duration of a broadcast.
     pub fn share_of_broadcast(&self) -> f64 {
         self.p99_us / self.broadcast_us
     }
@@ -131,14 +131,14 @@ impl ChatReport {
 /// Cost of idle connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct IdleReport {
-    /// Server CPU for accepting one connection and its handshake, µs.
+    /// Server CPU time per connection and handshake, µs.
     pub cpu_us_per_connection: f64,
-    /// Server memory for each connection, bytes.
+    /// Server memory per connection, bytes.
     pub rss_bytes_per_connection: f64,
     /// Server memory before the first connection, bytes.
     pub base_rss_bytes: u64,
-    /// Server CPU while all connections were idle, µs for each second.
+    /// Server CPU time per second while all connections are idle, µs.
     pub cpu_us_per_idle_second: f64,
-    /// Time until all were connected, seconds.
+    /// Time to connect all clients, seconds.
     pub connect_s: f64,
 }

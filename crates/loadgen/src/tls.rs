@@ -1,4 +1,4 @@
-//! TLS clients on sockets that do not block.
+//! TLS client on non-blocking sockets.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -15,16 +15,16 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStor
 use crate::Error;
 use crate::socket::{self, Received};
 
-/// Which certificates are accepted.
+/// Accepted server certificates.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trust {
-    /// Instead of those of the system.
+    /// PEM file with certificate authorities; the system's if `None`.
     pub(crate) authorities: Option<PathBuf>,
-    /// Any certificate will do.
+    /// Accept any certificate.
     pub(crate) anything: bool,
 }
 
-/// How a server is spoken to by TLS.
+/// TLS configuration for a server.
 #[derive(Clone)]
 pub(crate) struct Tls {
     config: Arc<ClientConfig>,
@@ -32,11 +32,11 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// For a server of this name, which its certificate has to have.
+    /// Creates a configuration for the server name `host`, which the certificate must match.
     pub(crate) fn new(host: &str, trust: &Trust) -> Result<Self, Error> {
         let usage = |problem: String| Error::Usage(problem);
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| usage(format!("{host} is no name that a certificate could have")))?;
+            .map_err(|_| usage(format!("{host} is not a valid server name for TLS")))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -67,11 +67,11 @@ impl fmt::Debug for Tls {
 pub(crate) struct TlsStream(Box<ClientConnection>);
 
 impl TlsStream {
-    /// Sends as much as fits, and handshake data; returns the number of bytes accepted.
+    /// Sends handshake data and as much of `bytes` as fits; returns the number of bytes accepted.
     pub(crate) fn send(&mut self, socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
         let mut taken = 0;
         loop {
-            // It takes some records at a time, and of those before the end of the handshake as much as it keeps.
+            // rustls accepts a few records at a time, and during the handshake only up to its buffer limit.
             let more = self.0.writer().write(&bytes[taken..])?;
             taken += more;
             while self.0.wants_write() {
@@ -87,24 +87,24 @@ impl TlsStream {
         }
     }
 
-    /// Whether the system has not yet taken all that was said.
+    /// Returns whether encrypted data waits to be sent.
     pub(crate) fn has_more(&self) -> bool {
         self.0.wants_write()
     }
 
-    /// Receives available data; call until it returns none.
+    /// Receives available data; call until it returns [`Received::Nothing`].
     pub(crate) fn receive(&mut self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Received> {
         loop {
             match self.0.reader().read(buffer) {
                 Ok(0) => return Ok(Received::Closed),
                 Ok(received) => return Ok(Received::Bytes(received)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // It hung up without a word, as many a server does.
+                // Many servers close without a close_notify alert.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Received::Closed),
                 Err(error) => return Err(error),
             }
             match self.0.read_tls(&mut Socket(socket)) {
-                // The reader tells of the end, once all before it was read.
+                // The reader reports the end of stream after all data before it.
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Received::Nothing),
                 Err(error) => return Err(error),
@@ -121,15 +121,15 @@ impl TlsStream {
 fn explain(error: &rustls::Error) -> String {
     let repair = match error {
         rustls::Error::InvalidCertificate(_) => {
-            "; for a certificate of your own give --ca FILE, or --insecure to accept any"
+            "; pass --ca FILE to trust its authority, or --insecure to accept any certificate"
         }
-        rustls::Error::InvalidMessage(_) => "; is TLS spoken at this port?",
+        rustls::Error::InvalidMessage(_) => "; does the server speak TLS on this port?",
         _ => "",
     };
     format!("{error}{repair}")
 }
 
-/// A socket as rustls reads and writes it.
+/// Adapter from a socket to the I/O traits of rustls.
 struct Socket<'a>(&'a OwnedFd);
 
 impl io::Read for Socket<'_> {
@@ -155,15 +155,13 @@ impl io::Write for Socket<'_> {
     }
 }
 
-/// The authorities in a file, or those of the system.
+/// Loads the certificate authorities from a file, or else from the system.
 fn authorities(file: Option<&Path>) -> Result<RootCertStore, Error> {
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     let found = || SYSTEM.iter().map(PathBuf::from).find(|path| path.exists());
     let path = file.map(Path::to_owned).or(named).or_else(found);
     let path = path.ok_or_else(|| {
-        Error::Usage(
-            "this system has no list of certificate authorities: give --ca FILE, or --insecure".into(),
-        )
+        Error::Usage("no system certificate authorities found; pass --ca FILE, or --insecure".into())
     })?;
     let wrong = |problem: String| Error::Usage(format!("{}: {problem}", path.display()));
     let certificates = CertificateDer::pem_file_iter(&path).map_err(|error| wrong(error.to_string()))?;
@@ -171,10 +169,10 @@ fn authorities(file: Option<&Path>) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     // The system store may contain unreadable certificates.
     let (added, _) = roots.add_parsable_certificates(certificates.map_err(|error| wrong(error.to_string()))?);
-    if added == 0 { Err(wrong("no certificate in PEM is in it".into())) } else { Ok(roots) }
+    if added == 0 { Err(wrong("no PEM certificate found".into())) } else { Ok(roots) }
 }
 
-/// Where Debian, Fedora, SUSE and Alpine have theirs.
+/// Certificate bundles of Debian, Fedora, SUSE and Alpine.
 const SYSTEM: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -182,7 +180,7 @@ const SYSTEM: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Believes any certificate, and checks that the server has its key.
+/// Accepts any certificate, but verifies that the server holds its key.
 #[derive(Debug)]
 struct Anything(Arc<CryptoProvider>);
 

@@ -5,7 +5,7 @@ export const subject = "acks";
 const hole = '{"_placeholder":true,"num":0}';
 const ask = (by = [], at) => ({ do: "emit", ack: true, by, ...(at && { at }) });
 
-/** Sends the wish without waiting for what comes of it, which comes under 900 */
+/** Sends a command without waiting for its result, which has the ack id 900 */
 const wish = (peer, command, ...args) => peer.send(`42${peer.namespace}900${JSON.stringify(["do", command, ...args])}`);
 
 export const scripts = [
@@ -15,8 +15,8 @@ export const scripts = [
     ["several arguments", '42456["echo",1,{"two":[3]},null]'],
     ["the number zero", '420["echo",1]'],
     ["a large number", '4299999999["echo",1]'],
-    ["the largest number that doubles keep", '429007199254740991["echo",1]'],
-    ["a number with zeros before it", '42007["echo",1]'],
+    ["the largest exact double", '429007199254740991["echo",1]'],
+    ["a number with leading zeros", '42007["echo",1]'],
   ].map(([what, packet]) =>
     each(`to the client, with ${what}`, async (stage) => {
       const peer = await stage.join("a");
@@ -24,7 +24,7 @@ export const scripts = [
       await peer.sync();
     }),
   ),
-  once("to the client, with a number beyond what doubles keep", async (stage) => {
+  once("to the client, with an id beyond the precision of a double", async (stage) => {
     const peer = await stage.join("a");
     await peer.send('4218446744073709551617["echo",1]');
     await peer.sync();
@@ -34,17 +34,17 @@ export const scripts = [
     await peer.send('42/other,5["echo","x"]');
     await peer.sync();
   }),
-  each("to the client, in the order in which handlers end", async (stage) => {
+  each("to the client, in completion order of handlers", async (stage) => {
     const peer = await stage.join("a");
     await peer.send('421["wait",400]', '422["wait",10]', '423["echo"]');
     await peer.hear(3);
   }),
-  each("of an event that nobody listens to", async (stage) => {
+  each("of an event without handler", async (stage) => {
     const peer = await stage.join("a");
     await peer.send('421["unheard of"]');
     await peer.sync();
   }),
-  once("of a handler that does not answer", async (stage) => {
+  once("of a handler without an answer", async (stage) => {
     const peer = await stage.join("a");
     await peer.send('421["unanswered"]');
     await peer.sync();
@@ -70,7 +70,7 @@ export const scripts = [
     const id = await peer.asked();
     await peer.put(`461-${id}["x",{"of":${hole}}]`, Buffer.from([1]));
     const outcome = await peer.take();
-    // The two applications tell of bytes in their own ways; that the answer came is what counts.
+    // The two applications format binary differently; only the arrival of the answer matters.
     peer.line(outcome?.startsWith?.("4") ? "an answer" : String(outcome));
   }),
   each("from the client, in another namespace", async (stage) => {
@@ -96,12 +96,12 @@ export const scripts = [
     await peer.hear();
     await peer.sync();
   }),
-  each("from the client, to nothing that was asked", async (stage) => {
+  each("from the client, with an unknown id", async (stage) => {
     const peer = await stage.join("a");
     await peer.send("43123456[1]");
     await peer.sync();
   }),
-  once("from another client than the one that was asked", async (stage) => {
+  once("from a different client", async (stage) => {
     const [asked, other] = await stage.joinAll(["a", "b"]);
     await wish(asked, ask([{ timeout: 2000 }]), "question", 1);
     const id = await asked.asked();
@@ -109,7 +109,7 @@ export const scripts = [
     await other.sync();
     await asked.hear();
   }),
-  once("two questions at once, answered the other way round", async (stage) => {
+  once("two at once, answered in reverse order", async (stage) => {
     const peer = await stage.join("a");
     await peer.send('42901["do",{"do":"emit","ack":true},"first"]', '42902["do",{"do":"emit","ack":true},"second"]');
     const [first, second] = [await peer.asked(), await peer.asked()];
@@ -131,13 +131,13 @@ export const scripts = [
     await second.reply(await second.asked(), "of b");
     await first.hear(2);
   }),
-  once("of a broadcast, from nobody", async (stage) => {
+  once("of a broadcast, without answers", async (stage) => {
     const [first, second] = await stage.joinAll(["a", "b"]);
     await wish(first, ask([{ timeout: 300 }], "io"), "question", 1);
     await first.hear(2);
     await second.sync();
   }),
-  once("of a broadcast to nobody", async (stage) => {
+  once("of a broadcast without recipients", async (stage) => {
     const peer = await stage.join("a");
     await wish(peer, ask([{ to: ["nobody is here"] }, { timeout: 15_000 }], "io"), "question", 1);
     await peer.hear();
@@ -150,19 +150,19 @@ export const scripts = [
     await first.hear();
     await third.sync();
   }),
-  once("of a broadcast to the others", async (stage) => {
+  once("of a broadcast to other clients", async (stage) => {
     const [first, second] = await stage.joinAll(["a", "b"]);
     await wish(first, ask([{ timeout: 15_000 }], "broadcast"), "question", 1);
     await second.reply(await second.asked(), "of b");
     await first.hear();
   }),
-  once("of a broadcast to one that answers with nothing", async (stage) => {
+  once("of a broadcast, answered without arguments", async (stage) => {
     const peer = await stage.join("a");
     await wish(peer, ask([{ timeout: 15_000 }], "io"), "question", 1);
     await peer.reply(await peer.asked());
     await peer.hear();
   }),
-  once("of a broadcast to one that goes away", async (stage) => {
+  once("of a broadcast to a client that disconnects", async (stage) => {
     const [first, second] = await stage.joinAll(["a", "b"]);
     await wish(first, ask([{ timeout: 400 }], "broadcast"), "question", 1);
     await second.hear();
@@ -170,7 +170,7 @@ export const scripts = [
     await stage.settled();
     await first.hear();
   }),
-  once("of a client that goes away, told to nobody", async (stage) => {
+  once("of a client that disconnects", async (stage) => {
     const [first, second] = await stage.joinAll(["a", "b"]);
     await wish(second, ask([{ timeout: 2000 }]), "question", 1);
     await second.asked();

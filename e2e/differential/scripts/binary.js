@@ -14,17 +14,17 @@ const SHAPES = [
   ["in an object", `451-["echo",{"a":{"b":${hole(0)}}}]`, [part(9)]],
   ["in a list", `452-["echo",[${hole(0)},"x",${hole(1)}]]`, [part(1), part(2)]],
   ["ten levels deep", `451-["echo",${"[".repeat(10)}${hole(0)}${"]".repeat(10)}]`, [part(5)]],
-  ["in an order of their own", `452-["echo",${hole(1)},${hole(0)}]`, [part(1), part(2)]],
+  ["in a different order", `452-["echo",${hole(1)},${hole(0)}]`, [part(1), part(2)]],
   ["the same twice", `451-["echo",${hole(0)},${hole(0)}]`, [part(7)]],
-  ["one that nothing names", `452-["echo",${hole(0)}]`, [part(1), part(2)]],
-  ["one that nothing names, alone", '451-["echo","x"]', [part(1)]],
+  ["an unreferenced one", `452-["echo",${hole(0)}]`, [part(1), part(2)]],
+  ["only an unreferenced one", '451-["echo","x"]', [part(1)]],
   ["empty bytes", `451-["echo",${hole(0)}]`, [part()]],
   ["all ten that are allowed", `4510-["echo",${TEN.map(hole)}]`, TEN.map((number) => part(number))],
   ["many bytes", `451-["echo",${hole(0)}]`, [Buffer.alloc(70_000, 3)]],
-  ["a placeholder with more keys", '451-["echo",{"_placeholder":true,"num":0,"x":1}]', [part(1)]],
+  ["a placeholder with additional keys", '451-["echo",{"_placeholder":true,"num":0,"x":1}]', [part(1)]],
   ["a placeholder that is false", `451-["echo",{"_placeholder":false,"num":0},${hole(0)}]`, [part(1)]],
-  ["a key of another order", '451-["echo",{"num":0,"_placeholder":true}]', [part(1)]],
-  ["a number for a name", `451-[1,${hole(0)}]`, [part(1)]],
+  ["keys in a different order", '451-["echo",{"num":0,"_placeholder":true}]', [part(1)]],
+  ["a number as name", `451-[1,${hole(0)}]`, [part(1)]],
 ];
 
 export const scripts = [
@@ -62,7 +62,7 @@ export const scripts = [
     await peer.send(`451-["echo",${hole(0)}]`, part(1), `451-["echo",${hole(0)}]`, part(2), '42["echo","text"]');
     await peer.hear(5);
   }),
-  once("that nobody listens to", async (stage) => {
+  once("without handler", async (stage) => {
     const peer = await stage.join("a");
     await peer.send(`451-["unheard of",${hole(0)}]`, part(1));
     await peer.sync();

@@ -37,7 +37,7 @@ export const scripts = [
     await peer.send("41", "40");
     await peer.hear();
   }, { carriers: ["polling"] }),
-  each("the server takes it out of the namespace", async (stage) => {
+  each("the server disconnects it from the namespace", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "join", rooms: ["red", "blue"] });
     await peer.put('42["do",{"do":"disconnect"}]');
@@ -45,7 +45,7 @@ export const scripts = [
     await stage.noted(3);
     await peer.connect();
   }),
-  each("the server takes it out of one of two", async (stage) => {
+  each("the server disconnects it from one of two", async (stage) => {
     const peer = await stage.join("a");
     await peer.connect("/other");
     await peer.put('42/other,["do",{"do":"disconnect"}]');
@@ -69,21 +69,21 @@ export const scripts = [
     await peer.closed();
     await stage.noted(6);
   }),
-  each("an event behind the end of its namespace", async (stage) => {
+  each("an event after the disconnect of its namespace", async (stage) => {
     const peer = await stage.join("a");
     await peer.put('42["do",{"do":"disconnect"}]');
     await peer.hear();
     await peer.send('42["echo","late"]');
     await peer.closed(250);
   }),
-  once("the connection is cut", async (stage) => {
+  once("a cut connection", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "join", rooms: ["red"] });
     await peer.connect("/other");
     await peer.cut();
     await stage.noted(6);
   }),
-  once("a GET that waits is given up", async (stage) => {
+  once("an aborted GET", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "join", rooms: ["red"] });
     await peer.cut();
@@ -98,7 +98,7 @@ export const scripts = [
     }
     await stage.noted(3);
   }),
-  once("answers of a handler that ends after its socket", async (stage) => {
+  once("acks of a handler that ends after its socket", async (stage) => {
     const peer = await stage.join("a");
     await peer.send('421["wait",1000]');
     await stage.settled();
@@ -106,7 +106,7 @@ export const scripts = [
     await stage.noted(3);
     await peer.quiet(1300);
   }),
-  once("an event with a DISCONNECT behind it in one payload", async (stage) => {
+  once("an event followed by a DISCONNECT in one payload", async (stage) => {
     const peer = await stage.join("a");
     await peer.send('421["echo",1]', "41");
     await stage.noted(3);

@@ -16,12 +16,12 @@ export const scripts = [
       await peer.fetch(accept(coding));
     }),
   ),
-  polls("a long answer for a client that says nothing", async (stage) => {
+  polls("a long response for a client without Accept-Encoding", async (stage) => {
     const peer = await stage.join("a");
     await peer.put(text(1000));
     await peer.fetch();
   }),
-  // Around the text stand thirteen letters.
+  // The packet adds thirteen characters to the text.
   ...[286, 287, 288].map((letters) =>
     polls(`an answer of ${letters + 13} bytes`, async (stage) => {
       const peer = await stage.join("a");
@@ -29,7 +29,7 @@ export const scripts = [
       await peer.fetch(accept("gzip"));
     }),
   ),
-  polls("letters count as bytes", async (stage) => {
+  polls("characters count as bytes", async (stage) => {
     const peer = await stage.join("a");
     await peer.put(`42["echo","${"€".repeat(100)}"]`);
     await peer.fetch(accept("gzip"));
@@ -39,12 +39,12 @@ export const scripts = [
     await peer.put(text(140), text(140));
     await peer.fetch(accept("gzip"));
   }),
-  polls("an event that asks not to be compressed", async (stage) => {
+  polls("an event with compression disabled", async (stage) => {
     const peer = await stage.join("a");
     await peer.put(`42["do",{"do":"emit","by":[{"compress":false}]},"news","${"x".repeat(1000)}"]`);
     await peer.fetch(accept("gzip"));
   }),
-  polls("a handshake and the answer to a POST are too short", async (stage) => {
+  polls("a handshake and the response to a POST are too short", async (stage) => {
     await stage.http("b", "?EIO=4&transport=polling", accept("gzip"));
     const peer = await stage.join("a");
     await peer.push(text(1000), accept("gzip"));

@@ -3,7 +3,7 @@ import { each, once } from "../script.js";
 export const subject = "namespaces on demand";
 
 export const scripts = [
-  each("one that fits the pattern is made, and has the handlers", async (stage) => {
+  each("one that matches the pattern is created, with the handlers", async (stage) => {
     const peer = await stage.join("a", { namespace: "/dynamic-1" });
     await peer.emit("echo", 1);
     await peer.hear();
@@ -15,13 +15,13 @@ export const scripts = [
       await peer.connect(namespace);
     }),
   ),
-  once("two of one pattern know nothing of each other", async (stage) => {
+  once("two of one pattern are isolated", async (stage) => {
     const first = await stage.join("a", { namespace: "/dynamic-2" });
     const second = await stage.join("b", { namespace: "/dynamic-3" });
     await first.ask({ do: "emit", at: "/dynamic-2" }, "news");
     await second.sync();
   }),
-  once("a function lets in by what the client shows", async (stage) => {
+  once("a predicate decides by the client's auth", async (stage) => {
     const peer = await stage.engine("a");
     await peer.connect("/asked-1");
     await peer.connect("/asked-1", { token: "wrong" });
@@ -29,7 +29,7 @@ export const scripts = [
     await peer.emit("echo", 1);
     await peer.hear();
   }),
-  once("one that was made is there for everybody", async (stage) => {
+  once("a created one is shared by all clients", async (stage) => {
     await stage.join("a", { namespace: "/asked-2", auth: { token: "secret" } });
     const second = await stage.engine("b");
     await second.connect("/asked-2");

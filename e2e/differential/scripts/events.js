@@ -8,20 +8,20 @@ const VALUES = [
   ["null, true and false", '["echo",null,true,false]'],
   ["whole numbers", '["echo",0,-1,9007199254740991,-9007199254740991]'],
   ["fractions and exponents", '["echo",0.5,-1.25e-7,1e21,3.0]'],
-  ["a number beyond what a double keeps", '["echo",12345678901234567890]'],
+  ["a number beyond the precision of a double", '["echo",12345678901234567890]'],
   ["minus zero", '["echo",-0]'],
   ["empty values", '["echo","",[],{}]'],
   ["escapes", '["echo","\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\u0000"]'],
-  ["letters of every width", '["echo","aé€👩‍🚀\u2028"]'],
-  ["a surrogate alone", '["echo","\\ud800"]'],
+  ["characters of every width", '["echo","aé€👩‍🚀\u2028"]'],
+  ["a lone surrogate", '["echo","\\ud800"]'],
   ["space between the values", '[ "echo" , 1 ,\n{ "a" : [ ] } ]'],
   ["objects in objects", `["echo",${'{"a":'.repeat(40)}1${"}".repeat(40)}]`],
   ["lists in lists", `["echo",${"[".repeat(60)}${"]".repeat(60)}]`],
   ["one key twice", '["echo",{"a":1,"a":2}]'],
-  ["keys in an order of their own", '["echo",{"b":1,"a":2,"10":3,"9":4}]'],
-  ["__proto__ for a key", '["echo",{"__proto__":{"x":1},"y":2}]'],
-  ["what looks like a placeholder", '["echo",{"_placeholder":true,"num":0}]'],
-  ["a number for a name", "[1,2,3]"],
+  ["keys in a different order", '["echo",{"b":1,"a":2,"10":3,"9":4}]'],
+  ["__proto__ as a key", '["echo",{"__proto__":{"x":1},"y":2}]'],
+  ["an object like a placeholder", '["echo",{"_placeholder":true,"num":0}]'],
+  ["a number as name", "[1,2,3]"],
   ["many arguments", `["echo",${Array.from({ length: 300 }, (_, index) => index)}]`],
 ];
 
@@ -76,17 +76,17 @@ export const scripts = [
       await peer.ask({ do: "emit", at: "io" }, name, 1);
     }),
   ),
-  each("a middleware gives an event another name and arguments", async (stage) => {
+  each("a middleware changes name and arguments of an event", async (stage) => {
     const peer = await stage.join("a");
     await peer.emit("rewritten", 1, { two: [] });
     await peer.hear();
     await peer.emit("rewritten");
     await peer.hear();
   }),
-  once("volatile, right behind another event", async (stage) => {
+  once("volatile, right after another event", async (stage) => {
     const peer = await stage.join("a");
     const [first, second] = ['42["do",{"do":"emit"},"first",1]', '42["do",{"do":"emit","by":["volatile"]},"second",1]'];
-    // In one POST: two WebSocket messages may be read one after the other, with a write between them.
+    // In one POST: two WebSocket messages may be read separately, with a write between them.
     const parked = peer.park();
     await stage.settled();
     await peer.push(`${first}\x1e${second}`);
@@ -94,10 +94,10 @@ export const scripts = [
     await peer.emit("echo", "next");
     await peer.until('42["echo"');
   }, { carriers: ["polling"] }),
-  each("volatile, of a client that can take it", async (stage) => {
+  each("volatile, to a client that is ready", async (stage) => {
     const peer = await stage.join("a");
     if (peer.polling) {
-      // Only a GET that waits takes it.
+      // Only a pending GET receives it.
       const parked = peer.park();
       await stage.settled();
       await peer.put('42["do",{"do":"emit","by":["volatile"]},"now",1]');
@@ -106,7 +106,7 @@ export const scripts = [
       await peer.ask({ do: "emit", by: ["volatile"] }, "now", 1);
     }
   }),
-  once("volatile, of a client that polls and is away", async (stage) => {
+  once("volatile, to a client between two polls", async (stage) => {
     const peer = await stage.join("a");
     await peer.put('42["do",{"do":"emit","by":["volatile"]},"now",1]', '42["echo","next"]');
     await peer.hear();

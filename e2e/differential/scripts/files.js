@@ -21,15 +21,15 @@ export const scripts = [
     ),
   ),
   once("with a query", (stage) => file(stage, "socket.io.js?v=4")),
-  once("by HEAD", (stage) => file(stage, "socket.io.js", { method: "HEAD" })),
-  once("that the browser has already", async (stage) => {
+  once("with HEAD", (stage) => file(stage, "socket.io.js", { method: "HEAD" })),
+  once("that the browser has cached", async (stage) => {
     const { headers } = await file(stage, "socket.io.js");
     await file(stage, "socket.io.js", { headers: { "if-none-match": headers.etag } });
     await file(stage, "socket.io.js", { headers: { "if-none-match": `W/${headers.etag.replace(/^W\//, "")}` } });
     await file(stage, "socket.io.js", { headers: { "if-none-match": '"another"' } });
   }),
-  once("that nobody has", (stage) => file(stage, "socket.io.unknown.js")),
-  once("in a folder below", (stage) => file(stage, "dist/socket.io.js")),
+  once("that does not exist", (stage) => file(stage, "socket.io.unknown.js")),
+  once("in a subfolder", (stage) => file(stage, "dist/socket.io.js")),
   once("for a page of another origin", (stage) =>
     file(stage, "socket.io.js", { headers: { origin: "https://page.example" } }), {
       flags: { cors: "https://page.example" },
@@ -38,7 +38,7 @@ export const scripts = [
   once("when they are not served", (stage) => file(stage, "socket.io.js"), { flags: { "client-files": false } }),
 ];
 
-/** Asks for one of them. Its tag is of the server's making */
+/** Requests a file. Each server generates its own ETag */
 async function file(stage, name, options = {}) {
   const peer = stage.peer("a");
   peer.line(`${options.method ?? "GET"} ${name}`);

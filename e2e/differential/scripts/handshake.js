@@ -5,18 +5,18 @@ export const subject = "handshake";
 const POLL = "?EIO=4&transport=polling";
 const SOCKET = "?EIO=4&transport=websocket";
 
-/** Requests that are answered at once, each on its own */
+/** Requests that are answered at once */
 const requests = [
   ["opens a session", "GET", POLL],
-  ["opens a session with parameters it does not know", "GET", `${POLL}&t=abc&b64=1&x=y`],
+  ["opens a session with unknown parameters", "GET", `${POLL}&t=abc&b64=1&x=y`],
   ["below the path", "GET", POLL, { path: "/socket.io/deeper/" }],
   ["beside the path", "GET", POLL, { path: "/socket.io" }],
-  ["at a path of nobody", "GET", POLL, { path: "/nothing/" }],
+  ["at an unknown path", "GET", POLL, { path: "/nothing/" }],
   ["without EIO", "GET", "?transport=polling"],
   ["with EIO 3", "GET", "?EIO=3&transport=polling"],
   ["with EIO 5", "GET", "?EIO=5&transport=polling"],
   ["with EIO 04", "GET", "?EIO=04&transport=polling"],
-  ["with an EIO that is no number", "GET", "?EIO=abc&transport=polling"],
+  ["with an EIO that is not a number", "GET", "?EIO=abc&transport=polling"],
   ["without a transport", "GET", "?EIO=4"],
   ["with neither", "GET", ""],
   ["with an unknown transport", "GET", "?EIO=4&transport=pigeon"],
@@ -40,7 +40,7 @@ const webSockets = [
   ["without a transport", "?EIO=4"],
   ["with an unknown transport", "?EIO=4&transport=pigeon"],
   ["with an unknown session", `${SOCKET}&sid=nobody`],
-  ["with polling for a transport", POLL],
+  ["with transport=polling", POLL],
 ];
 
 export const scripts = [
@@ -53,21 +53,21 @@ export const scripts = [
       if (peer && !(await peer.hear())?.closed) await peer.quiet(100);
     }),
   ),
-  once("the application refuses it, with a text and without", async (stage) => {
+  once("the application rejects it, with and without a message", async (stage) => {
     await stage.http("a", `${POLL}&deny=not%20today`);
     await stage.http("a", `${POLL}&deny=`);
     await stage.websocket("a", `${SOCKET}&deny=not%20today`);
   }),
-  once("both sessions of one client have ids of their own", async (stage) => {
+  once("two sessions of one client have different ids", async (stage) => {
     await stage.http("a", POLL);
     await stage.http("a", POLL);
   }),
-  once("what a handler sees of the request", async (stage) => {
+  once("the request as seen by a handler", async (stage) => {
     const query = "&word=a%20b&plus=a+b&twice=1&twice=2&empty=&flag&%26%3D=%3F";
     const peer = await stage.join("a", { query, headers: { "x-told": "from the client" } });
     await peer.ask({ do: "handshake" });
   }),
-  once("what a handler sees of the request after an upgrade", async (stage) => {
+  once("the request as seen by a handler after an upgrade", async (stage) => {
     const peer = await stage.join("a", { carrier: "upgraded", query: "&at=first" });
     await peer.ask({ do: "handshake" });
   }),

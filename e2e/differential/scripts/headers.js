@@ -10,16 +10,16 @@ const any = { cors: "*" };
 const preflight = { "access-control-request-method": "POST", "access-control-request-headers": "x-token" };
 
 export const scripts = [
-  once("a page that may read, and gets a cookie", (stage) => stage.http("a", POLL, { headers: page })),
-  once("a preflight of that page", (stage) =>
+  once("an allowed page, which gets a cookie", (stage) => stage.http("a", POLL, { headers: page })),
+  once("a preflight of an allowed page", (stage) =>
     stage.http("a", POLL, { method: "OPTIONS", headers: { ...page, ...preflight } }),
   ),
-  once("a preflight without the headers it wants", (stage) =>
+  once("a preflight without requested headers", (stage) =>
     stage.http("a", POLL, { method: "OPTIONS", headers: { ...page, "access-control-request-method": "GET" } }),
   ),
-  once("a refusal that the page may read", (stage) => stage.http("a", `${POLL}&sid=nobody`, { headers: page })),
+  once("a rejection that an allowed page can read", (stage) => stage.http("a", `${POLL}&sid=nobody`, { headers: page })),
   once("a request without an origin", (stage) => stage.http("a", POLL)),
-  once("the cookie comes with the first answer only", async (stage) => {
+  once("a cookie only in the first response", async (stage) => {
     const peer = await stage.join("a", { carrier: "polling", headers: page });
     await peer.push('42["echo",1]', { headers: page });
     await peer.fetch({ headers: page });
@@ -32,5 +32,5 @@ export const scripts = [
   once("any page: a preflight", (stage) =>
     stage.http("a", POLL, { method: "OPTIONS", headers: { ...stranger, ...preflight } }), { flags: any },
   ),
-  once("any page: a refusal", (stage) => stage.http("a", "?EIO=4", { headers: stranger }), { flags: any }),
+  once("any page: a rejection", (stage) => stage.http("a", "?EIO=4", { headers: stranger }), { flags: any }),
 ];

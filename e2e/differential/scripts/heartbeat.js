@@ -1,12 +1,12 @@
 import { each, once } from "../script.js";
 
 export const subject = "heartbeat and time limits";
-// A second for what a client does before its first ping, and three for its pongs: none is missed on a busy machine.
+// A second before the first ping, and three for a pong: long enough for a busy machine.
 export const flags = { "ping-interval": 1000, "ping-timeout": 3000, "connect-timeout": 20_000 };
 
-/** For clients that do not answer */
+/** Timings for clients that do not answer */
 const strict = { flags: { "ping-timeout": 1000 } };
-/** For clients that join nothing: between the second ping and the third */
+/** Timings for clients that join nothing: between the second ping and the third */
 const impatient = { flags: { "connect-timeout": 2700 } };
 
 export const scripts = [
@@ -32,7 +32,7 @@ export const scripts = [
     await peer.closed();
     await stage.noted(3);
   }, strict),
-  once("no ping at the beginning", async (stage) => {
+  once("no ping at the start", async (stage) => {
     const peer = await stage.join("a");
     await peer.quiet(200);
   }),
@@ -44,7 +44,7 @@ export const scripts = [
     await peer.send("3");
     await peer.closed();
   }, impatient),
-  once("a client that is refused by every namespace", async (stage) => {
+  once("a client rejected by every namespace", async (stage) => {
     const peer = await stage.engine("a");
     await peer.connect("/unknown");
     await peer.hear();
@@ -62,7 +62,7 @@ export const scripts = [
     }
     await peer.connect();
   }),
-  once("a session whose poll is given up is not waited for", async (stage) => {
+  once("a session whose poll is aborted ends at once", async (stage) => {
     const peer = await stage.join("a", { carrier: "polling" });
     const parked = peer.park();
     await stage.settled();

@@ -26,7 +26,7 @@ import * as transports from "./transports.js";
 import * as upgrade from "./upgrade.js";
 import * as websocket from "./websocket.js";
 
-/** Everything that is played: a table of scripts for each subject, on a server with these flags */
+/** All subjects: a table of scripts each, on a server with the subject's flags */
 export const SUBJECTS = [
   handshake,
   polling,

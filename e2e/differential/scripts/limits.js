@@ -7,18 +7,18 @@ const LENGTH = '42["echo",""]'.length;
 const event = (length) => `42["echo","${"x".repeat(length - LENGTH)}"]`;
 
 export const scripts = [
-  once("what the handshake says of it", (stage) => stage.http("a", "?EIO=4&transport=polling")),
+  once("the limit in the handshake", (stage) => stage.http("a", "?EIO=4&transport=polling")),
   ...[100, 101].map((length) =>
     once(`a POST of ${length} bytes`, async (stage) => {
       const peer = await stage.join("a", { carrier: "polling" });
-      // Node cuts the connection of a body that is too long: nothing else may be on its way by it.
+      // Node cuts the connection of an oversized body, so no other request may be pending on it.
       await peer.push(event(length), { agent: false });
       if (length > 100) await stage.noted(3);
       await peer.emit("echo", "next");
       await peer.sync();
     }),
   ),
-  once("a POST of 101 bytes that does not say so", async (stage) => {
+  once("a POST of 101 bytes without a declared length", async (stage) => {
     const peer = await stage.join("a", { carrier: "polling" });
     const push = stage.beginPush(peer, {}, { agent: false });
     push.write(event(101).slice(0, 50));
@@ -28,7 +28,7 @@ export const scripts = [
     await peer.emit("echo", "next");
     await peer.sync();
   }),
-  once("a POST of 101 bytes while a GET waits", async (stage) => {
+  once("a POST of 101 bytes while a GET is pending", async (stage) => {
     const peer = await stage.join("a", { carrier: "polling" });
     const parked = peer.park();
     await stage.settled();
@@ -42,7 +42,7 @@ export const scripts = [
     await peer.push([event(33), event(33), event(32)].join("\x1e"));
     await peer.hear(3);
   }),
-  once("letters count by their bytes", async (stage) => {
+  once("characters count as bytes", async (stage) => {
     const peer = await stage.join("a", { carrier: "polling" });
     await peer.push(`42["echo","${"€".repeat(29)}"]`);
     await peer.hear();
@@ -62,7 +62,7 @@ export const scripts = [
     await peer.hear();
     await stage.noted(3);
   }),
-  once("what the server says is not limited", async (stage) => {
+  once("server messages are not limited", async (stage) => {
     const peer = await stage.join("a");
     for (const text of ["a", "b", "c"]) await peer.emit("echo", text.repeat(80));
     await peer.hear(3);

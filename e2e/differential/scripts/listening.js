@@ -3,23 +3,23 @@ import { each, once } from "../script.js";
 export const subject = "listening";
 
 export const scripts = [
-  each("two handlers of one event, in their order", async (stage) => {
+  each("two handlers of one event, in order", async (stage) => {
     const peer = await stage.join("a");
     await peer.emit("twice");
     await peer.hear(2);
   }),
-  each("a handler that listens once", async (stage) => {
+  each("a one-time handler", async (stage) => {
     const peer = await stage.join("a");
     await peer.emit("once", 1);
     await peer.emit("once", 2);
     await peer.sync();
   }),
-  once("a handler that listens once, for each socket", async (stage) => {
+  once("a one-time handler per socket", async (stage) => {
     const [first, second] = await stage.joinAll(["a", "b"]);
     for (const peer of [first, second, first]) await peer.emit("once", peer.name);
     for (const peer of [first, second]) await peer.sync();
   }),
-  each("a handler that comes later and is taken away again", async (stage) => {
+  each("a handler added and removed later", async (stage) => {
     const peer = await stage.join("a");
     await peer.emit("later", 1);
     await peer.ask({ do: "on" }, "later");
@@ -29,14 +29,14 @@ export const scripts = [
     await peer.emit("later", 3);
     await peer.sync();
   }),
-  once("a handler that comes twice is called twice", async (stage) => {
+  once("a handler registered twice is called twice", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "on" }, "later");
     await peer.ask({ do: "on" }, "later");
     await peer.emit("later", 1);
     await peer.sync();
   }),
-  once("a catch-all hears of every event, handled or not", async (stage) => {
+  once("a catch-all gets every event, with or without handler", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "onAny" });
     await peer.emit("echo", 1, 2);
@@ -49,14 +49,14 @@ export const scripts = [
     await peer.hear();
     await stage.noted(5);
   }),
-  once("a catch-all hears of an event before its middleware refuses it", async (stage) => {
+  once("a catch-all gets an event before a middleware rejects it", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "onAny" });
     await peer.emit("forbidden", 1);
     await stage.noted(4);
     await peer.sync();
   }),
-  each("a catch-all for what goes out hears of every event", async (stage) => {
+  each("an outgoing catch-all gets every event", async (stage) => {
     const [peer, other] = await stage.joinAll(["a", "b"]);
     await peer.ask({ do: "onAnyOutgoing" });
     await peer.emit("echo", 1, 2);
@@ -70,14 +70,14 @@ export const scripts = [
     await peer.ask({ do: "emit" }, "unheard", 1);
     await stage.notedOnly(6);
   }),
-  once("a catch-all for what goes out hears of no answers", async (stage) => {
+  once("an outgoing catch-all gets no acks", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "onAnyOutgoing" });
     await peer.send('427["echo",1]');
     await peer.hear();
     await stage.notedOnly(1);
   }),
-  once("a catch-all for what goes out hears of rooms, questions and bytes", async (stage) => {
+  once("an outgoing catch-all gets broadcasts, events with acks, and binary", async (stage) => {
     const [peer, other] = await stage.joinAll(["a", "b"]);
     await peer.ask({ do: "onAnyOutgoing" });
     await peer.ask({ do: "join", rooms: ["red"] });
@@ -89,7 +89,7 @@ export const scripts = [
     await peer.sync();
     await stage.noted(5);
   }),
-  once("a catch-all for what goes out is of one namespace, and goes with its socket", async (stage) => {
+  once("an outgoing catch-all is per namespace, and ends with its socket", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "onAnyOutgoing" });
     await peer.connect("/other");
@@ -100,7 +100,7 @@ export const scripts = [
     await peer.ask({ do: "emit" }, "by another", 1);
     await stage.notedOnly(5);
   }),
-  each("an event that a middleware refuses reaches no handler", async (stage) => {
+  each("an event rejected by a middleware reaches no handler", async (stage) => {
     const peer = await stage.join("a");
     await peer.emit("forbidden", 1);
     await stage.noted(3);
@@ -108,7 +108,7 @@ export const scripts = [
     await peer.sync();
     await stage.noted(5);
   }),
-  once("what was registered on a socket is gone with it", async (stage) => {
+  once("handlers of a socket end with it", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "on" }, "later");
     await peer.send("41");

@@ -14,7 +14,7 @@ export const scripts = [
     ["no payload", "40/greeting,"],
     ["no comma", "40/greeting"],
     ["an empty object", "40/greeting,{}"],
-    ["a number, which is none of its own", "40/greeting,5"],
+    ["a number", "40/greeting,5"],
     ["an object", '40/greeting,{"nested":{"list":[1,null,"é"]},"token":"123"}'],
     ["a query", "40/greeting?token=abc,"],
     ["a query and a payload", '40/greeting?token=abc,{"b":2}'],
@@ -55,7 +55,7 @@ export const scripts = [
     await stage.noted(3);
   }),
   ...[
-    ["a message alone", { message: "no" }],
+    ["only a message", { message: "no" }],
     ["a message and data", { data: { code: 7, list: [1, "two"] }, message: "no" }],
     ["data that is a string", { data: "why" }],
     ["data that is a number", { data: 0 }],
@@ -65,49 +65,49 @@ export const scripts = [
     ["an empty message", { message: "" }],
     ["no auth at all", undefined],
   ].map(([what, auth]) =>
-    each(`refused by a middleware with ${what}`, async (stage) => {
+    each(`rejected by a middleware with ${what}`, async (stage) => {
       const peer = await stage.engine("a");
       await peer.connect("/guarded", auth);
       await stage.noted(1);
     }),
   ),
-  each("let in by both middlewares, in their order", async (stage) => {
+  each("accepted by both middlewares, in order", async (stage) => {
     const peer = await stage.join("a", { namespace: "/guarded", auth: SECRET });
     await stage.noted(3);
     await peer.emit("echo", "in");
     await peer.hear();
   }),
-  each("a room that a middleware joined holds", async (stage) => {
+  each("a room joined by a middleware is kept", async (stage) => {
     const auth = { join: "lounge", ...SECRET, wait: 50 };
     const peer = await stage.join("a", { namespace: "/guarded", auth });
     await peer.ask({ do: "rooms" });
     await peer.ask({ do: "emit", at: "/guarded", by: [{ to: ["lounge"] }] }, "to the room", 1);
     await stage.noted(3);
   }),
-  each("a client that is refused is in no room", async (stage) => {
+  each("a rejected client is in no room", async (stage) => {
     const peer = await stage.join("a", { namespace: "/guarded", auth: { join: "lounge", token: "wrong" } });
     await peer.connect("/guarded", SECRET);
     await peer.ask({ do: "sockets", at: "/guarded", by: [{ in: ["lounge"] }] });
     await peer.ask({ do: "rooms" });
     await stage.noted(4);
   }),
-  each("let in after a while", async (stage) => {
+  each("accepted after a delay", async (stage) => {
     await stage.join("a", { namespace: "/guarded", auth: { ...SECRET, wait: 50 } });
     await stage.noted(3);
   }),
-  each("refused, and let in at the second try", async (stage) => {
+  each("rejected, and accepted at the second attempt", async (stage) => {
     const peer = await stage.join("a", { namespace: "/guarded", auth: { token: "wrong" } });
     await peer.connect("/guarded", SECRET);
     await stage.noted(4);
   }),
-  each("another namespace is joined while a middleware thinks", async (stage) => {
+  each("joining another namespace while a middleware is pending", async (stage) => {
     const peer = await stage.engine("a");
     peer.full = "/guarded";
     await peer.send(`40/guarded,{"token":"secret","wait":1000}`);
     await peer.connect("/other");
     await peer.hear();
   }),
-  each("an event in the namespace whose middleware still thinks", async (stage) => {
+  each("an event while the middleware is pending", async (stage) => {
     const peer = await stage.engine("a");
     peer.full = "/guarded";
     await peer.send('40/guarded,{"token":"secret","wait":800}');
@@ -115,7 +115,7 @@ export const scripts = [
     await peer.send('42/guarded,["echo","early"]');
     await peer.hear(2);
   }),
-  each("a client that goes away while a middleware thinks", async (stage) => {
+  each("a client that disconnects while a middleware is pending", async (stage) => {
     const peer = await stage.engine("a");
     await peer.send('40/guarded,{"token":"secret","wait":800}');
     if (peer.polling) await peer.push("1");

@@ -15,7 +15,7 @@ const VALUES = [
   ["null, true and false", [null, true, false]],
   ["empty values", ["", [], {}]],
   ["texts of every length", ["x".repeat(31), "x".repeat(32), "x".repeat(255), "x".repeat(256), "x".repeat(65_536)]],
-  ["letters of every width", ["aé€👩‍🚀\u2028\u0000"]],
+  ["characters of every width", ["aé€👩‍🚀\u2028\u0000"]],
   ["lists and objects", [[1, [2, [3]]], { a: { b: { c: [null] } } }]],
   ["long lists and objects", [Array.from({ length: 17 }, (_, index) => index),
     Object.fromEntries(Array.from({ length: 17 }, (_, index) => [`k${index}`, index]))]],
@@ -23,18 +23,18 @@ const VALUES = [
   ["bytes between others, and in an object", ["a", bytes(1), { b: [bytes(2), 3] }]],
   ["no bytes", [bytes()]],
   ["many bytes", [Buffer.alloc(70_000, 3)]],
-  ["what looks like a placeholder", [{ _placeholder: true, num: 0 }]],
+  ["an object like a placeholder", [{ _placeholder: true, num: 0 }]],
 ];
 
 const GARBAGE = [
   ["text", '2["echo"]'],
   ["no bytes", bytes()],
-  ["a byte that means nothing", bytes(0xc1)],
+  ["an undefined byte", bytes(0xc1)],
   ["a list", encode(["echo"])],
   ["a number", encode(7)],
   ["null", encode(null)],
-  ["a packet that breaks off", encode({ type: 2, data: ["echo"], nsp: "/" }).subarray(0, -3)],
-  ["bytes behind a packet", Buffer.concat([encode({ type: 2, data: ["echo", 1], nsp: "/" }), bytes(1)])],
+  ["a truncated packet", encode({ type: 2, data: ["echo"], nsp: "/" }).subarray(0, -3)],
+  ["bytes after a packet", Buffer.concat([encode({ type: 2, data: ["echo", 1], nsp: "/" }), bytes(1)])],
   ["a map without a type", encode({ data: ["echo"], nsp: "/" })],
   ["a map without a namespace", encode({ type: 2, data: ["echo", 1] })],
   ["a map without data", encode({ type: 2, nsp: "/" })],
@@ -48,7 +48,7 @@ const GARBAGE = [
   ["a name that is null", encode({ type: 2, data: [null], nsp: "/" })],
   ["a name that is bytes", encode({ type: 2, data: [bytes(1)], nsp: "/" })],
   ["an ack id of text", encode({ type: 2, data: ["echo", 1], nsp: "/", id: "7" })],
-  ["a fraction for an ack id", encode({ type: 2, data: ["echo", 1], nsp: "/", id: 1.5 })],
+  ["a fractional ack id", encode({ type: 2, data: ["echo", 1], nsp: "/", id: 1.5 })],
   ["an answer with an object", encode({ type: 3, data: {}, nsp: "/", id: 1 })],
   ["an answer without a number", encode({ type: 3, data: [1], nsp: "/" })],
   ["a DISCONNECT with data", encode({ type: 1, data: ["bye"], nsp: "/" })],
@@ -56,9 +56,9 @@ const GARBAGE = [
   ["a CONNECT with text", encode({ type: 0, data: "x", nsp: "/other" })],
   ["a CONNECT with null", encode({ type: 0, data: null, nsp: "/other" })],
   ["a CONNECT_ERROR", encode({ type: 4, data: { message: "no" }, nsp: "/" })],
-  ["more keys than there are", encode({ type: 2, data: ["echo", 1], nsp: "/", options: { compress: true }, x: 1 })],
+  ["additional keys", encode({ type: 2, data: ["echo", 1], nsp: "/", options: { compress: true }, x: 1 })],
   ["an event called disconnect", encode({ type: 2, data: ["disconnect"], nsp: "/" })],
-  ["a namespace that it has not joined", encode({ type: 2, data: ["echo", 1], nsp: "/other" })],
+  ["a namespace not joined", encode({ type: 2, data: ["echo", 1], nsp: "/other" })],
 ];
 
 export const scripts = [
@@ -69,7 +69,7 @@ export const scripts = [
       await hear(peer);
     }),
   ),
-  each("the bytes of what the server sends", async (stage) => {
+  each("the bytes of server packets", async (stage) => {
     const peer = await join(stage, "a");
     await say(peer, { type: 2, data: ["echo", 1, "two", bytes(3)], nsp: "/" });
     await peer.hear();
@@ -88,7 +88,7 @@ export const scripts = [
     await say(peer, { type: 3, data: ["answer", { of: [1] }], nsp: "/", id: asked?.id });
     await hear(peer);
   }),
-  once("to the others", async (stage) => {
+  once("to all other clients", async (stage) => {
     const [first, second] = [await join(stage, "a"), await join(stage, "b")];
     const data = ["do", { do: "emit", at: "broadcast" }, "news", { of: bytes(1) }];
     await say(first, { type: 2, data, nsp: "/", id: 3 });
@@ -105,7 +105,7 @@ export const scripts = [
     await say(peer, { type: 2, data: ["echo", 2], nsp: "/" });
     await hear(peer);
   }),
-  each("a refusal, with data and without", async (stage) => {
+  each("a rejection, with and without data", async (stage) => {
     const peer = await join(stage, "a");
     for (const data of [{ token: "wrong" }, { token: "wrong", message: "no", data: { why: [1] } }]) {
       await say(peer, { type: 0, data, nsp: "/guarded" });
@@ -143,7 +143,7 @@ function say(peer, packet) {
   return peer.put(encode(packet));
 }
 
-/** The next packet, with its keys in one order */
+/** Next packet, with sorted keys */
 async function hear(peer) {
   const heard = await peer.take();
   if (!Buffer.isBuffer(heard)) {

@@ -1,18 +1,18 @@
 import { each, once } from "../script.js";
 
-export const subject = "parents of namespaces";
+export const subject = "parent namespaces";
 
 const cleaned = { "clean-up": true };
 
 export const scripts = [
-  each("what is emitted in the parent goes to each of its namespaces", async (stage) => {
+  each("an emit in the parent reaches all child namespaces", async (stage) => {
     const first = await stage.join("a", { namespace: "/dynamic-11" });
     const second = await stage.join("b", { namespace: "/dynamic-12" });
     const stranger = await stage.join("c", { namespace: "/other" });
     await stranger.ask({ do: "emit", at: "parent" }, "news", 1, { two: [3] });
     for (const peer of [first, second, stranger]) await peer.sync();
   }),
-  once("to rooms of them, and to whoever is not in one", async (stage) => {
+  once("to rooms of all child namespaces, and except a room", async (stage) => {
     const first = await stage.join("a", { namespace: "/dynamic-11" });
     const second = await stage.join("b", { namespace: "/dynamic-12" });
     const third = await stage.join("c", { namespace: "/dynamic-12" });
@@ -34,7 +34,7 @@ export const scripts = [
     await first.ask({ do: "children" });
     await second.connect("/dynamic-21");
   }, { alone: true }),
-  once("with clean-up, it goes with the last client that leaves it", async (stage) => {
+  once("with clean-up, it is removed when the last client leaves", async (stage) => {
     const first = await stage.join("a");
     const second = await stage.join("b", { namespace: "/dynamic-21" });
     const third = await stage.join("c", { namespace: "/dynamic-21" });
@@ -48,7 +48,7 @@ export const scripts = [
     await stage.settled();
     await first.ask({ do: "children" });
   }, { flags: cleaned }),
-  each("with clean-up, it goes when the connection is cut", async (stage) => {
+  each("with clean-up, it is removed when the connection is cut", async (stage) => {
     const first = await stage.join("a");
     const second = await stage.join("b", { namespace: "/dynamic-22" });
     await second.cut();
@@ -56,7 +56,7 @@ export const scripts = [
     await stage.settled();
     await first.ask({ do: "children" });
   }, { flags: cleaned }),
-  once("with clean-up, who comes later makes it anew", async (stage) => {
+  once("with clean-up, a later client creates it again", async (stage) => {
     const first = await stage.join("a", { namespace: "/dynamic-23" });
     await first.send("41/dynamic-23,");
     await stage.noted(3);
@@ -67,7 +67,7 @@ export const scripts = [
     await first.ask({ do: "emit", at: "parent" }, "news");
     await first.ask({ do: "children" });
   }, { flags: cleaned }),
-  once("with clean-up, one that nobody asked for stays", async (stage) => {
+  once("with clean-up, a static one stays", async (stage) => {
     const peer = await stage.join("a", { namespace: "/other" });
     await peer.send("41/other,");
     await stage.noted(3);

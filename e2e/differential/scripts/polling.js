@@ -11,7 +11,7 @@ export const scripts = [
     await peer.push('42["echo",1]');
     await peer.fetch();
   }),
-  poller("a payload of three events is answered in one, in order", async (stage) => {
+  poller("a payload of three events is answered in one payload, in order", async (stage) => {
     const peer = await stage.join("a");
     await peer.push(['42["echo",1]', '42["echo",2]', '42["echo",3]'].join(SEPARATOR));
     await peer.fetch();
@@ -22,12 +22,12 @@ export const scripts = [
     await peer.push([`451-["echo",${hole(0)}]`, "bAQID", '42["echo","after"]'].join(SEPARATOR));
     await peer.fetch();
   }),
-  poller("letters of many bytes", async (stage) => {
+  poller("multi-byte characters", async (stage) => {
     const peer = await stage.join("a");
     await peer.push('42["echo","€uro 👩‍🚀 \\u0000 \\u2028"]');
     await peer.fetch();
   }),
-  poller("a GET that waits is answered when something comes", async (stage) => {
+  poller("a pending GET is answered with the next packet", async (stage) => {
     const peer = await stage.join("a");
     const parked = peer.park();
     await stage.settled();
@@ -43,13 +43,13 @@ export const scripts = [
     await peer.fetch();
     await stage.noted(3);
   }),
-  poller("a GET that is given up ends the session", async (stage) => {
+  poller("an aborted GET ends the session", async (stage) => {
     const peer = await stage.join("a");
     await peer.cut();
     await stage.noted(3);
     await peer.fetch();
   }),
-  poller("a POST while another is under way ends the session", async (stage) => {
+  poller("a POST while another is pending ends the session", async (stage) => {
     const peer = await stage.join("a");
     const first = stage.beginPush(peer, { "content-length": "100" });
     first.write("4");
@@ -59,7 +59,7 @@ export const scripts = [
     await peer.fetch();
     first.abort();
   }),
-  poller("a POST that is given up ends the session", async (stage) => {
+  poller("an aborted POST ends the session", async (stage) => {
     const peer = await stage.join("a");
     const first = stage.beginPush(peer, { "content-length": "100" });
     first.write("4");
@@ -90,7 +90,7 @@ export const scripts = [
       await peer.fetch();
     }),
   ),
-  poller("methods that polling does not have", async (stage) => {
+  poller("unsupported methods", async (stage) => {
     for (const method of ["PUT", "DELETE", "OPTIONS"]) {
       const peer = await stage.join(method);
       peer.line(method);
@@ -101,14 +101,14 @@ export const scripts = [
     ["an unknown packet type", "9x"],
     ["a letter", "abc"],
     ["nothing", ""],
-    ["a separator alone", SEPARATOR],
+    ["only a separator", SEPARATOR],
     ["a separator at the end", `42["echo",1]${SEPARATOR}`],
-    ["a good packet before a bad one", `42["echo",1]${SEPARATOR}9${SEPARATOR}42["echo",2]`],
-    ["base64 with wrong letters", `451-["echo",{"_placeholder":true,"num":0}]${SEPARATOR}b!!!!`],
+    ["a valid packet before an invalid one", `42["echo",1]${SEPARATOR}9${SEPARATOR}42["echo",2]`],
+    ["base64 with invalid characters", `451-["echo",{"_placeholder":true,"num":0}]${SEPARATOR}b!!!!`],
     ["base64 without padding", `451-["echo",{"_placeholder":true,"num":0}]${SEPARATOR}bAQ`],
     ["empty base64", `451-["echo",{"_placeholder":true,"num":0}]${SEPARATOR}b`],
     ["a ping", "2"],
-    ["an unasked pong", "3"],
+    ["an unexpected pong", "3"],
     ["an open packet", "0"],
     ["an upgrade packet", "5"],
     ["a noop", "6"],
@@ -121,7 +121,7 @@ export const scripts = [
       if (peer.lines.at(-1).includes("closed")) await stage.noted(3);
     }),
   ),
-  poller("a close packet, with a GET that waits", async (stage) => {
+  poller("a close packet, with a pending GET", async (stage) => {
     const peer = await stage.join("a");
     const parked = peer.park();
     await stage.settled();
@@ -130,13 +130,13 @@ export const scripts = [
     await stage.noted(3);
     await peer.fetch();
   }),
-  poller("a close packet, with none", async (stage) => {
+  poller("a close packet, without a pending GET", async (stage) => {
     const peer = await stage.join("a");
     await peer.push("1");
     await stage.noted(3);
     await peer.fetch();
   }),
-  poller("packets behind a close packet", async (stage) => {
+  poller("packets after a close packet", async (stage) => {
     const peer = await stage.join("a");
     const parked = peer.park();
     await stage.settled();
@@ -144,7 +144,7 @@ export const scripts = [
     peer.answer(await parked.response);
     await stage.noted(3);
   }),
-  poller("what waits when the server closes comes with its close", async (stage) => {
+  poller("queued packets are sent with the server's close", async (stage) => {
     const peer = await stage.join("a");
     await peer.push(`42["echo",1]${SEPARATOR}42["do",{"do":"disconnect","close":true}]`);
     await stage.noted(3);

@@ -3,7 +3,7 @@ import { each, once } from "../script.js";
 export const subject = "recovery";
 export const flags = { recovery: true };
 
-/** A second connection of the same client, which shows what it knows of the first */
+/** A second connection of the same client, with the recovery token of the first */
 async function back(stage, peer, shown = {}) {
   const again = await stage.engine(`${peer.name} again`.replace(" ", "-"));
   again.namespace = "";
@@ -12,16 +12,16 @@ async function back(stage, peer, shown = {}) {
 }
 
 export const scripts = [
-  each("the answer to CONNECT has a secret to come back with", async (stage) => {
+  each("the response to CONNECT has a recovery token", async (stage) => {
     await stage.join("a");
   }),
-  once("events have an offset behind their arguments", async (stage) => {
+  once("events end with an offset", async (stage) => {
     const peer = await stage.join("a");
     await peer.emit("echo", 1);
     await peer.hear();
     await peer.ask({ do: "emit", by: ["volatile"] }, "without", 1);
   }),
-  once("what was missed comes before the answer, in its order", async (stage) => {
+  once("missed events arrive before the response, in order", async (stage) => {
     const [first, second] = await stage.joinAll(["a", "b"]);
     await first.ask({ do: "join", rooms: ["red"] });
     await first.ask({ do: "emit" }, "heard", 1);
@@ -36,7 +36,7 @@ export const scripts = [
     await again.put('42["do",{"do":"rooms"}]');
     await again.sync();
   }),
-  once("with nothing missed", async (stage) => {
+  once("without missed events", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "emit" }, "heard", 1);
     await peer.cut();
@@ -44,7 +44,7 @@ export const scripts = [
     const again = await back(stage, peer);
     await again.hear();
   }),
-  once("with a secret that nobody has", async (stage) => {
+  once("with an unknown recovery token", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "emit" }, "heard", 1);
     await peer.cut();
@@ -52,7 +52,7 @@ export const scripts = [
     const again = await back(stage, peer, { pid: "nobody" });
     await again.hear();
   }),
-  once("after leaving by itself", async (stage) => {
+  once("after a disconnect by the client", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "emit" }, "heard", 1);
     await peer.send("41");
@@ -60,7 +60,7 @@ export const scripts = [
     const again = await back(stage, peer);
     await again.hear();
   }),
-  once("after the server put it out", async (stage) => {
+  once("after a disconnect by the server", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "emit" }, "heard", 1);
     await peer.put('42["do",{"do":"disconnect"}]');

@@ -1,6 +1,6 @@
 import { once } from "../script.js";
 
-export const subject = "refusals, as the application hears of them";
+export const subject = "rejections reported to the application";
 export const flags = { "tell-refusals": true };
 
 const POLL = "EIO=4&transport=polling";
@@ -12,36 +12,36 @@ const REFUSED = [
   ["an unknown session", `${POLL}&sid=nobody`],
   ["a wrong method", POLL, { method: "PUT" }],
   ["a POST without a session", POLL, { method: "POST", body: "40" }],
-  ["an application that does not want it", `${POLL}&deny=not%20today`],
-  ["an application that does not say why", `${POLL}&deny=`],
-  ["a revision that is not spoken", "EIO=3&transport=polling"],
+  ["a rejecting application", `${POLL}&deny=not%20today`],
+  ["an application without a message", `${POLL}&deny=`],
+  ["an unsupported revision", "EIO=3&transport=polling"],
   ["no revision", "transport=polling"],
 ];
 
 const WEBSOCKETS = [
   ["an unknown transport", "EIO=4&transport=pigeon"],
   ["an unknown session", `${SOCKET}&sid=nobody`],
-  ["an application that does not want it", `${SOCKET}&deny=not%20today`],
+  ["a rejecting application", `${SOCKET}&deny=not%20today`],
 ];
 
 export const scripts = [
   ...REFUSED.map(([why, query, options]) =>
-    once(`a request is refused for ${why}`, async (stage) => {
+    once(`a request is rejected for ${why}`, async (stage) => {
       await stage.http("a", `?${query}&script=${stage.key}`, options);
       await stage.noted(1);
     }),
   ),
   ...WEBSOCKETS.map(([why, query]) =>
-    once(`a WebSocket is refused for ${why}`, async (stage) => {
+    once(`a WebSocket is rejected for ${why}`, async (stage) => {
       await stage.websocket("a", `?${query}&script=${stage.key}`);
       await stage.noted(1);
     }),
   ),
-  once("a plain request names WebSocket", async (stage) => {
+  once("a plain request with transport=websocket", async (stage) => {
     await stage.http("a", `?${SOCKET}&script=${stage.key}`);
     await stage.noted(1);
   }),
-  once("a poll of a session that is a WebSocket", async (stage) => {
+  once("a poll of a WebSocket session", async (stage) => {
     const peer = await stage.join("a");
     await peer.fetch();
     await stage.noted(2);
@@ -52,7 +52,7 @@ export const scripts = [
     await peer.fetch();
     await stage.noted(4);
   }, { carriers: ["polling"] }),
-  once("what is let in is not told", async (stage) => {
+  once("accepted requests are not reported", async (stage) => {
     const peer = await stage.join("a");
     await peer.emit("echo", 1);
     await peer.hear();

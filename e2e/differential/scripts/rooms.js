@@ -32,13 +32,13 @@ export const scripts = [
     await third.ask({ do: "emit", at: "io", by: [{ to: ["red", "blue"] }, { in: ["red"] }] }, "news", 1);
     for (const peer of [first, second, third]) await peer.sync();
   }),
-  once("from a socket to a room leaves it out", async (stage) => {
+  once("from a socket to a room excludes it", async (stage) => {
     const [first, second] = await stage.joinAll(["a", "b"]);
     for (const peer of [first, second]) await peer.ask({ do: "join", rooms: ["red"] });
     await first.ask({ do: "emit", by: [{ to: ["red"] }] }, "news", 1);
     for (const peer of [first, second]) await peer.sync();
   }),
-  once("from a socket in a room leaves it out too", async (stage) => {
+  once("from a socket in a room excludes it too", async (stage) => {
     const [first, second] = await stage.joinAll(["a", "b"]);
     for (const peer of [first, second]) await peer.ask({ do: "join", rooms: ["red"] });
     await first.ask({ do: "emit", by: [{ in: ["red"] }] }, "news", 1);
@@ -63,7 +63,7 @@ export const scripts = [
     await first.ask({ do: "emit", by: [{ except: ["muted"] }] }, "news", 1);
     for (const peer of [first, second, third]) await peer.sync();
   }),
-  once("to a room that nobody is in", async (stage) => {
+  once("to an empty room", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "emit", at: "io", by: [{ to: ["nobody"] }] }, "news");
   }),
@@ -77,20 +77,20 @@ export const scripts = [
     await first.ask({ do: "emit", at: "io", by: [{ except: [second.id] }] }, "not for b", 1);
     await second.sync();
   }),
-  once("the own room is left", async (stage) => {
+  once("leaving the own room", async (stage) => {
     const [first, second] = await stage.joinAll(["a", "b"]);
     await second.ask({ do: "leave", rooms: [second.id] });
     await first.ask({ do: "emit", at: "io", by: [{ to: [second.id] }] }, "for b", 1);
     await second.sync();
   }),
-  once("another's own room is joined", async (stage) => {
+  once("joining another socket's own room", async (stage) => {
     const [first, second, third] = await stage.joinAll(["a", "b", "c"]);
     await second.put(`42["do",${JSON.stringify({ do: "join", rooms: [third.id] })}]`);
     await second.sync();
     await first.ask({ do: "emit", at: "io", by: [{ to: [third.id] }] }, "for c", 1);
     for (const peer of [second, third]) await peer.sync();
   }),
-  once("a room of one namespace is none of another", async (stage) => {
+  once("rooms are per namespace", async (stage) => {
     const first = await stage.join("a");
     const second = await stage.join("b", { namespace: "/other" });
     for (const peer of [first, second]) await peer.ask({ do: "join", rooms: ["red"] });
@@ -98,7 +98,7 @@ export const scripts = [
     await first.ask({ do: "emit", at: "/other", by: [{ to: ["red"] }] }, "other news");
     await second.sync();
   }),
-  each("who goes away leaves its rooms", async (stage) => {
+  each("a disconnected socket leaves its rooms", async (stage) => {
     const [first, second] = await stage.joinAll(["a", "b"]);
     await second.ask({ do: "join", rooms: ["red"] });
     await second.send("41");

@@ -1,11 +1,11 @@
 import { each, once } from "../script.js";
 
-export const subject = "a server alone, and its end";
+export const subject = "single server and shutdown";
 
 const ending = { alone: true };
 
 export const scripts = [
-  once("an event for other servers, of which there is none", async (stage) => {
+  once("an event for other servers, without any", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "serverSideEmit" }, "from another server");
     await stage.notedOnly(1);
@@ -34,7 +34,7 @@ export const scripts = [
     for (const peer of [first, second]) await peer.closed();
     third.answer(await parked.response);
   }, ending),
-  once("the server closes behind an event", async (stage) => {
+  once("the server closes right after an event", async (stage) => {
     const peer = await stage.join("a");
     stage.ends();
     await peer.put('42["do",{"do":"emit","at":"io"},"last words"]', '42["do",{"do":"closeAll"}]');

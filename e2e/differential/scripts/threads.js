@@ -1,5 +1,5 @@
-// What must hold on any number of threads: the scripts of clients that poll, or begin by polling, played once more on a
-// server of ours with four of them. The reference has one.
+// Independence of the number of threads: plays the scripts of clients that poll, or begin by polling, again on a
+// Roomcast server with four threads. The reference has one.
 import * as acks from "./acks.js";
 import * as binary from "./binary.js";
 import * as closing from "./closing.js";
@@ -14,7 +14,7 @@ export const flags = { threads: 4 };
 
 const subjects = [handshake, polling, namespaces, events, binary, acks, rooms, closing];
 
-/** A script that ends its server, or needs a separate one, runs elsewhere */
+/** Excludes scripts that stop their server or need a separate one */
 const shares = (script) => !script.alone && !script.flags;
 
 export const scripts = subjects

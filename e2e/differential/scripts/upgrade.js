@@ -7,14 +7,14 @@ const poller = (name, play) =>
   once(name, async (stage) => play(await stage.join("a"), stage), { carriers: ["polling"] });
 
 export const scripts = [
-  poller("a whole one, with an event on either side", async (peer) => {
+  poller("a complete one, with an event before and after", async (peer) => {
     await peer.emit("echo", "before");
     await peer.hear();
     await peer.upgrade();
     await peer.emit("echo", "after");
     await peer.hear();
   }),
-  poller("what was emitted meanwhile comes after it", async (peer) => {
+  poller("events emitted during it arrive after it", async (peer) => {
     const other = await peer.stage.candidate(peer);
     await other.send("2probe");
     await other.hear();
@@ -49,13 +49,13 @@ export const scripts = [
     poller(`a probe of ${packet || "no letters"}`, async (peer) => {
       const other = await peer.stage.candidate(peer);
       await other.send(packet);
-      // An upgrade without a probe is one all the same: it stays open.
+      // Node accepts an upgrade without a probe, so the WebSocket stays open.
       await other.closed(packet === "5" ? 500 : undefined);
       await peer.emit("echo", "still here");
       await peer.hear();
     }),
   ),
-  poller("bytes for a probe", async (peer) => {
+  poller("binary as a probe", async (peer) => {
     const other = await peer.stage.candidate(peer);
     await other.send(Buffer.from([1]));
     await other.closed();
@@ -77,7 +77,7 @@ export const scripts = [
     await peer.emit("echo", "still here");
     await peer.hear();
   }),
-  poller("one that never ends", async (peer) => {
+  poller("one that never completes", async (peer) => {
     const other = await peer.stage.candidate(peer);
     await other.send("2probe");
     await other.hear();
@@ -85,14 +85,14 @@ export const scripts = [
     await peer.emit("echo", "still here");
     await peer.until('42["echo"');
   }),
-  poller("one that is cut before its probe", async (peer) => {
+  poller("one cut before its probe", async (peer) => {
     const other = await peer.stage.candidate(peer);
     await other.cut();
     await peer.stage.settled();
     await peer.emit("echo", "still here");
     await peer.hear();
   }),
-  poller("one that is cut after its probe", async (peer) => {
+  poller("one cut after its probe", async (peer) => {
     const other = await peer.stage.candidate(peer);
     await other.send("2probe");
     await other.hear();
@@ -101,7 +101,7 @@ export const scripts = [
     await peer.emit("echo", "still here");
     await peer.until('42["echo"');
   }),
-  poller("one after one that failed", async (peer) => {
+  poller("one after a failed one", async (peer) => {
     const other = await peer.stage.candidate(peer);
     await other.send("x");
     await other.closed();

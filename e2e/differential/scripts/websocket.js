@@ -22,7 +22,7 @@ export const scripts = [
     await peer.closed();
     await stage.noted(3);
   }),
-  joined("a connection that is cut", async (peer, stage) => {
+  joined("a cut connection", async (peer, stage) => {
     await peer.cut();
     await stage.noted(3);
   }),
@@ -31,7 +31,7 @@ export const scripts = [
     peer.socket.socket.ping("hello");
     peer.line(`pong: ${await pong}`);
   }),
-  joined("an event of many bytes", async (peer) => {
+  joined("a large event", async (peer) => {
     await peer.emit("echo", "x".repeat(200_000));
     await peer.hear();
   }),
@@ -39,19 +39,19 @@ export const scripts = [
     await peer.send('42["echo",1]', '42["echo",2]');
     await peer.hear(2);
   }),
-  joined("bytes as base64", async (peer) => {
+  joined("binary as base64", async (peer) => {
     await peer.send('451-["echo",{"_placeholder":true,"num":0}]', "bAQID");
     await peer.hear(2);
   }),
-  joined("base64 with wrong letters", async (peer, stage) => {
+  joined("base64 with invalid characters", async (peer, stage) => {
     await peer.send('451-["echo",{"_placeholder":true,"num":0}]', "b!!!!");
     await peer.hear(2);
   }),
-  once("a subprotocol that is offered", async (stage) => {
+  once("an offered subprotocol", async (stage) => {
     const peer = await stage.websocket("a", "?EIO=4&transport=websocket", { protocols: ["chat"] });
     peer?.line(`chosen: ${peer.socket.protocol}`);
   }),
-  once("Engine.IO alone: text and bytes come back", async (stage) => {
+  once("Engine.IO only: echoes text and binary", async (stage) => {
     const peer = await stage.engine("a", { path: "/engine.io/" });
     await peer.send("4hello", Buffer.from([0, 1, 2]), "4", "4€");
     await peer.hear(4);

@@ -1,4 +1,4 @@
-//! What the tests of the Rust client stand on: the servers under test, the client, and a plain one to meet.
+//! Test support for the Rust client: servers under test, the client, and a plain client.
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
@@ -15,7 +15,7 @@ use rust_socketio::{ClientBuilder, Payload, TransportType};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-/// A running server, which ends with this; there is one at a time.
+/// Running server; killed on drop. Only one runs at a time.
 pub struct Server {
     child: Child,
     port: u16,
@@ -23,7 +23,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// The conformance application, with further flags.
+    /// Starts the conformance application with additional flags.
     pub fn conformance(flags: &[&str]) -> Self {
         let calm = ["--port", "0", "--connect-timeout", "45000"];
         let slow = ["--ping-interval", "25000", "--ping-timeout", "20000"];
@@ -31,12 +31,12 @@ impl Server {
         Self::start("conformance_server", &[&calm, timing, flags].concat())
     }
 
-    /// The demo application, `roomcast serve`.
+    /// Starts the demo application, `roomcast serve`.
     pub fn demo() -> Self {
         Self::start("roomcast", &["serve", "--addr", "127.0.0.1:0"])
     }
 
-    /// Where it listens, such as `http://127.0.0.1:4321`.
+    /// Returns the URL, such as `http://127.0.0.1:4321`.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -64,7 +64,7 @@ impl Drop for Server {
     }
 }
 
-/// All it has, by name.
+/// All transports, by name.
 pub fn transports() -> [(&'static str, TransportType); 4] {
     [
         ("polling", TransportType::Polling),
@@ -74,7 +74,7 @@ pub fn transports() -> [(&'static str, TransportType); 4] {
     ]
 }
 
-/// A client, and what it hears.
+/// Client with its received events.
 pub struct Socket {
     name: &'static str,
     client: Client,
@@ -82,7 +82,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Connects, and gives its name in whatever goes wrong.
+    /// Connects a client; `name` appears in failures.
     pub fn connect(
         server: &Server,
         (name, transport): (&'static str, TransportType),
@@ -105,7 +105,7 @@ impl Socket {
         self.client.emit(event, payload).expect("it is connected");
     }
 
-    /// Sends an event and waits for the answer.
+    /// Sends an event and waits for the ack.
     pub fn ask(&self, event: &str, payload: Payload) -> Payload {
         let (tell, answer) = channel();
         let told = move |answer, _| _ = tell.send(answer);
@@ -113,7 +113,7 @@ impl Socket {
         answer.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{}: no answer to {event}", self.name))
     }
 
-    /// The next event, which has to be this one.
+    /// Expects the next event and returns its arguments.
     pub fn next(&mut self, event: &str) -> Vec<Value> {
         match self.next_payload(event) {
             Payload::Text(args) => args,
@@ -121,7 +121,7 @@ impl Socket {
         }
     }
 
-    /// As [`next`](Self::next), for what may be bytes.
+    /// Like [`next`](Self::next), for text or binary.
     pub fn next_payload(&mut self, event: &str) -> Payload {
         let (heard, payload) =
             self.heard.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{}: no {event}", self.name));
@@ -129,7 +129,7 @@ impl Socket {
         payload
     }
 
-    /// Passes over events until this one comes in this form.
+    /// Skips events until this one arrives in this form.
     pub fn until(&mut self, event: &str, is_meant: impl Fn(&[Value]) -> bool) {
         loop {
             let (heard, payload) =
@@ -147,11 +147,11 @@ impl Drop for Socket {
     }
 }
 
-/// A plain WebSocket client of the demo: lines out, arrays of an event and its arguments in.
+/// Plain WebSocket client of the demo: sends lines, receives arrays of an event and its arguments.
 pub struct Plain(WebSocket<TcpStream>);
 
 impl Plain {
-    /// Connects.
+    /// Connects a plain client.
     pub fn open(server: &Server) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", server.port)).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -164,7 +164,7 @@ impl Plain {
         self.0.send(Message::text(line)).expect("it is connected");
     }
 
-    /// The arguments of the next event, which has to be this one.
+    /// Expects the next event and returns its arguments.
     pub fn next(&mut self, event: &str) -> Vec<Value> {
         loop {
             let message = self.0.read().unwrap_or_else(|error| panic!("no {event}: {error}"));
@@ -176,7 +176,7 @@ impl Plain {
     }
 }
 
-/// Reads all that is printed, and tells the port that is named there.
+/// Reads the output and returns the port in it.
 fn watch(printed: impl Read + Send + 'static, tell: Sender<u16>) {
     thread::spawn(move || {
         for line in BufReader::new(printed).lines().map_while(Result::ok) {

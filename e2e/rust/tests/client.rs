@@ -5,7 +5,7 @@ use rust_socketio::Payload;
 use serde_json::{Value, json};
 
 #[test]
-fn it_is_let_in_with_what_it_said_of_itself() {
+fn joins_with_auth() {
     for transport in transports() {
         let server = Server::conformance(&[]);
         let mut client = Socket::connect(&server, transport.clone(), "/");
@@ -16,7 +16,7 @@ fn it_is_let_in_with_what_it_said_of_itself() {
 }
 
 #[test]
-fn events_go_both_ways_whole_and_in_order() {
+fn delivers_events_in_order() {
     for transport in transports() {
         let server = Server::conformance(&[]);
         let mut client = Socket::connect(&server, transport, "/");
@@ -35,21 +35,21 @@ fn events_go_both_ways_whole_and_in_order() {
 }
 
 #[test]
-fn it_asks_and_is_answered() {
+fn receives_acks() {
     for transport in transports() {
         let server = Server::conformance(&[]);
         let client = Socket::connect(&server, transport, "/");
         for number in 0..10 {
-            // It puts all arguments of an answer into one array.
+            // The client puts all arguments of an ack into one array.
             let answer = client.ask("message-with-ack", Payload::from(vec![json!(number), json!("x")]));
             assert_eq!(answer, Payload::Text(vec![json!([number, "x"])]));
         }
     }
 }
 
-/// It has no means to answer, so that is all it can do: a server that waits for it in vain goes on.
+/// The client cannot answer acks; the server must continue after the timeout.
 #[test]
-fn it_is_asked() {
+fn survives_unanswered_acks() {
     for transport in transports() {
         let server = Server::conformance(&[]);
         let mut client = Socket::connect(&server, transport, "/");
@@ -61,10 +61,10 @@ fn it_is_asked() {
     }
 }
 
-/// As events, for a question with bytes it sends as if it were an answer. And without the byte 0x1e: it cuts whatever
-/// comes there, even on a WebSocket
+/// Only events, since the client sends binary events with acks as acks. Without the byte 0x1e, at which the client
+/// splits every message, even on a WebSocket.
 #[test]
-fn binary_goes_both_ways() {
+fn exchanges_binary() {
     let bytes: Vec<u8> = (0..=255).filter(|byte| *byte != 0x1e).cycle().take(10_000).collect();
     for transport in transports() {
         let server = Server::conformance(&[]);
@@ -76,7 +76,7 @@ fn binary_goes_both_ways() {
 }
 
 #[test]
-fn in_one_room_with_plain_clients_everybody_gets_what_is_theirs() {
+fn shares_room_with_plain_clients() {
     let server = Server::demo();
     let mut sockets: Vec<_> =
         transports().into_iter().map(|transport| Socket::connect(&server, transport, "/")).collect();
@@ -128,7 +128,7 @@ fn in_one_room_with_plain_clients_everybody_gets_what_is_theirs() {
             assert_eq!(from(&outsider.next(pattern)), (plain_id.clone(), json!("hello")));
         }
     }
-    // Nothing lies before the last word, so nobody got what was not theirs.
+    // No event arrived before the last message, so no client received unexpected events.
     outsider.send("the end");
     for socket in &mut sockets {
         assert_eq!(from(&socket.next("everyone")), (outsider_id.clone(), json!("the end")));

@@ -1,5 +1,5 @@
-//! `rust_socketio` while nothing happens, in a process of its own: polling clients go on for a while after their server
-//! has ended, and leave others little time to answer
+//! Idle `rust_socketio` clients, in a separate process: polling clients continue for a while after their server
+//! has stopped, and delay others.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use roomcast_e2e_rust::{Server, Socket, transports};
 use serde_json::json;
 
 #[test]
-fn it_stays_over_many_heartbeats() {
+fn stays_connected_over_many_heartbeats() {
     let server = Server::conformance(&["--ping-interval", "300", "--ping-timeout", "3000"]);
     let mut clients = transports().map(|transport| Socket::connect(&server, transport, "/"));
-    // Longer than anybody stays who does not answer the first ping.
+    // Longer than the lifetime of a client that does not answer the first ping.
     std::thread::sleep(Duration::from_secs(5));
     for client in &mut clients {
         client.next("auth");

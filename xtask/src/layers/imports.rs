@@ -8,7 +8,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
-/// Modules of a crate by their path, `a::b`; the root has none.
+/// Modules of a crate by path, `a::b`; the root's path is empty.
 pub(super) type Modules = BTreeMap<String, Module>;
 
 /// Source file.
@@ -70,7 +70,7 @@ pub(super) fn resolve(sources: &BTreeMap<String, String>) -> Result<Modules, Str
             continue;
         }
         let is_used = |path: &&Vec<String>| {
-            // Once in the export itself.
+            // The export itself is one occurrence.
             path.last().is_some_and(|name| words.get(name).is_some_and(|times| *times > 1))
         };
         let mut imports = BTreeMap::new();
@@ -170,7 +170,7 @@ impl Paths {
     fn add(&mut self, path: Vec<String>, is_export: bool) {
         let path = match (path.first().map(String::as_str), self.inline.len()) {
             (Some("crate"), _) | (Some("self" | "super"), 0) => path,
-            // Inside a braced module, `self` is in this file, and so is `super` within the braces.
+            // In an inline module, `self` and inner `super` paths stay in this file.
             (Some("super"), braces) => {
                 let ups = path.iter().take_while(|part| *part == "super").count();
                 if ups < braces {
@@ -293,7 +293,7 @@ impl<'ast> Visit<'ast> for Paths {
 fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let syn::Meta::List(list) = &attribute.meta else { return false };
-        // `not(loom)` also applies to all other builds.
+        // `not(loom)` alone does not mean a test.
         let words = list.tokens.to_string();
         attribute.path().is_ident("cfg")
             && words.split(|part: char| !part.is_alphanumeric()).any(|word| word == "test")

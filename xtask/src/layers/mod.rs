@@ -1,7 +1,7 @@
 //! Checks the sources against the layers, import cycles and control flow in `ARCHITECTURE.md`.
 //!
-//! The check fails on an import from a lower layer to a higher one, on an import cycle that the table does not list, on a
-//! row that is out of date, and on a step of a numbered list whose function does not exist.
+//! The check fails on an import from a lower layer to a higher one, on an import cycle that the table does not list, on
+//! a row that is out of date, and on a step of a numbered list whose function does not exist.
 
 mod imports;
 mod ways;
@@ -15,7 +15,7 @@ use self::imports::{Modules, is_within};
 use crate::project::Project;
 
 const TABLES: &str = "ARCHITECTURE.md";
-/// Marker above the table of layers, the highest first.
+/// Marker above the table of layers, highest first.
 const LAYERS: &str = "<!-- checked: layers of crates/server -->";
 const LAYERED: &str = "server";
 /// Marker above the table of import cycles.
@@ -24,9 +24,9 @@ const CIRCLES: &str = "<!-- checked: circles -->";
 /// Listed import cycle.
 #[derive(Debug)]
 struct Known {
-    /// Folder name of the crate
+    /// Folder name of the crate.
     of: String,
-    /// Any module of the cycle
+    /// Any module of the cycle.
     around: String,
     files: usize,
 }
@@ -39,7 +39,7 @@ pub(crate) fn run(project: &Project) -> ExitCode {
         }
         Err(problems) => {
             problems.iter().for_each(|problem| println!("{problem}"));
-            println!("{} problems; the tables are in {TABLES}", problems.len());
+            println!("{} problems; see the tables in {TABLES}", problems.len());
             ExitCode::FAILURE
         }
     }
@@ -48,7 +48,8 @@ pub(crate) fn run(project: &Project) -> ExitCode {
 /// Checks all crates against the tables; returns a summary.
 ///
 /// # Errors
-/// A description of each problem.
+///
+/// Returns a description of each problem.
 fn check(root: &Path) -> Result<String, Vec<String>> {
     let one = |problem: String| vec![problem];
     let text = fs::read_to_string(root.join(TABLES)).map_err(|error| one(format!("{TABLES}: {error}")))?;
@@ -88,8 +89,8 @@ fn check(root: &Path) -> Result<String, Vec<String>> {
     }
     let circles = known.len();
     Ok(format!(
-        "{files} files of {crates} crates: no import runs upwards, {circles} circles are known, and {steps} steps of \
-         ARCHITECTURE.md name functions that are there"
+        "{files} files of {crates} crates: imports follow the layers, {circles} known import cycles, {steps} steps of \
+         ARCHITECTURE.md name existing functions"
     ))
 }
 
@@ -98,17 +99,17 @@ fn rows<'a>(text: &'a str, marker: &str) -> Result<Vec<Vec<&'a str>>, String> {
     let Some((_, behind)) = text.split_once(marker) else { return Err(format!("{TABLES} lacks `{marker}`")) };
     let table =
         behind.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
-    // The head and the line below it.
+    // Skip the header and the line below it.
     Ok(table.skip(2).map(|row| row.split('`').skip(1).step_by(2).collect()).collect())
 }
 
 fn known_circles(text: &str) -> Result<Vec<Known>, String> {
     let read = |row: &Vec<&str>| match row[..] {
         [of, around, files, ..] => {
-            let files = files.parse().map_err(|_| format!("{TABLES}: `{files}` is no number of files"))?;
+            let files = files.parse().map_err(|_| format!("{TABLES}: `{files}` is not a number of files"))?;
             Ok(Known { of: of.trim_start_matches("crates/").to_owned(), around: around.to_owned(), files })
         }
-        _ => Err(format!("{TABLES}: a circle needs crate, file and number in backticks, not {row:?}")),
+        _ => Err(format!("{TABLES}: an import cycle needs crate, file and number in backticks, not {row:?}")),
     };
     rows(text, CIRCLES)?.iter().map(read).collect()
 }
@@ -127,13 +128,13 @@ fn upwards(modules: &Modules, layers: &[&str]) -> Vec<String> {
     }
     for (module, source) in modules.iter().filter(|(module, _)| !module.is_empty()) {
         for (target, names) in &source.imports {
-            // A file beside the folders stands above them all.
+            // A file next to the folders is above all of them.
             let (Some(from), to) = (rank(module), rank(target)) else { continue };
             if to.is_none_or(|to| to < from) {
                 let (file, target) = (&source.file, &modules[target].file);
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 problems.push(format!(
-                    "src/{file} imports {} from src/{target}, which lies above it",
+                    "src/{file} imports {} from src/{target}, a higher layer",
                     names.join(", ")
                 ));
             }
@@ -151,15 +152,11 @@ fn unknown_circles(modules: &Modules, known: &[&Known]) -> Vec<String> {
         match row {
             Some(row) if row.files == circle.len() => {}
             Some(row) if row.files > circle.len() => problems.push(format!(
-                "the circle around {} has {} files by now; say so in the table",
+                "the import cycle around {} has {} files; update the table",
                 row.around,
                 circle.len()
             )),
-            _ => problems.push(format!(
-                "{} files import each other in a circle: {}",
-                circle.len(),
-                circle.join(", ")
-            )),
+            _ => problems.push(format!("import cycle of {} files: {}", circle.len(), circle.join(", "))),
         }
     }
     let is_gone = |known: &&&Known| !circles.iter().any(|circle| circle.contains(&known.around.as_str()));
@@ -167,7 +164,7 @@ fn unknown_circles(modules: &Modules, known: &[&Known]) -> Vec<String> {
         known
             .iter()
             .filter(is_gone)
-            .map(|known| format!("there is no circle around {} any more", known.around)),
+            .map(|known| format!("no import cycle around {}; remove it from the table", known.around)),
     );
     problems
 }
@@ -220,7 +217,7 @@ fn circles(modules: &Modules) -> Vec<Vec<&str>> {
         open: Vec::new(),
         found: Vec::new(),
     };
-    // The root re-exports everything, so it is in no circle that tells anything.
+    // Skip the root: it re-exports everything, so its cycles are meaningless.
     for module in modules.keys().filter(|module| !module.is_empty()) {
         if !search.order.contains_key(module.as_str()) {
             search.visit(module);
@@ -243,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn imports_are_found_wherever_they_stand() {
+    fn finds_imports_in_all_positions() {
         let others = [("b.rs", ""), ("c/mod.rs", ""), ("c/d.rs", "")];
         let found =
             |text: &'static str| imports_of("a", &[&[("a.rs", text), ("lib.rs", "")], &others[..]].concat());
@@ -258,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_may_import_what_they_like() {
+    fn ignores_imports_of_tests() {
         let files = [
             ("lib.rs", "mod a; mod b;"),
             (
@@ -274,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn exports_lead_to_where_something_is() {
+    fn follows_reexports_to_definition() {
         let files = [
             ("lib.rs", "pub use crate::b::B;"),
             ("a.rs", "use crate::B; use crate::c::D;"),
@@ -287,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn imports_that_run_upwards_are_refused() {
+    fn rejects_imports_from_higher_layers() {
         let files = [
             ("high/mod.rs", "pub(crate) mod a;"),
             ("high/a.rs", "use crate::low::b::B;"),
@@ -305,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_have_to_be_known_and_to_be_there() {
+    fn rejects_unknown_and_stale_cycles() {
         let files = [
             ("a.rs", "use crate::b::B;"),
             ("b.rs", "use crate::c::C;"),
@@ -319,12 +316,12 @@ mod tests {
         assert!(problems(&[known("b", 3)]).is_empty());
         assert!(problems(&[])[0].contains("a, b, c"));
         assert!(problems(&[known("b", 2)])[0].contains("a, b, c"));
-        assert!(problems(&[known("b", 4)])[0].contains("has 3 files by now"));
-        assert!(problems(&[known("b", 3), known("d", 2)])[0].contains("no circle around d"));
+        assert!(problems(&[known("b", 4)])[0].contains("has 3 files"));
+        assert!(problems(&[known("b", 3), known("d", 2)])[0].contains("no import cycle around d"));
     }
 
     #[test]
-    fn tables_are_read_by_their_backticks() {
+    fn reads_code_spans_of_tables() {
         let text =
             "x\n<!-- m -->\n\n| a | b |\n| - | - |\n| `one` | of `two` |\n| `three` | – |\n\n| `no` |\n";
         assert_eq!(rows(text, "<!-- m -->"), Ok(vec![vec!["one", "two"], vec!["three"]]));

@@ -8,17 +8,18 @@ use proc_macro2::{TokenStream, TokenTree};
 /// Marker above the numbered lists.
 const WAYS: &str = "<!-- checked: ways -->";
 
-/// Returns the number of steps.
+/// Checks all steps and returns their number.
 ///
 /// # Errors
-/// A description of each step whose file or function does not exist.
+///
+/// Returns a description of each step whose file or function does not exist.
 pub(super) fn check(root: &Path, text: &str) -> Result<usize, Vec<String>> {
-    let Some((_, behind)) = text.split_once(WAYS) else { return Err(vec![format!("there is no `{WAYS}`")]) };
+    let Some((_, behind)) = text.split_once(WAYS) else { return Err(vec![format!("no marker `{WAYS}`")]) };
     let section = behind.split("\n## ").next().unwrap_or(behind);
     let steps: Vec<&str> = section.lines().filter(|line| is_step(line)).collect();
     let problems: Vec<String> = steps.iter().filter_map(|step| problem(root, step)).collect();
     match steps.len() {
-        0 => Err(vec![format!("there are no steps behind `{WAYS}`")]),
+        0 => Err(vec![format!("no steps after `{WAYS}`")]),
         count if problems.is_empty() => Ok(count),
         _ => Err(problems),
     }
@@ -36,7 +37,7 @@ fn problem(root: &Path, step: &str) -> Option<String> {
         return Some(format!("a step needs a file and a function in backticks: {step}"));
     };
     let Ok(source) = fs::read_to_string(root.join(file)) else {
-        return Some(format!("there is no file {file}"));
+        return Some(format!("no file {file}"));
     };
     let name = function.rsplit("::").next().unwrap_or(function);
     let Ok(tokens) = source.parse() else { return Some(format!("{file} is not Rust")) };
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_name_functions_that_are_there() {
+    fn checks_functions_named_by_steps() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let text = |steps: &str| format!("x\n{WAYS}\n\n{steps}\n\n## Next\n\n1. `nothing`\n");
         let check = |steps: &str| check(root, &text(steps));

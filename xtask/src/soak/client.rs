@@ -1,7 +1,7 @@
-//! The ways in which a client comes and goes.
+//! Behaviors of soak clients.
 //!
-//! It has a WebSocket codec of its own, since `xtask` depends on no crate that it tests, and since a client here returns
-//! errors to be counted where the clients of the test kit panic.
+//! The WebSocket codec is separate because `xtask` does not depend on the crates it tests, and because these clients
+//! return errors where the test kit's clients panic.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -11,12 +11,12 @@ use rustix::net::sockopt::set_socket_linger;
 
 pub(super) type Way = (&'static str, fn(&str) -> io::Result<()>);
 
-/// Plays one client, in the way that its number says.
+/// Runs a client with the behavior selected by its number.
 pub(super) fn come_and_go(address: &str, number: u64) -> io::Result<()> {
     way(number).1(address)
 }
 
-/// Returns the name of the behavior that [`come_and_go`] performs for this number.
+/// Returns the name of the behavior of this number.
 pub(super) fn name(number: u64) -> &'static str {
     way(number).0
 }
@@ -25,19 +25,19 @@ fn way(number: u64) -> Way {
     WAYS[(number % WAYS.len() as u64) as usize]
 }
 
-/// Every way there is, one after the other by the clients' numbers.
+/// Behaviors, selected in turn by client number.
 pub(super) const WAYS: [Way; 11] = [
     ("polling, closed", polling_closed),
-    ("polling, left without a word", |address| Polling::join(address).map(drop)),
-    ("polling, a poll abandoned", polling_abandoned),
+    ("polling, abandoned", |address| Polling::join(address).map(drop)),
+    ("polling, pending poll abandoned", polling_abandoned),
     ("WebSocket, closed", |address| WebSocket::join(address)?.close()),
     ("WebSocket, reset", |address| reset(&WebSocket::join(address)?.stream)),
-    ("WebSocket, cut", |address| WebSocket::join(address).map(drop)),
+    ("WebSocket, abandoned", |address| WebSocket::join(address).map(drop)),
     ("plain WebSocket, closed", plain_closed),
-    ("upgrade, done and closed", upgrade_done),
-    ("upgrade, begun and reset", upgrade_failed),
-    ("half a request", half_a_request),
-    ("a frame against the rules", against_the_rules),
+    ("upgrade, completed and closed", upgrade_done),
+    ("upgrade, reset while probing", upgrade_failed),
+    ("partial request", half_a_request),
+    ("protocol violation", against_the_rules),
 ];
 
 fn polling_closed(address: &str) -> io::Result<()> {
@@ -90,16 +90,16 @@ fn half_a_request(address: &str) -> io::Result<()> {
 fn against_the_rules(address: &str) -> io::Result<()> {
     let mut client = WebSocket::join(address)?;
     client.stream.get_mut().write_all(b"\x81\x02hi")?;
-    // Messages before the end are ignored.
+    // Ignore messages until the server closes.
     client.stream.read_to_end(&mut Vec::new()).map(drop)
 }
 
-/// Gone at once, with a reset in place of a good-bye.
+/// Makes closing the connection send a reset.
 fn reset(stream: &BufReader<TcpStream>) -> io::Result<()> {
     Ok(set_socket_linger(stream.get_ref(), Some(Duration::ZERO))?)
 }
 
-/// A Socket.IO client in the main namespace, by long-polling.
+/// Socket.IO client in the main namespace, over long-polling.
 struct Polling {
     http: Http,
     target: String,
@@ -115,14 +115,14 @@ impl Polling {
         client.target = format!("{}&sid={sid}", client.target);
         client.post("40")?;
         let mut joined = client.get()?;
-        // The greeting may come with it or behind it.
+        // The `auth` event may be in the same response or the next.
         while !joined.contains(r#"42["auth""#) {
             joined += &client.get()?;
         }
         if joined.starts_with("40{") { Ok(client) } else { Err(unexpected(&joined)) }
     }
 
-    /// Returns the next message, answering pings, which may be due at any time on a busy machine.
+    /// Returns the next message; answers pings, which may arrive at any time on a busy machine.
     fn get(&mut self) -> io::Result<String> {
         loop {
             let target = &self.target;
@@ -146,7 +146,7 @@ impl Polling {
     }
 }
 
-/// A connection that is kept alive.
+/// Keep-alive HTTP connection.
 struct Http(BufReader<TcpStream>);
 
 impl Http {
@@ -161,7 +161,7 @@ impl Http {
         self.0.get_mut().write_all(request.as_bytes())
     }
 
-    /// Sends a request and reads the answer, which must be a good one.
+    /// Sends a request and returns the body of a 200 response.
     fn ask(&mut self, request: &str) -> io::Result<String> {
         self.send(request)?;
         let (status, length) = self.head()?;
@@ -206,7 +206,7 @@ impl WebSocket {
         if status.contains(" 101 ") { Ok(Self { stream: http.0 }) } else { Err(unexpected(&status)) }
     }
 
-    /// A Socket.IO client in the main namespace.
+    /// Opens a Socket.IO session and joins the main namespace.
     fn join(address: &str) -> io::Result<Self> {
         let mut client = Self::open(address, "/socket.io/?EIO=4&transport=websocket")?;
         let open = client.text()?;
@@ -220,12 +220,12 @@ impl WebSocket {
     }
 
     fn send(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {
-        // Under a key of zeros the payload is as it is.
+        // A zero masking key leaves the payload unchanged.
         let header = [0x80 | opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0];
         self.stream.get_mut().write_all(&[&header, payload].concat())
     }
 
-    /// Returns the next text that is not a ping; pings are answered.
+    /// Returns the next text other than a ping; answers pings.
     fn text(&mut self) -> io::Result<String> {
         loop {
             let (_, payload) = self.frame()?;
@@ -250,7 +250,7 @@ impl WebSocket {
         Ok((header[0] & 0x0f, payload))
     }
 
-    /// Says good-bye, and waits for the answer.
+    /// Completes the close handshake.
     fn close(mut self) -> io::Result<()> {
         self.send(CLOSE, &1000_u16.to_be_bytes())?;
         while self.frame()?.0 != CLOSE {}
@@ -263,10 +263,10 @@ fn expect(found: String, wanted: &str) -> io::Result<()> {
 }
 
 fn unexpected(what: &str) -> io::Error {
-    io::Error::other(format!("the server said {what:?}"))
+    io::Error::other(format!("unexpected response {what:?}"))
 }
 
-/// Between the packets of a polling payload.
+/// Separator of packets in a polling payload.
 const SEPARATOR: char = '\x1e';
 const TEXT: u8 = 1;
 const CLOSE: u8 = 8;

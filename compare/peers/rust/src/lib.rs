@@ -1,7 +1,7 @@
 //! Shared server code: command line and room membership.
 //!
-//! Each program is `NAME PORT MODE [--tuned]` and does what the product's example `fanout_server` does in the modes
-//! `broadcast`, `echo` and `room`. All run on one thread, as the server they are compared with does.
+//! Each program is `NAME PORT MODE [--tuned]` and behaves like Roomcast's example `fanout_server` in the modes
+//! `broadcast`, `echo` and `room`. All run on one thread, like that server.
 
 #![warn(missing_docs)]
 
@@ -16,16 +16,16 @@ use futures_channel::mpsc::UnboundedSender;
 /// Command line of the program.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The port on 127.0.0.1.
+    /// Port on 127.0.0.1.
     pub port: u16,
     /// Handling of a message.
     pub mode: Mode,
-    /// Whether the one setting known to help is used.
+    /// Whether to use the one setting known to help.
     pub tuned: bool,
 }
 
 impl Options {
-    /// Reads the command line, and ends the program if it makes no sense.
+    /// Parses the command line; exits with usage information if it is invalid.
     pub fn parse() -> Self {
         let words: Vec<String> = env::args().skip(1).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -41,7 +41,7 @@ impl Options {
         Self { port, mode, tuned }
     }
 
-    /// Where to listen.
+    /// Returns the listen address.
     pub fn address(&self) -> (Ipv4Addr, u16) {
         (Ipv4Addr::LOCALHOST, self.port)
     }
@@ -52,9 +52,9 @@ impl Options {
 pub enum Mode {
     /// Broadcast to all clients, the sender included.
     Broadcast,
-    /// It goes back to its sender.
+    /// Return to the sender.
     Echo,
-    /// `J<room>` joins, `R<room> <text>` goes to the members of the room.
+    /// `J<room>` joins a room, `R<room> <text>` sends to the members of a room.
     Room,
 }
 
@@ -72,19 +72,19 @@ impl Mode {
 /// Command of a plain client in the mode `room`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// To be in this room.
+    /// Join a room.
     Join(&'a str),
-    /// To say this in that room.
+    /// Send text to a room.
     Say {
-        /// Where.
+        /// Name of the room.
         room: &'a str,
-        /// Action.
+        /// Text to send.
         text: &'a str,
     },
 }
 
 impl<'a> Command<'a> {
-    /// Reads a command; none of anything else.
+    /// Parses a command; returns `None` for other text.
     pub fn of(text: &'a str) -> Option<Self> {
         if let Some(room) = text.strip_prefix('J') {
             return Some(Self::Join(room));
@@ -94,9 +94,9 @@ impl<'a> Command<'a> {
     }
 }
 
-/// Channels of all clients, and those of the members of each room.
+/// Channels of all clients, and of the members of each room.
 ///
-/// The map of peers behind a mutex that tokio-tungstenite's own chat example has, with rooms beside it.
+/// A map of peers behind a mutex, as in tokio-tungstenite's chat example, with rooms added.
 #[derive(Debug)]
 pub struct Hub<Id, Message> {
     peers: Mutex<HashMap<Id, UnboundedSender<Message>>>,
@@ -112,12 +112,12 @@ impl<Id, Message> Default for Hub<Id, Message> {
 }
 
 impl<Id: Copy + Eq + Hash, Message: Clone> Hub<Id, Message> {
-    /// A client came.
+    /// Adds a client.
     pub fn enter(&self, id: Id, sender: UnboundedSender<Message>) {
         self.peers.lock().unwrap().insert(id, sender);
     }
 
-    /// A client left.
+    /// Removes a client.
     pub fn leave(&self, id: Id) {
         self.peers.lock().unwrap().remove(&id);
         for room in self.rooms.lock().unwrap().values_mut() {
@@ -125,10 +125,10 @@ impl<Id: Copy + Eq + Hash, Message: Clone> Hub<Id, Message> {
         }
     }
 
-    /// A client said something; `whole` is it as a message, and `part` makes a message of a part of it.
+    /// Handles a message of a client; `whole` is the message, and `part` creates a message from a part of its text.
     pub fn hear(&self, mode: Mode, id: Id, text: &str, whole: Message, part: impl FnOnce(&str) -> Message) {
         match mode {
-            // A client that has left has no receiver, which is not an error.
+            // Sending to a client that has disconnected fails; ignore it.
             Mode::Broadcast => {
                 for peer in self.peers.lock().unwrap().values() {
                     let _ = peer.unbounded_send(whole.clone());
@@ -159,7 +159,7 @@ impl<Id: Copy + Eq + Hash, Message: Clone> Hub<Id, Message> {
     }
 }
 
-/// Runs a server on this thread, which runs all of its tasks.
+/// Runs a server and all of its tasks on this thread.
 pub fn run<F: Future<Output = std::io::Result<()>>>(server: F) -> std::io::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(server)
 }

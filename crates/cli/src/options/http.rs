@@ -1,4 +1,4 @@
-//! Settings of HTTP: origins, cookie, compression of polls, proxies and client files.
+//! HTTP settings: origins, cookie, poll compression, proxies and client files.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,51 +10,50 @@ use roomcast::http::{Cookie, Cors, HttpCompression, OriginPolicy, SameSite};
 
 use super::units::size;
 
-/// Settings of HTTP.
+/// HTTP settings.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "HTTP")]
 pub(crate) struct Http {
-    /// Origin, such as https://chat.example, whose pages may connect with their visitors' cookies; may be repeated
+    /// Origin allowed to connect with cookies, such as https://chat.example; may be repeated
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',', env = "ROOMCAST_ALLOW_ORIGIN")]
     allow_origin: Vec<String>,
 
-    /// Origin whose pages may read answers to their polls without cookies, or `*` for all; may be repeated. With
-    /// cookies they are refused, for which there is --allow-origin
+    /// Origin allowed to read polling responses without cookies, or `*` for all; may be repeated. Requests with
+    /// cookies need --allow-origin
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',', env = "ROOMCAST_CORS")]
     cors: Vec<String>,
 
-    /// Which other pages may connect
-    #[arg(long, value_name = "WHICH", value_enum, default_value = "same-or-cookieless")]
+    /// Policy for origins not allowed by name
+    #[arg(long, value_name = "POLICY", value_enum, default_value = "same-or-cookieless")]
     #[arg(env = "ROOMCAST_ORIGIN_POLICY")]
     origin_policy: OriginPolicyOption,
 
-    /// Name of a cookie with the session's id, for load balancers that keep a client on one server by it.
-    /// Default: none
+    /// Name of a cookie with the session id, for sticky sessions at a load balancer. Default: no cookie
     #[arg(long, value_name = "NAME", env = "ROOMCAST_COOKIE")]
     cookie: Option<String>,
 
-    /// To which requests browsers add that cookie; `none` is for pages of other sites, and makes it Secure
-    #[arg(long, value_name = "WHICH", value_enum, default_value = "lax", requires = "cookie")]
+    /// SameSite attribute of the cookie; `none` also sets Secure
+    #[arg(long, value_name = "MODE", value_enum, default_value = "lax", requires = "cookie")]
     #[arg(env = "ROOMCAST_COOKIE_SAME_SITE")]
     cookie_same_site: SameSiteOption,
 
-    /// Size from which answers to polls are compressed, for clients that accept it; 0 for never
+    /// Minimum size of a polling response to compress, for clients that accept it; 0 disables compression
     #[arg(long, value_name = "SIZE", default_value = "1KiB", value_parser = size::<usize>)]
     #[arg(env = "ROOMCAST_COMPRESS_POLLS")]
     compress_polls: usize,
 
-    /// Proxy, or network of proxies, whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host headers are
-    /// trusted; may be repeated. The headers of other peers are ignored
+    /// Address or network of proxies whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host headers are
+    /// trusted; may be repeated. These headers are ignored from other peers
     #[arg(long, value_name = "NETWORK", value_delimiter = ',', value_parser = network)]
     #[arg(env = "ROOMCAST_TRUSTED_PROXY")]
     trusted_proxy: Vec<roomcast::http::IpNet>,
 
-    /// Expect the PROXY protocol, version 1 or 2, from trusted proxies
+    /// Require a PROXY protocol header, version 1 or 2, from trusted proxies
     #[arg(long, requires = "trusted_proxy", env = "ROOMCAST_PROXY_PROTOCOL")]
     #[arg(value_parser = BoolishValueParser::new())]
     pub(crate) proxy_protocol: bool,
 
-    /// Folder with the official browser clients, such as node_modules/socket.io/client-dist, to be served as
+    /// Folder of the official browser clients, such as node_modules/socket.io/client-dist; served as
     /// /socket.io/socket.io.js and so on. Default: none
     #[arg(long, value_name = "FOLDER", env = "ROOMCAST_SERVE_CLIENT")]
     pub(crate) serve_client: Option<PathBuf>,
@@ -62,26 +61,26 @@ pub(crate) struct Http {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum SameSiteOption {
-    /// Those of the same site
+    /// Same-site requests only
     Strict,
-    /// Those of the same site, and links to it
+    /// Same-site requests, and top-level navigation from other sites
     Lax,
-    /// All of them
+    /// All requests
     None,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum OriginPolicyOption {
-    /// Those of this server, and others as long as their requests carry no cookies
+    /// The server's own origin, and other origins without cookies
     SameOrCookieless,
-    /// Those of this server, and no others
+    /// The server's own origin only
     Same,
-    /// All, with cookies; safe only if cookies do not identify users
+    /// Any origin, with cookies; safe only if cookies do not identify users
     Any,
 }
 
 impl Http {
-    /// Returns the settings with those of the flags. With TLS the cookie is for TLS alone.
+    /// Applies the flags to `config`. With TLS the cookie is Secure.
     pub(crate) fn config(&self, config: Config, has_tls: bool) -> Config {
         let compression =
             (self.compress_polls > 0).then(|| HttpCompression::default().threshold(self.compress_polls));
@@ -113,7 +112,7 @@ impl Http {
             SameSiteOption::Lax => SameSite::Lax,
             SameSiteOption::None => SameSite::None,
         };
-        // Browsers keep no cookie for all sites that is not Secure.
+        // Browsers reject `SameSite=None` cookies without Secure.
         let secure = has_tls || same_site == SameSite::None;
         self.cookie.as_ref().map(|name| Cookie::new(name).secure(secure).same_site(same_site))
     }
@@ -132,16 +131,16 @@ mod tests {
     use crate::options::Options;
 
     fn http(flags: &[&str]) -> Http {
-        Options::try_parse_from([&["serve"], flags].concat()).expect("flags that there are").http
+        Options::try_parse_from([&["serve"], flags].concat()).expect("valid flags").http
     }
 
     #[test]
-    fn defaults_are_those_of_the_library() {
+    fn matches_library_defaults() {
         assert_eq!(http(&[]).config(Config::new(), false), Config::new());
     }
 
     #[test]
-    fn cookie_for_other_sites_is_secure() {
+    fn secures_cookie_for_other_sites() {
         let cookie = |flags: &[&str]| http(flags).cookie(false);
         assert_eq!(cookie(&[]), None);
         assert_eq!(cookie(&["--cookie=io"]), Some(Cookie::new("io")));
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn origin_flags_make_one_setting() {
+    fn combines_origin_flags() {
         assert_eq!(http(&[]).cors(), Cors::new());
         assert_eq!(http(&["--cors=*"]).cors(), Cors::any());
         let flags = ["--cors=https://a.example", "--allow-origin=https://b.example", "--origin-policy=same"];
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_are_addresses_or_have_a_length() {
+    fn parses_addresses_and_networks() {
         for text in ["10.0.0.0/8", "10.0.0.1", "2001:db8::/32", "::1"] {
             assert!(network(text).is_ok(), "{text}");
         }

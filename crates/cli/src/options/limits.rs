@@ -1,4 +1,4 @@
-//! Bounds on what clients take, each alone and all together.
+//! Limits per client and for the whole server.
 
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 
@@ -8,125 +8,124 @@ use roomcast::{Config, Server};
 
 use super::units::size;
 
-/// Bounds on what clients take, each alone and all together.
+/// Limits per client and for the whole server.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Limits {
-    /// TCP connections that may be open at once; more are answered with 503. Default: the
-    /// system's limit of descriptors
+    /// Maximum number of open TCP connections; further ones get 503. Default: the descriptor limit less 64
     #[arg(long, value_name = "N", env = "ROOMCAST_MAX_CONNECTIONS")]
     max_connections: Option<NonZeroUsize>,
 
-    /// Sessions that may be open at once; more are answered with 503
+    /// Maximum number of open sessions; further ones get 503
     #[arg(long, value_name = "N", default_value = "1000000", env = "ROOMCAST_MAX_SESSIONS")]
     max_sessions: NonZeroUsize,
 
-    /// Long-polling sessions that began on one connection and may be open at once; more are answered with 503
+    /// Maximum number of open long-polling sessions begun on one TCP connection; further ones get 503
     #[arg(long, value_name = "N", default_value = "100", env = "ROOMCAST_MAX_SESSIONS_PER_CONNECTION")]
     max_sessions_per_connection: NonZeroUsize,
 
-    /// Sessions that may be open without being in a namespace; the oldest is closed for one more
+    /// Maximum number of sessions in no namespace; beyond it the oldest is closed
     #[arg(long, value_name = "N", default_value = "20000", env = "ROOMCAST_MAX_UNJOINED_SESSIONS")]
     max_unjoined_sessions: NonZeroUsize,
 
-    /// Size of the request that opens a session; more are answered with 431
+    /// Maximum size of the request that opens a session; a larger one gets 431
     #[arg(long, value_name = "SIZE", default_value = "16KiB", value_parser = size::<usize>)]
     #[arg(env = "ROOMCAST_MAX_HANDSHAKE_BYTES")]
     max_handshake_bytes: usize,
 
-    /// Size of such requests kept for all sessions; more are answered with 503
+    /// Maximum total size of these requests, kept for all sessions; beyond it new sessions get 503
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size::<usize>)]
     #[arg(env = "ROOMCAST_MAX_HANDSHAKES_BYTES")]
     max_handshakes_bytes: usize,
 
-    /// Size of the name of an event, a namespace or a room
+    /// Maximum size of an event, namespace or room name
     #[arg(long, value_name = "SIZE", default_value = "1KiB", value_parser = size::<usize>)]
     #[arg(env = "ROOMCAST_MAX_NAME_BYTES")]
     max_name_bytes: usize,
 
-    /// Size of `auth` in a request to join a namespace; with more the client may not join
+    /// Maximum size of the `auth` payload of a namespace connect; a larger one is rejected
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size::<usize>)]
     #[arg(env = "ROOMCAST_MAX_AUTH_BYTES")]
     max_auth_bytes: usize,
 
-    /// Connections, and sessions, that one address may have open; more are answered with 503. Default: no limit
+    /// Maximum number of connections, and of sessions, per client address; further ones get 503. Default: no limit
     #[arg(long, value_name = "N", env = "ROOMCAST_MAX_CONNECTIONS_PER_ADDRESS")]
     max_connections_per_address: Option<NonZeroUsize>,
 
-    /// Requests of one session that may wait at once; more are answered with 400, and the session goes on
+    /// Maximum number of pending requests per session; further ones get 400, and the session stays open
     #[arg(long, value_name = "N", default_value = "16", env = "ROOMCAST_MAX_REQUESTS")]
     max_requests: NonZeroUsize,
 
-    /// Events that a client may send each second; one that sends more is closed. Default: no limit
+    /// Maximum event rate per client; a client that exceeds it is closed. Default: no limit
     #[arg(long, value_name = "N", env = "ROOMCAST_MAX_EVENTS_PER_SECOND")]
     max_events_per_second: Option<NonZeroU32>,
 
-    /// Events that a client may send at once after a pause. Default: as many as in two seconds
+    /// Burst size of the event rate limit. Default: two seconds' worth of events
     #[arg(long, value_name = "N", requires = "max_events_per_second", env = "ROOMCAST_EVENT_BURST")]
     event_burst: Option<NonZeroU32>,
 
-    /// Handlers of one client that may run at once; further events wait
+    /// Maximum number of concurrent handlers per client; further events wait
     #[arg(long, value_name = "N", default_value = "1024", env = "ROOMCAST_MAX_HANDLERS")]
     max_handlers: NonZeroUsize,
 
-    /// Size of the events of one client that wait for handlers; beyond that reading from it pauses
+    /// Maximum size of events waiting for handlers per client; beyond it reading from the client pauses
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size::<usize>)]
     #[arg(env = "ROOMCAST_MAX_EVENT_BYTES")]
     max_event_bytes: usize,
 
-    /// Namespaces that one client may be in; further requests to join are rejected
+    /// Maximum number of namespaces per client; further connects are rejected
     #[arg(long, value_name = "N", default_value = "100", env = "ROOMCAST_MAX_NAMESPACES")]
     max_namespaces: NonZeroUsize,
 
-    /// Rooms that one client may be in, in each namespace; it does not join further ones
+    /// Maximum number of rooms per client in each namespace; further joins fail
     #[arg(long, value_name = "N", default_value_t = 10_000, env = "ROOMCAST_MAX_ROOMS")]
     max_rooms: usize,
 
-    /// Size of one message, or of the body of one POST
+    /// Maximum size of a message, and of the body of a POST
     #[arg(long, value_name = "SIZE", default_value = "1MB", value_parser = size::<usize>)]
     #[arg(env = "ROOMCAST_MAX_PAYLOAD")]
     max_payload: usize,
 
-    /// Frames that one WebSocket message may be cut into; one with more closes its connection
+    /// Maximum number of frames in a WebSocket message; more close the connection
     #[arg(long, value_name = "N", default_value = "16384", env = "ROOMCAST_MAX_FRAGMENTS")]
     max_fragments: NonZeroU32,
 
-    /// Binary attachments that one event may have; one with more closes its connection
+    /// Maximum number of binary attachments in an event; more close the connection
     #[arg(long, value_name = "N", default_value_t = 10, env = "ROOMCAST_MAX_ATTACHMENTS")]
     max_attachments: usize,
 
-    /// Size of what may be queued for a stalled client before it can be closed as a slow consumer
+    /// Queued bytes from which a stalled client can be closed as a slow consumer
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size::<usize>)]
     #[arg(env = "ROOMCAST_OUTBOX")]
     outbox: usize,
 
-    /// Size of what may be queued for any client: an emit beyond this hard cap closes it
+    /// Hard cap on queued bytes per client; an emit beyond it closes the client
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size::<usize>)]
     #[arg(env = "ROOMCAST_OUTBOX_MAX")]
     outbox_max: usize,
 
-    /// Size per second that counts as progress of a stalled client
+    /// Bytes per second that count as progress of a stalled client
     #[arg(long, value_name = "SIZE", default_value = "1KiB", value_parser = size::<u64>)]
     #[arg(env = "ROOMCAST_MIN_DRAIN_RATE")]
     min_drain_rate: u64,
 
-    /// Size of the memory held for all clients together; beyond it clients that do not read are closed, longest
-    /// stalled first. Default: a quarter of the RAM, or of the control group's limit, and at least 64 MiB
+    /// Memory budget for all clients; beyond it stalled clients are closed, longest stalled first. Default: a quarter
+    /// of the RAM or of the cgroup limit, at least 64 MiB
     #[arg(long, value_name = "SIZE", value_parser = size::<NonZeroU64>, env = "ROOMCAST_MEMORY_BUDGET")]
     memory_budget: Option<NonZeroU64>,
 
-    /// Size of the headers of a request; more are answered with 431
+    /// Maximum size of request headers; larger ones get 431
     #[arg(long, value_name = "SIZE", default_value = "16KiB", value_parser = size::<usize>)]
     #[arg(env = "ROOMCAST_MAX_HEADER_BYTES")]
     max_header_bytes: usize,
 
-    /// Headers that a request may have; more are answered with 431
+    /// Maximum number of request headers; more get 431
     #[arg(long, value_name = "N", default_value_t = 100, env = "ROOMCAST_MAX_HEADERS")]
     max_headers: usize,
 }
 
 impl Limits {
-    /// Returns the settings with those of the flags.
+    /// Applies the flags to `config`.
     pub(crate) fn config(&self, config: Config) -> Config {
         let mut config = config.limits(|limits| {
             limits
@@ -162,7 +161,7 @@ impl Limits {
         config
     }
 
-    /// Returns the server with the limits of TCP and HTTP.
+    /// Applies the TCP and HTTP limits to `server`.
     pub(crate) fn server(&self, server: Server) -> Server {
         let server = server
             .max_header_bytes(self.max_header_bytes)
@@ -183,17 +182,17 @@ mod tests {
     use crate::options::Options;
 
     fn config(flags: &[&str]) -> Config {
-        let options = Options::try_parse_from([&["serve"], flags].concat()).expect("flags that there are");
+        let options = Options::try_parse_from([&["serve"], flags].concat()).expect("valid flags");
         options.limits.config(Config::new())
     }
 
     #[test]
-    fn defaults_are_those_of_the_library() {
+    fn matches_library_defaults() {
         assert_eq!(config(&[]), Config::new());
     }
 
     #[test]
-    fn each_is_set_by_its_flag() {
+    fn flag_sets_its_limit() {
         let five = NonZeroU32::new(5).expect("not zero");
         let expected = [
             ("--max-sessions=5", Config::new().limits(|limits| limits.max_sessions(5))),
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_be_served_with_none_of_these() {
+    fn rejects_zero_limits() {
         for flag in [
             "--max-connections=0",
             "--max-sessions=0",

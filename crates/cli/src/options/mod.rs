@@ -1,4 +1,4 @@
-//! Settings of `roomcast serve`, by flags or by variables of the environment.
+//! Settings of `roomcast serve`, from flags or environment variables.
 
 mod http;
 mod limits;
@@ -28,32 +28,32 @@ use crate::log::Format;
 #[derive(Parser, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Options {
-    /// Address and port to listen on, such as localhost:3000, or :3000 for every address; port 0 takes a free one.
-    /// Without it the port may be in the variable PORT, as container hosts set it
+    /// Address to listen on, such as localhost:3000, or :3000 for all interfaces; port 0 picks a free port. If unset,
+    /// the port is taken from the environment variable PORT
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000", env = "ROOMCAST_ADDR")]
     #[arg(help_heading = LISTENING)]
     pub(crate) addr: Address,
 
-    /// Serve the demo to other machines too; anybody who can reach the port can then use it
+    /// Accept connections from other machines; the demo has no authentication
     #[arg(long, env = "ROOMCAST_PUBLIC", help_heading = LISTENING)]
     #[arg(value_parser = BoolishValueParser::new())]
     pub(crate) public: bool,
 
-    /// Number of threads that serve, each with clients of its own
+    /// Number of server threads; each connection stays on one
     #[arg(long, value_name = "N", default_value = "1", env = "ROOMCAST_THREADS", help_heading = LISTENING)]
     pub(crate) threads: NonZeroUsize,
 
-    /// How clients may connect; without `websocket` there is no plain WebSocket either
+    /// Enabled transports; without `websocket`, plain WebSocket is disabled too
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_value = "polling,websocket")]
     #[arg(env = "ROOMCAST_TRANSPORTS", help_heading = LISTENING)]
     pub(crate) transports: Vec<Transport>,
 
-    /// Keep sessions on the transport they begin with, instead of letting them move to a better one
+    /// Disable transport upgrades
     #[arg(long, env = "ROOMCAST_NO_UPGRADES", help_heading = LISTENING)]
     #[arg(value_parser = BoolishValueParser::new())]
     pub(crate) no_upgrades: bool,
 
-    /// PEM certificate chain, to serve https and wss. SIGHUP reads it again
+    /// PEM certificate chain; enables https and wss. Reloaded on SIGHUP
     #[cfg(feature = "tls")]
     #[arg(long, value_name = "FILE", requires = "tls_key", env = "ROOMCAST_TLS_CERT", help_heading = LISTENING)]
     pub(crate) tls_cert: Option<PathBuf>,
@@ -78,31 +78,31 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) recovery: Recovery,
 
-    /// How long to serve on after SIGTERM or Ctrl-C when /ready says no; behind a load balancer take 5s or more
+    /// Time between failing /ready and closing sessions at shutdown; use 5s or more behind a load balancer
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
     #[arg(env = "ROOMCAST_DRAIN_DELAY", help_heading = SHUTDOWN)]
     pub(crate) drain_delay: Duration,
 
-    /// How long closing all sessions may take after that
+    /// Deadline for closing all sessions, counted from the end of --drain-delay
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     #[arg(env = "ROOMCAST_DRAIN_TIMEOUT", help_heading = SHUTDOWN)]
     pub(crate) drain_timeout: Duration,
 
-    /// Sessions to close each quarter of a second; more if the time would not do
+    /// Sessions to close per 250 ms; raised if the deadline requires it
     #[arg(long, value_name = "N", default_value = "1000", env = "ROOMCAST_DRAIN_BATCH")]
     #[arg(help_heading = SHUTDOWN)]
     pub(crate) drain_batch: NonZeroUsize,
 
-    /// Address for /live, /ready and Prometheus /metrics, such as 127.0.0.1:9464; keep it from strangers.
+    /// Address for /live, /ready and Prometheus /metrics, such as 127.0.0.1:9464; it has no authentication.
     /// Default: none
     #[arg(long, value_name = "ADDRESS", env = "ROOMCAST_ADMIN_ADDR", help_heading = OBSERVABILITY)]
     pub(crate) admin_addr: Option<Address>,
 
-    /// What is logged, such as `info` or `roomcast_server=debug`
+    /// Log filter, such as `info` or `roomcast_server=debug`
     #[arg(long, value_name = "FILTER", default_value = "info", env = "ROOMCAST_LOG", help_heading = OBSERVABILITY)]
     pub(crate) log: String,
 
-    /// Form of the lines of the log
+    /// Log format
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", env = "ROOMCAST_LOG_FORMAT")]
     #[arg(help_heading = OBSERVABILITY)]
     pub(crate) log_format: Format,
@@ -112,10 +112,10 @@ const LISTENING: &str = "Listening";
 const SHUTDOWN: &str = "Shutdown";
 const OBSERVABILITY: &str = "Observability";
 
-const AFTER_HELP: &str = "SIGTERM and Ctrl-C stop the server in an orderly way: what waits for clients is sent, and \
-                          they are closed in batches so that not all come back at once. A second signal ends it at \
-                          once.\n\nTIME is a number with a unit: 300ms, 25s, 2m. SIZE is a number of bytes, with a \
-                          unit or without: 1MiB, 64KiB, 1MB, 1000000.";
+const AFTER_HELP: &str = "SIGTERM and Ctrl-C start a graceful shutdown: queued messages are sent, and sessions are \
+                          closed in batches so that clients do not all reconnect at once.\nA second signal exits \
+                          immediately.\n\nTIME is a number with a unit: 300ms, 25s, 2m. SIZE is a number of bytes \
+                          with an optional unit: 1MiB, 64KiB, 1MB, 1000000.";
 
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Transport {
@@ -144,7 +144,7 @@ mod tests {
     const MANUAL: &str = include_str!("../../../../docs/operations.md");
 
     #[test]
-    fn flags_are_consistent_and_each_has_a_variable_and_a_heading() {
+    fn flags_have_variable_and_heading() {
         let command = Options::command();
         command.clone().debug_assert();
         for flag in
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_times_and_sizes_share_one_notation() {
+    fn time_and_size_flags_share_notation() {
         for flag in Options::command().get_arguments() {
             let name = flag.get_id().as_str();
             let defaults = flag.get_default_values().iter();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manual_tells_of_each_flag_and_of_no_other() {
+    fn manual_documents_every_flag() {
         let command = Options::command();
         let flags: BTreeSet<_> = command.get_arguments().filter_map(|flag| flag.get_long()).collect();
         let code = MANUAL.split('`').skip(1).step_by(2);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manual_has_a_flag_for_each_limit_but_those_of_what_the_demo_does_not_do() {
+    fn manual_names_flag_for_limits() {
         let (_, table) = MANUAL.split_once("| Limit | Setting | Flag |").expect("a table of limits");
         let (table, _) = table.split_once("\n\n").expect("an end of the table");
         let mut without = Vec::new();

@@ -13,38 +13,38 @@ use super::units::{size, time};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Recovery")]
 pub(crate) struct Recovery {
-    /// Recover the rooms and missed events of clients whose connection was lost
+    /// Restore rooms and missed events of clients that reconnect (connection state recovery)
     #[arg(long, env = "ROOMCAST_RECOVERY")]
     #[arg(value_parser = BoolishValueParser::new())]
     recovery: bool,
 
-    /// Time after that in which they may reconnect
+    /// Time after a disconnect in which a client can recover
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time, requires = "recovery")]
     #[arg(env = "ROOMCAST_RECOVERY_TIME")]
     recovery_time: Duration,
 
-    /// Run the connect middlewares again for recovered clients
+    /// Run connect middlewares again for recovered clients
     #[arg(long, requires = "recovery", env = "ROOMCAST_RECOVERY_ASKS_MIDDLEWARES")]
     #[arg(value_parser = BoolishValueParser::new())]
     recovery_asks_middlewares: bool,
 
-    /// Events kept for them in each namespace; when there are more, clients that missed the oldest begin anew
+    /// Events kept per namespace; a client that missed a dropped one cannot recover
     #[arg(long, value_name = "N", default_value = "10000", requires = "recovery")]
     #[arg(env = "ROOMCAST_RECOVERY_LOG_EVENTS")]
     recovery_log_events: NonZeroUsize,
 
-    /// Size of those events
+    /// Total size of events kept per namespace
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size::<usize>)]
     #[arg(requires = "recovery")]
     #[arg(env = "ROOMCAST_RECOVERY_LOG_BYTES")]
     recovery_log_bytes: usize,
 
-    /// Disconnected clients kept in each namespace; when there are more, the oldest are forgotten
+    /// Disconnected clients kept per namespace; beyond it the oldest are dropped
     #[arg(long, value_name = "N", default_value = "10000", requires = "recovery")]
     #[arg(env = "ROOMCAST_RECOVERY_SESSIONS")]
     recovery_sessions: NonZeroUsize,
 
-    /// Size of their rooms and data
+    /// Total size of rooms and data kept for them per namespace
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size::<usize>)]
     #[arg(requires = "recovery")]
     #[arg(env = "ROOMCAST_RECOVERY_SESSION_BYTES")]
@@ -52,7 +52,7 @@ pub(crate) struct Recovery {
 }
 
 impl Recovery {
-    /// Returns the settings with those of the flags.
+    /// Applies the flags to `config`.
     pub(crate) fn config(&self, config: Config) -> Config {
         if !self.recovery {
             return config;
@@ -77,7 +77,7 @@ mod tests {
     use crate::options::Options;
 
     #[test]
-    fn is_off_by_default_and_has_the_library_defaults() {
+    fn is_off_with_library_defaults() {
         let parse = |flags: &[&str]| Options::try_parse_from([&["serve"], flags].concat());
         let config = |flags: &[&str]| parse(flags).unwrap().recovery.config(Config::new());
         assert_eq!(config(&[]), Config::new());

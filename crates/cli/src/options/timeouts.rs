@@ -1,4 +1,4 @@
-//! Timeouts that clients and connections are given.
+//! Timeouts of clients and connections.
 
 use std::time::Duration;
 
@@ -7,63 +7,63 @@ use roomcast::{Config, Server};
 
 use super::units::time;
 
-/// Timeouts that clients and connections are given.
+/// Timeouts of clients and connections.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Timeouts")]
 pub(crate) struct Timeouts {
-    /// Time between the last sign of life of a client and the next ping
+    /// Time from the client's last activity to the next ping
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = time)]
     #[arg(env = "ROOMCAST_PING_INTERVAL")]
     ping_interval: Duration,
 
-    /// Time a client has to answer a ping
+    /// Time to wait for the answer to a ping
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = time)]
     #[arg(env = "ROOMCAST_PING_TIMEOUT")]
     ping_timeout: Duration,
 
-    /// Time a Socket.IO client has to join a namespace before it is closed
+    /// Time for a Socket.IO client to join a namespace before it is closed
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = time)]
     #[arg(env = "ROOMCAST_CONNECT_TIMEOUT")]
     connect_timeout: Duration,
 
-    /// Time a client has to prove a better transport; after that its session stays on the first
+    /// Time to complete a transport upgrade; after it the session stays on its first transport
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     #[arg(env = "ROOMCAST_UPGRADE_TIMEOUT")]
     upgrade_timeout: Duration,
 
-    /// Time a client has to send the binary attachments it announced, before it is closed
+    /// Time for a client to send the binary attachments of an event before it is closed
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
     #[arg(env = "ROOMCAST_ATTACHMENT_TIMEOUT")]
     attachment_timeout: Duration,
 
-    /// Time in which the body of a POST must arrive; after that it is answered with 408 and its session ends
+    /// Time to receive the body of a POST; after it the request gets 408 and the session is closed
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     #[arg(env = "ROOMCAST_BODY_TIMEOUT")]
     body_timeout: Duration,
 
-    /// Time a closing connection has to take what is queued for it, and to answer
+    /// Time for a closing connection to take its queued messages and complete the close handshake
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     #[arg(env = "ROOMCAST_CLOSE_TIMEOUT")]
     close_timeout: Duration,
 
-    /// Time a client with more than --outbox queued may stall before it is closed
+    /// Time without progress after which a client with more than --outbox queued is closed
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     #[arg(env = "ROOMCAST_STALL_TIMEOUT")]
     stall_timeout: Duration,
 
-    /// Time in which the headers of a request, or a TLS handshake, must arrive
+    /// Time to receive request headers, and to complete a TLS handshake
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     #[arg(env = "ROOMCAST_HEADER_TIMEOUT")]
     header_timeout: Duration,
 
-    /// Time a connection may stay open without a request; set it longer than that of a load balancer
+    /// Time an idle HTTP connection stays open; set it above the load balancer's idle timeout
     #[arg(long, value_name = "TIME", default_value = "75s", value_parser = time)]
     #[arg(env = "ROOMCAST_KEEP_ALIVE_TIMEOUT")]
     keep_alive_timeout: Duration,
 }
 
 impl Timeouts {
-    /// Returns the settings with those of the flags.
+    /// Applies the flags to `config`.
     pub(crate) fn config(&self, config: Config) -> Config {
         config.timeouts(|timeouts| {
             timeouts
@@ -78,7 +78,7 @@ impl Timeouts {
         })
     }
 
-    /// Returns the server with the times of HTTP.
+    /// Applies the HTTP timeouts to `server`.
     pub(crate) fn server(&self, server: Server) -> Server {
         server.header_timeout(self.header_timeout).keep_alive_timeout(self.keep_alive_timeout)
     }
@@ -92,17 +92,17 @@ mod tests {
     use crate::options::Options;
 
     fn config(flags: &[&str]) -> Config {
-        let options = Options::try_parse_from([&["serve"], flags].concat()).expect("flags that there are");
+        let options = Options::try_parse_from([&["serve"], flags].concat()).expect("valid flags");
         options.timeouts.config(Config::new())
     }
 
     #[test]
-    fn defaults_are_those_of_the_library() {
+    fn matches_library_defaults() {
         assert_eq!(config(&[]), Config::new());
     }
 
     #[test]
-    fn each_is_set_by_its_flag() {
+    fn flag_sets_its_timeout() {
         let five = Duration::from_secs(5);
         for (flag, expected) in [
             ("--ping-interval=5s", Config::new().timeouts(|timeouts| timeouts.ping_interval(five))),

@@ -1,4 +1,4 @@
-//! Notation of times and sizes.
+//! Parsers of times and sizes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 ///
 /// # Errors
 ///
-/// Returns a text that shows the notation, if it is not a time.
+/// Fails with a message that shows the notation if `text` is not a time.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("expected a number with a unit, such as 300ms, 25s or 2m: {error}"))
@@ -18,10 +18,10 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 ///
-/// Returns a text that shows the notation, if it is not a size, or says that it does not fit.
+/// Fails with a message that shows the notation if `text` is not a size, or if the size does not fit into `N`.
 pub(super) fn size<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
     let ByteSize(bytes) = text.parse().map_err(|_| {
-        "expected a number of bytes, with a unit or without, such as 1MiB, 64KiB, 1MB or 1000000".to_owned()
+        "expected a number of bytes with an optional unit, such as 1MiB, 64KiB, 1MB or 1000000".to_owned()
     })?;
     N::try_from(bytes).map_err(|_| format!("{bytes} bytes are not possible here"))
 }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_have_a_unit() {
+    fn parses_times_with_unit() {
         for (text, milliseconds) in [
             ("500ms", 500),
             ("30s", 30_000),
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_bytes_or_have_a_unit() {
+    fn parses_sizes_with_optional_unit() {
         for (text, bytes) in [
             ("0", 0),
             ("1000000", 1_000_000),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_must_fit() {
+    fn rejects_sizes_out_of_range() {
         assert_eq!(size::<NonZeroU64>("0"), Err("0 bytes are not possible here".to_owned()));
         assert_eq!(size::<u8>("1KiB"), Err("1024 bytes are not possible here".to_owned()));
     }

@@ -1,4 +1,4 @@
-//! Settings of WebSocket connections.
+//! WebSocket settings.
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -7,59 +7,59 @@ use roomcast::transport::Compression;
 
 use super::units::size;
 
-/// Settings of WebSocket connections.
+/// WebSocket settings.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "WebSocket")]
 pub(crate) struct WebSocket {
-    /// Compress messages for WebSocket clients that offer permessage-deflate
+    /// Negotiate permessage-deflate with clients that offer it
     #[arg(long, env = "ROOMCAST_COMPRESSION")]
     #[arg(value_parser = BoolishValueParser::new())]
     compression: bool,
 
-    /// Size from which a message is compressed. Default: 1KiB
+    /// Minimum size of a message to compress. Default: 1KiB
     #[arg(long, value_name = "SIZE", value_parser = size::<usize>, requires = "compression")]
     #[arg(env = "ROOMCAST_COMPRESSION_THRESHOLD")]
     compression_threshold: Option<usize>,
 
-    /// From 1, fast, to 9, small. Default: 6
+    /// Compression level, from 1 (fastest) to 9 (smallest). Default: 6
     #[arg(long, value_name = "N", requires = "compression", env = "ROOMCAST_COMPRESSION_LEVEL")]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=9))]
     compression_level: Option<u8>,
 
-    /// Memory of a compressor beside its window, from 1 to 9. Default: 8
+    /// Memory level of the compressor (zlib memLevel), from 1 to 9. Default: 8
     #[arg(long, value_name = "N", requires = "compression", env = "ROOMCAST_COMPRESSION_MEMORY_LEVEL")]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=9))]
     compression_memory_level: Option<u8>,
 
-    /// Largest window of what is sent, from 9 to 15 as a power of two. Default: 15
+    /// Maximum compression window of the server, from 9 to 15 bits. Default: 15
     #[arg(long, value_name = "BITS", requires = "compression", env = "ROOMCAST_COMPRESSION_WINDOW_BITS")]
     #[arg(value_parser = clap::value_parser!(u8).range(9..=15))]
     compression_window_bits: Option<u8>,
 
-    /// Window that clients which can be told are told to send with, from 9 to 15; saves their memory. Default: 15
+    /// Maximum compression window requested from clients that support it, from 9 to 15 bits. Default: 15
     #[arg(long, value_name = "BITS", requires = "compression")]
     #[arg(value_parser = clap::value_parser!(u8).range(9..=15))]
     #[arg(env = "ROOMCAST_COMPRESSION_CLIENT_WINDOW_BITS")]
     compression_client_window_bits: Option<u8>,
 
-    /// Keep a context for each connection: smaller, but each recipient is compressed for alone
+    /// Keep a compression context per connection: better ratio, but broadcasts are compressed for each recipient
     #[arg(long, requires = "compression", env = "ROOMCAST_COMPRESSION_CONTEXT")]
     #[arg(value_parser = BoolishValueParser::new())]
     compression_context: bool,
 
-    /// Size of all contexts together; further connections have none. Default: 64MiB
+    /// Memory limit for all contexts; further connections get none. Default: 64MiB
     #[arg(long, value_name = "SIZE", value_parser = size::<usize>, requires = "compression_context")]
     #[arg(env = "ROOMCAST_COMPRESSION_CONTEXT_MEMORY")]
     compression_context_memory: Option<usize>,
 
-    /// Code with which connections are closed at shutdown; 1012 is for clients that do not reconnect after 1001
+    /// Close code at shutdown; use 1012 for clients that do not reconnect after 1001
     #[arg(long, value_name = "CODE", default_value_t = 1001, env = "ROOMCAST_DRAIN_CLOSE_CODE")]
     #[arg(value_parser = close_code)]
     drain_close_code: u16,
 }
 
 impl WebSocket {
-    /// Returns the settings with those of the flags.
+    /// Applies the flags to `config`.
     pub(crate) fn config(&self, config: Config) -> Config {
         config.websocket(|websocket| {
             websocket.compression(self.compression()).drain_close_code(self.drain_close_code)
@@ -95,7 +95,7 @@ impl WebSocket {
 
 fn close_code(text: &str) -> Result<u16, String> {
     let code = text.parse().ok().filter(|code| matches!(code, 1001 | 1012 | 3000..=4999));
-    code.ok_or_else(|| "expected 1001, 1012, or a code of your own from 3000 to 4999".to_owned())
+    code.ok_or_else(|| "expected 1001, 1012, or a private code from 3000 to 4999".to_owned())
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
     use crate::options::Options;
 
     #[test]
-    fn close_codes_are_those_a_drain_can_mean() {
+    fn accepts_drain_close_codes() {
         for code in ["1001", "1012", "4000"] {
             assert_eq!(close_code(code).ok(), code.parse().ok());
         }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn compression_is_off_unless_asked_for_and_its_details_need_it() {
+    fn compression_flags_require_compression() {
         let parse = |flags: &[&str]| Options::try_parse_from([&["serve"], flags].concat());
         assert_eq!(parse(&[]).unwrap().websocket.compression(), None);
         assert_eq!(parse(&["--compression"]).unwrap().websocket.compression(), Some(Compression::new()));

@@ -1,9 +1,8 @@
-//! Chat of two clients beside broadcasts to a crowd without them: latency added by the broadcasts.
+//! Latency of a chat between two clients during broadcasts to a crowd of other clients.
 //!
-//! One thread reads both, since it has a CPU of its own and a second thread there would wait for the first. The two
-//! have an epoll instance of their own, and it is looked at after every few messages that the crowd was read, so what
-//! a chat message waits in the generator is microseconds, and is [reported](ChatReport::looked_p99_us). The generator
-//! never sleeps here.
+//! One thread reads both, since a second thread on its dedicated CPU would wait for the first. The chat has a separate
+//! epoll instance, polled after every few messages of the crowd, so a chat message waits only microseconds in the
+//! generator; the delay is [reported](ChatReport::looked_p99_us). The generator busy-polls in this scenario.
 
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use crate::process::now;
 use crate::report::ChatReport;
 use crate::{Error, Report};
 
-/// Measures the chat alone, and then beside one broadcast after the other.
+/// Measures the chat alone, and then during successive broadcasts.
 pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Report) -> Result<(), Error> {
     let crowd = Settings {
         scenario: Scenario::Rooms,
@@ -43,9 +42,9 @@ struct Both {
     exchange: Exchange,
     pair: Swarm,
     talk: Talk,
-    /// When the broadcast that is under way was sent.
+    /// Send time of the current broadcast.
     launched: u64,
-    /// From sending to the last receipt, of each broadcast in the window.
+    /// Durations of the broadcasts in the window, from sending to the last receipt.
     lengths: Latencies,
 }
 
@@ -56,9 +55,9 @@ struct Talk {
     verifier: Verifier,
     /// Clients that received a probe.
     reached: [bool; 2],
-    /// A question or its answer is under way.
+    /// Whether a question or its answer is in flight.
     talking: bool,
-    /// Next sender of the chat, by the message received.
+    /// Client that must answer the last message.
     answers: Option<u16>,
     asked: u64,
     heard: u64,
@@ -95,12 +94,10 @@ impl Both {
         self.exchange.report(&start, &end, self.exchange.counts().deliveries - before.deliveries, report)?;
         report.chat = self.report(&quiet);
         if report.chat.is_none() {
-            return Err(Error::Stalled(
-                "no broadcast or no chat message came to its end in the window".into(),
-            ));
+            return Err(Error::Stalled("no broadcast or no chat message completed in the window".into()));
         }
         self.exchange.end_window();
-        // A message that does not arrive counts as lost, so a stall here needs no error.
+        // Missing messages count as lost, so a stall here needs no error.
         let mut patience = Patience::new(settings.stall);
         while self.is_unfinished() && self.turn(false, &mut patience).is_ok() {}
         let end = now() + LISTEN_ON;
@@ -171,7 +168,7 @@ impl Both {
         })?;
         outcome?;
         patience.check((talk.heard, exchange.counts().deliveries) != before, || {
-            "two clients chat beside broadcasts; has the server rooms?".into()
+            "chatting during broadcasts; does the server support rooms?".into()
         })
     }
 }
@@ -193,7 +190,7 @@ impl Talk {
         }
     }
 
-    /// Puts both into a room of their own and checks that messages reach them there.
+    /// Joins both clients to the chat room and probes that messages reach them.
     fn join(&mut self, pair: &mut Swarm, settings: &Settings) -> Result<(), Error> {
         for client in 0..2 {
             pair.say(client, Action::Join(ROOM), |_| ());
@@ -207,7 +204,7 @@ impl Talk {
                 again = now() + PROBE_AGAIN;
             }
             pair.turn(settings.patience(), &mut |client, payload, at| self.hear(client, payload, at))?;
-            patience.check(false, || "two clients join a room of their own".into())?;
+            patience.check(false, || "joining the chat room".into())?;
         }
         Ok(())
     }
@@ -218,7 +215,7 @@ impl Talk {
         self.say(pair, 0, false)
     }
 
-    /// Hears what has come, and answers.
+    /// Receives pending chat messages and answers them.
     fn look(&mut self, pair: &mut Swarm) -> Result<(), Error> {
         pair.turn(Duration::ZERO, &mut |client, payload, at| self.hear(client, payload, at))?;
         let at = pair.clock();
@@ -247,7 +244,7 @@ impl Talk {
             self.reached[client] |= stamp.group == ROOM;
             return;
         }
-        // The sender's own message comes back too and is ignored.
+        // The sender receives its own message too; ignore it.
         if !self.verifier.receive(client, stamp.group, stamp.stream, stamp.sequence)
             || client == usize::from(stamp.stream)
         {
@@ -261,11 +258,10 @@ impl Talk {
         }
     }
 
-    /// Counts a message's way, and those of the messages that would have been under way beside it.
+    /// Records a latency, and the latencies of messages that would have been sent while it was pending.
     ///
-    /// Who waits for an answer asks nothing else meanwhile. Were only the messages counted that there were, a server
-    /// that keeps everybody waiting for half the time would be seen to do so by one message, and to answer at once by
-    /// all of the other half.
+    /// This corrects for coordinated omission: a client that waits for an answer sends no more questions, so a server
+    /// that stalls half of the time would otherwise show it in a single message.
     fn count(&mut self, mut way: u64) {
         self.ways.record(way);
         while way > ASK_EVERY {
@@ -275,11 +271,11 @@ impl Talk {
     }
 }
 
-/// Room of the two chat clients; the others are in the one before.
+/// Room of the two chat clients; the crowd is in room 0.
 const ROOM: u16 = 1;
-/// Nanoseconds from one question to the next, unless the answer takes longer.
+/// Minimum time between two questions, in nanoseconds.
 const ASK_EVERY: u64 = 500_000;
-/// So many messages of the crowd are read before the two are looked at.
+/// Number of the crowd's messages read between two polls of the chat.
 const LOOK_AFTER: u32 = 4;
-/// How long a probe may be quiet before another follows.
+/// Time to wait for a probe before it is repeated.
 const PROBE_AGAIN: Duration = Duration::from_millis(200);

@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::stamp::{Action, Stamp};
 use super::{Kind, Scenario};
 
-/// Client packets, and the position of the payload in server packets.
+/// Message formats: templates of client packets, and the payload's position in server packets.
 #[derive(Debug)]
 pub(crate) struct Dialect {
-    /// Socket.IO's framing.
+    /// Whether messages are Socket.IO packets.
     sio: bool,
-    /// Packet that requests the namespace.
+    /// Packet that connects to the namespace.
     connect: String,
-    /// Prefix of its response.
+    /// Prefix of the response to it.
     connected: String,
     message: Template,
     join: Template,
     say: Template,
-    /// Where the payload was found in the message before; none if it has to be where fanout_server puts it.
+    /// Position of the payload in the previous message; `None` in the strict dialect of fanout_server.
     last_found: Option<AtomicUsize>,
     payload: usize,
 }
@@ -32,14 +32,14 @@ struct Template {
 /// Received message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heard<'a> {
-    /// A message of this run, or a fragment of one.
+    /// Message of this run, or a part of one.
     Payload(&'a [u8]),
-    /// Something of the server's own.
+    /// Message that the server sent on its own.
     Other,
 }
 
 impl Dialect {
-    /// That of the example fanout_server, in which everything else is a fault.
+    /// Returns the dialect of the example fanout_server, in which any other message is a fault.
     pub(crate) fn strict(kind: Kind, scenario: Scenario, payload: usize) -> Self {
         let sio = kind != Kind::Plain;
         let [message, join, say] = match (sio, scenario) {
@@ -52,10 +52,10 @@ impl Dialect {
         Self { last_found: None, ..Self::any(kind, "/", "", [message, join, say], payload) }
     }
 
-    /// That of any server: these texts are sent, and the payload is looked for in all that comes.
+    /// Returns a lenient dialect: it sends these templates, and searches received messages for the payload.
     ///
-    /// For Socket.IO they are the arrays of events. `auth` is empty or JSON. The texts are those of a message to
-    /// everybody or oneself, of joining, and of a message to a room.
+    /// The templates are for a broadcast or echo, a join, and a message to a room; for Socket.IO they are
+    /// event arrays. `auth` is empty or JSON.
     pub(crate) fn any(kind: Kind, namespace: &str, auth: &str, texts: [&str; 3], payload: usize) -> Self {
         let sio = kind != Kind::Plain;
         let namespace = if namespace == "/" { String::new() } else { format!("{namespace},") };
@@ -81,12 +81,12 @@ impl Dialect {
         packet.starts_with(self.connected.as_bytes())
     }
 
-    /// Whether foreign messages are allowed.
+    /// Returns whether messages of the server's own are allowed.
     pub(super) fn is_lenient(&self) -> bool {
         self.last_found.is_some()
     }
 
-    /// Appends the text that makes a server do it.
+    /// Appends the message that requests `action`.
     pub(super) fn write(&self, action: Action, out: &mut Vec<u8>, write_payload: impl FnOnce(&mut Vec<u8>)) {
         match action {
             Action::Broadcast | Action::Echo => {
@@ -99,8 +99,9 @@ impl Dialect {
         }
     }
 
-    /// Hands on the payload of a text message or an Engine.IO packet, or counts it among the `others` that are none of
-    /// ours; `false` for what no server may send in this dialect
+    /// Delivers the payload of a text message or an Engine.IO packet, or counts it in `others` if it has none.
+    ///
+    /// Returns `false` if the dialect does not allow the message.
     pub(super) fn take(&self, text: &[u8], others: &mut u64, deliver: &mut impl FnMut(&[u8])) -> bool {
         match self.hear(text) {
             Some(Heard::Payload(payload)) => deliver(payload),
@@ -117,7 +118,7 @@ impl Dialect {
             }
             return event_payload(text, self.payload).map(Heard::Payload);
         };
-        // What ends the namespace is no message, and no more than that is expected of a packet.
+        // Only messages are allowed, and no disconnect from the namespace.
         if self.sio && (text.first() != Some(&b'4') || text.starts_with(b"41")) {
             return None;
         }
@@ -151,7 +152,7 @@ impl Template {
     }
 }
 
-/// The payload of an event as fanout_server delivers it, behind which there may be an offset for those that come back.
+/// Returns the payload of an event of fanout_server, which may end with a recovery offset.
 fn event_payload(packet: &[u8], payload: usize) -> Option<&[u8]> {
     let args = packet.strip_prefix(MSG).or_else(|| packet.strip_prefix(ECHO))?.strip_suffix(END)?;
     let Some((first, rest)) = args.split_at_checked(payload) else { return Some(args) };
@@ -170,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_it_in_each_dialect() {
+    fn writes_messages_in_each_dialect() {
         let said = |kind, action: Action| {
             let scenario = if action == Action::Echo { Scenario::Echo } else { Scenario::Rooms };
             let mut out = Vec::new();
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn any_server_is_spoken_to_by_templates_and_understood_by_searching() {
+    fn fills_templates_and_finds_payloads() {
         let texts = [
             r#"["say",{"text":"{payload}","to":"all"}]"#,
             r#"["in","{room}"]"#,

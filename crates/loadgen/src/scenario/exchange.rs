@@ -1,4 +1,4 @@
-//! Messages on their way, and the clients they reach.
+//! Messages in flight, and their deliveries.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::latencies::Latencies;
 use crate::process::now;
 use crate::{Error, Faults, Report};
 
-/// Messages in flight, and their deliveries.
+/// State of the load: messages in flight and deliveries.
 pub(super) struct Exchange {
     pub(super) scenario: Scenario,
     pub(super) payload: usize,
     pub(super) filler: Filler,
-    /// How many clients stand in each group.
+    /// Number of clients per group.
     pub(super) groups: Vec<usize>,
     pub(super) without_sender: bool,
     exact: bool,
@@ -27,7 +27,7 @@ pub(super) struct Exchange {
     /// Send schedule, if it does not depend on deliveries.
     schedule: Option<Schedule>,
     verifier: Verifier,
-    /// The messages that may be on their way at once; each sender has its own few.
+    /// Slots of messages in flight; each sender has the same number.
     flights: Vec<Flight>,
     /// Flights that have reached all recipients.
     landed: Vec<u16>,
@@ -42,7 +42,7 @@ pub(super) struct Exchange {
     to_flush: Vec<usize>,
 }
 
-/// Messages since the load began.
+/// Messages since the start of the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) sent: u64,
@@ -54,11 +54,11 @@ struct Flight {
     group: u16,
     stream: u16,
     sequence: u32,
-    /// Clients that have not got it.
+    /// Clients that have not received it.
     remaining: usize,
 }
 
-/// Messages at a rate, since a moment on the swarm's clock.
+/// Schedule of messages at a fixed rate, from a start time on the swarm's clock.
 #[derive(Debug, Clone, Copy)]
 struct Schedule {
     begun: u64,
@@ -66,12 +66,12 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// When the message after so many is to be sent.
+    /// Returns the due time of the message after the first `sent` ones.
     fn after(self, sent: u64) -> u64 {
         self.begun + (self.nanos_each * (sent + 1) as f64) as u64
     }
 
-    /// How many are to be sent until then.
+    /// Returns the number of messages due by then.
     fn due(self, clock: u64) -> u64 {
         (clock.saturating_sub(self.begun) as f64 / self.nanos_each) as u64
     }
@@ -151,7 +151,7 @@ impl Exchange {
             next = now() + settings.window;
         }
         self.latencies = None;
-        // A message that does not arrive counts as lost, so a stall here needs no error.
+        // Missing messages count as lost, so a stall here needs no error.
         while self.flying > 0 && self.turn(swarm, settings, &mut patience).is_ok() {}
         let end = now() + LISTEN_ON;
         while now() < end {
@@ -160,22 +160,22 @@ impl Exchange {
         Ok(())
     }
 
-    /// Lets every sender send.
+    /// Makes all slots available for sending.
     pub(super) fn begin(&mut self) {
-        // By turns, so that at a low rate all senders have their share.
+        // Alternate between senders, so that all of them send at a low rate.
         let of_sender = |slot: usize| (slot % self.outstanding, slot / self.outstanding);
         let mut slots: Vec<usize> = (0..self.flights.len()).collect();
         slots.sort_by_key(|&slot| of_sender(slot));
         self.landed = slots.into_iter().map(|slot| slot as u16).collect();
     }
 
-    /// Begins to count latencies.
+    /// Starts recording latencies.
     pub(super) fn begin_window(&mut self) -> Counts {
         self.latencies = Some(Latencies::new());
         self.counts()
     }
 
-    /// Counts latencies no longer.
+    /// Stops recording latencies.
     pub(super) fn end_window(&mut self) {
         self.latencies = None;
     }
@@ -189,24 +189,24 @@ impl Exchange {
         self.flying > 0
     }
 
-    /// Error to report if no other occurs.
+    /// Returns the faults, with all missing messages as lost.
     pub(super) fn faults(&self) -> Faults {
         self.verifier.finish()
     }
 
     fn turn(&mut self, swarm: &mut Swarm, settings: &Settings, patience: &mut Patience) -> Result<(), Error> {
         let before = self.deliveries;
-        // Until the next message is due, but not for long.
+        // Wait until the next message is due, up to the usual timeout.
         let due = self.schedule.map(|schedule| schedule.after(self.sent).saturating_sub(swarm.clock()));
         let timeout =
             due.map_or_else(|| settings.patience(), |due| settings.patience().min(Duration::from_nanos(due)));
         swarm.turn(timeout, &mut |client, payload, at| self.receive(client, payload, at))?;
         patience.check(self.deliveries > before || self.flying == 0, || {
-            format!("{} messages are on their way after {before} deliveries", self.flying)
+            format!("{} messages in flight after {before} deliveries", self.flying)
         })
     }
 
-    /// Sends a new message for each that has landed, or those that are due.
+    /// Sends a new message for each one that has landed; with a rate, only messages that are due.
     pub(super) fn launch(&mut self, swarm: &mut Swarm) -> Result<(), Error> {
         let due =
             self.schedule.map_or(u64::MAX, |schedule| schedule.due(swarm.clock()).saturating_sub(self.sent));
@@ -285,7 +285,7 @@ impl Exchange {
     ) -> Result<(), Error> {
         let spent = start.until(end, self.exact)?;
         if deliveries == 0 {
-            return Err(Error::Stalled("nothing was delivered in the window; a longer one may help".into()));
+            return Err(Error::Stalled("no delivery in the window; try a longer one".into()));
         }
         spent.report(report);
         report.window_s = spent.wall.as_secs_f64();
@@ -299,5 +299,5 @@ impl Exchange {
     }
 }
 
-/// A doubled message may come after the last that was awaited.
+/// Time to keep receiving after the last expected message, to detect duplicates.
 pub(super) const LISTEN_ON: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! Repeated broadcasts of a message to many clients.
+//! Broadcast, room and echo scenarios.
 
 use super::Watch;
 use super::exchange::Exchange;
@@ -7,7 +7,7 @@ use super::settings::Settings;
 use super::swarm::Swarm;
 use crate::{Error, Report};
 
-/// Connects, probes, warms up, measures, and waits until everything has landed.
+/// Connects, probes, warms up, measures, and waits for all messages in flight.
 pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Report) -> Result<(), Error> {
     (report.senders, report.outstanding) = (settings.senders, settings.outstanding);
     let mut swarm = Swarm::connect(settings, watch)?;

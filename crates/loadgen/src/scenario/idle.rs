@@ -7,10 +7,9 @@ use super::swarm::Swarm;
 use crate::process::now;
 use crate::{Error, IdleReport, Report};
 
-/// Connects all clients, holds them, and charges the server's CPU and memory to each.
+/// Connects all clients, holds them, and measures the server's CPU time and memory per client.
 pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Report) -> Result<(), Error> {
-    let pid =
-        settings.pid.ok_or_else(|| Error::Usage("idle needs --pid, it measures nothing else".into()))?;
+    let pid = settings.pid.ok_or_else(|| Error::Usage("--scenario idle requires --pid".into()))?;
     let base_rss_bytes = server_memory(pid)?;
     let start = Reading::take(Some(pid))?;
     let mut swarm = Swarm::connect(settings, watch)?;
@@ -40,7 +39,7 @@ pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Repor
     Ok(())
 }
 
-/// Answers heartbeats and detects closed connections.
+/// Keeps the connections open: answers heartbeats and detects closed connections.
 fn hold(swarm: &mut Swarm, time: Duration, settings: &Settings, watch: &dyn Watch) -> Result<(), Error> {
     let end = now() + time;
     while now() < end && !watch.stopped() {
@@ -49,5 +48,5 @@ fn hold(swarm: &mut Swarm, time: Duration, settings: &Settings, watch: &dyn Watc
     Ok(())
 }
 
-/// The server may have work left when the last client is ready.
+/// Time for the server to finish its work after the last client is ready.
 const SETTLE: Duration = Duration::from_millis(300);

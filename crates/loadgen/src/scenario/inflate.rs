@@ -7,7 +7,7 @@ use crate::websocket::MAX_PAYLOAD;
 #[derive(Debug)]
 pub(super) struct Inflater {
     stream: Decompress,
-    /// Each message stands for itself.
+    /// Whether each message is compressed on its own (`server_no_context_takeover`).
     forgets: bool,
     text: Vec<u8>,
 }
@@ -24,7 +24,7 @@ impl Inflater {
         Ok(Self { stream: Decompress::new(false), forgets, text: Vec::new() })
     }
 
-    /// The text of one message, until the next.
+    /// Returns the text of a message, valid until the next call.
     pub(super) fn inflate(&mut self, payload: &[u8]) -> Result<&[u8], Violation> {
         if self.forgets {
             self.stream.reset(false);
@@ -36,12 +36,12 @@ impl Inflater {
                 let (read, room) = (self.stream.total_in(), self.text.capacity() - self.text.len());
                 let before = self.text.len();
                 let status = self.stream.decompress_vec(input, &mut self.text, FlushDecompress::Sync);
-                let status = status.map_err(|error| format!("what cannot be inflated: {error}"))?;
+                let status = status.map_err(|error| format!("invalid compressed data: {error}"))?;
                 if self.text.len() > MAX_PAYLOAD {
-                    return Err("a message that is too long when inflated".into());
+                    return Err("a message that is too long after decompression".into());
                 }
                 input = &input[(self.stream.total_in() - read) as usize..];
-                // With room left over it has given all that there was.
+                // Unused room means that all output has been written.
                 if status == Status::StreamEnd || input.is_empty() && self.text.len() - before < room {
                     break;
                 }
@@ -51,7 +51,7 @@ impl Inflater {
     }
 }
 
-/// Tail of every compressed message, which no frame carries.
+/// Tail that senders strip from every compressed message (RFC 7692, section 7.2.1).
 const SYNC: [u8; 4] = [0, 0, 0xff, 0xff];
 const STEP: usize = 4096;
 
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_come_back_with_and_without_context() {
+    fn inflates_with_and_without_context() {
         let text = "to be or not to be, ".repeat(1000);
         for (chosen, forgets) in [
             ("permessage-deflate", false),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_message_is_refused() {
+    fn rejects_invalid_extension_and_data() {
         assert!(Inflater::new(b"x-webkit-deflate-frame").is_err());
         let mut inflater = Inflater::new(b"permessage-deflate").unwrap();
         assert!(inflater.inflate(&[0xff; 9]).is_err());

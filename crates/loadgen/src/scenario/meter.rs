@@ -4,7 +4,7 @@ use crate::error::Doing as _;
 use crate::process::{CpuTime, MachineTime, now, own_cpu_time, resident_bytes};
 use crate::{Error, Report};
 
-/// CPU clocks at one moment.
+/// Reading of the CPU clocks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reading {
     at: Duration,
@@ -31,7 +31,9 @@ impl Reading {
         Ok(Self { at: now(), own: own_cpu_time(), server, machine })
     }
 
-    /// Threads of the server that ended make the time rough, or unknown if it has to be `exact`.
+    /// Returns the time spent until a later reading.
+    ///
+    /// If threads of the server ended in between, its CPU time is coarse, or an error with `exact`.
     pub(super) fn until(&self, later: &Self, exact: bool) -> Result<Spent, Error> {
         let server = match self.server.zip(later.server) {
             Some((before, after)) => Some(match after.since(before) {
@@ -53,7 +55,7 @@ impl Reading {
 }
 
 impl Spent {
-    /// Records the busy cores by process.
+    /// Writes the busy cores of each process to the report.
     pub(super) fn report(&self, report: &mut Report) {
         let cores = |time: Duration| time.as_secs_f64() / self.wall.as_secs_f64();
         report.server_cores = self.server.map(cores);
@@ -66,13 +68,13 @@ impl Spent {
     }
 }
 
-/// Resident memory of the server in bytes.
+/// Returns the resident memory of the server in bytes.
 pub(super) fn server_memory(pid: u32) -> Result<u64, Error> {
     resident_bytes(pid).doing(|| format!("read the memory of process {pid}"))
 }
 
 fn threads_ended() -> Error {
-    Error::Server("threads of it ended while it was measured, so its CPU time is unknown".into())
+    Error::Server("threads ended during the measurement, so the CPU time is unknown".into())
 }
 
 fn server_cpu_time(pid: u32) -> Result<CpuTime, Error> {
@@ -84,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_neither_idle_nor_ours_nor_the_servers_is_foreign() {
+    fn attributes_remaining_time_to_foreign_cores() {
         let seconds = Duration::from_secs;
         let spent = Spent {
             wall: seconds(10),

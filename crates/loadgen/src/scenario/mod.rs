@@ -1,8 +1,8 @@
-//! Puts load on a server from one thread, checks every delivery, and charges the server's CPU to the deliveries
+//! Single-threaded load scenarios that verify every delivery and measure the server's CPU time per delivery.
 //!
-//! A run connects its clients, makes sure with probes that all of them are reachable, warms up, measures for a
-//! window, and then waits until everything on its way has landed. A message knows its sender, its number and its
-//! room, so a lost, doubled, late or misdelivered one is seen by the client that got it or did not.
+//! A run connects its clients, probes that all of them are reachable, warms up, measures for a window, and then waits
+//! for all messages in flight. Each message carries its sender, sequence number and room, so clients detect messages
+//! that are lost, duplicated, late or misdelivered.
 
 mod chat;
 mod dialect;
@@ -34,108 +34,106 @@ pub(crate) use stamp::Filler;
 use watch::Unwatched;
 pub(crate) use watch::{Sample, Watch};
 
-/// Puts load on a server, checks every delivery, and prints what it found as one line of JSON
+/// Load-test a server, verify every delivery, and print the result as one line of JSON
 ///
-/// With --pid it also reads the CPU time and memory of the server process, and charges them to the deliveries. A run
-/// with a single wrong delivery says "ok":false, ends with exit code 1, and must not be counted. Every run is bounded:
-/// it breaks off when nothing has arrived for --stall seconds.
+/// With --pid the result includes the server's CPU time per delivery and its memory. A run with a wrong delivery has
+/// "ok":false and exit code 1, and must not be counted. A run is aborted when nothing arrives for --stall seconds.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "loadgen")]
 pub struct Options {
     /// Port of the server on 127.0.0.1
     #[arg(long)]
     pub port: u16,
-    /// Process id of the server, to read its CPU time and memory
+    /// Process id of the server; reports its CPU time and memory
     #[arg(long)]
     pub pid: Option<u32>,
-    /// Pattern of load
+    /// Load pattern
     #[arg(long, value_enum)]
     pub scenario: Scenario,
-    /// What the clients speak
+    /// Protocol of the clients
     #[arg(long, value_enum, default_value_t = Kind::Plain)]
     pub kind: Kind,
     /// Path and query of the server's endpoint
     ///
-    /// [default: / for plain clients, /socket.io/ with the fitting query for the others]
+    /// [default: / for plain clients, otherwise /socket.io/ with the query of the transport]
     #[arg(long)]
     pub path: Option<String>,
-    /// Connected clients
+    /// Number of clients
     ///
     /// [default: paced and saturated 1000, echo 64, rooms 4000 in rooms of ten, idle and chat 10000]
     #[arg(long)]
     pub clients: Option<usize>,
-    /// Clients that send
+    /// Number of sending clients
     ///
-    /// [default: paced 1, saturated and rooms 8; in echo all send]
+    /// [default: paced 1, saturated and rooms 8, echo all]
     #[arg(long)]
     pub senders: Option<usize>,
-    /// Messages that each sender keeps on their way
+    /// Messages in flight per sender
     ///
     /// [default: paced 1, saturated 8, echo 16, rooms 4]
     #[arg(long)]
     pub outstanding: Option<usize>,
-    /// Length of each message's text in bytes, at least 32
+    /// Payload size in bytes, at least 32
     #[arg(long, default_value_t = DEFAULT_PAYLOAD)]
     pub payload: usize,
-    /// Fill messages with text like records of a database, instead of dots that compress to nothing
+    /// Fill messages with record-like text instead of dots, for realistic compression
     #[arg(long)]
     pub records: bool,
-    /// Agree on permessage-deflate with the server, which then has to compress; the clients do not
+    /// Negotiate permessage-deflate; the server must compress, the clients do not
     #[arg(long)]
     pub deflate: bool,
-    /// Seconds of load before the window
+    /// Seconds of load before the measurement
     #[arg(long, default_value = "0.6", value_parser = seconds)]
     pub warmup: Duration,
-    /// Seconds that are measured; in idle, seconds to hold all connections
+    /// Seconds to measure; for idle, seconds to hold all connections
     #[arg(long, default_value = "1.2", value_parser = seconds)]
     pub window: Duration,
-    /// Seconds without any delivery after which the run breaks off
+    /// Seconds without a delivery after which the run is aborted
     #[arg(long, default_value = "5", value_parser = seconds)]
     pub stall: Duration,
-    /// Never sleep, so that the server does not pay for waking the load generator; wants a core of its own
+    /// Busy-poll, so that the server does not spend time on waking the load generator; needs a dedicated core
     #[arg(long)]
     pub spin: bool,
-    /// Run on this CPU only
+    /// CPU to run on
     #[arg(long)]
     pub cpu: Option<usize>,
 }
 
-/// Pattern of load
+/// Load pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Scenario {
-    /// One client sends to all; the next message follows when the former has reached everybody
+    /// One client broadcasts; each message waits until all clients have the previous one
     Paced,
-    /// Several clients send to all, each with several messages on their way
+    /// Several clients broadcast, each with several messages in flight
     Saturated,
-    /// Every client gets its own messages back, several on their way
+    /// Each client receives its own messages, with several in flight
     Echo,
     /// Several clients send to random rooms of ten
     Rooms,
-    /// Clients connect and say nothing
+    /// Clients connect and send nothing
     Idle,
-    /// One client sends to a room with all the others, one message after the other, while two more chat in a room of
-    /// their own
+    /// One client broadcasts to a large room, one message at a time, while two other clients chat in a second room
     Chat,
 }
 
-/// What the clients speak
+/// Protocol of the clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// WebSocket with nothing above it; in rooms the commands `J<room>` and `R<room> <text>`
+    /// Plain WebSocket; for rooms, the commands `J<room>` and `R<room> <text>`
     Plain,
-    /// Socket.IO v5 over WebSocket, events `msg`, `echo`, `join` and `room`
+    /// Socket.IO v5 over WebSocket; events `msg`, `echo`, `join` and `room`
     Sio,
-    /// Socket.IO v5 by long-polling, event `msg`; for paced, saturated and idle
+    /// Socket.IO v5 over long-polling; event `msg`; for paced, saturated and idle
     Poll,
 }
 
-/// Runs one scenario against one server
+/// Runs a scenario against a server.
 ///
 /// The report contains every fault of the server, and the reason of an early end.
 ///
 /// # Errors
 ///
-/// If the options are invalid or the system refuses a resource before the first connection.
+/// Fails if the options are invalid or a system resource is not available before the first connection.
 pub fn run(options: &Options) -> Result<Report, Error> {
     options.check()?;
     if let Some(cpu) = options.cpu {
@@ -186,18 +184,18 @@ impl Options {
         if self.senders() * self.outstanding() > usize::from(u16::MAX)
             || self.clients() > usize::from(u16::MAX)
         {
-            return usage("at most 65535 clients, and as many messages on their way");
+            return usage("at most 65535 clients, and as many messages in flight");
         }
         if self.scenario == Scenario::Rooms && !self.clients().is_multiple_of(MEMBERS_PER_ROOM) {
-            return usage("--clients must be a multiple of ten for rooms");
+            return usage("--clients must be a multiple of ten for --scenario rooms");
         }
         if self.deflate && self.kind == Kind::Poll {
-            return usage("--deflate is for WebSocket");
+            return usage("--deflate requires a WebSocket --kind");
         }
         if self.kind == Kind::Poll
             && matches!(self.scenario, Scenario::Echo | Scenario::Rooms | Scenario::Chat)
         {
-            return usage("polling clients only broadcast: choose paced, saturated or idle");
+            return usage("--kind poll supports only the scenarios paced, saturated and idle");
         }
         Ok(())
     }
@@ -258,12 +256,12 @@ impl Options {
 }
 
 impl Scenario {
-    /// The name on the command line
+    /// Returns the name on the command line.
     pub fn name(self) -> String {
         clap::ValueEnum::to_possible_value(&self).map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// Default number of connected clients.
+    /// Returns the default number of clients.
     pub fn default_clients(self) -> usize {
         match self {
             Self::Paced | Self::Saturated => 1000,
@@ -275,13 +273,13 @@ impl Scenario {
 }
 
 impl Kind {
-    /// The name on the command line
+    /// Returns the name on the command line.
     pub fn name(self) -> String {
         clap::ValueEnum::to_possible_value(&self).map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }
 
-/// A number of seconds on the command line
+/// Parses a number of seconds on the command line.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().map_err(|_| "not a number of seconds")?;
     match Duration::try_from_secs_f64(seconds) {
@@ -290,15 +288,15 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Default size of a message's text in bytes.
+/// Default payload size in bytes.
 pub const DEFAULT_PAYLOAD: usize = 64;
 
-/// Minimum payload in bytes: the length of a message header.
+/// Minimum payload size in bytes: the length of a stamp.
 pub(crate) const SHORTEST_PAYLOAD: usize = stamp::LENGTH;
 const MEMBERS_PER_ROOM: usize = 10;
 pub(crate) const LONGEST_PAYLOAD: usize = 512 << 10;
 const LONGEST_TIME: Duration = Duration::from_secs(3600);
-/// Descriptors for other things than clients
+/// Descriptors not used by clients.
 const SPARE_FILES: usize = 100;
 
 #[cfg(test)]
@@ -310,7 +308,7 @@ mod tests {
     use roomcast_compare::limit::testing::{Fault, Running};
     use roomcast_compare::limit::{Pattern, Send};
 
-    /// A short run against a limit server in this process
+    /// Runs a short load against a limit server in this process.
     fn run_against(send: Send, pattern: Pattern, arguments: &str) -> Report {
         load(&Running::new(send, pattern), arguments)
     }
@@ -322,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scenario_passes_against_both_limits() {
+    fn scenarios_pass_against_both_limits() {
         for send in [Send::Write, Send::Batch] {
             for (pattern, arguments, at_once) in [
                 (Pattern::Broadcast, "--scenario paced --clients 50", 50),
@@ -342,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_of_the_wrong_pattern_fails_the_run() {
+    fn wrong_server_pattern_fails_run() {
         let echoed = run_against(Send::Write, Pattern::Echo, "--scenario paced --clients 5 --stall 0.5");
         assert!(!echoed.ok && echoed.error.unwrap().contains("1 of 5 clients"));
         let broadcast = run_against(Send::Batch, Pattern::Broadcast, "--scenario echo --clients 5");
@@ -350,34 +348,34 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_poll_answer_heartbeats_while_others_connect() {
+    fn polling_clients_answer_heartbeats_while_connecting() {
         let report = load(&Running::pinging(), "--kind poll --scenario paced --clients 400");
         assert!(report.ok && report.deliveries >= 400, "{report:?}");
     }
 
     #[test]
-    fn a_chat_waits_for_a_broadcast_that_is_served_in_one_go_and_not_for_the_generator() {
+    fn chat_latency_includes_unsplit_broadcast() {
         let report = run_against(Send::Write, Pattern::Room, "--scenario chat --clients 1000");
         assert!(report.ok && report.sent > 0, "{report:?}");
         let chat = report.chat.unwrap();
         assert!(chat.p50_us <= chat.p99_us && chat.p99_us <= chat.max_us, "{chat:?}");
         assert!(chat.quiet_p50_us < chat.broadcast_us && chat.quiet_p50_us < chat.p99_us, "{chat:?}");
         assert!(chat.looked_p99_us < chat.broadcast_us, "{chat:?}");
-        // The limit's whole broadcast stands before a chat message that comes while it is written.
+        // The limit finishes a broadcast before it handles a chat message.
         assert!(chat.share_of_broadcast() > 0.3, "{chat:?}");
         let alone = run_against(Send::Write, Pattern::Broadcast, "--scenario chat --clients 5 --stall 0.5");
         assert!(!alone.ok, "{alone:?}");
     }
 
     #[test]
-    fn a_server_that_does_not_speak_socket_io_stalls_the_run() {
+    fn server_without_socket_io_stalls_run() {
         let report =
             run_against(Send::Write, Pattern::Echo, "--kind sio --scenario paced --clients 2 --stall 0.2");
-        assert!(report.error.unwrap().contains("0 of 2 clients are connected"));
+        assert!(report.error.unwrap().contains("0 of 2 clients connected"));
     }
 
     #[test]
-    fn every_kind_of_fault_is_seen_through_real_sockets() {
+    fn detects_every_fault_over_sockets() {
         for (fault, expected) in [
             (Fault::Lose, Faults { lost: 1, ..Faults::default() }),
             (Fault::Double, Faults { duplicate: 1, ..Faults::default() }),
@@ -393,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_make_no_sense_are_refused() {
+    fn rejects_invalid_options() {
         for arguments in [
             "--scenario rooms --clients 15",
             "--scenario echo --kind poll",

@@ -1,4 +1,4 @@
-//! Sans-IO Socket.IO over long-polling: one connection polls, and a sender's second one posts.
+//! Sans-IO Socket.IO client over long-polling: one connection polls, a sender's second connection posts.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use super::settings::Server;
 use super::violation::{Violation, no_http, refused, unexpected};
 use crate::websocket::{MAX_HEAD, MAX_PAYLOAD, head_len, header};
 
-/// The connection of a client that always has a poll waiting.
+/// Polling connection of a client; always has a GET pending.
 pub(super) struct Poller {
     server: Arc<Server>,
     dialect: Arc<Dialect>,
-    /// Messages of the server's own.
+    /// Number of messages that the server sent on its own.
     others: u64,
     phase: Phase,
     sid: String,
-    /// The server has asked for a sign of life.
+    /// Whether the server has sent a ping that is not answered.
     pinged: bool,
     partial: Vec<u8>,
 }
@@ -24,9 +24,9 @@ pub(super) struct Poller {
 enum Phase {
     /// Waits for the Engine.IO handshake.
     Opening,
-    /// Has asked for its namespace, and waits until that request is answered.
+    /// Waits for the response to the POST that connects to the namespace.
     Posting,
-    /// Waits for its namespace.
+    /// Waits for the namespace.
     Connecting,
     Ready,
 }
@@ -37,7 +37,7 @@ impl Poller {
         Self { server, dialect, others: 0, phase: Phase::Opening, sid, pinged: false, partial }
     }
 
-    /// Messages that came and were none of ours.
+    /// Returns the number of messages that the server sent on its own.
     pub(super) fn others(&self) -> u64 {
         self.others
     }
@@ -46,7 +46,7 @@ impl Poller {
         self.phase == Phase::Ready
     }
 
-    /// A connection for what this client says, once it is ready.
+    /// Returns the POST connection of this client, once it is ready.
     pub(super) fn poster(&self) -> Poster {
         Poster {
             server: Arc::clone(&self.server),
@@ -122,7 +122,7 @@ impl Poller {
             (_, b"2") => self.pinged = true,
             (Phase::Connecting, _) if self.dialect.is_connected(packet) => self.phase = Phase::Ready,
             (Phase::Connecting, [b'4', b'4', ..]) => return Err(refused(packet)),
-            // Sent by a server to end a poll, or when it begins to close.
+            // Noop: ends a poll before an upgrade or a close.
             (_, b"6") if self.dialect.is_lenient() => {}
             _ => return Err(unexpected(packet)),
         }
@@ -139,7 +139,7 @@ struct Open<'a> {
     sid: &'a str,
 }
 
-/// Connection for a client's POSTs, one request at a time.
+/// POST connection of a client; one request at a time.
 pub(super) struct Poster {
     server: Arc<Server>,
     path: String,
@@ -158,7 +158,7 @@ impl Poster {
         write(&mut self.queue);
     }
 
-    /// Appends a request with all that is queued, unless one is on its way.
+    /// Appends a request with all queued packets, unless one is pending.
     pub(super) fn post(&mut self, out: &mut Vec<u8>) {
         if !self.posting && !self.queue.is_empty() {
             out.extend_from_slice(&post_request(&self.server, &self.path, &self.queue));
@@ -182,17 +182,17 @@ impl Poster {
     }
 }
 
-/// Lengths of the head, and of head and body, of the HTTP response at the start of `bytes`.
+/// Returns the length of the head, and of the whole HTTP response, at the start of `bytes`.
 fn response(bytes: &[u8]) -> Result<Option<(usize, usize)>, Violation> {
     if !b"HTTP/1.".starts_with(&bytes[..bytes.len().min(7)]) {
         return Err(no_http(bytes));
     }
     let Some(head_len) = head_len(bytes) else {
-        return if bytes.len() > MAX_HEAD { Err("an endless HTTP head".into()) } else { Ok(None) };
+        return if bytes.len() > MAX_HEAD { Err("an oversized response head".into()) } else { Ok(None) };
     };
     let head = &bytes[..head_len];
     if !head.starts_with(b"HTTP/1.1 200") {
-        return Err(format!("the answer {:?} to a request", String::from_utf8_lossy(head)));
+        return Err(format!("the response {:?}", String::from_utf8_lossy(head)));
     }
     let length: Option<usize> =
         header(head, "Content-Length").and_then(|length| str::from_utf8(length).ok()?.parse().ok());
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poller_connects_and_polls_however_the_bytes_are_cut() {
+    fn polls_with_input_in_any_pieces() {
         let input = [
             ok(r#"0{"sid":"abc","upgrades":[]}"#),
             ok("ok"),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_is_told_once() {
+    fn reports_ping_once() {
         let mut poller = poller();
         for body in [r#"0{"sid":"abc"}"#, "ok", r#"40{"sid":"d"}"#, "2"] {
             poller.receive(ok(body).as_bytes(), &mut Vec::new(), &mut |_| ()).unwrap();
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poster_has_one_request_on_its_way() {
+    fn posts_one_request_at_a_time() {
         let (mut poster, mut out) = (poller().poster(), Vec::new());
         poster.say(|out| out.extend_from_slice(b"one"));
         poster.post(&mut out);

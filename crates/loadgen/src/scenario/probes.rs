@@ -1,9 +1,9 @@
-//! Probes that clients wait for before the load begins.
+//! Receipts of the probes sent before the load.
 
-/// Which clients have got the probe they wait for.
+/// Clients that have received their probe.
 #[derive(Default)]
 pub(super) struct Probes {
-    /// Number of the probe that all wait for; without it, each waits for the one with the number of its group.
+    /// Number of the probe that all clients wait for; if `None`, each waits for the number of its group.
     wanted: Option<u32>,
     groups: usize,
     pub(super) seen: Vec<bool>,

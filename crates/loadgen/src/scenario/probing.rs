@@ -1,4 +1,4 @@
-//! Joins the rooms and probes every client before the load begins
+//! Joins of rooms, and probes of every client, before the load.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::swarm::{Patience, Swarm};
 use crate::Error;
 use crate::process::now;
 
-/// Joins the rooms, and makes sure that every client is where messages reach it
+/// Joins the rooms and probes that messages reach every client.
 ///
-/// A server may let a client in a little later than it says so. A message that is sent meanwhile would count as
-/// lost, and no protocol promises otherwise.
+/// A server may register a client shortly after it has confirmed the connection. No protocol rules this out, and a
+/// message sent in between would count as lost.
 pub(super) fn probe(exchange: &mut Exchange, swarm: &mut Swarm, settings: &Settings) -> Result<(), Error> {
     let clients = settings.clients;
     exchange.probes = Probes::new(None, exchange.groups.len(), clients);
@@ -52,8 +52,7 @@ pub(super) fn probe(exchange: &mut Exchange, swarm: &mut Swarm, settings: &Setti
 
 /// Joins the rooms; the first member of each sends until all members have received a message.
 ///
-/// So a client hears one probe, however large its room is. Were each member to send one, a room of thousands would
-/// get millions of messages before the load begins.
+/// Each client then receives one probe. If every member sent one, a room of thousands would get millions of messages.
 fn probe_rooms(exchange: &mut Exchange, swarm: &mut Swarm, settings: &Settings) -> Result<(), Error> {
     let (clients, rooms) = (settings.clients, exchange.groups.len());
     for client in 0..clients {
@@ -87,7 +86,7 @@ fn probe_rooms(exchange: &mut Exchange, swarm: &mut Swarm, settings: &Settings) 
     Ok(())
 }
 
-/// Gives the server a while for the joins, where no probe comes back
+/// Waits for the joins, where the sender would receive no probe.
 fn wait_blindly(exchange: &mut Exchange, swarm: &mut Swarm, settings: &Settings) -> Result<(), Error> {
     let end = now() + JOINING;
     while now() < end {
@@ -108,7 +107,7 @@ fn say_probe(
     swarm.flush(client)
 }
 
-/// Waits until all but `left` probes are seen, or none came for a while; returns how many are not seen
+/// Waits until at most `left` probes are missing, or none arrives for `quiet`. Returns the number of missing probes.
 fn await_probes(
     exchange: &mut Exchange,
     swarm: &mut Swarm,
@@ -128,15 +127,15 @@ fn await_probes(
 }
 
 fn reached(seen: usize, clients: usize) -> String {
-    format!("a first message has reached {seen} of {clients} clients")
+    format!("first message received by {seen} of {clients} clients")
 }
 
-/// How long joining may take if nothing shows that it is done
+/// Time to wait for joins that no probe confirms.
 const JOINING: Duration = Duration::from_secs(1);
 const PROBES_AT_ONCE: usize = 64;
-/// Clients of rooms that hear a probe at a time, unless a single room has more
+/// Maximum number of clients probed at a time, unless a single room has more.
 const PROBED_AT_ONCE: usize = 256;
-/// How long a probe may be quiet before another follows
+/// Time to wait for a probe before it is repeated.
 const PROBE_AGAIN: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
@@ -149,7 +148,7 @@ mod tests {
     use roomcast_compare::limit::testing::Running;
     use roomcast_compare::limit::{Pattern, Send};
 
-    /// How many probes came to the clients before the load
+    /// Returns the number of probes received before the load.
     fn probes_heard(clients: usize, rooms: usize) -> usize {
         let server = Running::new(Send::Write, Pattern::Room);
         let port = server.address.port();
@@ -164,10 +163,10 @@ mod tests {
     }
 
     #[test]
-    fn a_room_is_probed_once_however_many_are_in_it() {
+    fn probes_each_room_once() {
         for (clients, rooms) in [(600, 1), (600, 600), (600, 7)] {
             let heard = probes_heard(clients, rooms);
-            // Again where a client was not in yet, which on a busy machine may be more than once.
+            // A probe is repeated if a client has not joined yet, on a busy machine several times.
             assert!((clients..20 * clients).contains(&heard), "{heard} by {clients} in {rooms} rooms");
         }
     }

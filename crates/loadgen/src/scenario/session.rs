@@ -11,27 +11,27 @@ use crate::websocket::{
     FrameHeader, MAX_HEAD, Opcode, append_frame, append_header, apply_mask, head_len, header,
 };
 
-/// Sans-IO WebSocket client: bytes in, answers and payloads out.
+/// Sans-IO WebSocket client.
 pub(super) struct Session {
     kind: Kind,
     dialect: Arc<Dialect>,
     phase: Phase,
-    /// Messages of the server's own.
+    /// Number of messages that the server sent on its own.
     others: u64,
-    /// Compression has to be agreed on, and is not taken otherwise.
+    /// Whether compression is required; otherwise it is a violation.
     deflate: bool,
     inflater: Option<Box<Inflater>>,
-    /// Input that is not yet a whole frame.
+    /// Incomplete frame.
     partial: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Waits for the answer to its HTTP request.
+    /// Waits for the response to the upgrade request.
     Upgrading,
     /// Waits for the Engine.IO handshake.
     Opening,
-    /// Waits for its namespace.
+    /// Waits for the namespace.
     Connecting,
     Ready,
 }
@@ -42,7 +42,7 @@ impl Session {
         Self { kind, dialect, phase, others: 0, deflate, inflater: None, partial }
     }
 
-    /// Messages that came and were none of ours.
+    /// Returns the number of messages that the server sent on its own.
     pub(super) fn others(&self) -> u64 {
         self.others
     }
@@ -83,7 +83,7 @@ impl Session {
                 return Err(no_http(input));
             }
             let Some(length) = head_len(input) else {
-                return if input.len() > MAX_HEAD { Err("an endless HTTP head".into()) } else { Ok(0) };
+                return if input.len() > MAX_HEAD { Err("an oversized response head".into()) } else { Ok(0) };
             };
             self.inflater = check_upgrade(&input[..length], self.deflate)?.map(Box::new);
             self.phase = if self.kind == Kind::Plain { Phase::Ready } else { Phase::Opening };
@@ -92,12 +92,12 @@ impl Session {
         while let Some(frame) = FrameHeader::parse(&input[taken..]).map_err(|error| error.to_string())? {
             let Some(payload) = input.get(taken + frame.header_len..taken + frame.frame_len()) else { break };
             if frame.mask.is_some() {
-                return Err("a server's frame was masked".into());
+                return Err("a masked frame".into());
             }
             match frame.opcode {
                 Opcode::Text if frame.compressed => {
                     let mut inflater =
-                        self.inflater.take().ok_or("a compressed frame that was not agreed on")?;
+                        self.inflater.take().ok_or("a compressed frame without negotiation")?;
                     self.text(inflater.inflate(payload)?, answer, deliver)?;
                     self.inflater = Some(inflater);
                 }
@@ -138,7 +138,7 @@ impl Session {
     }
 }
 
-/// Appends a client's text frame around what `write` appends.
+/// Appends a masked text frame with the payload that `write` appends.
 pub(super) fn append_text(out: &mut Vec<u8>, scratch: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     scratch.clear();
     write(scratch);
@@ -148,7 +148,7 @@ pub(super) fn append_text(out: &mut Vec<u8>, scratch: &mut Vec<u8>, write: impl 
     apply_mask(&mut out[start..], MASK);
 }
 
-/// The opening handshake.
+/// Returns the upgrade request.
 pub(super) fn upgrade_request(server: &Server) -> Vec<u8> {
     let Server { host, path, headers, .. } = server;
     format!(
@@ -158,30 +158,30 @@ pub(super) fn upgrade_request(server: &Server) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A frame that takes leave.
+/// Appends a close frame with code 1000.
 pub(super) fn append_close(out: &mut Vec<u8>) {
     append_frame(out, Opcode::Close, Some(MASK), &1000_u16.to_be_bytes());
 }
 
-/// Compression selected by the server, if any.
+/// Checks the upgrade response and returns the decompressor, if compression was negotiated.
 fn check_upgrade(head: &[u8], deflate: bool) -> Result<Option<Inflater>, Violation> {
     let status = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     if !status.starts_with(b"HTTP/1.1 101") {
-        return Err(format!("the answer {:?} to the handshake", String::from_utf8_lossy(status)));
+        return Err(format!("the upgrade response {:?}", String::from_utf8_lossy(status)));
     }
     if header(head, "Sec-WebSocket-Accept") != Some(derive_accept_key(KEY.as_bytes()).as_bytes()) {
-        return Err("the handshake's Sec-WebSocket-Accept is wrong".into());
+        return Err("a wrong Sec-WebSocket-Accept".into());
     }
     match (header(head, "Sec-WebSocket-Extensions"), deflate) {
         (Some(chosen), true) => Inflater::new(chosen).map(Some),
-        (None, true) => Err("no agreement on compression".into()),
-        (Some(_), false) => Err("it chose an extension; switch compression off to compare".into()),
+        (None, true) => Err("an upgrade response without compression".into()),
+        (Some(_), false) => Err("an extension; disable compression on the server to compare".into()),
         (None, false) => Ok(None),
     }
 }
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// A browser draws a new one for each frame; to a server's work it makes no difference.
+/// Constant mask; browsers use a new one per frame, but the cost for the server is the same.
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0xe9];
 
 #[cfg(test)]
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn socket_io_is_opened_answered_and_unwrapped_however_the_bytes_are_cut() {
+    fn speaks_socket_io_in_any_pieces() {
         let long = "x".repeat(300);
         let event = format!(r#"42["msg","{long}"]"#);
         let mut input =
@@ -243,13 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_is_delivered_as_it_is() {
+    fn delivers_plain_text_unchanged() {
         let input = server_frames(&["2", r#"42["msg","a"]"#]);
         assert_eq!(run(Kind::Plain, &input, 7).0, ["2", r#"42["msg","a"]"#]);
     }
 
     #[test]
-    fn violations_are_named() {
+    fn names_violations() {
         let fails = |kind, input: &[u8]| {
             session(kind).receive(input, &mut Vec::new(), &mut |_| ()).expect_err("must fail")
         };

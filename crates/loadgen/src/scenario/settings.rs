@@ -8,10 +8,10 @@ use super::stamp::Filler;
 use super::{Kind, Scenario};
 use crate::tls::Tls;
 
-/// Settings of a run, for scripts and the tool.
+/// Settings of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// The clients are spread over them in turn.
+    /// Servers that share the clients in turn.
     pub(crate) servers: Vec<Arc<Server>>,
     pub(crate) pid: Option<u32>,
     pub(crate) scenario: Scenario,
@@ -19,13 +19,13 @@ pub(crate) struct Settings {
     pub(crate) dialect: Arc<Dialect>,
     pub(crate) clients: usize,
     pub(crate) senders: usize,
-    /// Messages that each sender keeps on their way at most.
+    /// Maximum number of messages in flight per sender.
     pub(crate) outstanding: usize,
-    /// Messages a second of all senders together; without it the next follows when a former has landed.
+    /// Messages per second over all senders; if `None`, each message that lands is followed by another.
     pub(crate) rate: Option<f64>,
-    /// Groups of clients that get the same messages.
+    /// Number of groups of clients that receive the same messages.
     pub(crate) groups: usize,
-    /// Whether the server leaves the sender out.
+    /// Whether the server excludes the sender.
     pub(crate) without_sender: bool,
     pub(crate) payload: usize,
     pub(crate) filler: Filler,
@@ -34,21 +34,21 @@ pub(crate) struct Settings {
     pub(crate) warmup: Duration,
     pub(crate) window: Duration,
     pub(crate) stall: Duration,
-    /// Never sleep.
+    /// Busy-poll instead of sleeping.
     pub(crate) spin: bool,
-    /// Better no CPU time than one that is rough.
+    /// Fail instead of reporting coarse CPU times.
     pub(crate) exact: bool,
-    /// Take leave of the server instead of resetting connections.
+    /// Close connections properly instead of resetting them.
     pub(crate) gentle: bool,
 }
 
 impl Settings {
-    /// How long a wait for events may last.
+    /// Returns the maximum wait for events.
     pub(crate) fn patience(&self) -> Duration {
         if self.spin { Duration::ZERO } else { Duration::from_millis(5) }
     }
 
-    /// Sockets that are needed at most.
+    /// Returns the maximum number of sockets.
     pub(crate) fn sockets(&self) -> usize {
         match self.kind {
             // A polling client sends on a second connection.
@@ -57,7 +57,7 @@ impl Settings {
         }
     }
 
-    /// Clients that say something before or during the load.
+    /// Returns the number of clients that send before or during the load.
     pub(crate) fn speakers(&self) -> usize {
         if matches!(self.scenario, Scenario::Echo | Scenario::Rooms) { self.clients } else { self.senders }
     }
@@ -67,18 +67,19 @@ impl Settings {
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    /// As it stands in the header `Host`.
+    /// Value of the `Host` header.
     pub(crate) host: String,
     /// Path and query.
     pub(crate) path: String,
-    /// Further headers, each with the end of its line.
+    /// Additional header lines, each with its line end.
     pub(crate) headers: String,
-    /// How TLS is spoken with it, if it is.
+    /// TLS configuration, if enabled.
     pub(crate) tls: Option<Tls>,
 }
 
 impl Server {
-    /// On this machine, as a browser sees it: with cookies, and an offer to compress that is not expected to be taken.
+    /// Returns a server on this machine, with a browser's headers: cookies, and an offer of compression that the server
+    /// should decline.
     pub(crate) fn local(port: u16, path: &str, kind: Kind) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut server =

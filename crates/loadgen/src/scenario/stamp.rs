@@ -2,20 +2,20 @@ use std::sync::LazyLock;
 
 use fastrand::Rng;
 
-/// Message header, as text at the start of its payload.
+/// Message header, as text at the start of the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// Sent before the run to test reachability; not verified.
+    /// Whether it is a probe, sent before the load and not verified.
     pub(super) probe: bool,
-    /// The clients that must get it.
+    /// Group of recipients.
     pub(super) group: u16,
-    /// The sender.
+    /// Sender.
     pub(super) stream: u16,
-    /// Which of the messages on their way it is.
+    /// Slot among the messages in flight.
     pub(super) slot: u16,
-    /// Its number among the messages of its sender to its group.
+    /// Sequence number per sender and group.
     pub(super) sequence: u32,
-    /// Nanoseconds on the load generator's clock.
+    /// Send time on the load generator's clock, in nanoseconds.
     pub(super) sent_at: u64,
 }
 
@@ -35,7 +35,7 @@ impl Stamp {
         }
     }
 
-    /// Reads it back; `None` of anything that no load generator wrote.
+    /// Parses a stamp; returns `None` if the payload does not begin with one.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         let stamp: &[u8; LENGTH] = payload.first_chunk()?;
         let probe = match stamp[0] {
@@ -55,7 +55,7 @@ impl Stamp {
     }
 }
 
-/// Whether a payload has its length and nothing but padding after its stamp.
+/// Returns whether a payload has the expected length and filler.
 pub(super) fn is_intact(payload: &[u8], length: usize, filler: Filler) -> bool {
     payload.len() == length
         && match filler {
@@ -67,9 +67,9 @@ pub(super) fn is_intact(payload: &[u8], length: usize, filler: Filler) -> bool {
 /// Filler of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Filler {
-    /// Cheap to write and to check.
+    /// Dots, cheap to write and to check.
     Dots,
-    /// Text that compresses as records do that servers send, and needs no escaping in JSON.
+    /// Text that compresses like real records and needs no escaping in JSON.
     Records,
 }
 
@@ -84,7 +84,7 @@ static RECORDS: LazyLock<Vec<u8>> = LazyLock::new(|| {
     (0..100).map(record).collect::<String>().into_bytes()
 });
 
-/// Action of a client on a message.
+/// Request of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Broadcast,
@@ -107,7 +107,7 @@ fn hex(digits: &[u8]) -> Option<u64> {
     (bad & NOT_HEX == 0).then_some(value)
 }
 
-/// Bytes of a stamp without padding.
+/// Length of a stamp in bytes.
 pub(super) const LENGTH: usize = 32;
 
 const PADDING: u8 = b'.';
@@ -137,7 +137,7 @@ mod tests {
     };
 
     #[test]
-    fn reads_back_what_it_wrote() {
+    fn round_trips_stamps() {
         for length in [32, 33, 64, 1024] {
             for probe in [false, true] {
                 let stamp = Stamp { probe, ..STAMP };
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn sees_every_changed_byte_and_every_other_length() {
+    fn detects_changed_bytes_and_lengths() {
         for filler in [Filler::Dots, Filler::Records] {
             let mut payload = Vec::new();
             STAMP.write(&mut payload, 64, filler);

@@ -18,7 +18,7 @@ use crate::process::now;
 use crate::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
 use crate::tls::{Tls, TlsStream};
 
-/// All clients of a run, and their single-threaded event loop.
+/// Clients of a run, and their event loop.
 pub(super) struct Swarm {
     servers: Vec<Arc<Server>>,
     kind: Kind,
@@ -28,17 +28,17 @@ pub(super) struct Swarm {
     links: Links,
     clients: usize,
     ready: usize,
-    /// For each client the number of the link on which it speaks.
+    /// Number of the connection on which each client sends.
     speaks_on: Vec<usize>,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
     started: Duration,
 }
 
-/// Connections: each client's first has the client's number; POST connections follow after all of them.
+/// Connections. A client's first connection has the client's number; POST connections are numbered after all clients.
 ///
-/// A server may ask for a sign of life, for which a client that polls needs a second connection, while others are still
-/// to connect; so the numbers of these begin behind the last client there is going to be.
+/// A polling client may need its POST connection for a heartbeat while others are still connecting, so the numbers
+/// start after the final number of clients.
 struct Links {
     most: usize,
     clients: Vec<Link>,
@@ -62,7 +62,7 @@ enum Role {
 }
 
 impl Swarm {
-    /// Connects all clients and waits until each of them is ready.
+    /// Connects all clients and waits until they are ready.
     pub(super) fn connect(settings: &Settings, watch: &mut dyn Watch) -> Result<Self, Error> {
         let mut swarm = Self {
             servers: settings.servers.clone(),
@@ -99,14 +99,14 @@ impl Swarm {
                 let Server { host, path, .. } = &*settings.servers[0];
                 let spoken = if settings.kind == Kind::Plain { "WebSocket" } else { "Socket.IO" };
                 let (ready, clients) = (swarm.ready, swarm.clients);
-                format!("{ready} of {clients} clients are connected; is {spoken} spoken at {host}{path}?")
+                format!("{ready} of {clients} clients connected; does {host}{path} speak {spoken}?")
             })?;
             watch.connecting(swarm.ready, swarm.clients);
         }
         Ok(swarm)
     }
 
-    /// Gives a client that polls its second connection, if it has none.
+    /// Opens the POST connection of a polling client, unless it is open.
     pub(super) fn let_speak(&mut self, client: usize) -> Result<(), Error> {
         let Link { role, server, .. } = &self.links.clients[client];
         if let Role::Polls(lane) = role
@@ -129,7 +129,7 @@ impl Swarm {
                 self.dialect.write(action, out, write_payload);
             }),
             Role::Posts(poster) => poster.say(|out| self.dialect.write(action, out, write_payload)),
-            Role::Polls(_) => unreachable!("a polling client speaks on its second connection"),
+            Role::Polls(_) => unreachable!("a polling client sends on its POST connection"),
         }
     }
 
@@ -144,7 +144,7 @@ impl Swarm {
         link.flush().doing(|| format!("send for client {client}"))
     }
 
-    /// Waits once, and hands on each payload with its client and the time in nanoseconds.
+    /// Waits for events once, and delivers each payload with its client and the time in nanoseconds.
     pub(super) fn turn(
         &mut self,
         timeout: Duration,
@@ -168,12 +168,12 @@ impl Swarm {
                 let received = match received.doing(|| format!("receive for client {index}"))? {
                     Received::Bytes(received) => received,
                     Received::Nothing => break,
-                    Received::Closed => return Err(Error::Server(format!("it closed client {index}"))),
+                    Received::Closed => return Err(Error::Server(format!("closed client {index}"))),
                 };
                 let at = (now() - self.started).as_nanos() as u64;
                 link.receive(&self.buffer[..received], &mut |payload| deliver(index, payload, at))
-                    .map_err(|violation| Error::Server(format!("to client {index} it sent {violation}")))?;
-                // Without TLS, a short read emptied the socket; later data is a new edge.
+                    .map_err(|violation| Error::Server(format!("sent client {index} {violation}")))?;
+                // Without TLS, a short read means that the socket is empty; later data is a new edge.
                 if received < self.buffer.len() && link.tls.is_none() {
                     break;
                 }
@@ -196,7 +196,7 @@ impl Swarm {
         Ok(())
     }
 
-    /// A client that polls answers a heartbeat on its second connection.
+    /// Answers a heartbeat of a polling client on its POST connection.
     fn answer_ping(&mut self, client: usize) -> Result<(), Error> {
         self.let_speak(client)?;
         if let Role::Posts(poster) = &mut self.links.at(self.speaks_on[client]).role {
@@ -205,12 +205,12 @@ impl Swarm {
         self.flush(client)
     }
 
-    /// Nanoseconds since the swarm began to connect.
+    /// Returns the nanoseconds since the start of connecting.
     pub(super) fn clock(&self) -> u64 {
         (now() - self.started).as_nanos() as u64
     }
 
-    /// Messages that came and were none of ours.
+    /// Returns the number of messages that the server sent on its own.
     pub(super) fn others(&self) -> u64 {
         let others = self.links.clients.iter().map(|link| match &link.role {
             Role::Frames(session) => session.others(),
@@ -220,20 +220,19 @@ impl Swarm {
         others.sum()
     }
 
-    /// Takes leave of the server, as far as that goes without waiting.
+    /// Sends close frames, as far as possible without waiting.
     pub(super) fn say_goodbye(&mut self) {
         for link in &mut self.links.clients {
             if let Role::Frames(_) = link.role {
                 append_close(&mut link.out);
-                // A client that is gone needs no close.
+                // A closed connection needs no close frame.
                 _ = link.flush();
             }
         }
     }
 
     fn open(&self, number: usize, role: Role, server: Arc<Server>) -> Result<Link, Error> {
-        // One address has some 28,000 ports, and choosing among the last free ones is slow. Of its own addresses
-        // this machine has many.
+        // A source address has some 28,000 ports, and picking one of the last is slow. Loopback has many addresses.
         let own = server.address.ip() == Ipv4Addr::LOCALHOST;
         let source =
             own.then(|| Ipv4Addr::from_bits(FIRST_SOURCE.to_bits() + (number / CLIENTS_PER_SOURCE) as u32));
@@ -253,7 +252,7 @@ impl Links {
 }
 
 impl Link {
-    /// Whether it counts as a client that is ready.
+    /// Returns whether the client is ready; always `true` for POST connections.
     fn is_ready(&self) -> bool {
         match &self.role {
             Role::Frames(session) => session.is_ready(),
@@ -273,12 +272,11 @@ impl Link {
         self.flush()
     }
 
-    /// Lets TCP acknowledge what is read, when it is read, whatever the client has said before.
+    /// Disables delayed TCP acknowledgements.
     ///
-    /// A client that has answered something counts as interactive to Linux, which then holds acknowledgements back;
-    /// over loopback they end up in the sender's time, 1.3 µs for each message of a kilobyte. Who speaks Socket.IO has
-    /// answered once, who speaks plain WebSocket has not, so without this the servers would be charged for what their
-    /// clients once said.
+    /// Linux delays acknowledgements of a socket that has sent data. Over loopback they are then processed in the
+    /// sender's time, 1.3 µs per message of a kilobyte. Socket.IO clients have sent a packet and plain WebSocket
+    /// clients have not, so the results of the servers would not be comparable.
     fn acknowledge_at_once(&self) -> std::io::Result<()> {
         Ok(sockopt::set_tcp_quickack(&self.socket, true)?)
     }
@@ -298,7 +296,7 @@ impl Link {
         }
     }
 
-    /// Whether something waits to be sent.
+    /// Returns whether data waits to be sent.
     fn has_more(&self) -> bool {
         !self.out.is_empty() || self.tls.as_ref().is_some_and(TlsStream::has_more)
     }
@@ -318,7 +316,7 @@ impl Link {
     }
 }
 
-/// Breaks off a wait in which nothing happens.
+/// Timeout of a wait without progress.
 pub(super) struct Patience {
     limit: Duration,
     last_progress: Duration,
@@ -329,14 +327,14 @@ impl Patience {
         Self { limit, last_progress: now() }
     }
 
-    /// Fails if there has been no progress for too long; `state` says how far it came.
+    /// Fails if there has been no progress for too long; `state` describes the progress so far.
     pub(super) fn check(&mut self, progress: bool, state: impl FnOnce() -> String) -> Result<(), Error> {
         let now = now();
         if progress {
             self.last_progress = now;
         } else if now - self.last_progress > self.limit {
             return Err(Error::Stalled(format!(
-                "{} s without progress while {}",
+                "no progress for {} s: {}",
                 self.limit.as_secs_f64(),
                 state()
             )));
@@ -346,9 +344,9 @@ impl Patience {
 }
 
 const PONG: u8 = b'3';
-/// More at once would overflow the queue of a server's listening socket.
+/// Limit that does not overflow the server's listen backlog.
 const CONNECTING_AT_ONCE: usize = 128;
 const CLIENTS_PER_SOURCE: usize = 4000;
 const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// The largest emptied buffer that a link keeps; the upgrade request fits.
+/// Maximum capacity of an empty buffer; fits the upgrade request.
 const KEPT_CAPACITY: usize = 64 << 10;

@@ -2,26 +2,26 @@ use std::collections::BTreeSet;
 
 use crate::Faults;
 
-/// Checks each delivery against the sent messages: none lost, duplicated, late or misdelivered.
+/// Checks each delivery against the sent messages.
 ///
-/// Clients stand in groups, one group each; a message goes to all clients of one group, and messages of one sender
-/// (a stream) to one group are numbered without a gap. So each client knows from the number alone what it missed.
+/// Each client belongs to one group, and a message goes to all clients of a group. The messages of a sender (a stream)
+/// to a group are numbered without gaps, so the number alone shows which messages a client has missed.
 pub(super) struct Verifier {
     group_of: Vec<u16>,
     streams: usize,
-    /// The sender of a stream, which has the same number, receives none of it.
+    /// Whether the sender of a stream, the client with the same number, receives none of it.
     without_sender: bool,
-    /// For each group and stream: how many were sent.
+    /// Number of messages sent, per group and stream.
     sent: Vec<u32>,
-    /// For each client and stream: the number it expects next.
+    /// Next expected sequence number, per client and stream.
     next: Vec<u32>,
-    /// Client, stream and number of skipped messages that may still arrive.
+    /// Client, stream and sequence number of skipped messages, which may still arrive.
     skipped: BTreeSet<(u32, u16, u32)>,
     faults: Faults,
 }
 
 impl Verifier {
-    /// `group_of` says for each client in which group it stands.
+    /// Creates a verifier; `group_of` is the group of each client.
     pub(super) fn new(group_of: Vec<u16>, streams: usize, without_sender: bool) -> Self {
         let groups = group_of.iter().max().map_or(0, |&last| usize::from(last) + 1);
         let (sent, next) = (vec![0; groups * streams], vec![0; group_of.len() * streams]);
@@ -36,14 +36,14 @@ impl Verifier {
         }
     }
 
-    /// A message is about to be sent; returns its number.
+    /// Registers a message to be sent and returns its sequence number.
     pub(super) fn send(&mut self, group: u16, stream: u16) -> u32 {
         let sent = &mut self.sent[usize::from(group) * self.streams + usize::from(stream)];
         *sent += 1;
         *sent - 1
     }
 
-    /// A message arrived; returns whether it is one more of those that had to.
+    /// Checks a received message; returns whether it counts as a delivery.
     pub(super) fn receive(&mut self, client: usize, group: u16, stream: u16, sequence: u32) -> bool {
         let index = usize::from(group) * self.streams + usize::from(stream);
         if usize::from(stream) >= self.streams || self.sent.get(index).is_none_or(|&sent| sequence >= sent) {
@@ -81,12 +81,12 @@ impl Verifier {
         late
     }
 
-    /// A message arrived with the wrong length or content.
+    /// Counts a message with the wrong length or content.
     pub(super) fn damaged(&mut self) {
         self.faults.damaged += 1;
     }
 
-    /// Counts all outstanding messages as lost.
+    /// Returns the faults, with all missing messages as lost.
     pub(super) fn finish(&self) -> Faults {
         let mut faults = self.faults;
         faults.lost += self.skipped.len() as u64;
@@ -100,7 +100,7 @@ impl Verifier {
     }
 }
 
-/// Bounds the memory of a run in which everything goes wrong.
+/// Limit of skipped messages; bounds memory when most messages are lost.
 const MOST_SKIPPED: usize = 100_000;
 
 #[cfg(test)]
@@ -112,7 +112,7 @@ mod tests {
         Verifier::new(vec![0, 0, 0, 1, 1], 2, false)
     }
 
-    /// Sends `count` messages to each room by each sender, and gives all deliveries in a right order.
+    /// Sends `count` messages per room and sender; returns all deliveries in a valid order.
     fn deliveries(verifier: &mut Verifier, count: u32) -> Vec<(usize, u16, u16, u32)> {
         let mut deliveries = Vec::new();
         for _ in 0..count {
@@ -134,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn a_faultless_run_has_no_faults() {
+    fn correct_deliveries_have_no_faults() {
         let mut verifier = verifier();
         let all = deliveries(&mut verifier, 10);
         assert!(check(&mut verifier, &all).is_empty());
     }
 
     #[test]
-    fn every_single_lost_message_is_seen() {
+    fn detects_lost_messages() {
         let count = deliveries(&mut verifier(), 4).len();
         for at in 0..count {
             let mut verifier = verifier();
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn every_single_doubled_message_is_seen() {
+    fn detects_duplicates() {
         let count = deliveries(&mut verifier(), 4).len();
         for at in 0..count {
             for again in [at + 1, count] {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn every_message_that_comes_too_late_is_seen() {
+    fn detects_reordered_messages() {
         let count = deliveries(&mut verifier(), 4).len();
         for at in 0..count {
             let mut verifier = verifier();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn every_message_at_a_wrong_client_is_seen() {
+    fn detects_misdelivered_messages() {
         let count = deliveries(&mut verifier(), 4).len();
         for at in 0..count {
             let mut verifier = verifier();
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_nobody_sent_is_seen() {
+    fn detects_messages_never_sent() {
         let mut verifier = verifier();
         let mut all = deliveries(&mut verifier, 2);
         all.extend([(0, 0, 0, 2), (0, 2, 0, 0), (0, 0, 2, 0)]);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn senders_may_be_left_out() {
+    fn excludes_senders_from_their_streams() {
         let mut verifier = Verifier::new(vec![0, 0, 0], 2, true);
         for stream in 0..2 {
             verifier.send(0, stream);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_different_senders_may_overtake_each_other() {
+    fn allows_reordering_across_senders() {
         let mut verifier = verifier();
         let mut all = deliveries(&mut verifier, 4);
         all.sort_by_key(|&(client, _, stream, sequence)| (client, stream, sequence));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_for_skipped_messages_is_bounded_and_they_still_count() {
+    fn bounds_memory_for_skipped_messages() {
         let mut verifier = Verifier::new(vec![0], 1, false);
         let last = (0..=2 * MOST_SKIPPED as u32).map(|_| verifier.send(0, 0)).last().unwrap();
         verifier.receive(0, 0, 0, last);

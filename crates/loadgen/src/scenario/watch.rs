@@ -1,4 +1,4 @@
-//! A run as it goes on.
+//! Observation of a run in progress.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use crate::process::now;
 
 /// Observer of a run.
 pub(crate) trait Watch {
-    /// So many clients are ready.
+    /// Called with the number of ready clients while connecting.
     fn connecting(&mut self, _ready: usize, _clients: usize) {}
 
-    /// How often there should be a [`sample`](Self::sample); never by default, as it takes time from the load.
+    /// Returns the interval of [`sample`](Self::sample); by default there are no samples, since they cost time.
     fn every(&self) -> Option<Duration> {
         None
     }
 
-    /// Counts since the previous sample.
+    /// Called with the counts since the previous sample.
     fn sample(&mut self, _sample: &Sample) {}
 
-    /// Whether the run is to come to its end early.
+    /// Returns whether to end the run early.
     fn stopped(&self) -> bool {
         false
     }
@@ -31,12 +31,12 @@ pub(super) struct Unwatched;
 
 impl Watch for Unwatched {}
 
-/// Counts of a short interval.
+/// Measurements of a short interval.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub(crate) struct Sample {
-    /// Seconds since the load began.
+    /// Seconds since the start of the load.
     pub(crate) at_s: f64,
-    /// Whether it lies in the measured window.
+    /// Whether it is in the measured window.
     pub(crate) measured: bool,
     pub(crate) deliveries_per_s: f64,
     pub(crate) p50_us: Option<f64>,
@@ -47,7 +47,7 @@ pub(crate) struct Sample {
     pub(crate) server_rss_bytes: Option<u64>,
 }
 
-/// Takes the samples.
+/// Source of samples.
 #[derive(Debug)]
 pub(super) struct Sampler {
     every: Duration,
@@ -70,7 +70,7 @@ impl Sampler {
         self.latencies.record(latency);
     }
 
-    /// The next sample, if it is time for one.
+    /// Returns the next sample, if one is due.
     pub(super) fn take(
         &mut self,
         deliveries: u64,

@@ -1,4 +1,4 @@
-//! The report as one page that needs nothing else.
+//! Report as a self-contained HTML page.
 
 use std::fmt::Write as _;
 
@@ -6,24 +6,24 @@ use super::Outcome;
 use super::view::{duration, grouped, summary};
 use crate::scenario::Sample;
 
-/// A page with the figures, and plots of how they went.
+/// Formats the page: the summary, and plots over time.
 pub(super) fn page(outcome: &Outcome) -> String {
     let title = format!("{} at {}", outcome.pattern, outcome.urls.join(", "));
     let mut body = format!("<h1>{}</h1>\n<pre>{}</pre>\n", escaped(&title), escaped(&summary(outcome)));
     let samples = &outcome.samples;
     let deliveries = Line { name: "deliveries", class: "a", value: |it| Some(it.deliveries_per_s) };
-    body += &plot("Deliveries a second", grouped, &[deliveries], samples);
+    body += &plot("Deliveries per second", grouped, &[deliveries], samples);
     let p99 = Line { name: "p99", class: "b", value: |it| it.p99_us };
     let p50 = Line { name: "p50", class: "a", value: |it| it.p50_us };
-    body += &plot("Time from sending to receipt", duration, &[p99, p50], samples);
+    body += &plot("Latency", duration, &[p99, p50], samples);
     let server_cores = Line { name: "cores", class: "a", value: |it| it.server_cores };
-    body += &plot("Cores that the server keeps busy", cores, &[server_cores], samples);
+    body += &plot("CPU cores used by the server", cores, &[server_cores], samples);
     let memory = Line { name: "memory", class: "a", value: |it| it.server_rss_bytes.map(|rss| rss as f64) };
-    body += &plot("Memory of the server", mebibytes, &[memory], samples);
+    body += &plot("Resident memory of the server", mebibytes, &[memory], samples);
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{}</title><style>{STYLE}</style></head>\n\
-         <body>\n{body}<p>Shaded: the load before the measurement. Written by <code>roomcast bench</code> {}.</p>\n\
+         <body>\n{body}<p>Shaded: warm-up. Written by <code>roomcast bench</code> {}.</p>\n\
          </body></html>\n",
         escaped(&title),
         env!("CARGO_PKG_VERSION")
@@ -36,7 +36,7 @@ struct Line {
     value: fn(&Sample) -> Option<f64>,
 }
 
-/// Values over time; nothing if there are none.
+/// Plots values over time; returns an empty text if there are none.
 fn plot(title: &str, unit: fn(f64) -> String, lines: &[Line], samples: &[Sample]) -> String {
     let values = lines.iter().flat_map(|line| samples.iter().filter_map(|sample| (line.value)(sample)));
     let most = values.fold(0.0, f64::max);

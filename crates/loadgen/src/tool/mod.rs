@@ -1,8 +1,8 @@
-//! `roomcast bench`: load on any WebSocket or Socket.IO server, every delivery checked
+//! `roomcast bench`: load generator for any WebSocket or Socket.IO server.
 //!
-//! The clients send messages that know who sent them, which of how many they are, and when; so each client sees what it
-//! lost, and what came twice, late, damaged, or to the wrong room. What a server has to do with a message is its own
-//! affair: the texts to send are templates, and the message is looked for in whatever comes back.
+//! Each message carries its sender, sequence number and send time, so each client detects messages that are lost,
+//! duplicated, late, damaged, or in the wrong room. The server's message format does not matter: messages are sent from
+//! templates, and the payload is searched for in everything received.
 
 mod html;
 mod target;
@@ -24,111 +24,111 @@ use crate::{Error, Report};
 use target::{Target, servers};
 use view::View;
 
-/// Put load on a WebSocket or Socket.IO server, yours or another's, and check every delivery
+/// Load-test a WebSocket or Socket.IO server and verify every delivery
 ///
-/// ws://HOST:PORT/PATH speaks plain WebSocket, http://HOST:PORT speaks Socket.IO v5 at /socket.io/ unless the URL has
-/// another path; wss:// and https:// do the same over TLS. With several URLs the clients are spread over them in turn, as over the nodes of a cluster.
+/// ws://HOST:PORT/PATH selects plain WebSocket. http://HOST:PORT selects Socket.IO v5, at /socket.io/ unless the URL
+/// has a path. wss:// and https:// add TLS. Several URLs, such as the nodes of a cluster, share the clients in turn.
 ///
-/// Every message is checked: lost, doubled, out of order, damaged, or in the wrong place. Any such fault makes the
-/// exit code 1. Only test servers that are yours, or whose owner agrees.
+/// A message that is lost, duplicated, reordered, damaged or misdelivered is a fault, and any fault makes the exit code
+/// 1. Only test servers that you own or have permission to test.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Options {
-    /// Where the clients connect to: ws:// or http://, wss:// or https://
+    /// Server URL: ws:// or wss:// for plain WebSocket, http:// or https:// for Socket.IO
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Target>,
-    /// What the server does with a message
+    /// Delivery pattern of the server
     #[arg(long, value_enum, default_value_t = Pattern::Echo)]
     pattern: Pattern,
-    /// Connected clients
+    /// Number of clients
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     clients: u16,
-    /// Messages a second, of all clients together; by default a client sends again when its message has reached
-    /// everybody
+    /// Messages per second, over all clients; by default a client sends again once its last message has reached all
+    /// recipients
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// Messages that each sender has on their way at most [default: 1, with --rate 64]
+    /// Maximum number of messages in flight per sender [default: 1, with --rate 64]
     #[arg(long, value_name = "N")]
     outstanding: Option<usize>,
-    /// Clients that send [default: 1 in broadcast, 8 in rooms; in echo all]
+    /// Number of sending clients [default: 1 for broadcast, 8 for rooms, all for echo]
     #[arg(long, value_name = "N")]
     senders: Option<usize>,
-    /// Rooms, over which the clients are spread evenly
+    /// Number of rooms; clients are spread evenly
     #[arg(long, value_name = "N", default_value_t = 10)]
     rooms: usize,
-    /// Bytes of each message, at least 32
+    /// Payload size, at least 32
     #[arg(long, value_name = "BYTES", default_value_t = 64)]
     payload: usize,
     /// Seconds of load before the measurement
-    #[arg(long, default_value = "1", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     warmup: Duration,
-    /// Seconds that are measured
-    #[arg(long, default_value = "10", value_parser = seconds)]
+    /// Seconds to measure
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     seconds: Duration,
-    /// Seconds without any delivery after which the run breaks off
-    #[arg(long, default_value = "10", value_parser = seconds)]
+    /// Seconds without a delivery after which the run is aborted
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     stall: Duration,
-    /// How Socket.IO clients connect
+    /// Transport of Socket.IO clients
     #[arg(long, value_enum, default_value_t = Transport::Websocket)]
     transport: Transport,
     /// Socket.IO namespace
     #[arg(long, default_value = "/")]
     namespace: String,
-    /// JSON that Socket.IO clients connect with, such as '{"token":"x"}'
+    /// Auth payload of Socket.IO clients as JSON, such as '{"token":"x"}'
     #[arg(long, value_name = "JSON")]
     auth: Option<String>,
-    /// A further header of each request, such as 'Authorization: Bearer x'; may be repeated
+    /// Additional request header, such as 'Authorization: Bearer x'; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// PEM file with the certificate authorities to accept, instead of those of the system
+    /// PEM file of trusted certificate authorities [default: the system's]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Accept any certificate
+    /// Accept any server certificate
     #[arg(long, conflicts_with = "ca")]
     insecure: bool,
-    /// What a client sends, with {payload} in it
+    /// Template of a message; must contain {payload}
     ///
     /// [default: {payload}; for Socket.IO ["echo","{payload}"] or ["msg","{payload}"]]
     #[arg(long, value_name = "TEXT")]
     message: Option<String>,
-    /// What a client sends to be in a room, with {room} in it [default: J{room}; ["join","{room}"]]
+    /// Template of a join request, with {room} [default: J{room}; for Socket.IO ["join","{room}"]]
     #[arg(long, value_name = "TEXT")]
     join: Option<String>,
-    /// What a client sends to a room [default: R{room} {payload}; ["room","{room}","{payload}"]]
+    /// Template of a message to a room [default: R{room} {payload}; for Socket.IO ["room","{room}","{payload}"]]
     #[arg(long, value_name = "TEXT")]
     room_message: Option<String>,
-    /// The server leaves out the sender of a broadcast or of a message to a room
+    /// Expect no delivery to the sender of a broadcast or room message
     #[arg(long)]
     without_sender: bool,
-    /// Process id of the server on this machine, for its CPU time and memory
+    /// Process id of a local server; reports its CPU time and memory
     #[arg(long)]
     pid: Option<u32>,
-    /// Never sleep, so that the server does not pay for waking the clients; wants a core of its own
+    /// Busy-poll, so that the server does not spend time on waking the clients; needs a dedicated core
     #[arg(long)]
     spin: bool,
-    /// Write everything there as JSON; - is the standard output
+    /// Write the report as JSON; - for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write a page with plots there, which needs nothing else
+    /// Write the report as a self-contained HTML page with plots
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
 
-/// What the server does with a message
+/// Delivery pattern of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Pattern {
-    /// It comes back to its sender
+    /// Each message returns to its sender
     Echo,
-    /// It goes to everybody
+    /// Each message goes to all clients
     Broadcast,
-    /// It goes to the members of a room
+    /// Each message goes to the members of a room
     Rooms,
-    /// Clients connect and say nothing; needs --pid
+    /// Clients connect and send nothing; needs --pid
     Idle,
 }
 
 impl Pattern {
-    /// The name on the command line
+    /// Returns the name on the command line.
     fn name(self) -> String {
         clap::ValueEnum::to_possible_value(&self).map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
@@ -140,7 +140,7 @@ enum Transport {
     Polling,
 }
 
-/// Result of a run in the JSON file.
+/// Result of a run, as written to the JSON report.
 #[derive(Debug, Clone, serde::Serialize)]
 struct Outcome {
     urls: Vec<String>,
@@ -151,14 +151,14 @@ struct Outcome {
     samples: Vec<Sample>,
 }
 
-/// Puts load on the servers, shows how it goes, and writes the reports
+/// Runs the load, shows its progress, and writes the reports.
 ///
 /// Returns whether every delivery was correct. Ctrl-C ends the run early with the measurements so far.
 ///
 /// # Errors
 ///
-/// If the options make no sense, a host cannot be found, or a file cannot be written. What the server does wrong is part
-/// of the report.
+/// Fails if the options are invalid, a host cannot be resolved, or a file cannot be written. Faults of the server are
+/// part of the report.
 pub fn run(options: &Options) -> Result<bool, Error> {
     let settings = options.settings()?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -197,14 +197,14 @@ impl Options {
         let (clients, rooms) = (usize::from(self.clients), self.rooms);
         let socket_io = self.urls[0].is_socket_io();
         if self.urls.iter().any(|url| url.is_socket_io() != socket_io) {
-            return usage("ws:// and http:// cannot be mixed: all clients speak the same");
+            return usage("ws:// and http:// URLs cannot be mixed");
         }
         let kind = match (socket_io, self.transport) {
             (false, Transport::Websocket) => Kind::Plain,
             (true, Transport::Websocket) => Kind::Sio,
             (true, Transport::Polling) => Kind::Poll,
             (false, Transport::Polling) => {
-                return usage("--transport polling is for Socket.IO, so for http:// URLs");
+                return usage("--transport polling requires http:// or https:// URLs");
             }
         };
         if !(SHORTEST_PAYLOAD..=LONGEST_PAYLOAD).contains(&self.payload) {
@@ -225,7 +225,7 @@ impl Options {
         if senders == 0 || senders > clients || outstanding == 0 {
             return usage("--senders must be between 1 and --clients, and --outstanding at least 1");
         }
-        // Messages on their way have numbers of two bytes.
+        // A message in flight has a slot number of two bytes.
         let outstanding = outstanding.min(usize::from(u16::MAX) / senders);
         let alone = match scenario {
             Scenario::Rooms if rooms == 0 || rooms > clients => {
@@ -236,10 +236,10 @@ impl Options {
         };
         let without_sender = self.without_sender && scenario != Scenario::Echo;
         if without_sender && alone {
-            return usage("--without-sender needs two clients in each place, or nobody gets anything");
+            return usage("--without-sender needs at least two clients, and two in each room");
         }
         if scenario == Scenario::Idle && self.pid.is_none() {
-            return usage("idle measures CPU and memory of the server: give its --pid");
+            return usage("--pattern idle measures the server's CPU time and memory: pass --pid");
         }
         let trust = Trust { authorities: self.ca.clone(), anything: self.insecure };
         let dialect = self.dialect(kind, scenario)?;
@@ -280,7 +280,7 @@ impl Options {
         let say = self.room_message.as_deref().unwrap_or(say);
         for (flag, text) in [("--message", &self.message), ("--room-message", &self.room_message)] {
             if text.as_ref().is_some_and(|text| text.matches("{payload}").count() != 1) {
-                return usage(format!("{flag} must have {{payload}} in it, once"));
+                return usage(format!("{flag} must contain {{payload}} exactly once"));
             }
         }
         if kind != Kind::Plain {
@@ -289,17 +289,17 @@ impl Options {
                 let event = array.is_ok_and(|array| array.first().is_some_and(serde_json::Value::is_string));
                 if !text.is_empty() && !event {
                     return usage(format!(
-                        "{flag} must be a Socket.IO event, such as [\"name\",\"{{payload}}\"], and is {text}"
+                        "{flag} must be a Socket.IO event such as [\"name\",\"{{payload}}\"], not {text}"
                     ));
                 }
             }
         }
         let auth = self.auth.as_deref().unwrap_or_default();
         if !auth.is_empty() && serde_json::from_str::<serde::de::IgnoredAny>(auth).is_err() {
-            return usage(format!("--auth is no JSON: {auth}"));
+            return usage(format!("--auth must be JSON, not {auth}"));
         }
         if !self.namespace.starts_with('/') || self.namespace.contains(',') {
-            return usage("--namespace begins with / and has no comma".into());
+            return usage("--namespace must begin with / and contain no comma".into());
         }
         Ok(Dialect::any(kind, &self.namespace, auth, [message, join, say], self.payload))
     }
@@ -321,14 +321,14 @@ fn json(outcome: &Outcome) -> String {
 const EXAMPLES: &str = r#"Examples:
   The demo of `roomcast serve`:
     roomcast bench http://127.0.0.1:3000
-  An echo server, 100 clients, as fast as it answers:
+  An echo server, 100 clients, at full speed:
     roomcast bench ws://127.0.0.1:8080/
-  A chat that everybody hears, 1,000 clients, 50 messages a second, with the server's CPU and a page of plots:
+  Broadcasts to 1,000 clients, 50 messages per second, with the server's CPU time and an HTML report:
     roomcast bench http://127.0.0.1:3000 --pattern broadcast --clients 1000 --rate 50 --pid $PID \
       --message '["everyone","{payload}"]' --html report.html
-  Rooms of the demo, by TLS with a certificate of one's own:
+  Rooms of the demo, over TLS with a private certificate authority:
     roomcast bench https://localhost:3443 --ca own.crt --pattern rooms --rooms 100 --clients 1000 --rate 500
-  A server that does not send a broadcast back to its sender:
+  A server that excludes the sender from broadcasts:
     roomcast bench ws://127.0.0.1:8080/ --pattern broadcast --without-sender"#;
 
 #[cfg(test)]

@@ -8,14 +8,14 @@ use crate::error::Doing as _;
 use crate::scenario::{Kind, Server};
 use crate::tls::{Tls, Trust};
 
-/// A URL that clients connect to.
+/// Server URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     socket_io: bool,
     tls: bool,
     host: String,
     port: u16,
-    /// Path and query; empty if there is none.
+    /// Path and query; may be empty.
     path: String,
 }
 
@@ -24,7 +24,7 @@ impl Target {
         self.socket_io
     }
 
-    /// Path and query of the request.
+    /// Returns path and query of the request.
     fn request_path(&self, kind: Kind) -> String {
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
         if kind == Kind::Plain {
@@ -50,7 +50,7 @@ impl FromStr for Target {
             "https" => (true, true),
             other => {
                 return Err(format!(
-                    "{other}:// is not known; it speaks ws://, wss://, http:// and https://"
+                    "unknown scheme {other}://; expected ws://, wss://, http:// or https://"
                 ));
             }
         };
@@ -58,22 +58,22 @@ impl FromStr for Target {
         let (authority, path) = rest.split_at(end);
         let path = path.split('#').next().unwrap_or_default();
         if authority.contains('@') {
-            return Err("a name and password in the URL are not sent; use --header 'Authorization: …'".into());
+            return Err("credentials in the URL are not supported; use --header 'Authorization: …'".into());
         }
         if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("the path has characters that must be escaped".into());
+            return Err("the path contains characters that must be escaped".into());
         }
-        // An IPv6 address stands in brackets.
+        // An IPv6 address is in brackets.
         let in_brackets = authority.rfind(']').map_or(0, |at| at + 1);
         let (host, port) = match authority[in_brackets..].rfind(':') {
             Some(at) => {
-                let port = authority[in_brackets + at + 1..].parse().map_err(|_| "the port is no number")?;
+                let port = authority[in_brackets + at + 1..].parse().map_err(|_| "invalid port")?;
                 (&authority[..in_brackets + at], port)
             }
             None => (authority, if tls { 443 } else { 80 }),
         };
         if host.is_empty() {
-            return Err("the host is missing".into());
+            return Err("missing host".into());
         }
         Ok(Self { socket_io, tls, host: host.into(), port, path: path.into() })
     }
@@ -91,7 +91,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Resolves the hosts and settles their options.
+/// Resolves the hosts and prepares their request headers and TLS.
 pub(super) fn servers(
     targets: &[Target],
     kind: Kind,
@@ -103,13 +103,13 @@ pub(super) fn servers(
         let name = header.split_once(':').map(|(name, _)| name).filter(|name| !name.is_empty());
         if name.is_none() || !header.chars().all(|character| character == ' ' || character.is_ascii_graphic())
         {
-            return Err(Error::Usage(format!("--header must be like 'Name: value', and is {header:?}")));
+            return Err(Error::Usage(format!("--header must have the form 'Name: value', not {header:?}")));
         }
         lines += &format!("{header}\r\n");
     }
     let server = |target: &Target| {
         let host = target.host.trim_start_matches('[').trim_end_matches(']');
-        let mut addresses = (host, target.port).to_socket_addrs().doing(|| format!("look up {host}"))?;
+        let mut addresses = (host, target.port).to_socket_addrs().doing(|| format!("resolve {host}"))?;
         let address = addresses.next().ok_or_else(|| Error::Usage(format!("{host} has no address")))?;
         let tls = target.tls.then(|| Tls::new(host, trust)).transpose()?;
         let host = format!("{}:{}", target.host, target.port);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_say_what_is_spoken_and_where() {
+    fn url_selects_protocol_and_path() {
         let plain = target("ws://localhost:81/chat?room=1#top");
         assert_eq!((plain.is_socket_io(), plain.port), (false, 81));
         assert_eq!(plain.request_path(Kind::Plain), "/chat?room=1");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_that_cannot_work_say_why() {
+    fn rejects_invalid_urls_with_reason() {
         for (text, reason) in [
             ("localhost:80", "expected"),
             ("ftp://h", "ftp"),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_checked_and_hosts_are_looked_up() {
+    fn checks_headers_and_resolves_hosts() {
         let servers = |headers: &[&str]| {
             let headers: Vec<String> = headers.iter().map(ToString::to_string).collect();
             servers(&[target("ws://[::1]:9/x")], Kind::Plain, &headers, &Trust::default())

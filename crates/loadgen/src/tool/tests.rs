@@ -17,7 +17,7 @@ fn options(line: &str) -> Options {
     Cli::parse_from(std::iter::once("bench").chain(line.split(' '))).options
 }
 
-/// A short run against a limit server in this process
+/// Runs a short load against a limit server in this process.
 fn outcome(pattern: LimitPattern, line: &str) -> Outcome {
     let server = Running::new(Send::Write, pattern);
     let options = options(&line.replace("HOST", &server.address.to_string()));
@@ -30,7 +30,7 @@ fn outcome(pattern: LimitPattern, line: &str) -> Outcome {
 const SHORT: &str = "--warmup 0.1 --seconds 0.6";
 
 #[test]
-fn every_pattern_runs_against_a_server() {
+fn runs_every_pattern() {
     for (pattern, line, least) in [
         (LimitPattern::Echo, "ws://HOST --clients 10", 100),
         (
@@ -52,7 +52,7 @@ fn every_pattern_runs_against_a_server() {
 }
 
 #[test]
-fn a_rate_is_kept() {
+fn keeps_requested_rate() {
     let outcome = outcome(
         LimitPattern::Broadcast,
         "ws://HOST --clients 5 --pattern broadcast --rate 50 --warmup 0.1 --seconds 2",
@@ -61,13 +61,13 @@ fn a_rate_is_kept() {
     assert!(report.ok, "{report:?}");
     let rate = report.sent as f64 / report.window_s;
     assert!((40.0..=55.0).contains(&rate), "{report:?}");
-    // From when it was due, which was not a whole interval ago.
+    // Counted from the due time, which is less than an interval ago.
     assert!(report.p50_us.unwrap() < 15_000.0, "{report:?}");
     assert!((4.0..=6.0).contains(&(report.deliveries as f64 / report.sent as f64)), "{report:?}");
 }
 
 #[test]
-fn reports_are_json_and_a_page() {
+fn writes_json_and_html_reports() {
     let line = format!("ws://HOST --clients 5 --pid {} {SHORT}", std::process::id());
     let outcome = outcome(LimitPattern::Echo, &line);
     let value: serde_json::Value = serde_json::from_str(&json(&outcome)).unwrap();
@@ -75,15 +75,15 @@ fn reports_are_json_and_a_page() {
     assert!(value["samples"][0]["server_cores"].as_f64().unwrap() > 0.0, "{value}");
     let page = html::page(&outcome);
     assert_eq!(page.matches("<svg").count(), 4);
-    assert!(!page.contains("src=") && !page.contains("href="), "it needs nothing else");
+    assert!(!page.contains("src=") && !page.contains("href="), "it is self-contained");
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a server has a thread of its own")]
-fn whoever_is_no_such_server_is_told_of() {
+#[expect(clippy::disallowed_methods, reason = "the server runs on a thread")]
+fn reports_servers_of_other_protocols() {
     let error = |line: &str| outcome(LimitPattern::Echo, line).report.error.unwrap();
-    // The limit answers no polls in this pattern, and knows nothing of Socket.IO.
-    assert!(error("http://HOST --clients 2 --stall 0.3").contains("0 of 2 clients are connected"));
+    // In this pattern the limit answers no polls and does not speak Socket.IO.
+    assert!(error("http://HOST --clients 2 --stall 0.3").contains("0 of 2 clients connected"));
     let (tell, told) = mpsc::sync_channel(1);
     let ssh = thread::spawn(move || {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -105,7 +105,7 @@ fn whoever_is_no_such_server_is_told_of() {
 }
 
 #[test]
-fn options_that_make_no_sense_are_refused() {
+fn rejects_invalid_options() {
     for line in [
         "ws://h http://h",
         "ws://h --transport polling",

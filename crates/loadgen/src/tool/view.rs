@@ -11,25 +11,25 @@ use super::Outcome;
 use crate::Report;
 use crate::scenario::{Sample, Watch};
 
-/// Shows samples as they come, and keeps them for the report.
+/// Shows samples in the terminal and keeps them for the report.
 pub(super) struct View {
     whole: Duration,
     stop: Arc<AtomicBool>,
-    /// Draws nothing where there is no terminal.
+    /// Hidden without a terminal.
     bar: ProgressBar,
     connected: usize,
     samples: Vec<Sample>,
 }
 
 impl View {
-    /// Returns a view on the standard error output.
+    /// Returns a view on standard error.
     pub(super) fn new(whole: Duration, stop: Arc<AtomicBool>) -> Self {
         Self::on(ProgressDrawTarget::stderr(), whole, stop)
     }
 
     fn on(target: ProgressDrawTarget, whole: Duration, stop: Arc<AtomicBool>) -> Self {
         let bar = ProgressBar::with_draw_target(None, target);
-        bar.set_style(style("  {bar:40} {pos} of {len} clients are connected"));
+        bar.set_style(style("  {bar:40} {pos} of {len} clients connected"));
         Self { whole, stop, bar, connected: 0, samples: Vec::new() }
     }
 
@@ -43,7 +43,7 @@ impl View {
         let phase = if sample.measured { "measuring" } else { "warming up" };
         let rates: Vec<f64> = self.samples.iter().map(|sample| sample.deliveries_per_s).collect();
         let mut text = format!(
-            "{phase}, {:.0} of {:.0} s, {} clients; Ctrl-C ends it\n",
+            "{phase}, {:.0} of {:.0} s, {} clients; Ctrl-C to stop\n",
             sample.at_s,
             self.whole.as_secs_f64(),
             self.connected,
@@ -52,7 +52,7 @@ impl View {
         let latency = |micros: Option<f64>| micros.map_or_else(|| "–".into(), duration);
         _ = write!(
             text,
-            "\n  latency     {:>12} p50, {} p99, {} on their way",
+            "\n  latency     {:>12} p50, {} p99, {} in flight",
             latency(sample.p50_us),
             latency(sample.p99_us),
             sample.flying
@@ -66,7 +66,7 @@ impl View {
 
 impl Watch for View {
     fn connecting(&mut self, ready: usize, clients: usize) {
-        // Only now and then, for there are many.
+        // Redraw every 50 clients.
         if ready / 50 > self.connected / 50 || ready == clients {
             self.connected = ready;
             self.bar.set_length(clients as u64);
@@ -102,7 +102,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("constant templates are valid").progress_chars("█░")
 }
 
-/// Human-readable result of a run.
+/// Formats the result of a run for the terminal.
 pub(super) fn summary(outcome: &Outcome) -> String {
     let Report { clients, senders, payload, faults, .. } = outcome.report;
     let report = &outcome.report;
@@ -110,21 +110,21 @@ pub(super) fn summary(outcome: &Outcome) -> String {
         format!("{}, {clients} clients at {}, {payload} bytes\n", outcome.pattern, outcome.urls.join(", "));
     let mut line = |name: &str, value: String| _ = writeln!(text, "  {name:<22}{value}");
     if let Some(error) = &report.error {
-        line("broke off", error.clone());
+        line("aborted", error.clone());
     }
     if let Some(idle) = report.idle {
-        line("memory", format!("{:.2} KiB a connection", idle.rss_bytes_per_connection / 1024.0));
-        line("CPU", format!("{:.1} µs to accept a connection", idle.cpu_us_per_connection));
-        line("CPU, all idle", format!("{:.0} µs a second", idle.cpu_us_per_idle_second));
+        line("memory", format!("{:.2} KiB per connection", idle.rss_bytes_per_connection / 1024.0));
+        line("CPU, connecting", format!("{:.1} µs per connection", idle.cpu_us_per_connection));
+        line("CPU, idle", format!("{:.0} µs per second", idle.cpu_us_per_idle_second));
     } else if report.deliveries > 0 {
         let seconds = report.window_s;
-        line("deliveries", format!("{} a second, for {seconds:.1} s", grouped(report.deliveries_per_s)));
+        line("deliveries", format!("{} per second, for {seconds:.1} s", grouped(report.deliveries_per_s)));
         line(
             "messages",
-            format!("{} a second, from {senders} of the clients", grouped(report.sent as f64 / seconds)),
+            format!("{} per second, from {senders} clients", grouped(report.sent as f64 / seconds)),
         );
         if let Some(rate) = outcome.rate.filter(|rate| (report.sent as f64) < 0.95 * rate * seconds) {
-            line("behind", format!("{} a second were asked for; --outstanding bounds it", grouped(rate)));
+            line("below --rate", format!("{} per second requested; try --outstanding", grouped(rate)));
         }
         let latency = [
             ("p50", report.p50_us),
@@ -138,17 +138,17 @@ pub(super) fn summary(outcome: &Outcome) -> String {
             .collect();
         line("latency", latency.join(", "));
         if let (Some(micros), Some(cores)) = (report.cpu_us_per_delivery, report.server_cores) {
-            line("server", format!("{micros:.3} µs of CPU a delivery, {cores:.2} cores"));
+            line("server", format!("{micros:.3} µs of CPU per delivery, {cores:.2} cores"));
         }
         line("this program", format!("{:.2} cores{}", report.generator_cores, busy(report)));
     }
     let faults = [
         (faults.lost, "lost"),
-        (faults.duplicate, "doubled"),
-        (faults.reordered, "out of order"),
-        (faults.misdelivered, "in the wrong place"),
+        (faults.duplicate, "duplicated"),
+        (faults.reordered, "reordered"),
+        (faults.misdelivered, "misdelivered"),
         (faults.damaged, "damaged"),
-        (faults.unknown, "that nobody sent"),
+        (faults.unknown, "never sent"),
     ];
     let faults: Vec<String> = faults
         .iter()
@@ -158,19 +158,19 @@ pub(super) fn summary(outcome: &Outcome) -> String {
     if !faults.is_empty() {
         line("FAULTS", faults.join(", "));
     } else if report.ok && report.idle.is_none() {
-        line("faults", "none: each came once, in order, to whom it was for".into());
+        line("faults", "none: every message delivered once, in order".into());
     }
     if report.others > 0 {
-        line("other messages", format!("{}, of the server's own", grouped(report.others as f64)));
+        line("other messages", format!("{}, sent by the server", grouped(report.others as f64)));
     }
     text
 }
 
 fn busy(report: &Report) -> &'static str {
-    if report.generator_cores > 0.95 { "; it may be what is slow, so latencies may be its own" } else { "" }
+    if report.generator_cores > 0.95 { "; saturated, latencies may include its own delay" } else { "" }
 }
 
-/// A number with a separator between thousands.
+/// Formats a number with thousands separators.
 pub(super) fn grouped(number: f64) -> String {
     let digits =
         if number < 10.0 && number.fract() != 0.0 { format!("{number:.1}") } else { format!("{number:.0}") };
@@ -185,7 +185,7 @@ pub(super) fn grouped(number: f64) -> String {
     text
 }
 
-/// Microseconds in a unit that fits.
+/// Formats microseconds in a suitable unit.
 pub(super) fn duration(micros: f64) -> String {
     match micros {
         micros if micros < 1_000.0 => format!("{micros:.0} µs"),
@@ -194,7 +194,7 @@ pub(super) fn duration(micros: f64) -> String {
     }
 }
 
-/// The latest values as bars.
+/// Draws the latest values as bars.
 fn sparkline(values: &[f64]) -> String {
     let values = &values[values.len().saturating_sub(WIDTH)..];
     let most = values.iter().copied().fold(0.0, f64::max);
@@ -208,7 +208,7 @@ fn sparkline(values: &[f64]) -> String {
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 const WIDTH: usize = 40;
 const EVERY: Duration = Duration::from_millis(250);
-/// An hour of them.
+/// An hour of samples.
 const MOST_SAMPLES: usize = 4 * 3600;
 
 #[cfg(test)]
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_easy_to_read() {
+    fn formats_numbers_and_sparklines() {
         assert_eq!(
             [0.0, 7.25, 999.0, 1000.0, 1_234_567.8].map(grouped),
             ["0", "7.2", "999", "1,000", "1,234,568"]
@@ -240,12 +240,12 @@ mod tests {
     };
 
     #[test]
-    fn a_picture_shows_how_far_it_is() {
+    fn shows_progress_in_terminal() {
         let terminal = InMemoryTerm::new(24, 100);
         let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
         let mut view = View::on(target, Duration::from_secs(10), Arc::default());
         view.connecting(50, 100);
-        assert!(terminal.contents().contains("50 of 100 clients are connected"), "{}", terminal.contents());
+        assert!(terminal.contents().contains("50 of 100 clients connected"), "{}", terminal.contents());
         view.connecting(100, 100);
         view.sample(&SAMPLE);
         let picture = terminal.contents();
@@ -255,7 +255,7 @@ mod tests {
             "measuring, 5 of 10 s, 100 clients",
             "12,345 /s",
             "100 µs p50, – p99",
-            "3 on their way",
+            "3 in flight",
             "3.0 MiB",
         ] {
             assert!(picture.contains(part), "{part} in {picture}");
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn without_terminal_samples_are_kept_silently() {
+    fn keeps_samples_without_terminal() {
         let mut view = View::on(ProgressDrawTarget::hidden(), Duration::from_secs(10), Arc::default());
         view.connecting(100, 100);
         view.sample(&SAMPLE);

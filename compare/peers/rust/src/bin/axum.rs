@@ -1,4 +1,4 @@
-//! axum, after its chat example: a tokio broadcast channel, and two tasks for each socket.
+//! axum, after its chat example: a tokio broadcast channel, and two tasks per socket.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -28,7 +28,7 @@ fn main() -> std::io::Result<()> {
             upgrade.on_upgrade(|socket| serve(socket, state))
         };
         let listener = tokio::net::TcpListener::bind(options.address()).await?;
-        // The socket option that axum's documentation names for small messages.
+        // TCP_NODELAY, as axum's documentation recommends for small messages.
         let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
             let _ = stream.set_nodelay(true);
         });
@@ -55,7 +55,7 @@ async fn serve(socket: WebSocket, state: Arc<State>) {
             (Mode::Room, Some(Command::Join(room))) => {
                 let room =
                     state.rooms.lock().unwrap().entry(room.to_owned()).or_insert_with(channel).subscribe();
-                // All clients are in one room in this load.
+                // Every client joins one room in this load.
                 if let Some(sender) = sender.take() {
                     writer = Some(forward(sender, room));
                 }

@@ -50,7 +50,7 @@ async fn answer(
     };
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     tokio::spawn(async move {
-        // That a client goes away is no fault.
+        // A client may disconnect at any time.
         let _ = serve(upgraded, id, options, &hub).await;
         hub.leave(id);
     });
@@ -68,7 +68,7 @@ async fn serve(
     let (sender, receiver) = unbounded();
     hub.enter(id, sender);
     let writer = tokio::spawn(write(writer, receiver));
-    // Pings and closes are not answered here; no client of the benchmark sends any.
+    // Clients of the benchmark send no pings or closes, so they are not answered.
     let mut answer = async |_: Frame<'_>| Ok::<_, WebSocketError>(());
     loop {
         let Ok(frame) = reader.read_frame(&mut answer).await else { break };

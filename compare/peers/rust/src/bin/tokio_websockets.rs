@@ -17,7 +17,7 @@ fn main() -> std::io::Result<()> {
             let (stream, _) = listener.accept().await?;
             let hub = Arc::clone(&hub);
             tokio::spawn(async move {
-                // That a client goes away is no fault.
+                // A client may disconnect at any time.
                 let _ = serve(stream, id, options, &hub).await;
                 hub.leave(id);
             });
