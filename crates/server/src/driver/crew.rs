@@ -13,20 +13,12 @@ use super::running::{Ended, Passage, Running, Then};
 use super::work::Work;
 use crate::app::error::HandlerError;
 use crate::app::model::ack::Ack;
-use crate::app::model::event_input::{Arguments, Beside, Found, HandlerInput, Listener, Listeners, Looked};
+use crate::app::model::event_input::{Arguments, Beside, HandlerInput, Listener, Listeners};
 use crate::app::model::io::Io;
 use crate::app::model::listeners::Topic;
 use crate::app::model::socket::Socket;
 use crate::host::metrics::count;
 use crate::util::clock;
-use crate::util::scratch::put_back;
-
-thread_local! {
-    // Listener table of the previous event: the events of one visit nearly always have the same listeners and share one
-    // reference to it. Not a field of the driver, which has no room for it, and not a parameter, since it would pass
-    // through six functions per event. At most one table, released when the visit ends.
-    static LOOKED: Cell<Looked> = const { Cell::new(Looked::new()) };
-}
 
 /// Sockets of a session and their running handlers.
 pub(super) struct Crew<'a> {
@@ -45,24 +37,13 @@ impl Crew<'_> {
             return;
         }
         let mut ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
-        // Taken out, since a future may have to be stored beside it.
-        let mut looked = LOOKED.take();
-        let found = if socket.has_listeners() {
-            Found::Detour
+        let listeners = if socket.has_listeners() { None } else { socket.state().board.find(&inbound.name) };
+        if let Some(listeners) = listeners {
+            deliver(member, work, &mut inbound, &mut ack, [&listeners], cx);
         } else {
-            socket.state().board.find(&inbound.name, &mut looked)
-        };
-        match found {
-            Found::Direct(listeners) => deliver(member, work, &mut inbound, &mut ack, [listeners], cx),
-            Found::Taken(listeners) => deliver(member, work, &mut inbound, &mut ack, [&listeners], cx),
-            Found::Detour => {
-                let socket = socket.clone();
-                self.start_detour(&socket, inbound, ack, cx);
-                put_back(&LOOKED, looked);
-                return;
-            }
+            let socket = socket.clone();
+            self.start_detour(&socket, inbound, ack, cx);
         }
-        put_back(&LOOKED, looked);
     }
 
     /// Starts an event that needs more than its handlers.
@@ -233,11 +214,6 @@ fn is_timed() -> bool {
     CALLS.with(|calls| calls.replace(calls.get().wrapping_add(1)).is_multiple_of(ONE_OF))
 }
 
-/// Releases the cached listeners at the end of a visit, since the next may be far off.
-pub(super) fn let_go() {
-    put_back(&LOOKED, Looked::new());
-}
-
 /// Handlers and queued events of disconnected clients, run to completion.
 ///
 /// A drain waits for them as for a session.
@@ -272,7 +248,6 @@ impl Outliving {
                     Poll::Pending => break Poll::Pending,
                 }
             };
-            let_go();
             polled
         })
         .await;

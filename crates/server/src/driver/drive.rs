@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use roomcast_core::{Action, CloseReason, Command, Lane, Overflow};
 
-use super::crew;
 use super::flow::Flow;
 use super::phase::Phase;
 use super::reading::MESSAGES;
@@ -234,7 +233,6 @@ impl Future for Driver {
             give_way(cx);
         }
         this.flow.take_if(|flow| flow.is_idle());
-        crew::let_go();
         polled
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast_core::{
-    AckRequest, Args, Delivery, Event, IntoArgs, Membership, Overflow, Receipt, Scope, Target,
+    AckRequest, Args, ByteString, Delivery, Event, IntoArgs, Membership, Overflow, Receipt, Scope, Target,
 };
 
 use crate::app::emit::answers::{Answers, Collector};
@@ -12,7 +12,6 @@ use crate::app::error::EmitError;
 use crate::app::into_rooms::{IntoRooms, into_rooms};
 use crate::app::model::namespace_state::NamespaceState;
 use crate::util::log_limit::log_limited;
-use crate::util::names;
 
 /// Whom an event goes to, and how; ends with [`emit`](Self::emit)
 ///
@@ -189,8 +188,8 @@ pub(crate) fn event(
 }
 
 /// A name that an event may have
-pub(crate) fn checked_name(name: &str) -> Result<roomcast_core::ByteString, EmitError> {
-    let name = names::shared(name);
+pub(crate) fn checked_name(name: &str) -> Result<ByteString, EmitError> {
+    let name = ByteString::from(name);
     if RESERVED.contains(&&*name) { Err(EmitError::ReservedName(name)) } else { Ok(name) }
 }
 

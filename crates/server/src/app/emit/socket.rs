@@ -10,7 +10,7 @@ use crate::app::emit::broadcast::Emit;
 use crate::app::error::{AckError, EmitError};
 use crate::app::into_rooms::IntoRooms;
 use crate::app::model::socket::{Socket, one};
-use crate::util::names;
+use crate::util::last_event;
 
 /// How an event goes to one socket; ends with [`emit`](Self::emit)
 ///
@@ -170,7 +170,7 @@ impl Socket {
     #[doc = include_str!("../../../docs/emit.md")]
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         let args = args.into_args()?;
-        let mut event = match names::take_last(&self.state().name, event, args) {
+        let mut event = match last_event::take_last(&self.state().name, event, args) {
             Ok(event) => {
                 self.state().check_attachments(&event.args)?;
                 self.state().budget.admit()?;
@@ -179,7 +179,7 @@ impl Socket {
             Err(args) => Box::new(crate::app::emit::broadcast::event(self.state(), event, args, None)?),
         };
         let receipt = self.hand(Delivery::Reliable, Overflow::Inherit, &mut event);
-        names::keep_last(event);
+        last_event::keep_last(event);
         one(receipt)
     }
 

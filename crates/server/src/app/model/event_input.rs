@@ -97,11 +97,5 @@ pub(crate) type Listener = listeners::Listener<AnyHandler>;
 /// Handlers of one kind, in calling order.
 pub(crate) type Listeners = listeners::Listeners<AnyHandler>;
 
-/// Result of looking up an event name.
-pub(crate) type Found<'a> = listeners::Found<'a, AnyHandler>;
-
-/// Cache of the last lookup.
-pub(crate) type Looked = listeners::Looked<AnyHandler>;
-
 /// Handler registry of a namespace or a socket.
 pub(crate) type Board = listeners::Board<AnyHandler>;

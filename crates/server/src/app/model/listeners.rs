@@ -127,44 +127,11 @@ pub(crate) enum Topic {
 
 const TOPICS: usize = 8;
 
-/// Result of looking up an event name.
-pub(crate) enum Found<'a, H> {
-    /// These handlers, and no other listeners.
-    Direct(&'a Listeners<H>),
-    /// The same, if some were registered by `once`: those that this event was the first to take.
-    Taken(Listeners<H>),
-    /// Some listeners receive every event, so the slow path applies.
-    Detour,
-}
-
-/// Cache of the table and the last lookup, for repeated lookups.
-///
-/// Must be short-lived: it keeps handlers alive that the application may have removed.
-pub(crate) struct Looked<H> {
-    table: Option<Arc<Table<H>>>,
-    /// Index of the last event found.
-    at: usize,
-}
-
-impl<H> Looked<H> {
-    pub(crate) const fn new() -> Self {
-        Self { table: None, at: 0 }
-    }
-}
-
-impl<H> Default for Looked<H> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Handler registry of a namespace or a socket.
 ///
 /// The table is behind an `Arc`, so that the namespaces created from one parent share it until one of them changes it.
 pub(crate) struct Board<H> {
     table: RwLock<Arc<Table<H>>>,
-    /// Version of the table, which validates cached lookups.
-    version: AtomicU64,
     /// Set once anything has been registered.
     used: AtomicBool,
     /// Set once an `on_error` handler has been registered.
@@ -173,12 +140,7 @@ pub(crate) struct Board<H> {
 
 impl<H> Default for Board<H> {
     fn default() -> Self {
-        Self {
-            table: RwLock::default(),
-            version: AtomicU64::default(),
-            used: AtomicBool::default(),
-            hears_errors: AtomicBool::default(),
-        }
+        Self { table: RwLock::default(), used: AtomicBool::default(), hears_errors: AtomicBool::default() }
     }
 }
 
@@ -189,13 +151,11 @@ pub(crate) struct Table<H> {
     topics: [Listeners<H>; TOPICS],
     /// Whether registration is disabled.
     closed: bool,
-    /// Unique per table, except for tables in which nothing was ever registered.
-    version: u64,
 }
 
 impl<H> Default for Table<H> {
     fn default() -> Self {
-        Self { events: IndexMap::default(), topics: Default::default(), closed: false, version: 0 }
+        Self { events: IndexMap::default(), topics: Default::default(), closed: false }
     }
 }
 
@@ -213,40 +173,29 @@ impl<H: Clone> Board<H> {
     /// Returns a registry that starts with the same listeners.
     pub(crate) fn copy(&self) -> Self {
         let table = self.table();
-        let version = AtomicU64::new(table.version);
         let hears_errors = AtomicBool::new(self.hears_errors());
-        Self { table: RwLock::new(table), version, used: AtomicBool::new(self.is_used()), hears_errors }
+        Self { table: RwLock::new(table), used: AtomicBool::new(self.is_used()), hears_errors }
     }
 
     pub(crate) fn is_used(&self) -> bool {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Looks up the handlers of an event, unless other listeners apply too.
-    pub(crate) fn find<'a>(&self, event: &str, looked: &'a mut Looked<H>) -> Found<'a, H> {
-        let version = self.version.load(Ordering::Acquire);
-        if looked.table.as_ref().is_some_and(|table| table.version != version) {
-            looked.table = None;
-        }
-        let Looked { table, at } = looked;
-        let table = table.get_or_insert_with(|| self.table());
+    /// Returns the handlers of an event, or `None` if other listeners apply too; removes handlers registered by `once`.
+    pub(crate) fn find(&self, event: &str) -> Option<Listeners<H>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         if !table.topic(Topic::Any).is_empty() || !table.topic(Topic::Middleware).is_empty() {
-            return Found::Detour;
+            return None;
         }
-        let again = table.events.get_index(*at).filter(|(name, _)| ***name == *event);
-        let found = again.or_else(|| {
-            let (index, name, listeners) = table.events.get_full(event)?;
-            *at = index;
-            Some((name, listeners))
-        });
-        match found {
-            Some((_, listeners)) if listeners.has_once() => {
+        match table.events.get(event) {
+            Some(listeners) if listeners.has_once() => {
+                drop(table);
                 let taken = self.take_event(event);
                 // Another event may have taken the last `once` handlers in the meantime.
-                Found::Taken(if taken.is_empty() { self.topic(Topic::Other) } else { taken })
+                Some(if taken.is_empty() { self.topic(Topic::Other) } else { taken })
             }
-            Some((_, listeners)) => Found::Direct(listeners),
-            None => Found::Direct(table.topic(Topic::Other)),
+            Some(listeners) => Some(listeners.clone()),
+            None => Some(table.topic(Topic::Other).clone()),
         }
     }
 
@@ -332,9 +281,8 @@ impl<H: Clone> Board<H> {
     ///
     /// Handlers may hold the owner of the registry, which would be a reference cycle.
     pub(crate) fn close(&self) {
-        let closed = Arc::new(Table { closed: true, version: next_version(), ..Table::default() });
+        let closed = Arc::new(Table { closed: true, ..Table::default() });
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        self.version.store(closed.version, Ordering::Release);
         let let_go = std::mem::replace(&mut *table, closed);
         drop(table);
         drop(let_go);
@@ -363,16 +311,8 @@ impl<H: Clone> Board<H> {
 
     fn change<T>(&self, change: impl FnOnce(&mut Table<H>) -> T) -> T {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let table = Arc::make_mut(&mut table);
-        table.version = next_version();
-        self.version.store(table.version, Ordering::Release);
-        change(table)
+        change(Arc::make_mut(&mut table))
     }
-}
-
-fn next_version() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 impl<H: Clone> fmt::Debug for Board<H> {
@@ -386,7 +326,6 @@ mod tests {
     use super::*;
 
     type Listener = super::Listener<Arc<()>>;
-    type Looked = super::Looked<Arc<()>>;
     type Board = super::Board<Arc<()>>;
 
     fn listener() -> Listener {
@@ -394,11 +333,7 @@ mod tests {
     }
 
     fn found(board: &Board, event: &str) -> Vec<ListenerId> {
-        match board.find(event, &mut Looked::default()) {
-            Found::Direct(listeners) => listeners.ids(),
-            Found::Taken(listeners) => listeners.ids(),
-            Found::Detour => panic!("no listener for every event"),
-        }
+        board.find(event).expect("no listener for every event").ids()
     }
 
     #[test]
@@ -448,14 +383,9 @@ mod tests {
                 .map(|_| {
                     let (board, once) = (&board, &once);
                     scope.spawn(move || {
-                        let mut looked = Looked::default();
                         let find = |_| {
                             board.once("event", once.clone());
-                            match board.find("event", &mut looked) {
-                                Found::Direct(listeners) => listeners.ids(),
-                                Found::Taken(listeners) => listeners.ids(),
-                                Found::Detour => panic!("no listener for every event"),
-                            }
+                            found(board, "event")
                         };
                         (0..EVENTS).map(find).collect::<Vec<_>>()
                     })
@@ -481,13 +411,9 @@ mod tests {
     }
 
     #[test]
-    fn invalidates_cached_lookup_after_change() {
+    fn lookup_sees_each_change() {
         let (board, other) = (Board::default(), Board::default());
-        let mut looked = Looked::default();
-        let mut heard = |board: &Board| match board.find("event", &mut looked) {
-            Found::Direct(listeners) => listeners.as_slice().len(),
-            _ => panic!("no `once` handler, and no listener for every event"),
-        };
+        let heard = |board: &Board| found(board, "event").len();
         assert_eq!((heard(&board), heard(&other)), (0, 0));
         let first = listener();
         let id = first.id;
@@ -521,7 +447,7 @@ mod tests {
         for topic in [Topic::Any, Topic::Middleware] {
             let board = Board::default();
             board.prepend_topic(topic, listener());
-            assert!(matches!(board.find("event", &mut Looked::default()), Found::Detour));
+            assert!(board.find("event").is_none());
             board.off_topic(topic);
             assert_eq!(found(&board, "event"), []);
         }
