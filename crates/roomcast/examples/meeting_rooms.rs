@@ -1,7 +1,8 @@
-//! Meeting rooms: sign-in, typed events, rooms with presence, answers, and a REST route beside them, with tests.
+//! Meeting rooms with authentication, typed events, presence, acknowledgements, a REST route, and tests.
 //!
-//! `cargo run --example meeting_rooms`, then connect Socket.IO clients with `auth: { token: "ada" }`, or
-//! `new WebSocket("ws://127.0.0.1:3000/ws?token=ada", "roomcast.json")`; `curl http://127.0.0.1:3000/rooms/red`.
+//! Run it with `cargo run --example meeting_rooms`, then connect Socket.IO clients with `auth: { token: "ada" }`, or
+//! `new WebSocket("ws://127.0.0.1:3000/ws?token=ada", "roomcast.json")`. `curl http://127.0.0.1:3000/rooms/red` shows
+//! the state of a room.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,13 +24,13 @@ struct Ticket {
     token: String,
 }
 
-/// User identity, stored with the socket and visible to others in the room.
+/// User identity, stored with the socket and visible to the other members of its rooms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct User {
     name: String,
 }
 
-/// Enters a room; answered with how many are in it.
+/// Enters a room; acknowledged with the number of its members.
 #[derive(Serialize, Deserialize)]
 struct Enter(String);
 
@@ -38,7 +39,7 @@ impl Event for Enter {
     type Answer = usize;
 }
 
-/// Says something in a room that one is in; answered with the number of the message.
+/// Sends a message to a room that the client has entered; acknowledged with the number of the message.
 #[derive(Serialize, Deserialize)]
 struct Say {
     room: String,
@@ -63,7 +64,7 @@ impl Event for Said {
     type Answer = NoAnswer;
 }
 
-/// How much was said in each room.
+/// Number of messages in each room.
 #[derive(Clone, Default)]
 struct Minutes(Arc<Mutex<HashMap<String, usize>>>);
 
@@ -99,7 +100,7 @@ fn application() -> Router {
 
 async fn sign_in(socket: Socket, ticket: Result<Auth<Ticket>, ArgsError>) -> Result<(), ConnectError> {
     let Ok(Auth(Ticket { token })) = ticket else { return Err(ConnectError::new("show a token")) };
-    // A real one would look the token up.
+    // A real application would verify the token.
     if token.len() > 20 {
         return Err(ConnectError::new("unknown token"));
     }
@@ -145,7 +146,7 @@ async fn rename(socket: Socket, State(_): State<Minutes>, user: Result<User, Arg
     }
 }
 
-/// Callers receive errors, except internal ones.
+/// Answers with the error, except for internal errors.
 async fn explain(error: EventError) -> Value {
     match error.cause {
         EventErrorCause::Mismatch(error) => json!({ "error": error.to_string() }),

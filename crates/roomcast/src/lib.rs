@@ -184,7 +184,7 @@
 //! ([`fetch_sockets`](emit::Emit::fetch_sockets)), to move ([`sockets_join`](emit::Emit::sockets_join),
 //! [`sockets_leave`](emit::Emit::sockets_leave)) and to disconnect ([`disconnect`](emit::Emit::disconnect)).
 //! [`Socket::set_data`] stores data that is returned with the socket. Hooks such as [`Io::on_join_room`] observe
-//! changes of rooms, and [`Presence`] sends the members of a room and their changes to each other.
+//! changes of rooms, and [`Presence`] sends each member of a room the list of members and its changes.
 //!
 //! ```
 //! # async fn f(io: roomcast::Io, socket: roomcast::Socket) -> Result<(), Box<dyn std::error::Error>> {
