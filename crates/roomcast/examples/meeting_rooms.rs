@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn people_meet_in_a_room() {
+    async fn delivers_presence_and_messages_in_room() {
         let mut routes = application();
         let mut ada = signed_in(&routes, "ada").await;
         let mut ben =
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_fit_is_told_why() {
+    async fn answers_invalid_requests_with_error() {
         let routes = application();
         let mut ada = signed_in(&routes, "ada").await;
         let refused: Value = ada.emit_with_ack("say", json!({ "room": "red", "text": "hello" })).await;
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_shows_nothing_is_refused() {
+    async fn rejects_clients_without_token() {
         let routes = application();
         let refused = TestClient::through(routes.clone()).try_connect().await.expect_err("nothing was shown");
         assert_eq!(refused, NotConnected::Refused(json!({ "message": "show a token" })));

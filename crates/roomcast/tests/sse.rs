@@ -1,4 +1,4 @@
-//! The transport of the example `sse` keeps to what every transport has to keep to
+//! Conformance tests for the transport of the example `sse`.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -77,7 +77,7 @@ impl TransportClient for SseClient {
             self.stream = Some(response.into_body());
         }
         let stream = self.stream.as_mut()?;
-        // A slice may end inside of a character.
+        // A slice may end inside a character.
         while !self.came.windows(2).any(|pair| pair == b"\n\n") {
             let frame = Pin::new(&mut *stream).frame().await?.expect("the stream does not break");
             self.came.extend_from_slice(frame.data_ref().expect("data"));
@@ -95,10 +95,7 @@ impl TransportClient for SseClient {
 }
 
 fn decode(data: &str) -> Message {
-    assert!(
-        !data.is_empty() && !data.contains(['\r', '\n']),
-        "{data:?} is no event that a browser would tell"
-    );
+    assert!(!data.is_empty() && !data.contains(['\r', '\n']), "browser would drop or split event {data:?}");
     let base64 = |encoded: &str| BASE64.decode(encoded).expect("base64");
     match data.split_at(1) {
         ("b", encoded) => Message::Binary(base64(encoded).into()),
@@ -108,7 +105,7 @@ fn decode(data: &str) -> Message {
 }
 
 #[test]
-fn text_that_an_event_cannot_hold_arrives_all_the_same() {
+fn encodes_text_with_line_breaks() {
     use roomcast_core::Wire;
     for text in ["", "4a\nb", "4a\r\nb", "4\r", "4 plain", "4\u{2028}"] {
         let rendered = transport::SseWire.render(&[text.into()]);
@@ -118,7 +115,7 @@ fn text_that_an_event_cannot_hold_arrives_all_the_same() {
 }
 
 #[test]
-fn long_event_moves_slice_by_slice() {
+fn sends_long_event_in_slices() {
     let mut cx = Context::from_waker(Waker::noop());
     let (mut exchange, _) = ExchangeBuilder::get(URI).build();
     let (respond, mut answer) = Responder::new();
@@ -144,7 +141,7 @@ fn long_event_moves_slice_by_slice() {
 }
 
 #[test]
-fn text_that_is_none_ends_the_session() {
+fn closes_session_on_invalid_utf8() {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(async {
         let mut requests = None;
         let mut client = None;
