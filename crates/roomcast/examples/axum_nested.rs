@@ -46,18 +46,18 @@ mod tests {
     use super::*;
 
     async fn status(address: SocketAddr, target: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        let mut stream = TcpStream::connect(address).await.expect("connect");
         let request = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("sent");
+        stream.write_all(request.as_bytes()).await.expect("write request");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer");
-        answer.split(' ').nth(1).expect("a status").to_owned()
+        stream.read_to_string(&mut answer).await.expect("read response");
+        answer.split(' ').nth(1).expect("status code").to_owned()
     }
 
     #[tokio::test]
     async fn serves_clients_beside_nested_routes() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("local address");
         let service = application(&chat()).into_make_service_with_connect_info::<SocketAddr>();
         let task = tokio::spawn(axum::serve(listener, service).into_future());
         for (target, expected) in [

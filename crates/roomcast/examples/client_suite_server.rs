@@ -208,7 +208,7 @@ fn set_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Returns the client's authentication payload in the form the suites expect.
+/// Returns the handshake of a client in the form the suites expect.
 fn handshake(socket: &Socket) -> Value {
     let handshake = socket.handshake();
     let query: BTreeMap<_, _> = handshake.query().collect();

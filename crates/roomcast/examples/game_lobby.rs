@@ -288,7 +288,7 @@ mod tests {
         let io = application();
         for auth in [json!({}), json!({ "name": "" })] {
             let refused =
-                TestClient::builder(&io).auth(auth).try_connect().await.expect_err("it has no name");
+                TestClient::builder(&io).auth(auth).try_connect().await.expect_err("client has no name");
             let expected = json!({ "message": "a name is missing", "data": { "field": "name" } });
             assert_eq!(refused, NotConnected::Refused(expected));
         }

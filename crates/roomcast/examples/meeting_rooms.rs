@@ -191,9 +191,10 @@ mod tests {
         let said: Said = ada.expect("said").await;
         assert_eq!(said, Said { room: "red".into(), by: "ben".into(), text: "hello".into() });
 
-        let request = http::Request::get("/rooms/red").body(axum::body::Body::empty()).expect("a request");
+        let request =
+            http::Request::get("/rooms/red").body(axum::body::Body::empty()).expect("valid request");
         let answer =
-            routes.call(request).await.expect("an answer").into_body().collect().await.expect("a body");
+            routes.call(request).await.expect("response").into_body().collect().await.expect("response body");
         assert_eq!(&answer.to_bytes()[..], br#"{"present":2,"said":1}"#);
     }
 
@@ -214,11 +215,12 @@ mod tests {
     #[tokio::test]
     async fn rejects_clients_without_token() {
         let routes = application();
-        let refused = TestClient::through(routes.clone()).try_connect().await.expect_err("nothing was shown");
+        let refused =
+            TestClient::through(routes.clone()).try_connect().await.expect_err("client has no token");
         assert_eq!(refused, NotConnected::Refused(json!({ "message": "show a token" })));
         let plain = TestClient::through(routes.clone()).kind(TestKind::Plain);
-        let NotConnected::Closed(end) = plain.try_connect().await.expect_err("nothing was shown") else {
-            panic!("it is closed")
+        let NotConnected::Closed(end) = plain.try_connect().await.expect_err("client has no token") else {
+            panic!("connection was not closed")
         };
         assert_eq!((end.code, end.reason.as_str()), (Some(4403), "show a token"));
         let mut plain = TestClient::through(routes)

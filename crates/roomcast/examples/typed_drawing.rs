@@ -109,7 +109,7 @@ mod tests {
 
     #[tokio::test]
     async fn sends_strokes_to_same_drawing_only() {
-        let io = application().expect("a pattern");
+        let io = application().expect("valid namespace pattern");
         let (mut anna, mut ben) = (joined(&io, "/drawings/cat").await, joined(&io, "/drawings/cat").await);
         let mut other = joined(&io, "/drawings/dog").await;
         anna.emit("penDown", (1.5, 2.0)).await;
@@ -127,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn clears_drawing_when_all_agree() {
-        let io = application().expect("a pattern");
+        let io = application().expect("valid namespace pattern");
         let (mut anna, mut ben) = (joined(&io, "/drawings/cat").await, joined(&io, "/drawings/cat").await);
         for agrees in [true, false] {
             let asks = async { anna.emit_with_ack::<bool>("clear", ()).await };

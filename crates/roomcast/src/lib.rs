@@ -220,9 +220,9 @@
 //!
 //! # Connection state recovery
 //!
-//! With [`Config::recovery`] enabled, a client that reconnects within two minutes resumes its session: it keeps its id,
-//! its rooms and its [data](Socket::set_data), and it receives the missed events before any newer ones.
-//! [`Socket::recovered`] returns whether a session was resumed. Recovery works with unmodified official clients and
+//! With [`Config::recovery`] enabled, a client that reconnects within two minutes (by default) resumes its session: it
+//! keeps its id, its rooms and its [data](Socket::set_data), and it receives the missed events before any newer ones.
+//! [`Socket::recovered`] returns whether the session was resumed. Recovery works with unmodified official clients and
 //! with plain clients in JSON mode.
 //!
 //! ```

@@ -62,11 +62,11 @@ impl TransportClient for LineClient<DuplexStream> {
     async fn recv(&mut self) -> Option<Message> {
         let mut line = String::new();
         self.0.read_line(&mut line).await.ok().filter(|read| *read > 0)?;
-        Some(match serde_json::from_str(&line).expect("JSON") {
+        Some(match serde_json::from_str(&line).expect("valid JSON") {
             Value::String(text) => text.into(),
             other => {
-                let encoded = other["base64"].as_str().expect("text or bytes");
-                Message::Binary(BASE64.decode(encoded).expect("base64").into())
+                let encoded = other["base64"].as_str().expect("`base64` field");
+                Message::Binary(BASE64.decode(encoded).expect("valid base64").into())
             }
         })
     }
@@ -102,8 +102,8 @@ impl Terminal {
     async fn read(&mut self) -> String {
         let mut line = String::new();
         let read = tokio::time::timeout(Duration::from_secs(30), self.0.read_line(&mut line)).await;
-        assert_ne!(read.expect("in time").unwrap(), 0, "the server closed");
-        serde_json::from_str(&line).expect("a JSON string")
+        assert_ne!(read.expect("read timed out").unwrap(), 0, "connection closed by server");
+        serde_json::from_str(&line).expect("JSON string")
     }
 }
 
