@@ -1,7 +1,7 @@
-//! A chat room inside an axum application, beside its other routes, with its state, and behind its own layers.
+//! Chat room in an axum application, with shared state, HTTP routes and a middleware layer.
 //!
-//! `cargo run --example axum_chat`, then `curl http://127.0.0.1:3000/online`. Who connects says a name in the header
-//! `x-user`, as a proxy would that knows who people are.
+//! Run it with `cargo run --example axum_chat`, then `curl http://127.0.0.1:3000/online`. Clients send their user name
+//! in the header `x-user`, as an authenticating proxy would.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,7 +46,7 @@ fn application() -> Router {
         .route("/announce", post(announce))
         .with_state(App { io: io.clone(), said })
         .layer(io.layer())
-        // Layers added later are further out: this one sees client requests first.
+        // The last layer is the outermost: it runs before the chat handles a request.
         .layer(from_fn(identify))
 }
 
@@ -78,7 +78,7 @@ async fn online(axum::extract::State(app): axum::extract::State<App>) -> String 
     format!("{} online, {} messages\n", app.io.count("lobby"), app.said.0.load(Ordering::Relaxed))
 }
 
-/// The rest of the application emits, too.
+/// Emits to the room from an HTTP route.
 async fn announce(
     axum::extract::State(app): axum::extract::State<App>,
     text: String,
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn people_talk_under_the_names_that_a_layer_found_out() {
+    async fn takes_user_names_from_layer() {
         let routes = application();
         let mut anna = TestClient::through(routes.clone()).header("x-user", "Anna").connect().await;
         assert_eq!(anna.expect::<String>("welcome").await, "Anna");

@@ -1,7 +1,7 @@
-//! A chat in rooms: the program of the README.
+//! Chat with rooms: the quick-start program of the README.
 //!
-//! `cargo run --example chat`, then connect any Socket.IO client, or `new WebSocket("ws://127.0.0.1:3000/ws",
-//! "roomcast.json")`.
+//! Run it with `cargo run --example chat`, then connect any Socket.IO client, or `new
+//! WebSocket("ws://127.0.0.1:3000/ws", "roomcast.json")`.
 
 use roomcast::emit::Receipt;
 use roomcast::socket::CloseReason;

@@ -1,9 +1,8 @@
-//! What the test suites of `socket.io-client` and `engine.io-client` expect of their servers:
-//! `client_suite_server --port N`
+//! Server for the test suites of `socket.io-client` and `engine.io-client`: `client_suite_server --port N`.
 //!
-//! Socket.IO at `/socket.io/`, with the events that the first suite emits; Engine.IO at `/engine.io/`, with the echo
-//! of the second. Both are mounted in axum, for one wish of the second suite: to be told what headers its own POST
-//! had. `e2e/clients/suites.test.js` has a case of our own for each thing that they check.
+//! Serves Socket.IO at `/socket.io/` with the events of the first suite, and Engine.IO at `/engine.io/` with the echo
+//! of the second. Both are mounted in axum because the second suite requests the headers of its own POST.
+//! `e2e/clients/suites.test.js` covers each check of the suites with a case of this project.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,21 +23,21 @@ use serde_json::{Value, json};
 
 #[derive(Parser)]
 struct Options {
-    /// The port to listen on, on 127.0.0.1; 0 takes a free one
+    /// Port to listen on, on 127.0.0.1 (0 selects a free port)
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Milliseconds from one sign of life to the next ping; the suites use 2000 and 500
+    /// Interval between the last client activity and the next ping, in milliseconds (the suites use 2000 and 500)
     #[arg(long, default_value_t = 2000)]
     ping_interval: u64,
-    /// Bytes of one message, or of one POST; the suite of `engine.io-client` uses 100
+    /// Maximum size of a message or POST body, in bytes (the suite of `engine.io-client` uses 100)
     #[arg(long, default_value_t = 1_000_000)]
     max_payload: usize,
-    /// Milliseconds that each handshake takes, for clients whose patience is tried
+    /// Delay of each handshake, in milliseconds, for tests of client timeouts
     #[arg(long, default_value_t = 10)]
     delay: u64,
 }
 
-/// The cookies of the POST that came last: there is one client at a time
+/// Cookies of the last POST; the suite connects one client at a time.
 type LastCookies = Arc<Mutex<Option<String>>>;
 
 #[tokio::main]
@@ -78,7 +77,7 @@ async fn main() -> std::io::Result<()> {
     axum::serve(listener, app).await
 }
 
-/// Namespaces that accept, that refuse, and that return their view of a client.
+/// Registers namespaces that accept clients, reject them, or return the handshake.
 fn namespaces(io: &Io) {
     io.middleware(async |socket: Socket| match socket.handshake().query_value("fail") {
         Some(fail) if !fail.is_empty() => Err(ConnectError::new("Auth failed (main namespace)")),
@@ -92,7 +91,7 @@ fn namespaces(io: &Io) {
     io.of("/abc").on_connect(async |socket: Socket| socket.emit("handshake", handshake(&socket)).map(drop));
 }
 
-/// An argument with bytes in it
+/// Argument that contains binary data.
 #[derive(Deserialize)]
 struct Mixed {
     hello: String,
@@ -106,7 +105,7 @@ impl Mixed {
     }
 }
 
-/// Results of a series of events that must arrive in order.
+/// Number of events received so far of a series that must arrive in order.
 #[derive(Clone, Copy, Default)]
 struct Seen(u32);
 
@@ -154,7 +153,7 @@ fn main_namespace(io: &Io) {
     io.on("getId", async |socket: Socket, ack: Ack| ack.send(socket.id().as_str()).map(drop));
 }
 
-/// Tells a client so when its events come in this order, those with bytes that ought to
+/// Emits an event once a client has sent these events in order, each with or without binary data as listed.
 fn in_order(io: &Io, events: &[(&str, bool)], told: &'static str) {
     for (place, (event, binary)) in (0..).zip(events) {
         let (last, attachments) = (place as usize + 1 == events.len(), usize::from(*binary));
@@ -197,7 +196,7 @@ async fn remember_cookies(cookies: LastCookies, request: Request, next: Next) ->
     next.run(request).await
 }
 
-/// A persistent cookie, a session cookie, and two that expire at once.
+/// Sets a persistent cookie, a session cookie, and two cookies that expire immediately.
 fn set_cookies(headers: &mut HeaderMap) {
     for cookie in [
         "1=1; Max-Age=86400",
@@ -209,7 +208,7 @@ fn set_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Returns the client's authentication payload in the form the suites expect.
+/// Returns the handshake of a client in the form the suites expect.
 fn handshake(socket: &Socket) -> Value {
     let handshake = socket.handshake();
     let query: BTreeMap<_, _> = handshake.query().collect();
@@ -223,8 +222,8 @@ fn handshake(socket: &Socket) -> Value {
     })
 }
 
-/// The time as JavaScript writes it into JSON
-#[expect(clippy::disallowed_methods, reason = "the handshake of Node has the time in it")]
+/// Returns the current time in JavaScript's JSON format.
+#[expect(clippy::disallowed_methods, reason = "the suites expect the current time")]
 fn now() -> String {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let at = Timestamp::UNIX_EPOCH.saturating_add(since).unwrap_or(Timestamp::MAX);

@@ -1,8 +1,8 @@
-//! The server that conformance suites run against: `conformance_server --port N`
+//! Server for the protocol conformance suites: `conformance_server --port N`.
 //!
-//! Engine.IO echo at `/engine.io/`; the application of the Socket.IO protocol suite at `/socket.io/`, in the
-//! namespaces `/` and `/custom`; plain WebSocket echo at `/echo`. The event `slow` keeps its handler for a second.
-//! Timings and limits are flags.
+//! Serves an Engine.IO echo at `/engine.io/`, the application of the Socket.IO protocol suite at `/socket.io/` in the
+//! namespaces `/` and `/custom`, and a plain WebSocket echo at `/echo`. The handler of the event `slow` runs for one
+//! second. Flags set timeouts and limits.
 
 use std::time::Duration;
 
@@ -14,43 +14,43 @@ use serde_json::Value;
 
 #[derive(Parser)]
 struct Options {
-    /// The port to listen on, on 127.0.0.1; 0 takes a free one
+    /// Port to listen on, on 127.0.0.1 (0 selects a free port)
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Milliseconds from one sign of life to the next ping
+    /// Interval between the last client activity and the next ping, in milliseconds
     #[arg(long, default_value_t = 300)]
     ping_interval: u64,
-    /// Milliseconds a client has to answer a ping
+    /// Timeout for the answer to a ping, in milliseconds
     #[arg(long, default_value_t = 200)]
     ping_timeout: u64,
-    /// Milliseconds a client has to prove a better transport
+    /// Timeout for a transport upgrade, in milliseconds
     #[arg(long, default_value_t = 10_000)]
     upgrade_timeout: u64,
-    /// Milliseconds a client has to join a namespace
+    /// Timeout for the first namespace connect, in milliseconds
     #[arg(long, default_value_t = 1000)]
     connect_timeout: u64,
-    /// Milliseconds a client has to send attachments that it announced
+    /// Timeout for the attachments of a binary event, in milliseconds
     #[arg(long, default_value_t = 60_000)]
     attachment_timeout: u64,
-    /// Bytes of one message, or of one POST
+    /// Maximum size of a message or POST body, in bytes
     #[arg(long, default_value_t = 1_000_000)]
     max_payload: usize,
-    /// Frames of one WebSocket message
+    /// Maximum number of frames in a WebSocket message
     #[arg(long, default_value_t = 16_384)]
     max_fragments: u32,
-    /// Bytes that may wait for one client
+    /// Maximum size of a client's outbox, in bytes
     #[arg(long, default_value_t = 64 * 1024 * 1024)]
     outbox: usize,
-    /// Compress messages of any size for WebSocket clients that can, and keep contexts for those that do
+    /// Compress WebSocket messages of any size, with context takeover where the client supports it
     #[arg(long)]
     compression: bool,
-    /// Origin whose pages may use long-polling, or `*`
+    /// Allowed CORS origin for long-polling, or `*`
     #[arg(long)]
     cors: Option<String>,
-    /// Name of the cookie with the session's id; none if not given
+    /// Name of the session id cookie [default: no cookie]
     #[arg(long)]
     cookie: Option<String>,
-    /// How many threads serve
+    /// Number of worker threads
     #[arg(long, default_value_t = 1)]
     threads: usize,
 }

@@ -1,12 +1,13 @@
-//! The server that benchmarks measure: `fanout_server PORT MODE [--threads N] [--mounted] [--compression] [--recovery]`
+//! Benchmark server: `fanout_server PORT MODE [--threads N] [--mounted] [--compression] [--recovery]`.
 //!
-//! Plain WebSocket on any path, Socket.IO at `/socket.io/`. Prints `listening` once it accepts. MODE is
+//! Serves plain WebSocket on any path and Socket.IO at `/socket.io/`. Prints `listening` once it accepts connections.
+//! MODE is one of:
 //!
-//! - `broadcast`: each plain text frame goes to every plain client, each Socket.IO event `msg` to every Socket.IO
-//!   client;
-//! - `echo`: a frame comes back, and so does the event `echo`;
-//! - `room`: plain text `J<room>` joins and `R<room> <payload>` sends the payload to the room; so do the events
-//!   `join` (room) and `room` (room, payload), which arrives as `msg`.
+//! - `broadcast`: sends each plain text frame to all plain clients, and each Socket.IO event `msg` to all Socket.IO
+//!   clients;
+//! - `echo`: returns each frame and each event `echo` to its sender;
+//! - `room`: `J<room>` in plain text joins a room, and `R<room> <payload>` sends the payload to the room. The Socket.IO
+//!   events are `join` (room) and `room` (room, payload); members receive `msg`.
 
 use clap::{Parser, ValueEnum};
 use roomcast::namespace::NamespaceHandle;
@@ -15,20 +16,20 @@ use roomcast::{Args, Config, Io, Server, Socket};
 
 #[derive(Parser)]
 struct Options {
-    /// The port to listen on, on 127.0.0.1
+    /// Port to listen on, on 127.0.0.1
     port: u16,
-    /// What it does with what it gets
+    /// Handling of received messages
     mode: Mode,
-    /// How many threads serve
+    /// Number of worker threads
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Serve as a layer of axum, in axum's own server
+    /// Serve as a layer in an axum server
     #[arg(long)]
     mounted: bool,
-    /// Compress for clients that offer permessage-deflate, a broadcast once for all
+    /// Compress for clients that offer permessage-deflate, once per broadcast
     #[arg(long)]
     compression: bool,
-    /// Let Socket.IO clients that were cut off come back to what they missed
+    /// Enable connection state recovery for Socket.IO clients
     #[arg(long)]
     recovery: bool,
 }
@@ -46,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    // Two namespaces, so that each kind of client hears only its own.
+    // Separate namespaces: a broadcast reaches one kind of client only.
     let mut config = Config::new();
     if options.compression {
         config = config.websocket(|websocket| websocket.compression(Compression::new()));
@@ -72,7 +73,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match bound.run(options.threads)? {}
 }
 
-/// On as many workers as there are to be threads, which share their work
+/// Serves in axum on a work-stealing runtime with one worker per thread.
 fn mounted(io: &Io, options: &Options) -> std::io::Result<()> {
     let mut runtime = match options.threads {
         1 => tokio::runtime::Builder::new_current_thread(),
@@ -92,7 +93,7 @@ fn broadcast(io: &Io) {
 }
 
 fn to_all(namespace: &NamespaceHandle, event: &str, args: &Args) {
-    // Nothing can go wrong with arguments that came over the wire.
+    // Received arguments are always valid to emit.
     let _ = namespace.emit(event, args);
 }
 

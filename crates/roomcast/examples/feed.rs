@@ -1,8 +1,8 @@
-//! A feed of binary quotes for plain WebSocket clients, sent by a background task.
+//! Feed of binary stock quotes for plain WebSocket clients, sent by a background task.
 //!
-//! `cargo run --example feed`; in a browser: `new WebSocket("ws://127.0.0.1:3000/quotes")`. Each frame is the number
-//! of a stock and its price in cents, both as 32 bits, big-endian. A client that does not keep up gets only the
-//! latest quote of each stock.
+//! Run it with `cargo run --example feed`, then connect with `new WebSocket("ws://127.0.0.1:3000/quotes")`. Each frame
+//! contains the number of a stock and its price in cents, both as big-endian 32-bit integers. A slow client receives
+//! only the latest quote of each stock.
 
 use std::time::Duration;
 
@@ -26,10 +26,10 @@ async fn publish(io: Io) {
     for turn in 0_usize.. {
         ticks.tick().await;
         let stock = turn % prices.len();
-        // No market moves like this, but it never stands still.
+        // Pseudo-random prices.
         prices[stock] = prices[stock].wrapping_mul(31).wrapping_add(7) % 20_000;
         let quote = [(stock as u32).to_be_bytes(), prices[stock].to_be_bytes()].concat();
-        // A single byte argument is a bare binary frame to a plain client.
+        // A plain client receives a single `Bytes` argument as a binary frame.
         if let Err(error) = io.latest(format!("stock {stock}")).emit("message", Bytes::from(quote)) {
             eprintln!("cannot emit: {error}");
         }

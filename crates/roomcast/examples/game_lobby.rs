@@ -1,7 +1,7 @@
-//! A lobby with rooms for noughts and crosses, moved here from Node
+//! Game lobby with rooms for tic-tac-toe, ported from Node.
 //!
-//! `cargo run --example game_lobby -- --port 3000`. What it was on Node is `e2e/reference/game_lobby.js`; both pass the
-//! same tests, by clients of Node.
+//! Run it with `cargo run --example game_lobby -- --port 3000`. The Node original is `e2e/reference/game_lobby.js`;
+//! both pass the same tests with Node clients.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 #[derive(Parser)]
 struct Options {
-    /// The port to listen on, on 127.0.0.1; 0 takes a free one
+    /// Port to listen on, on 127.0.0.1 (0 selects a free port)
     #[arg(long, default_value_t = 3000)]
     port: u16,
 }
@@ -158,7 +158,9 @@ fn refuse(ack: Ack, why: &str) -> Outcome {
     ack.send(json!({ "error": why })).map(drop)
 }
 
-/// State of all players; the events of a change are emitted before the next change.
+/// State of all players and games.
+///
+/// Handlers emit while they hold the lock, so the events of a change precede the events of the next change.
 #[derive(Clone, Default)]
 struct Lobby(Arc<Mutex<Tables>>);
 
@@ -171,20 +173,22 @@ impl Lobby {
 #[derive(Default)]
 struct Tables {
     names: HashMap<SocketId, String>,
-    /// In the order in which they were opened
+    /// In the order of creation.
     games: Vec<Game>,
 }
 
 struct Game {
     name: String,
     players: Vec<SocketId>,
-    /// There while a game is on
+    /// `Some` while a game is in progress.
     board: Option<[Option<char>; 9]>,
     turn: usize,
 }
 
 impl Game {
-    /// Players choose the names of their rooms, and shall not come into others by it
+    /// Returns the room of the game.
+    ///
+    /// Players choose the names of games: the prefix keeps them apart from other rooms.
     fn room(&self) -> String {
         format!("game {}", self.name)
     }
@@ -280,18 +284,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_says_no_name_stays_out() {
+    async fn rejects_clients_without_name() {
         let io = application();
         for auth in [json!({}), json!({ "name": "" })] {
             let refused =
-                TestClient::builder(&io).auth(auth).try_connect().await.expect_err("it has no name");
+                TestClient::builder(&io).auth(auth).try_connect().await.expect_err("client has no name");
             let expected = json!({ "message": "a name is missing", "data": { "field": "name" } });
             assert_eq!(refused, NotConnected::Refused(expected));
         }
     }
 
     #[tokio::test]
-    async fn two_play_to_the_end_while_the_lobby_looks_on() {
+    async fn plays_full_game_and_updates_lobby() {
         let io = application();
         let (mut anna, mut ben, mut cleo) =
             (enter(&io, "Anna").await, enter(&io, "Ben").await, enter(&io, "Cleo").await);
@@ -329,7 +333,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_goes_away_loses_and_empty_rooms_are_closed() {
+    async fn leaving_player_loses_and_room_closes() {
         let io = application();
         let (mut anna, mut ben) = (enter(&io, "Anna").await, enter(&io, "Ben").await);
         ask(&mut anna, "create", "red").await;

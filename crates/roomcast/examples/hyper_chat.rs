@@ -1,6 +1,6 @@
-//! A chat room in a custom hyper server: routes, connections, shutdown.
+//! Chat room in a hyper server that accepts its own connections and serves other routes.
 //!
-//! `cargo run --example hyper_chat`, then `curl http://127.0.0.1:3000/online`.
+//! Run it with `cargo run --example hyper_chat`, then `curl http://127.0.0.1:3000/online`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -52,7 +52,7 @@ async fn answer(
         let online = format!("{} online\n", io.count("lobby"));
         return Ok(Response::new(Either::Right(online.into())));
     }
-    // So that handlers, limits and logs know where it comes from.
+    // Handlers, per-address limits and logs read the client address from this extension.
     request.extensions_mut().insert(Peer { address, secure: false });
     let answered = io.service().call(request).await;
     Ok(answered?.map(|body| match body {

@@ -1,7 +1,8 @@
-//! Meeting rooms: sign-in, typed events, rooms with presence, answers, and a REST route beside them, with tests.
+//! Meeting rooms with authentication, typed events, presence, acknowledgements, a REST route, and tests.
 //!
-//! `cargo run --example meeting_rooms`, then connect Socket.IO clients with `auth: { token: "ada" }`, or
-//! `new WebSocket("ws://127.0.0.1:3000/ws?token=ada", "roomcast.json")`; `curl http://127.0.0.1:3000/rooms/red`.
+//! Run it with `cargo run --example meeting_rooms`, then connect Socket.IO clients with `auth: { token: "ada" }`, or
+//! `new WebSocket("ws://127.0.0.1:3000/ws?token=ada", "roomcast.json")`. `curl http://127.0.0.1:3000/rooms/red` shows
+//! the state of a room.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,13 +24,13 @@ struct Ticket {
     token: String,
 }
 
-/// User identity, stored with the socket and visible to others in the room.
+/// User identity, stored with the socket and visible to the other members of its rooms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct User {
     name: String,
 }
 
-/// Enters a room; answered with how many are in it.
+/// Enters a room; acknowledged with the number of its members.
 #[derive(Serialize, Deserialize)]
 struct Enter(String);
 
@@ -38,7 +39,7 @@ impl Event for Enter {
     type Answer = usize;
 }
 
-/// Says something in a room that one is in; answered with the number of the message.
+/// Sends a message to a room that the client has entered; acknowledged with the number of the message.
 #[derive(Serialize, Deserialize)]
 struct Say {
     room: String,
@@ -63,7 +64,7 @@ impl Event for Said {
     type Answer = NoAnswer;
 }
 
-/// How much was said in each room.
+/// Number of messages in each room.
 #[derive(Clone, Default)]
 struct Minutes(Arc<Mutex<HashMap<String, usize>>>);
 
@@ -99,7 +100,7 @@ fn application() -> Router {
 
 async fn sign_in(socket: Socket, ticket: Result<Auth<Ticket>, ArgsError>) -> Result<(), ConnectError> {
     let Ok(Auth(Ticket { token })) = ticket else { return Err(ConnectError::new("show a token")) };
-    // A real one would look the token up.
+    // A real application would verify the token.
     if token.len() > 20 {
         return Err(ConnectError::new("unknown token"));
     }
@@ -145,7 +146,7 @@ async fn rename(socket: Socket, State(_): State<Minutes>, user: Result<User, Arg
     }
 }
 
-/// Callers receive errors, except internal ones.
+/// Answers with the error, except for internal errors.
 async fn explain(error: EventError) -> Value {
     match error.cause {
         EventErrorCause::Mismatch(error) => json!({ "error": error.to_string() }),
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn people_meet_in_a_room() {
+    async fn delivers_presence_and_messages_in_room() {
         let mut routes = application();
         let mut ada = signed_in(&routes, "ada").await;
         let mut ben =
@@ -190,14 +191,15 @@ mod tests {
         let said: Said = ada.expect("said").await;
         assert_eq!(said, Said { room: "red".into(), by: "ben".into(), text: "hello".into() });
 
-        let request = http::Request::get("/rooms/red").body(axum::body::Body::empty()).expect("a request");
+        let request =
+            http::Request::get("/rooms/red").body(axum::body::Body::empty()).expect("valid request");
         let answer =
-            routes.call(request).await.expect("an answer").into_body().collect().await.expect("a body");
+            routes.call(request).await.expect("response").into_body().collect().await.expect("response body");
         assert_eq!(&answer.to_bytes()[..], br#"{"present":2,"said":1}"#);
     }
 
     #[tokio::test]
-    async fn who_does_not_fit_is_told_why() {
+    async fn answers_invalid_requests_with_error() {
         let routes = application();
         let mut ada = signed_in(&routes, "ada").await;
         let refused: Value = ada.emit_with_ack("say", json!({ "room": "red", "text": "hello" })).await;
@@ -211,13 +213,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_shows_nothing_is_refused() {
+    async fn rejects_clients_without_token() {
         let routes = application();
-        let refused = TestClient::through(routes.clone()).try_connect().await.expect_err("nothing was shown");
+        let refused =
+            TestClient::through(routes.clone()).try_connect().await.expect_err("client has no token");
         assert_eq!(refused, NotConnected::Refused(json!({ "message": "show a token" })));
         let plain = TestClient::through(routes.clone()).kind(TestKind::Plain);
-        let NotConnected::Closed(end) = plain.try_connect().await.expect_err("nothing was shown") else {
-            panic!("it is closed")
+        let NotConnected::Closed(end) = plain.try_connect().await.expect_err("client has no token") else {
+            panic!("connection was not closed")
         };
         assert_eq!((end.code, end.reason.as_str()), (Some(4403), "show a token"));
         let mut plain = TestClient::through(routes)

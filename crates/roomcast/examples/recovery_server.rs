@@ -1,7 +1,8 @@
-//! Clients that come back as who they were, and clients that speak MessagePack: `recovery_server --port N`
+//! Server with connection state recovery and MessagePack clients: `recovery_server --port N`.
 //!
-//! Socket.IO at `/socket.io/`, in MessagePack at `/msgpack/`, plain WebSocket at `/ws`, all in the same rooms. Recovery is
-//! on. What clients emit, for others or for themselves, comes back while they are away too.
+//! Serves Socket.IO at `/socket.io/`, Socket.IO in MessagePack at `/msgpack/` and plain WebSocket at `/ws`, all in the
+//! same rooms. Clients emit to all clients, to a room or to themselves; disconnected clients receive these events when
+//! they recover.
 
 use std::time::Duration;
 
@@ -12,19 +13,19 @@ use roomcast_socketio_msgpack::MsgpackCodec;
 
 #[derive(Parser)]
 struct Options {
-    /// The port to listen on, on 127.0.0.1; 0 takes a free one
+    /// Port to listen on, on 127.0.0.1 (0 selects a free port)
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// How many threads serve
+    /// Number of worker threads
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Milliseconds in which a client may come back
+    /// Maximum time from disconnection to recovery, in milliseconds
     #[arg(long, default_value_t = 120_000)]
     away: u64,
-    /// Events that are kept
+    /// Maximum number of events in the recovery log
     #[arg(long, default_value_t = 10_000)]
     log_events: usize,
-    /// Whether the middlewares are asked again about clients that come back
+    /// Run the connect middleware again for recovered clients
     #[arg(long)]
     ask_again: bool,
 }
@@ -68,7 +69,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match bound.run(options.threads)? {}
 }
 
-/// Accepts every client except those that request a refusal.
+/// Accepts every client that does not request a rejection.
 async fn admit(Auth(auth): Auth<Value>) -> Result<(), ConnectError> {
     if auth["refuse"] == true {
         return Err(ConnectError::new("refused").with_data(&json!({ "asked": true })));
@@ -96,7 +97,7 @@ async fn say(io: Io, room: Option<String>, args: Args) -> Result<(), EmitError> 
     target.emit("heard", args).map(drop)
 }
 
-/// Requests an acknowledgement from the caller.
+/// Emits `question` to the caller and answers with its acknowledgement.
 async fn ask(socket: Socket, args: Args, ack: Ack) {
     if let Ok(answer) = socket.emit_with_ack("question", args).await {
         let _ = ack.send(answer);

@@ -1,7 +1,7 @@
-//! A drawing that several people work on, with its events written down once: `typed_drawing [PORT]`.
+//! Collaborative drawing with typed events: `typed_drawing [PORT]`.
 //!
-//! Each drawing is a namespace, `/drawings/NAME`, which is there while somebody is in it. The schema is the module
-//! [`schema`]: change an event there, and what does not agree with it no longer compiles.
+//! Each drawing is a dynamic namespace, `/drawings/NAME`, which is removed when its last client leaves. The module
+//! [`schema`] defines the events: handlers and emitters that do not match it do not compile.
 
 use std::error::Error;
 
@@ -52,7 +52,7 @@ mod schema {
         type Answer = NoAnswer;
     }
 
-    /// `clear?()`, asks all other clients, which acknowledge with yes or no.
+    /// `clear?()`, sent to all other clients, which acknowledge with `true` or `false`.
     #[derive(Debug, Serialize, Deserialize)]
     pub(crate) struct Clear;
 
@@ -72,7 +72,7 @@ fn application() -> Result<Io, Box<dyn Error>> {
         let told = socket.broadcast().emit_event(&Said { by: socket.id().to_string(), text })?;
         Ok::<_, EmitError>(told.queued)
     });
-    // Beside the schema, loose names stay possible. One vote at a time, and nothing else waits for it.
+    // Untyped events work alongside typed ones. `serial` allows one vote at a time; other events do not wait for it.
     drawings.on("clear", serial(clear));
     Ok(io)
 }
@@ -108,8 +108,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn strokes_go_to_those_at_the_same_drawing() {
-        let io = application().expect("a pattern");
+    async fn sends_strokes_to_same_drawing_only() {
+        let io = application().expect("valid namespace pattern");
         let (mut anna, mut ben) = (joined(&io, "/drawings/cat").await, joined(&io, "/drawings/cat").await);
         let mut other = joined(&io, "/drawings/dog").await;
         anna.emit("penDown", (1.5, 2.0)).await;
@@ -126,8 +126,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_cleared_if_nobody_minds() {
-        let io = application().expect("a pattern");
+    async fn clears_drawing_when_all_agree() {
+        let io = application().expect("valid namespace pattern");
         let (mut anna, mut ben) = (joined(&io, "/drawings/cat").await, joined(&io, "/drawings/cat").await);
         for agrees in [true, false] {
             let asks = async { anna.emit_with_ack::<bool>("clear", ()).await };

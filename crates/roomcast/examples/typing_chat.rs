@@ -1,7 +1,7 @@
-//! A chat that shows who is typing: the application that most people meet Socket.IO by, moved here from Node
+//! Chat with typing indicators: the introductory application of Socket.IO, ported from Node.
 //!
-//! `cargo run --example typing_chat -- --port 3000`, then open the page that it names. What it was on Node is
-//! `e2e/reference/typing_chat.js`; both pass the same tests, by clients of Node.
+//! Run it with `cargo run --example typing_chat -- --port 3000`, then open the printed address in a browser. The Node
+//! original is `e2e/reference/typing_chat.js`; both pass the same tests with Node clients.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use roomcast::{EmitError, Io, Server, Socket, State, json};
 
 #[derive(Parser)]
 struct Options {
-    /// The port to listen on, on 127.0.0.1; 0 takes a free one
+    /// Port to listen on, on 127.0.0.1 (0 selects a free port)
     #[arg(long, default_value_t = 3000)]
     port: u16,
 }
@@ -47,7 +47,7 @@ fn application() -> Io {
 type Outcome = Result<(), EmitError>;
 
 async fn add_user(socket: Socket, State(users): State<Users>, username: String) -> Outcome {
-    // A named client keeps its name.
+    // A second name is ignored.
     let Some(number) = users.enter(socket.id(), &username) else { return Ok(()) };
     socket.emit("login", json!({ "numUsers": number }))?;
     let joined = json!({ "username": username, "numUsers": number });
@@ -61,7 +61,7 @@ async fn new_message(socket: Socket, State(users): State<Users>, message: String
 
 async fn typing(socket: Socket, State(users): State<Users>) -> Outcome {
     let who = json!({ "username": users.name(socket.id()) });
-    // The next one replaces it, so a slow client may miss this one.
+    // Volatile: a slow client may miss a typing indicator.
     socket.broadcast().volatile().emit("typing", who).map(drop)
 }
 
@@ -81,7 +81,7 @@ async fn disconnect(socket: Socket, State(users): State<Users>) -> Outcome {
 struct Users(Arc<Mutex<HashMap<SocketId, String>>>);
 
 impl Users {
-    /// How many there are with this one; `None` if it is here already
+    /// Adds a user and returns the number of users; `None` if the client already has a name.
     fn enter(&self, id: &SocketId, name: &str) -> Option<usize> {
         self.with(|users| {
             let fresh = !users.contains_key(id);
@@ -92,7 +92,7 @@ impl Users {
         })
     }
 
-    /// Its name, and how many are left; `None` if it never had one
+    /// Removes a user and returns its name and the number of users left; `None` if it had no name.
     fn leave(&self, id: &SocketId) -> Option<(String, usize)> {
         self.with(|users| users.remove(id).map(|name| (name, users.len())))
     }
@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    /// Comes in under a name
+    /// Connects a client and sets its name.
     async fn enter(io: &Io, kind: TestKind, name: &str, number: usize) -> TestClient {
         let mut client = TestClient::builder(io).kind(kind).connect().await;
         client.emit("add user", name).await;
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everybody_hears_who_comes_and_goes_types_and_says_what() {
+    async fn broadcasts_joins_typing_messages_and_leaves() {
         let io = application();
         let mut anna = enter(&io, TestKind::SocketIo, "Anna", 1).await;
         let mut ben = enter(&io, TestKind::Json, "Ben", 2).await;
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_given_once_and_who_has_none_leaves_unseen() {
+    async fn keeps_first_name_and_ignores_unnamed() {
         let io = application();
         let mut anna = enter(&io, TestKind::SocketIo, "Anna", 1).await;
         anna.emit("add user", "Berta").await;

@@ -1,22 +1,23 @@
-//! Real-time messaging: Socket.IO and plain WebSocket clients in the same rooms
+//! Real-time messaging server for Socket.IO and plain WebSocket clients.
 //!
-//! Clients hold a connection to a server, and the server sends one message to many: to everyone, to everyone but the
-//! sender, or to a room. The official Socket.IO clients (protocol 5, so `socket.io-client` 3 and 4) connect unmodified,
-//! by HTTP long-polling, by WebSocket, or by polling with upgrade. A plain `new WebSocket(…)` stands in the same rooms.
+//! Roomcast keeps a connection to each client and sends events to all clients, to all except the sender, or to the
+//! members of a room. The official Socket.IO clients (protocol 5: `socket.io-client` 3 and 4) connect unmodified over
+//! HTTP long-polling, WebSocket, or long-polling with an upgrade. Clients that use a plain `new WebSocket(…)` join the
+//! same rooms.
 //!
-//! The root of the crate has the names that most applications use. All others are in modules, one for each concept; the
-//! names of the root are listed there again.
+//! The crate root re-exports the types that most applications need. Each module covers one concept and contains all of
+//! its types, including the ones re-exported at the root.
 //!
-//! # A server
+//! # Quick start
 //!
-//! Everything begins with an [`Io`]. Handlers are registered on it, and it emits.
+//! An [`Io`] is the handle to a server: it registers handlers and emits events.
 //!
 //! ```no_run
 //! use roomcast::{EmitError, Io, ServeError, Server, Socket};
 //!
 //! async fn join(socket: Socket, room: String) -> Result<(), EmitError> {
 //!     socket.join(&room);
-//!     socket.to(&room).emit("joined", socket.id().as_str())?; // the others in the room
+//!     socket.to(&room).emit("joined", socket.id().as_str())?; // all others in the room
 //!     Ok(())
 //! }
 //!
@@ -27,20 +28,20 @@
 //! # Ok(()) }
 //! ```
 //!
-//! [`Server`] serves it alone: on the runtime that is there, or with `run` on threads of its own, each with clients of
-//! its own; with the feature `tls` also by https and wss. [`Io::layer`] and [`Io::service`] mount it into axum, or any
-//! tower service on hyper; then it lives on that runtime and works the same. With the feature `axum`, which is on by
-//! default, it knows the addresses of clients by axum's `ConnectInfo<SocketAddr>`.
+//! [`Server`] is a standalone HTTP server. `serve` runs on the current tokio runtime; `run` starts worker threads and
+//! assigns each connection to one of them. The feature `tls` adds https and wss. [`Io::layer`] and [`Io::service`]
+//! mount an `Io` into axum or any tower service on hyper, with the same behaviour. With the feature `axum` (enabled by
+//! default), client addresses come from axum's `ConnectInfo<SocketAddr>`.
 //!
-//! Who comes from Node finds each call of Socket.IO's server beside ours in `docs/migration.md`.
+//! For applications written for Node, `docs/migration.md` maps every call of the Socket.IO server API to this crate.
 //!
 //! # Handlers
 //!
-//! A [`Handler`] is a function, async or not, whose parameters say what it wants. [`Socket`], [`Io`], [`State`],
-//! [`Extension`], [`Ack`], [`EventName`], [`Auth`], [`Args`] and [`CloseReason`] take their part of the event; any other
-//! parameter takes the next argument the client sent, as a type that serde reads, binary ([`Bytes`]) included. What it
-//! returns is the answer to a client that asked for one; `#[debug_handler]` explains a function that does not compile as
-//! a handler.
+//! A [`Handler`] is a function, async or not, whose parameters are extractors. [`Socket`], [`Io`], [`State`],
+//! [`Extension`], [`Ack`], [`EventName`], [`Auth`], [`Args`] and [`CloseReason`] extract a part of the event. Any other
+//! parameter deserializes the next argument of the event with serde, including binary ([`Bytes`]). The return value is
+//! the acknowledgement, if the client requested one. `#[debug_handler]` improves the compiler errors of a function that
+//! does not implement [`Handler`].
 //!
 //! ```
 //! use roomcast::extract::ArgsError;
@@ -49,28 +50,34 @@
 //! # let io = Io::new();
 //! io.on("upload", async |socket: Socket, name: String, data: Bytes, note: Option<String>| {
 //!     println!("{} sent {name}: {} bytes, {note:?}", socket.id(), data.len());
-//!     if data.is_empty() { Err("nothing came") } else { Ok(data.len()) } // an error is logged with the name of the event
+//!     if data.is_empty() { Err("nothing came") } else { Ok(data.len()) } // errors are logged with the event name
 //! });
 //! io.on("half", async |number: Result<u32, ArgsError>, ack: Ack| match number {
 //!     Ok(number) => ack.send(number / 2),
-//!     Err(error) => ack.send(("error", error.to_string())), // or the client would wait for its own timeout
+//!     Err(error) => ack.send(("error", error.to_string())), // without an answer the client times out
 //! });
 //! ```
 //!
-//! What handlers share is [`State`], given to [`IoBuilder::state`]; what a layer in front of the server found out about a
-//! request, such as the user, is an [`Extension`]. [`IoBuilder`] also takes what is to be asked about requests
-//! ([`allow_request`](config::IoBuilder::allow_request)) and done with answers ([`headers`](config::IoBuilder::headers)).
+//! [`State`] shares a value, set by [`IoBuilder::state`], between handlers. [`Extension`] reads what a layer in front
+//! of the server attached to the request, such as the authenticated user. [`IoBuilder`] also configures request filters
+//! ([`allow_request`](config::IoBuilder::allow_request)) and response headers
+//! ([`headers`](config::IoBuilder::headers)).
 //!
-//! Handlers of one client start in the order of its events, each running to its first wait before the next starts.
-//! [`serial`] makes one handler wait until it is through with the event before, [`Socket::serial`] and
-//! [`NamespaceHandle::serial`] all of them. One that fails or panics costs that event alone, and
-//! [`on_error`](Io::on_error) hears of it, as of arguments that do not fit, and may answer the client.
+//! ## Ordering and errors
 //!
-//! An event may have several handlers, called in order. They are registered on a namespace, where they cost nothing per
-//! client, or on a [`Socket`] while it connects, as on Node. [`once`](Io::once) and [`off`](Io::off) are there,
-//! [`on_any`](Io::on_any) and [`on_any_outgoing`](Socket::on_any_outgoing) for whatever comes and goes,
-//! [`event_middleware`](Io::event_middleware) to let events through or not, and
-//! [`on_disconnecting`](Io::on_disconnecting) while the rooms are still there.
+//! The handlers of a client start in the order of its events; each runs to its first `.await` that suspends before the
+//! next starts. [`serial`] makes one handler finish an event before it starts the next; [`Socket::serial`] and
+//! [`NamespaceHandle::serial`] do the same for all handlers. An error or a panic in a handler affects only that event.
+//! [`on_error`](Io::on_error) receives these failures and arguments that do not deserialize, and may answer the client.
+//!
+//! ## Listeners and middleware
+//!
+//! An event may have several handlers, which run in the order of their registration. Handlers on a namespace have no
+//! cost per client; as on Node, handlers may also be added to a [`Socket`] while it connects. [`once`](Io::once)
+//! handles a single event, [`off`](Io::off) removes handlers, [`on_any`](Io::on_any) and
+//! [`on_any_outgoing`](Socket::on_any_outgoing) observe all events in each direction,
+//! [`event_middleware`](Io::event_middleware) filters events, and [`on_disconnecting`](Io::on_disconnecting) runs
+//! before a disconnecting socket leaves its rooms.
 //!
 //! ```
 //! use roomcast::extract::EventName;
@@ -90,10 +97,10 @@
 //! });
 //! ```
 //!
-//! # Events by a schema
+//! # Typed events
 //!
-//! Names and types may also be written down once, as an [`Event`] or, for several, an [`EventSet`]. Handlers and emitters
-//! then cannot disagree, and a wrong answer does not compile.
+//! The traits [`Event`] and, for several events, [`EventSet`] define the name and the types of an event in one place.
+//! Handlers and emitters then agree by construction, and an acknowledgement of the wrong type does not compile.
 //!
 //! ```
 //! use roomcast::typed::Event;
@@ -111,7 +118,7 @@
 //! # let io = Io::new();
 //! io.on_event(async |socket: Socket, say: Say| {
 //!     let told = socket.to(&say.room).emit("said", say.text)?;
-//!     Ok::<_, roomcast::EmitError>(told.queued) // the answer
+//!     Ok::<_, roomcast::EmitError>(told.queued) // the acknowledgement
 //! });
 //! # async fn f(socket: Socket, say: Say) -> Result<(), Box<dyn std::error::Error>> {
 //! let told: usize = socket.emit_event_with_ack(&say).await?;
@@ -120,10 +127,11 @@
 //!
 //! # Namespaces
 //!
-//! [`Io::of`] makes one, apart from the others and over the same connection. [`middleware`](namespace::NamespaceHandle::middleware)
-//! decides who may join; a [`ConnectError`] carries data. Namespaces may also be made as clients ask for them, by a
-//! pattern, a function, or an async function that sees what the client shows; what is emitted to the [`ParentNamespace`]
-//! goes to all of them.
+//! A namespace separates handlers and rooms on a shared connection; [`Io::of`] creates one. Connect
+//! [middleware](namespace::NamespaceHandle::middleware) authorizes clients and rejects them with a [`ConnectError`],
+//! which may carry data. Dynamic namespaces are created on the first connect, if a pattern, a function or an async
+//! predicate accepts the name; the async predicate also receives the client's authentication payload. Events emitted to
+//! a [`ParentNamespace`] reach all of its child namespaces.
 //!
 //! ```
 //! use roomcast::namespace::NamespaceRequest;
@@ -137,16 +145,16 @@
 //! });
 //! let documents = io.of_pattern(r"^/documents/\d+$")?;
 //! documents.on("edit", async |socket: Socket, text: String| {
-//!     socket.namespace().emit("edited", text).map(drop) // to those in the same document
+//!     socket.namespace().emit("edited", text).map(drop) // to clients of the same document
 //! });
-//! documents.emit("maintenance", "in five minutes")?; // to those in any document
+//! documents.emit("maintenance", "in five minutes")?; // to clients of all documents
 //! io.of_when(async |request: NamespaceRequest| request.auth::<Value>().is_ok_and(|auth| auth["invited"] == true));
 //! # Ok(()) }
 //! ```
 //!
 //! # Emitting
 //!
-//! The arguments of an event are a tuple, or one value by reference, or a few types by themselves ([`IntoArgs`]):
+//! The arguments of an event are a tuple, a reference to a single value, or one of a few basic types ([`IntoArgs`]):
 //! `("a", 1)` is two arguments, `&("a", 1)` is one array.
 //!
 //! ```
@@ -161,17 +169,22 @@
 //! # Ok(()) }
 //! ```
 //!
-//! `emit` waits for nobody. What it puts into a client's outbox leaves as soon as the client takes it; a client that
-//! stalls is closed after some time, or loses events, as its [`Overflow`] policy says. Others never wait for it. A sender
-//! of much waits for [`Socket::writable`] between the parts. [`Socket::emit_with_ack`] and [`Emit::emit_with_ack`] wait for answers.
+//! [`Socket::emit_with_ack`] and [`Emit::emit_with_ack`] wait for acknowledgements.
 //!
-//! # Rooms and who is in them
+//! # Backpressure
 //!
-//! Everybody can be emitted to, and also looked up, moved and disconnected, by the rooms they are in, with the same
-//! operators: [`fetch_sockets`](emit::Emit::fetch_sockets), [`sockets_join`](emit::Emit::sockets_join),
-//! [`sockets_leave`](emit::Emit::sockets_leave), [`disconnect`](emit::Emit::disconnect). What is kept with a socket by
-//! [`Socket::set_data`] is found with it. [`Io::on_join_room`] and its like tell the application what becomes of rooms, and
-//! a [`Presence`] tells those who are in a room who else is.
+//! `emit` does not wait: it queues the frame in the outbox of each recipient. Each outbox is bounded and drains at the
+//! pace of its client. When a client stalls, its [`Overflow`] policy decides whether it is closed after a timeout or
+//! loses events; other clients are not delayed. A handler that sends a large amount of data to one client awaits
+//! [`Socket::writable`] between the parts.
+//!
+//! # Rooms
+//!
+//! The operators that select the recipients of an event also select sockets to look up
+//! ([`fetch_sockets`](emit::Emit::fetch_sockets)), to move ([`sockets_join`](emit::Emit::sockets_join),
+//! [`sockets_leave`](emit::Emit::sockets_leave)) and to disconnect ([`disconnect`](emit::Emit::disconnect)).
+//! [`Socket::set_data`] stores data that is returned with the socket. Hooks such as [`Io::on_join_room`] observe
+//! changes of rooms, and [`Presence`] sends each member of a room the list of members and its changes.
 //!
 //! ```
 //! # async fn f(io: roomcast::Io, socket: roomcast::Socket) -> Result<(), Box<dyn std::error::Error>> {
@@ -188,27 +201,29 @@
 //! # Ok(()) }
 //! ```
 //!
-//! [`Io::on_server_side`] and [`Io::server_side_emit`] are for servers among themselves, where a router connects several.
+//! In a cluster, where a router connects several servers, [`Io::server_side_emit`] sends an event to the other servers
+//! and [`Io::on_server_side`] handles it.
 //!
-//! # Kinds of clients
+//! # Client types
 //!
-//! | Client | Connects to | Speaks |
+//! | Client | Endpoint | Protocol |
 //! | --- | --- | --- |
 //! | Socket.IO | `/socket.io/` | events with acks, binary and namespaces |
-//! | plain WebSocket | `/ws` | `message` events: a frame is its one argument |
+//! | plain WebSocket | `/ws` | `message` events: each frame is the only argument |
 //! | plain WebSocket, subprotocol [`JSON_SUBPROTOCOL`] | `/ws` | JSON arrays: events with acks and binary |
 //!
-//! [`Auth`] is what a client shows: its `auth`, or for plain ones the query of the URL and the token that is offered as a
-//! subprotocol ([`Endpoint::plain`]).
+//! [`Auth`] extracts the authentication payload: `auth` of a Socket.IO client; for plain clients, the query of the URL
+//! and the token offered as a subprotocol ([`Endpoint::plain`]).
 //!
-//! Handlers and emitters do not care which is which. What a client cannot carry, such as an ack in plain mode, is
-//! counted in the [`Receipt`] and concerns nobody else.
+//! The same handlers and emitters serve all client types. The [`Receipt`] counts the events that a client's protocol
+//! cannot carry, such as an acknowledgement in plain mode; other recipients are not affected.
 //!
-//! # Connections that break
+//! # Connection state recovery
 //!
-//! With [`Config::recovery`] a client that comes back within two minutes is who it was: same id, same
-//! rooms, same [data](Socket::set_data), and it is sent what it missed before anything newer. [`Socket::recovered`] tells.
-//! It works with the official clients as they are, and with plain ones in JSON mode.
+//! With [`Config::recovery`] enabled, a client that reconnects within two minutes (by default) resumes its session: it
+//! keeps its id, its rooms and its [data](Socket::set_data), and it receives the missed events before any newer ones.
+//! [`Socket::recovered`] returns whether the session was resumed. Recovery works with unmodified official clients and
+//! with plain clients in JSON mode.
 //!
 //! ```
 //! use roomcast::{Config, Io};
@@ -217,10 +232,10 @@
 //! let io = Io::builder().config(config).build();
 //! ```
 //!
-//! # Tests
+//! # Testing
 //!
-//! The crate `roomcast-testkit` has, with its feature `client`, clients in memory: no port, the same path through HTTP,
-//! session and handlers, and a clock that may stand still.
+//! The feature `client` of the crate `roomcast-testkit` provides in-memory clients. They need no port, pass through the
+//! same HTTP, session and handler code as real clients, and work with a paused clock.
 //!
 //! ```
 //! use roomcast::Io;
@@ -237,14 +252,22 @@
 //!
 //! # Parsers
 //!
-//! Socket.IO clients that were given another [`Parser`] have a path of their own ([`Endpoint::parser`]) and the same
-//! rooms. `MsgpackCodec`, with the feature `msgpack`, is the counterpart of `socket.io-msgpack-parser`.
+//! Socket.IO clients with a custom [`Parser`] connect to a separate path ([`Endpoint::parser`]) and share the rooms of
+//! all other clients. `MsgpackCodec` (feature `msgpack`) is compatible with `socket.io-msgpack-parser`.
 //!
-//! # Parts
+//! # Custom transports and routers
 //!
-//! [`Io::builder`] takes [`Transport`]s, [`Endpoint`]s, a router and a [`Config`]; one's own parts implement the traits
-//! of `roomcast-core` and prove themselves with the suites of `roomcast-testkit`. The example `sse` adds a transport of
-//! server-sent events and POST in one file, `examples/sse/transport.rs`; `tests/sse.rs` holds it to the suite.
+//! [`Io::builder`] accepts [`Transport`]s, [`Endpoint`]s, a router and a [`Config`]. Custom components implement the
+//! traits of `roomcast-core` and run the conformance suites of `roomcast-testkit` as their tests. The example `sse`
+//! implements a transport over server-sent events and POST in `examples/sse/transport.rs`; `tests/sse.rs` runs the
+//! suite on it.
+//!
+//! # Feature flags
+//!
+//! - `axum` (default): client addresses from axum's `ConnectInfo<SocketAddr>` when mounted in axum.
+//! - `macros` (default): `#[debug_handler]`.
+//! - `tls`: TLS in [`Server`], by rustls.
+//! - `msgpack`: `MsgpackCodec`, MessagePack encoding of Socket.IO packets.
 //!
 //! [`CloseReason`]: socket::CloseReason
 //! [`Emit::emit_with_ack`]: emit::Emit::emit_with_ack
@@ -281,7 +304,7 @@ pub use roomcast_server::{config, emit, extract, handler, http, metrics, namespa
 pub use roomcast_server::{handler_check, marker};
 
 pub mod rooms {
-    //! Rooms and the sockets in them
+    //! Rooms, room events and access to the sockets in a room.
 
     pub use roomcast_rooms::Rooms;
     pub use roomcast_server::rooms::{
@@ -290,7 +313,7 @@ pub mod rooms {
 }
 
 pub mod transport {
-    //! Transports, the endpoints they are reached at, and the protocols spoken there
+    //! Transports, endpoints and the protocols of the endpoints.
 
     pub use roomcast_server::transport::{
         ByteString, Compressed, Compression, Endpoint, JSON_SUBPROTOCOL, Message, Parser, Polling, Transport,
@@ -300,7 +323,7 @@ pub mod transport {
     pub use roomcast_socketio_msgpack::MsgpackCodec;
 }
 
-/// Each line of Rust in the guide compiles
+/// Compiles the Rust examples of the migration guide.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/migration.md")]
 mod migration {}

@@ -1,4 +1,4 @@
-//! What the compiler says about handlers that are none, and that it says nothing about others
+//! Compiler errors for invalid handlers, and valid handlers that compile.
 
 #![cfg(feature = "macros")]
 
@@ -11,9 +11,9 @@ use roomcast::handler::Answer;
 use roomcast::{Ack, Args, EmitError, Io, Socket, State, Value, debug_handler};
 use serde::{Deserialize, Serialize};
 
-/// The texts are those of the toolchain that the checks run with; `TRYBUILD=overwrite` writes them anew
+/// Expected texts depend on the toolchain of the checks; `TRYBUILD=overwrite` updates them.
 #[test]
-fn errors_name_what_is_wrong() {
+fn errors_name_faulty_part_of_handler() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("tests/compile_errors/*.rs");
 }
@@ -27,7 +27,7 @@ struct User {
 async fn nothing() {}
 
 #[debug_handler]
-#[expect(clippy::too_many_arguments, reason = "as many as there may be")]
+#[expect(clippy::too_many_arguments, reason = "the maximum number of parameters")]
 fn borrows(socket: &Socket, _: u8, _: u8, _: u8, _: u8, _: u8, _: u8, _: u8, mut last: Args) -> usize {
     last = last.clone();
     last.len() + socket.rooms().len()
@@ -57,7 +57,7 @@ async fn finds(name: String) -> Result<User, Box<dyn std::error::Error + Send + 
 }
 
 #[debug_handler]
-#[expect(clippy::manual_async_fn, reason = "to be a handler that is not async")]
+#[expect(clippy::manual_async_fn, reason = "tests a handler that is not async")]
 fn makes_a_future(value: Value) -> impl Future<Output = Value> + Send + 'static {
     async { value }
 }
@@ -68,7 +68,7 @@ fn boxes_a_future(value: Value) -> Pin<Box<dyn Future<Output = Value> + Send>> {
 }
 
 #[test]
-fn handlers_that_are_right_are_left_alone() {
+fn accepts_valid_handlers() {
     let io = Io::new();
     io.on("any", nothing).on("any", borrows).on("any", takes_everything).on("any", wraps);
     io.on("any", finds).on("any", makes_a_future).on("any", boxes_a_future);

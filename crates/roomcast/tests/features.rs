@@ -1,34 +1,34 @@
-//! Each test that the table of features names is there
+//! Checks that the tests named in the feature table exist.
 
 use std::fs;
 use std::path::Path;
 
 #[test]
-fn each_feature_of_ours_is_held_by_a_test_that_is_there() {
+fn feature_table_names_existing_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let table = fs::read_to_string(root.join("docs/features.md")).expect("the table of features");
+    let table = fs::read_to_string(root.join("docs/features.md")).expect("docs/features.md is readable");
     let mut features = 0;
     for line in table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---")) {
         let cells: Vec<_> = line.trim_matches('|').split(" | ").collect();
-        assert_eq!(cells.len(), 7, "a row with a cell too many or too few: {line}");
+        assert_eq!(cells.len(), 7, "row does not have seven cells: {line}");
         let (feature, ours) = (cells[0].trim(), cells[1].trim());
         if feature == "Feature" || ours == "no" {
             continue;
         }
         features += 1;
         let tests = named_tests(ours);
-        assert!(!tests.is_empty() && ours.starts_with("[yes]("), "{feature}: no test is named in {ours}");
+        assert!(!tests.is_empty() && ours.starts_with("[yes]("), "{feature}: no test linked in {ours}");
         for (path, name) in tests {
             let text = fs::read_to_string(root.join(path))
                 .unwrap_or_else(|error| panic!("{feature}: {path}: {error}"));
             assert!(is_test(path, name, &text), "{feature}: {path} has no test `{name}`");
         }
     }
-    assert!(features > 50, "only {features} features were found: the table has another form now");
+    assert!(features > 50, "only {features} features found: table format changed?");
 }
 
 #[test]
-fn a_test_that_is_not_there_is_noticed() {
+fn detects_missing_tests() {
     assert!(is_test("a.rs", "it_works", "#[test]\nfn it_works() {}"));
     assert!(!is_test("a.rs", "it_works", "// it_works is gone; fn it_works_not() {}"));
     assert!(is_test("a.js", "it works", "test(\"it works\", () => {});"));
@@ -36,13 +36,13 @@ fn a_test_that_is_not_there_is_noticed() {
     assert_eq!(named_tests("[yes](../a.rs \"x\") [2](../b.js \"y z\")"), [("a.rs", "x"), ("b.js", "y z")]);
 }
 
-/// The links of a cell, as paths from the root and names: `[yes](../path "name")`
+/// Returns the links of a cell, `[yes](../path "name")`, as pairs of path from the root and test name.
 fn named_tests(cell: &str) -> Vec<(&str, &str)> {
     let links = cell.split("](../").skip(1);
     links.filter_map(|link| link.split_once("\")")?.0.split_once(" \"")).collect()
 }
 
-/// Whether a file defines a test of this name, as Rust or JavaScript does it
+/// Returns whether a Rust or JavaScript file defines a test of this name.
 fn is_test(path: &str, name: &str, text: &str) -> bool {
     if path.ends_with(".rs") {
         return text.contains(&format!("fn {name}("));

@@ -1,4 +1,4 @@
-//! The transport and the router of the example `own_parts` keep the rules of their traits, and work under the server
+//! Conformance and integration tests for the transport and the router of the example `own_parts`.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use roomcast_testkit::transport::{Oversized, Requests, TransportClient, Transpor
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 use tokio::net::TcpStream;
 
-#[allow(dead_code, reason = "of the example only its server is used, and not its command line")]
+#[allow(dead_code, reason = "the tests use the server of the example but not its command line")]
 #[path = "../examples/own_parts/main.rs"]
 mod example;
 
@@ -55,18 +55,18 @@ impl TransportClient for LineClient<DuplexStream> {
             Message::Text(text) => json!(&*text),
             Message::Binary(bytes) => json!({ "base64": BASE64.encode(bytes) }),
         };
-        // The server may have closed.
+        // The server may have closed the connection.
         let _ = self.0.write_all(format!("{line}\n").as_bytes()).await;
     }
 
     async fn recv(&mut self) -> Option<Message> {
         let mut line = String::new();
         self.0.read_line(&mut line).await.ok().filter(|read| *read > 0)?;
-        Some(match serde_json::from_str(&line).expect("JSON") {
+        Some(match serde_json::from_str(&line).expect("valid JSON") {
             Value::String(text) => text.into(),
             other => {
-                let encoded = other["base64"].as_str().expect("text or bytes");
-                Message::Binary(BASE64.decode(encoded).expect("base64").into())
+                let encoded = other["base64"].as_str().expect("`base64` field");
+                Message::Binary(BASE64.decode(encoded).expect("valid base64").into())
             }
         })
     }
@@ -74,7 +74,7 @@ impl TransportClient for LineClient<DuplexStream> {
     async fn vanish(self) {}
 }
 
-/// A Socket.IO client that speaks lines over TCP
+/// Socket.IO client over the line-based transport.
 struct Terminal(BufReader<TcpStream>);
 
 impl Terminal {
@@ -102,8 +102,8 @@ impl Terminal {
     async fn read(&mut self) -> String {
         let mut line = String::new();
         let read = tokio::time::timeout(Duration::from_secs(30), self.0.read_line(&mut line)).await;
-        assert_ne!(read.expect("in time").unwrap(), 0, "the server closed");
-        serde_json::from_str(&line).expect("a JSON string")
+        assert_ne!(read.expect("read timed out").unwrap(), 0, "connection closed by server");
+        serde_json::from_str(&line).expect("JSON string")
     }
 }
 
@@ -115,7 +115,7 @@ async fn serve(io: Io) -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn late_joiners_learn_the_state_of_their_room() {
+async fn sends_room_state_to_late_joiners() {
     let address = serve(example::server()).await;
     let (mut early, mut late) = (Terminal::connect(address).await, Terminal::connect(address).await);
     early.send(r#"420["join","red"]"#).await;
@@ -130,7 +130,7 @@ async fn late_joiners_learn_the_state_of_their_room() {
 }
 
 #[tokio::test]
-async fn empty_rooms_forget_their_state() {
+async fn drops_state_of_empty_rooms() {
     let address = serve(example::server()).await;
     let mut early = Terminal::connect(address).await;
     early.send(r#"420["join","red"]"#).await;
@@ -141,11 +141,11 @@ async fn empty_rooms_forget_their_state() {
     early.send("40").await;
     assert!(early.read().await.starts_with("40{"));
     early.send(r#"420["join","red"]"#).await;
-    assert_eq!(early.read().await, "430[true]", "nothing is kept of a room that nobody was in");
+    assert_eq!(early.read().await, "430[true]", "state of an empty room was retained");
 }
 
 #[tokio::test]
-async fn requests_without_upgrade_are_told_what_to_ask() {
+async fn answers_426_without_upgrade_header() {
     let address = serve(example::server()).await;
     let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
     let request = "GET /socket.io/?EIO=4&transport=lines HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";

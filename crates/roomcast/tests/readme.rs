@@ -1,13 +1,10 @@
-//! The program in the README is the one in the examples, which is compiled
+//! Checks that the program in the README is the compiled example `chat`.
 
 #[test]
-fn the_readme_shows_the_chat_example() {
+fn readme_contains_chat_example() {
     let readme = include_str!("../../../README.md");
     let example = include_str!("../examples/chat.rs");
     let program = example.split_once("\n\n").map(|(_, program)| program.trim()).unwrap_or_default();
     assert!(program.starts_with("use roomcast::"), "{program}");
-    assert!(
-        readme.contains(program),
-        "README.md shows another program than crates/roomcast/examples/chat.rs"
-    );
+    assert!(readme.contains(program), "README.md differs from crates/roomcast/examples/chat.rs");
 }

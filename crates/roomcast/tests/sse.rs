@@ -1,4 +1,4 @@
-//! The transport of the example `sse` keeps to what every transport has to keep to
+//! Conformance tests for the transport of the example `sse`.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -77,14 +77,14 @@ impl TransportClient for SseClient {
             self.stream = Some(response.into_body());
         }
         let stream = self.stream.as_mut()?;
-        // A slice may end inside of a character.
+        // A slice may end inside a character.
         while !self.came.windows(2).any(|pair| pair == b"\n\n") {
-            let frame = Pin::new(&mut *stream).frame().await?.expect("the stream does not break");
+            let frame = Pin::new(&mut *stream).frame().await?.expect("response stream");
             self.came.extend_from_slice(frame.data_ref().expect("data"));
         }
-        let end = self.came.windows(2).position(|pair| pair == b"\n\n").expect("it is there");
+        let end = self.came.windows(2).position(|pair| pair == b"\n\n").expect("end of event");
         let event = String::from_utf8(self.came.drain(..end + 2).collect()).expect("UTF-8");
-        let message = decode(event.trim_end_matches("\n").strip_prefix("data: ").expect("one line of data"));
+        let message = decode(event.trim_end_matches("\n").strip_prefix("data: ").expect("single data line"));
         Some(message)
     }
 
@@ -95,10 +95,7 @@ impl TransportClient for SseClient {
 }
 
 fn decode(data: &str) -> Message {
-    assert!(
-        !data.is_empty() && !data.contains(['\r', '\n']),
-        "{data:?} is no event that a browser would tell"
-    );
+    assert!(!data.is_empty() && !data.contains(['\r', '\n']), "browser would drop or split event {data:?}");
     let base64 = |encoded: &str| BASE64.decode(encoded).expect("base64");
     match data.split_at(1) {
         ("b", encoded) => Message::Binary(base64(encoded).into()),
@@ -108,27 +105,27 @@ fn decode(data: &str) -> Message {
 }
 
 #[test]
-fn text_that_an_event_cannot_hold_arrives_all_the_same() {
+fn encodes_text_with_line_breaks() {
     use roomcast_core::Wire;
     for text in ["", "4a\nb", "4a\r\nb", "4\r", "4 plain", "4\u{2028}"] {
         let rendered = transport::SseWire.render(&[text.into()]);
         let event = std::str::from_utf8(&rendered).expect("UTF-8").strip_prefix("data: ").expect("data");
-        assert_eq!(decode(event.strip_suffix("\n\n").expect("an end")), text.into(), "{text:?}");
+        assert_eq!(decode(event.strip_suffix("\n\n").expect("end of event")), text.into(), "{text:?}");
     }
 }
 
 #[test]
-fn long_event_moves_slice_by_slice() {
+fn sends_long_event_in_slices() {
     let mut cx = Context::from_waker(Waker::noop());
     let (mut exchange, _) = ExchangeBuilder::get(URI).build();
     let (respond, mut answer) = Responder::new();
     exchange.respond = respond;
-    let mut connection = Sse::new().open(exchange).expect("a GET opens");
-    let Poll::Ready(Ok(mut sink)) = connection.poll_open(&mut cx) else { panic!("it is open at once") };
-    let mut stream = answer.try_recv().expect("it is answered").into_body();
+    let mut connection = Sse::new().open(exchange).expect("GET opens a connection");
+    let Poll::Ready(Ok(mut sink)) = connection.poll_open(&mut cx) else { panic!("connection is not open") };
+    let mut stream = answer.try_recv().expect("response").into_body();
 
     let mut batch = VecDeque::from(["4".repeat(200_000), "4short".into()].map(Frame::new));
-    assert_eq!(sink.poll_send(&mut cx, &mut batch).expect("it is open"), Readiness::Blocked);
+    assert_eq!(sink.poll_send(&mut cx, &mut batch).expect("open connection"), Readiness::Blocked);
     assert_eq!((batch.len(), sink.moved()), (1, 0));
     let mut moved = 0;
     while moved < 200_000 {
@@ -140,12 +137,12 @@ fn long_event_moves_slice_by_slice() {
         moved += slice.len() as u64;
         assert_eq!(sink.moved(), moved);
     }
-    assert_eq!(sink.poll_send(&mut cx, &mut batch).expect("it is open"), Readiness::Ready);
+    assert_eq!(sink.poll_send(&mut cx, &mut batch).expect("open connection"), Readiness::Ready);
 }
 
 #[test]
-fn text_that_is_none_ends_the_session() {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(async {
+fn closes_session_on_invalid_utf8() {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("runtime").block_on(async {
         let mut requests = None;
         let mut client = None;
         let connect = |handle: Requests| {
@@ -156,11 +153,11 @@ fn text_that_is_none_ends_the_session() {
         };
         let rig = roomcast_testkit::transport::Rig::open(&*SseHarness.transport(), connect, 1 << 20, true);
         let (exchange, answer) = ExchangeBuilder::post(URI).chunk(&b"4\xff"[..]).build();
-        requests.expect("it connects").send(exchange).await;
-        assert_eq!(answer.await.expect("it is answered").status, 400);
+        requests.expect("connected").send(exchange).await;
+        assert_eq!(answer.await.expect("response").status, 400);
         let end = rig.ended().await;
         let is_malformed = matches!(&end, Some(roomcast_testkit::transport::End::Broken(error)) if error.reason() == CloseReason::ParseError);
         assert!(is_malformed, "{end:?}");
-        assert_eq!(client.expect("it connects").recv().await, None);
+        assert_eq!(client.expect("connected").recv().await, None);
     });
 }

@@ -1,7 +1,7 @@
-//! The application that the differential test plays its scripts on: `differential_server --port N`
+//! Application for the differential test against Node: `differential_server --port N`.
 //!
-//! Clients tell it what to do, so that a script can use any part of the server's interface; what the server notices
-//! is told in the namespace `/watch`. `e2e/reference/differential.js` is the same application on Node.
+//! Clients send commands, so that a script can use any part of the server API. Hooks report their calls in the
+//! namespace `/watch`. `e2e/reference/differential.js` is the same application on Node.
 
 mod options;
 
@@ -84,14 +84,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match bound.run(options.threads)? {}
 }
 
-/// Client files of npm's `socket.io`, which the other server serves too.
+/// Client files of the npm package `socket.io`, which the Node server also serves.
 const CLIENT_FILES: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../e2e/node_modules/socket.io/client-dist");
 
-/// The namespaces that are made on demand, all together
+/// Parent of the dynamic namespaces.
 static PARENT: OnceLock<ParentNamespace> = OnceLock::new();
 
-/// Handlers of every namespace.
+/// Registers the handlers of a namespace.
 fn application(namespace: &NamespaceHandle) {
     namespace
         .on_connect(async |socket: Socket| note(&socket, "connection"))
@@ -142,7 +142,7 @@ async fn echo(socket: Socket, name: EventName, ack: Ack, args: Args) -> Result<(
     if ack.is_wanted() { ack.send(args).map(drop) } else { socket.emit(&name.0, args).map(drop) }
 }
 
-/// Accepts clients with the secret, and refuses the others in several ways.
+/// Accepts clients with the secret token and rejects others with the message and data they request.
 async fn guard(socket: Socket, Auth(auth): Auth<Value>) -> Result<(), ConnectError> {
     note(&socket, &format!("first middleware: {auth}"));
     if let Some(room) = auth["join"].as_str() {
@@ -161,23 +161,23 @@ async fn guard(socket: Socket, Auth(auth): Auth<Value>) -> Result<(), ConnectErr
     })
 }
 
-/// Command of a client to the server.
+/// Command that a client sends to the server.
 #[derive(Deserialize)]
 struct Command {
     #[serde(rename = "do")]
     verb: Verb,
-    /// Where it begins: `socket`, `broadcast`, `io`, or a namespace's name
+    /// Emitter: `socket`, `broadcast`, `io`, `parent`, or the name of a namespace.
     #[serde(default)]
     at: Option<String>,
-    /// Operators of the command.
+    /// Operators, in order of application.
     #[serde(default)]
     by: Vec<Operator>,
     #[serde(default)]
     rooms: Vec<String>,
-    /// Whether answers are asked for
+    /// Whether to request acknowledgements.
     #[serde(default)]
     ack: bool,
-    /// Whether the connection goes too
+    /// Whether to close the connection too.
     #[serde(default)]
     close: bool,
 }
@@ -219,7 +219,7 @@ enum Operator {
     Local,
 }
 
-/// Does it, and answers with what came of it
+/// Executes a command and acknowledges it with the result.
 async fn perform(
     socket: Socket,
     ack: Ack,
@@ -335,7 +335,7 @@ async fn emit(socket: &Socket, command: &Command, event: &str, args: Args) -> Va
     }
 }
 
-/// Operators of the command, from the first.
+/// Builds the emitter of a command and applies its operators.
 fn emitter(socket: &Socket, command: &Command) -> Emitter {
     let first = match command.at.as_deref() {
         None | Some("socket") => Emitter::One(socket.compress(true)),
@@ -349,7 +349,7 @@ fn emitter(socket: &Socket, command: &Command) -> Emitter {
     command.by.iter().fold(first, Emitter::by)
 }
 
-/// The same where many are meant
+/// Builds the emitter of a command as a broadcast.
 fn target(socket: &Socket, command: &Command) -> Emit {
     match emitter(socket, command) {
         Emitter::One(one) => one.broadcast(),
@@ -357,7 +357,7 @@ fn target(socket: &Socket, command: &Command) -> Emit {
     }
 }
 
-/// Sockets that are addressed, by their names in the script.
+/// Returns the selected sockets, sorted by their names in the script.
 async fn sockets(target: &Emit) -> Value {
     let found = target.fetch_sockets().await.unwrap_or_else(|error| error.partial);
     let mut known: Vec<_> = found
@@ -380,7 +380,7 @@ async fn sockets(target: &Emit) -> Value {
     json!(known)
 }
 
-/// An event on its way, to the client's own socket or to many
+/// Emitter to the socket of the client or to several sockets.
 enum Emitter {
     One(SocketEmit),
     Many(Emit),
@@ -391,7 +391,7 @@ impl Emitter {
         let time = Duration::from_millis;
         match (self, operator) {
             (Self::One(one), Operator::To(rooms)) => Self::Many(one.to(rooms.clone())),
-            // Node's `in` leaves out the socket as `to` does; `within` would take it along.
+            // Node's `in` excludes the socket, as `to` does; `within` would include it.
             (Self::One(one), Operator::In(rooms)) => Self::Many(one.to(rooms.clone())),
             (Self::One(one), Operator::Except(rooms)) => Self::Many(one.except(rooms.clone())),
             (Self::One(one), Operator::Timeout(milliseconds)) => Self::One(one.timeout(time(*milliseconds))),
@@ -415,7 +415,7 @@ fn emitted(outcome: Result<Receipt, EmitError>) -> Value {
     outcome.map_or_else(|error| refused(&error), |_| Value::Null)
 }
 
-/// An event that the server refuses to emit; Node gives the reason in different words.
+/// Reports an event that the server refuses to emit, without the error text: Node words it differently.
 fn refused(error: &EmitError) -> Value {
     json!({ "refused": matches!(error, EmitError::ReservedName(_)) })
 }
@@ -435,7 +435,7 @@ fn handshake(socket: &Socket) -> Value {
     })
 }
 
-/// The rooms of a socket, its own as `own`, in an order that does not depend on ids
+/// Returns the sorted rooms of a socket, with its own room as `own`.
 fn rooms(socket: &Socket) -> String {
     let own = socket.id().as_str();
     let mut names: Vec<String> = socket.rooms().iter().map(|room| room.to_string()).collect();

@@ -1,4 +1,4 @@
-//! What the command line says of the server
+//! Command-line options.
 
 use std::time::Duration;
 
@@ -9,52 +9,52 @@ use roomcast::transport::{Polling, WebSocket};
 
 #[derive(Parser)]
 pub(crate) struct Options {
-    /// The port to listen on, on 127.0.0.1; 0 takes a free one
+    /// Port to listen on, on 127.0.0.1 (0 selects a free port)
     #[arg(long, default_value_t = 0)]
     pub(crate) port: u16,
-    /// Threads that serve
+    /// Number of worker threads
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
-    /// Milliseconds from one sign of life to the next ping
+    /// Interval between the last client activity and the next ping, in milliseconds
     #[arg(long, default_value_t = 25_000)]
     pub(crate) ping_interval: u64,
-    /// Milliseconds a client has to answer a ping
+    /// Timeout for the answer to a ping, in milliseconds
     #[arg(long, default_value_t = 20_000)]
     pub(crate) ping_timeout: u64,
-    /// Milliseconds a client has to prove a better transport
+    /// Timeout for a transport upgrade, in milliseconds
     #[arg(long, default_value_t = 10_000)]
     pub(crate) upgrade_timeout: u64,
-    /// Milliseconds a client has to join a namespace
+    /// Timeout for the first namespace connect, in milliseconds
     #[arg(long, default_value_t = 45_000)]
     pub(crate) connect_timeout: u64,
-    /// Bytes of one message, or of one POST
+    /// Maximum size of a message or POST body, in bytes
     #[arg(long, default_value_t = 1_000_000)]
     pub(crate) max_payload: usize,
-    /// Origin whose pages may use long-polling, or `*`
+    /// Allowed CORS origin for long-polling, or `*`
     #[arg(long)]
     pub(crate) cors: Option<String>,
-    /// Lets clients come back as who they were
+    /// Enable connection state recovery
     #[arg(long)]
     pub(crate) recovery: bool,
-    /// Transports that sessions may use, with commas; all if not given
+    /// Enabled transports, separated by commas [default: all]
     #[arg(long, value_delimiter = ',')]
     pub(crate) transports: Vec<String>,
-    /// Keeps each session on the transport it began with
+    /// Disable transport upgrades
     #[arg(long)]
     pub(crate) no_upgrades: bool,
-    /// Bytes from which on the answer to a poll is compressed
+    /// Minimum size of a polling response to compress, in bytes
     #[arg(long)]
     pub(crate) compress_from: Option<usize>,
-    /// Serves the browser clients
+    /// Serve the browser client files
     #[arg(long)]
     pub(crate) client_files: bool,
-    /// Tells who watches of the requests that are refused
+    /// Report rejected requests to the watchers
     #[arg(long)]
     pub(crate) tell_refusals: bool,
-    /// Takes away namespaces made on demand when nobody is in them
+    /// Remove dynamic namespaces when their last client leaves
     #[arg(long)]
     pub(crate) clean_up: bool,
-    /// Name of the cookie with the session's id; none if not given
+    /// Name of the session id cookie [default: no cookie]
     #[arg(long)]
     pub(crate) cookie: Option<String>,
 }

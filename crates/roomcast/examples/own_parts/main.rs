@@ -1,17 +1,19 @@
-//! A server with a custom transport and router.
+//! Server with a custom transport and a custom router.
 //!
-//! `cargo run --example own_parts`. The transport (`transport.rs`) carries one message in a line, so a terminal is a client:
+//! Run it with `cargo run --example own_parts`. The transport (`transport.rs`) carries one message per line, so a
+//! terminal can be a client:
 //!
 //! ```text
-//! $ (printf 'GET /socket.io/?EIO=4&transport=lines HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: lines\r\n\r\n'; cat) |
+//! $ (printf 'GET /socket.io/?EIO=4&transport=lines HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade:
+//! lines\r\n\r\n'; cat) |
 //!   nc 127.0.0.1 3000
 //! "40"
 //! "42[\"join\",\"red\"]"
 //! "42[\"set\",\"red\",{\"light\":\"on\"}]"
 //! ```
 //!
-//! The router (`router.rs`) keeps the last `state` of each room and sends it to each socket that joins later, on whichever
-//! transport. Both need nothing but the public traits.
+//! The router (`router.rs`) retains the last `state` event of each room and sends it to sockets that join later, on any
+//! transport. Both use only the public traits.
 
 use clap::Parser;
 use roomcast::transport::{Polling, WebSocket};
@@ -25,12 +27,12 @@ pub(crate) use transport::Lines;
 
 #[derive(Parser)]
 struct Options {
-    /// The port to listen on, on 127.0.0.1; 0 takes a free one
+    /// Port to listen on, on 127.0.0.1 (0 selects a free port)
     #[arg(long, default_value_t = 3000)]
     port: u16,
 }
 
-/// Makes a server whose rooms have a state.
+/// Builds a server whose rooms have a state.
 pub(crate) fn server() -> Io {
     let io = Io::builder()
         .transport(Polling::new())

@@ -1,4 +1,4 @@
-//! A router that keeps the last event of one name in each room, for sockets that join later.
+//! Router that retains the last event of one name in each room for sockets that join later.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,13 +10,13 @@ use roomcast_core::{
 };
 use roomcast_rooms::Rooms;
 
-/// Rooms whose events are kept at once; events of further ones are sent and not kept.
+/// Maximum number of rooms with a retained event; events of further rooms are sent but not retained.
 const MAX_ROOMS: usize = 10_000;
 
-/// [`Rooms`] that keep the last event of one name in each room until the last member leaves it.
+/// Router that wraps [`Rooms`] and retains the last event of one name in each room until its last member leaves.
 ///
-/// A socket that joins a room is sent the event that the room keeps. It may receive the same event twice, but an older one
-/// never follows a newer one.
+/// A socket that joins a room receives the retained event. It may receive the same event twice, but never an older
+/// event after a newer one.
 #[derive(Debug)]
 pub(crate) struct Retained {
     rooms: Rooms,
@@ -33,21 +33,21 @@ struct Kept {
 }
 
 impl Retained {
-    /// Makes an empty router that keeps events of this name.
+    /// Creates an empty router that retains events of this name.
     pub(crate) fn new(name: &'static str) -> Self {
         Self { rooms: Rooms::default(), name: ByteString::from_static(name), kept: Mutex::default() }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        // Consistent at every point, so it does not matter whether another thread panicked.
+        // The state is consistent after every statement, so a poisoned lock is usable.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends the event of a room to a member that has just joined it.
+    /// Sends the retained event of a room to a new member.
     fn catch_up(&self, key: MemberKey, room: &Room) {
         let mut sent = 0;
         loop {
-            // The lock is released before sending: called code may call this router again.
+            // Release the lock before sending: the member's code may call this router again.
             let (number, event, member) = {
                 let kept = self.kept();
                 let Some((number, event)) = kept.events.get(room) else { return };
@@ -60,12 +60,12 @@ impl Retained {
             self.rooms
                 .send(&member, Delivery::Reliable, Overflow::Inherit, &mut Event::clone(&event))
                 .relieve();
-            // A broadcast of a newer one may have overtaken this one: then the newer one is sent once more.
+            // A newer event may have been broadcast before this send; the loop then sends the newer event again.
             sent = number;
         }
     }
 
-    /// Removes the event of an empty room.
+    /// Removes the retained event of an empty room.
     fn forget_if_empty(&self, room: &Room) {
         if self.rooms.count(room) == 0 {
             self.kept().events.remove(room);
@@ -137,7 +137,7 @@ impl Router for Retained {
         changed
     }
 
-    // All else is as in the rooms inside.
+    // The remaining methods delegate to `Rooms`.
 
     fn rooms_of(&self, key: MemberKey) -> Vec<Room> {
         self.rooms.rooms_of(key)

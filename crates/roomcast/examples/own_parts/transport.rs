@@ -1,6 +1,6 @@
-//! A transport of lines: the client upgrades its HTTP connection, and then each line is one message, both ways.
+//! Line-based transport: after an HTTP upgrade, each line is one message in both directions.
 //!
-//! A line is a JSON string for text, and `{"base64":"…"}` for bytes.
+//! A line is a JSON string for text and `{"base64":"…"}` for binary.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -20,19 +20,19 @@ use roomcast_core::{
 };
 use tokio::io::ReadBuf;
 
-/// Opens connections that carry lines.
+/// Transport that carries one message per line.
 #[derive(Debug, Clone)]
 pub(crate) struct Lines {
     max_message: usize,
 }
 
 impl Lines {
-    /// Makes a transport with the default limit.
+    /// Creates a transport with the default limit.
     pub(crate) fn new() -> Self {
         Self { max_message: 1_000_000 }
     }
 
-    /// Sets the bytes that a message may have; a larger one closes the connection. Default: 1,000,000.
+    /// Sets the maximum size of a message in bytes; a larger one closes the connection. Default: 1,000,000.
     #[cfg_attr(not(test), allow(dead_code, reason = "the example uses the default"))]
     pub(crate) fn max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
@@ -60,7 +60,7 @@ impl Transport for Lines {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("lines"));
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        // If the client is gone, the upgrade fails, and with it the connection.
+        // A send error means that the client disconnected: the upgrade then fails and ends the connection.
         let _ = exchange.respond.send(response);
         Ok(Box::new(LineConnection {
             upgrade,
@@ -72,7 +72,7 @@ impl Transport for Lines {
     }
 }
 
-/// The stream, which the connection reads and the sink writes.
+/// Upgraded stream, read by the connection and written by the sink.
 #[derive(Clone)]
 struct Stream(Arc<Mutex<Pin<Box<dyn ByteStream>>>>);
 
@@ -85,9 +85,9 @@ impl Stream {
 struct LineConnection {
     upgrade: Upgrade,
     stream: Option<Stream>,
-    /// Bytes read of lines not yet delivered.
+    /// Bytes received but not yet delivered as lines.
     came: Vec<u8>,
-    /// How much of that was searched for the end of a line.
+    /// Number of bytes already searched for a line feed.
     searched: usize,
     max_message: usize,
 }
@@ -99,7 +99,7 @@ impl std::fmt::Debug for LineConnection {
 }
 
 impl LineConnection {
-    /// Hands over the lines that are whole.
+    /// Parses complete lines into messages and returns whether there were any.
     fn take_lines(&mut self, messages: &mut Vec<Message>) -> Result<bool, ConnectionError> {
         let mut taken = 0;
         while let Some(length) = self.came[self.searched..].iter().position(|byte| *byte == b'\n') {
@@ -114,7 +114,7 @@ impl LineConnection {
         }
         self.came.drain(..taken);
         self.searched = self.came.len();
-        // A byte of text takes six at most: `\u0000`.
+        // JSON escapes a byte of text with at most six bytes: `\u0000`.
         if self.came.len() > 6 * self.max_message + 16 {
             return Err(ConnectionError::TooBig { limit: self.max_message });
         }
@@ -164,14 +164,14 @@ impl Connection for LineConnection {
     fn start_close(&mut self, _: CloseReason, _: &Outbox) {}
 
     fn poll_closed(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        // The end of the stream says all, and needs no answer.
+        // The end of the stream is the close signal; there is no closing handshake.
         Poll::Ready(())
     }
 }
 
 struct LineSink {
     stream: Stream,
-    /// Rest of the frame being written.
+    /// Unwritten part of the current frame.
     rest: Bytes,
 }
 
@@ -196,7 +196,7 @@ impl FrameSink for LineSink {
                     Poll::Ready(written) => self.rest.advance(written),
                 }
             }
-            // All recipients of a broadcast share the bytes.
+            // The rendered bytes are shared by all recipients of a broadcast.
             let Some(frame) = batch.pop_front() else { break };
             self.rest = frame.wire(&LineWire);
         }
@@ -207,7 +207,7 @@ impl FrameSink for LineSink {
     }
 }
 
-/// Frames as lines.
+/// Wire format with one line per message.
 #[derive(Debug, Clone, Copy)]
 struct LineWire;
 

@@ -1,8 +1,8 @@
-//! A chat with a third transport: server-sent events and POST, beside long-polling and WebSocket
+//! Chat with a custom transport over server-sent events and POST, alongside long-polling and WebSocket.
 //!
-//! `cargo run --example sse`. The transport is in `transport.rs`, which needs nothing but the public traits; here it is
-//! named in the builder, and that is all. It carries Socket.IO: a browser's `EventSource` on
-//! `/socket.io/?EIO=4&transport=sse` gets `0{"sid":…}`, then POSTs `40` to the same address with `&sid=…`, and so on.
+//! Run it with `cargo run --example sse`. `transport.rs` implements the transport with the public traits only; this
+//! file adds it to the builder. It carries Socket.IO: a browser opens an `EventSource` on
+//! `/socket.io/?EIO=4&transport=sse`, receives `0{"sid":…}`, and POSTs `40` to the same address with `&sid=…`.
 
 use clap::Parser;
 use roomcast::transport::{Polling, WebSocket};
@@ -14,7 +14,7 @@ use transport::Sse;
 
 #[derive(Parser)]
 struct Options {
-    /// The port to listen on, on 127.0.0.1; 0 takes a free one
+    /// Port to listen on, on 127.0.0.1 (0 selects a free port)
     #[arg(long, default_value_t = 3000)]
     port: u16,
 }

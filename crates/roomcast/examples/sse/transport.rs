@@ -1,9 +1,9 @@
-//! Server-sent events down, POST up: a transport from outside, made of nothing but HTTP.
+//! Custom transport over HTTP: server-sent events to the client, POST requests to the server.
 //!
-//! A session begins with a GET whose answer does not end: each event of it is one message. Text is there as it is;
-//! `b` and base64 is binary, and `t` and base64 is text that an event cannot hold as it is, such as one with a line
-//! break. What the client has to say comes as POSTs with one message each, one after the other: bytes if their
-//! `Content-Type` is `application/octet-stream`, else text.
+//! A session begins with a GET request; its response is a stream with one message per event. Text is sent verbatim,
+//! binary as `b` and base64, and text that an event cannot carry, such as text with a line break, as `t` and base64.
+//! The client sends each message as a POST, one request at a time: binary if its `Content-Type` is
+//! `application/octet-stream`, text otherwise.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,7 +23,7 @@ use roomcast_core::{
     Transport, TransportName, Wire, WireKey,
 };
 
-/// Makes connections out of an answer that does not end and POSTs that deliver.
+/// Transport over a streaming response and POST requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Sse {
     max_payload: usize,
@@ -33,13 +33,13 @@ impl Sse {
     /// The value of `?transport=`.
     pub(crate) const NAME: TransportName = TransportName("sse");
 
-    /// A transport with the default limit.
+    /// Creates a transport with the default limit.
     pub(crate) fn new() -> Self {
         Self { max_payload: 1_000_000 }
     }
 
-    /// Bytes that the body of one POST may have; a larger one gets 413 and changes nothing. Default: 1,000,000.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the example is content with the default"))]
+    /// Sets the maximum size of a POST body in bytes; larger ones are rejected with 413. Default: 1,000,000.
+    #[cfg_attr(not(test), allow(dead_code, reason = "the example uses the default"))]
     pub(crate) fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
         self
@@ -65,7 +65,7 @@ impl Transport for Sse {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // If the client is gone already, so is the body, and that is noticed.
+        // A send error means that the client disconnected: dropping the body ends the connection.
         let _ = exchange.respond.send(response);
         let sink = Some(SseSink(pipe.clone()));
         Ok(Box::new(SseConnection { pipe, sink, post: None, max_payload: self.max_payload }))
@@ -130,7 +130,7 @@ impl Connection for SseConnection {
     }
 
     fn start_close(&mut self, _: CloseReason, _: &Outbox) {
-        // The stream ends when its write half is dropped, behind what waits.
+        // Dropping the write half ends the stream after the buffered events.
         self.post.take().into_iter().for_each(|post| post.answer(StatusCode::BAD_REQUEST));
     }
 
@@ -139,7 +139,7 @@ impl Connection for SseConnection {
     }
 }
 
-/// A POST that has not been answered.
+/// POST request without a response yet.
 #[derive(Debug)]
 struct Post {
     body: RequestBody,
@@ -183,12 +183,12 @@ impl Post {
     fn answer(self, status: StatusCode) {
         let mut response = Response::default();
         *response.status_mut() = status;
-        // If the client is gone it is of no use to anybody.
+        // A send error means that the client disconnected.
         let _ = self.respond.send(response);
     }
 }
 
-/// The write half: renders frames into the pipe.
+/// Write half, which renders frames into the pipe.
 #[derive(Debug)]
 struct SseSink(Pipe);
 
@@ -201,7 +201,7 @@ impl FrameSink for SseSink {
         let (readiness, reader) = {
             let mut flow = self.0.lock();
             if flow.is_gone {
-                return Err(aborted("the client of a stream went away"));
+                return Err(aborted("client disconnected from event stream"));
             }
             while flow.bytes < PIPE_ROOM
                 && let Some(frame) = batch.pop_front()
@@ -237,7 +237,7 @@ impl Drop for SseSink {
     }
 }
 
-/// The body of the answer that does not end.
+/// Body of the streaming response.
 #[derive(Debug)]
 struct Events(Pipe);
 
@@ -289,20 +289,22 @@ struct Pipe(Arc<Mutex<Flow>>);
 struct Flow {
     events: VecDeque<Bytes>,
     bytes: usize,
-    /// Bytes that HTTP has taken since the beginning: it takes more only when the client reads.
+    /// Total bytes taken by the HTTP server, which takes more only when the client reads.
     moved: u64,
     is_finished: bool,
     is_gone: bool,
-    /// Waits for events.
+    /// Response body waiting for events.
     reader: Option<Waker>,
-    /// Waits for room.
+    /// Write half waiting for room.
     writer: Option<Waker>,
-    /// Waits for the client to go away.
+    /// Connection waiting for the client to disconnect.
     owner: Option<Waker>,
 }
 
 impl Flow {
-    /// Takes the next event, or the next part of a long one: HTTP takes another only when its buffer has room.
+    /// Takes the next event, or the next slice of a long one.
+    ///
+    /// The HTTP server takes another slice only when its buffer has room, so `moved` reflects progress of the client.
     fn next_slice(&mut self) -> Option<Bytes> {
         let event = self.events.front_mut()?;
         if event.len() > ResponseBody::SLICE {
@@ -323,12 +325,12 @@ impl Pipe {
     }
 
     fn lock(&self) -> MutexGuard<'_, Flow> {
-        // Consistent at every point, so it does not matter whether another thread panicked.
+        // The state is consistent after every statement, so a poisoned lock is usable.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Frames as server-sent events, one for each message.
+/// Wire format with one server-sent event per message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SseWire;
 
@@ -352,7 +354,7 @@ impl Wire for SseWire {
     }
 }
 
-/// Whether a browser would give the same text back: it knows three kinds of line breaks, and passes over nothing at all
+/// Returns whether an event preserves the text: browsers split it at CR, LF and CRLF, and ignore empty events.
 fn fits_an_event(text: &str) -> bool {
     !text.is_empty() && !text.contains(['\r', '\n'])
 }
@@ -372,5 +374,5 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
-/// Bytes of events buffered for HTTP; further ones wait in the outbox, whose limits apply.
+/// Maximum bytes buffered in the pipe; further frames stay in the outbox, whose limits apply.
 const PIPE_ROOM: usize = 64 * 1024;
