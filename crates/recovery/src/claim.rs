@@ -43,8 +43,8 @@ impl Claim {
     /// lock, so it must only push to the outbox.
     ///
     /// # Errors
-    /// If the client has to start a new session: its time ran out, it missed too much in the meantime, or it was
-    /// [forgotten](Sequencer::forget). `welcome` was not called then, and the session is no longer retained.
+    /// Returns an error if the client has to start a new session: its time ran out, it missed too much in the meantime,
+    /// or it was [forgotten](Sequencer::forget). `welcome` is not called then, and the session is no longer retained.
     pub fn resume(
         mut self,
         member: Member,
