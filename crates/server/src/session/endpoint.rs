@@ -237,9 +237,7 @@ impl Endpoint {
         if let Protocol::Plain { subprotocols, .. } = &self.protocol
             && let Some(name) = subprotocols.iter().find(|name| !is_token(name))
         {
-            return Some(format!(
-                "the subprotocol `{name}` is not a token of HTTP, so no client could offer it"
-            ));
+            return Some(format!("subprotocol `{name}` is not an HTTP token, so no client can offer it"));
         }
         let (path, star) = match &self.path {
             Path::Prefix(path) | Path::Exact(path) => (path.as_str(), ""),
@@ -250,11 +248,12 @@ impl Endpoint {
             return Some(format!("`{path}{star}` does not begin with a slash; write `/{path}{star}`"));
         }
         if path.contains('*') {
-            return Some(format!("`{path}{star}` has a `*` elsewhere than at its end, as in `/rooms/*`"));
+            return Some(format!(
+                "`{path}{star}` has a `*` before its end; only a final `*` is allowed, as in `/rooms/*`"
+            ));
         }
         let strange = path.chars().find(|&c| !c.is_ascii_graphic() || matches!(c, '?' | '#'));
-        strange
-            .map(|strange| format!("`{path}{star}` has a `{strange}`, which the path of a request has not"))
+        strange.map(|strange| format!("`{path}{star}` has a `{strange}`, which no request path contains"))
     }
 
     pub(crate) fn namespace(&self) -> Option<&Namespace> {

@@ -109,7 +109,8 @@ pub trait Event {
 /// Set of events: an enum in which each variant is an event, named by serde.
 ///
 /// The fields of a variant are the arguments, as with [`Event`]. A single handler takes all variants, and a `match`
-/// that misses a variant does not compile. Variants have no typed answer; a handler that takes [`Ack`] sends any answer.
+/// that misses a variant does not compile. Variants have no typed answer; a handler that takes [`Ack`] sends any
+/// answer.
 ///
 /// ```
 /// use roomcast_server::typed::EventSet;
