@@ -66,7 +66,7 @@ impl Claim {
             missed.into_iter().filter_map(|entry| entry.event.frame(&*member.codec).ok()).collect();
         let replay = || {
             for frame in frames {
-                // The owner of the outbox detects a client that is gone again.
+                // The owner of the outbox detects a client that has disconnected again.
                 let _ = member.outbox.push(frame, Delivery::Reliable, Overflow::Close);
             }
         };
