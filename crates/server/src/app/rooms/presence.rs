@@ -43,7 +43,7 @@ use crate::util::log_limit::log_limited;
 ///
 /// The state grows with the room. For rooms with thousands of members and many simultaneous joins, [disable
 /// it](Self::without_state) and send a count instead.
-#[must_use = "it has to be given to a server or a namespace"]
+#[must_use = "does nothing until registered with a server or a namespace"]
 pub struct Presence {
     choice: Arc<Choice>,
     names: Names,

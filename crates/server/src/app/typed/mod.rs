@@ -96,7 +96,7 @@ use crate::app::model::socket::Socket;
 /// # }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no event",
+    message = "`{Self}` is not an event",
     note = "implement `Event` for a type that is one event, `EventSet` for an enum of several"
 )]
 pub trait Event {
@@ -163,7 +163,7 @@ pub struct NoAnswer;
 ///
 /// `M` distinguishes the two and is inferred.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no event that can be read",
+    message = "`{Self}` cannot be read as an event",
     note = "implement `Event` for a type that is one event, `EventSet` for an enum of several, and derive `Deserialize`"
 )]
 pub trait Schema<M>: Sized + Send + 'static {
@@ -184,7 +184,7 @@ pub trait Schema<M>: Sized + Send + 'static {
 ///
 /// `M` distinguishes the two and is inferred.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no event that can be emitted",
+    message = "`{Self}` cannot be emitted as an event",
     note = "implement `Event` for a type that is one event, `EventSet` for an enum of several, and derive `Serialize`"
 )]
 pub trait Emitted<M> {
@@ -260,7 +260,7 @@ impl<E: EventSet + Serialize> Emitted<ByVariant> for E {
 /// [`NoAnswer`]. A handler that also takes the [`Ack`] sends the answer itself. A handler that takes
 /// `Result<E, ArgsError>` in place of the event also runs for mismatched arguments.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not handle an event of a schema",
+    message = "`{Self}` does not handle a typed event",
     note = "it takes `Socket` and an event, and returns the event's `Answer` or a `Result` with it; or it takes `Ack` as well and returns nothing or a `Result<(), E>`"
 )]
 pub trait EventHandler<E, M>: Send + Sync + 'static {

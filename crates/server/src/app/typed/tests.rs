@@ -115,11 +115,11 @@ fn maps_variants_to_event_names() {
 #[test]
 fn reports_position_of_mismatched_argument() {
     let args = (1, "two", 3).into_args().expect("a list");
-    let error = Several::read("Several", &args).expect_err("a number is no binary");
+    let error = Several::read("Several", &args).expect_err("a number is not binary");
     assert_eq!(error.position(), 3);
-    let error = Set::read("several", &args).expect_err("a number is no binary");
+    let error = Set::read("several", &args).expect_err("a number is not binary");
     assert_eq!(error.position(), 3);
-    let error = Several::read("Several", &().into_args().expect("none")).expect_err("nothing there");
+    let error = Several::read("Several", &().into_args().expect("none")).expect_err("no arguments");
     assert_eq!(error, ArgsError::Missing { position: 1 });
     // A missing argument reads as `null`; excess arguments are ignored.
     let args = (1, (), data(), 4).into_args().expect("a list");
@@ -143,9 +143,9 @@ fn rejects_event_set_without_named_variants() {
     }
     impl EventSet for Tagged {}
 
-    let error = Tagged::A { x: 1 }.write().expect_err("it has no variant to be named by");
+    let error = Tagged::A { x: 1 }.write().expect_err("a tagged enum has no named variants");
     assert!(error.to_string().contains("must be an enum that serde writes with the name"), "{error}");
-    let panicked = std::panic::catch_unwind(Tagged::names).expect_err("no names");
+    let panicked = std::panic::catch_unwind(Tagged::names).expect_err("panics without variant names");
     let text = panicked.downcast_ref::<String>().expect("a text");
     assert!(text.contains("Tagged` must be an enum"), "{text}");
 }
