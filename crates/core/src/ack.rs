@@ -20,7 +20,7 @@ struct Table {
     pending: Option<Box<Pending>>,
     /// `u32::MAX` means no limit.
     limit: u32,
-    /// Requests since the last sweep, including refused ones; [`CLOSED`] once the socket is gone.
+    /// Requests since the last sweep, including refused ones; [`CLOSED`] once the socket has disconnected.
     since_sweep: u32,
 }
 
@@ -37,7 +37,7 @@ impl AckTable {
         Self(Arc::new(Mutex::new(Table { pending: None, limit, since_sweep: 0 })))
     }
 
-    /// Registers a request to `socket`; returns `false` if the socket is gone or the table is full.
+    /// Registers a request to `socket`; returns `false` if the table is closed or full.
     ///
     /// In that case, and if the event is not sent after all, the caller calls [`AnswerSink::gone`] under no lock.
     pub fn register(&self, socket: &SocketId, request: &AckRequest) -> bool {
@@ -79,7 +79,7 @@ impl AckTable {
         }
     }
 
-    /// Closes the table when its socket is gone: notifies all sinks, and refuses further requests.
+    /// Closes the table when its socket disconnects: notifies all sinks, and rejects further requests.
     pub fn close(&self, socket: &SocketId) {
         let pending = {
             let mut table = lock(&self.0);
@@ -91,7 +91,7 @@ impl AckTable {
         }
     }
 
-    /// Returns whether the socket is gone.
+    /// Returns whether the table is closed because its socket has disconnected.
     pub fn is_closed(&self) -> bool {
         lock(&self.0).is_closed()
     }

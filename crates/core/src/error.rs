@@ -33,7 +33,7 @@ impl ConnectionError {
     /// Returns the close reason for a session whose only connection failed with this error.
     pub fn reason(&self) -> CloseReason {
         match self {
-            // As on Node, a connection that is reset, or dropped without a close, counts as gone.
+            // As on Node, a reset connection, or one dropped without a close, counts as closed by the client.
             Self::Io(error) if is_gone(error) => CloseReason::TransportClose,
             Self::Io(_) | Self::Misused(_) => CloseReason::TransportError,
             Self::Malformed(_) => CloseReason::ParseError,

@@ -11,15 +11,15 @@ use crate::{AckId, Args, Frame, Namespace, SocketId};
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "codecs read every part")]
 pub struct Event {
-    /// Namespace that it is emitted in.
+    /// Namespace of the event.
     pub namespace: Namespace,
     /// Name of the event.
     pub name: ByteString,
     /// Arguments of the event.
     pub args: Args,
-    /// Set if the recipients are asked for an acknowledgement.
+    /// Acknowledgement request, if any.
     pub ack: Option<AckRequest>,
-    /// Offset in the namespace's log, if connection state recovery is on.
+    /// Offset in the namespace's log, if connection state recovery is enabled.
     ///
     /// Codecs send it to the client. Socket.IO appends it to the arguments.
     pub offset: Option<ByteString>,
@@ -30,7 +30,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// Creates an event that asks for no acknowledgement.
+    /// Creates an event without an acknowledgement request.
     pub fn new(namespace: Namespace, name: impl Into<ByteString>, args: Args) -> Self {
         Self { namespace, name: name.into(), args, ack: None, offset: None, key: None, compress: true }
     }
@@ -38,7 +38,7 @@ impl Event {
     /// Encodes it for the clients of one codec.
     ///
     /// # Errors
-    /// When this kind of client cannot carry it.
+    /// Returns an error if this kind of client cannot receive it.
     pub fn frame(&self, codec: &dyn Codec) -> Result<Frame, EncodeError> {
         codec.encode(self).map(|frame| self.marked(frame))
     }
@@ -46,7 +46,7 @@ impl Event {
     /// Encodes it for its only recipient. The codec may move the arguments out of the event.
     ///
     /// # Errors
-    /// When this kind of client cannot carry it.
+    /// Returns an error if this kind of client cannot receive it.
     pub fn frame_for_one(&mut self, codec: &dyn Codec) -> Result<Frame, EncodeError> {
         codec.encode_for_one(self).map(|frame| self.marked(frame))
     }
@@ -81,15 +81,15 @@ impl fmt::Debug for AckRequest {
 /// follows, once; neither follows if the request is withdrawn. Called from the tasks of the answering clients, so it
 /// must not block.
 pub trait AnswerSink: Send + Sync {
-    /// Records that `socket` is about to be asked.
+    /// Records that the request is about to be sent to `socket`.
     ///
     /// Called under a lock of the router, so it must only record.
     fn asked(&self, socket: &SocketId);
 
-    /// Takes the answer of `socket`.
+    /// Records the answer of `socket`.
     fn answered(&self, socket: &SocketId, args: Args);
 
-    /// Records that `socket` will not answer: it disconnected, or could not be asked.
+    /// Records that `socket` will not answer: it disconnected, or does not support acknowledgements.
     fn gone(&self, socket: &SocketId);
 }
 
@@ -139,8 +139,8 @@ pub trait Codec: Send + Sync + fmt::Debug + 'static {
     /// Encodes an event.
     ///
     /// # Errors
-    /// When this kind of client cannot carry it, such as attachments where there is only JSON text. The receipt of the
-    /// broadcast counts that; other recipients are not affected.
+    /// Returns an error if this kind of client cannot receive it, such as attachments in a protocol of JSON text only.
+    /// The receipt of the broadcast counts the failure; other recipients are not affected.
     fn encode(&self, event: &Event) -> Result<Frame, EncodeError>;
 
     /// Encodes an event for its only recipient; may move the arguments out of it.
@@ -148,7 +148,7 @@ pub trait Codec: Send + Sync + fmt::Debug + 'static {
     /// Default: calls [`encode`](Self::encode) and moves nothing.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode). The event still has its arguments then.
+    /// Returns an error as [`encode`](Self::encode) does. The event then still has its arguments.
     fn encode_for_one(&self, event: &mut Event) -> Result<Frame, EncodeError> {
         self.encode(event)
     }
@@ -156,7 +156,7 @@ pub trait Codec: Send + Sync + fmt::Debug + 'static {
     /// Encodes the acknowledgement of the event that the client sent with `id`.
     ///
     /// # Errors
-    /// When this kind of client cannot carry it.
+    /// Returns an error if this kind of client cannot receive it.
     fn encode_answer(&self, namespace: &Namespace, id: AckId, args: &Args) -> Result<Frame, EncodeError>;
 }
 
@@ -167,7 +167,7 @@ pub enum EncodeError {
     /// The arguments are binary, and the client's codec has no form for them.
     #[error("codec cannot encode binary arguments")]
     Binary,
-    /// The event asks for an acknowledgement, and the client's codec has no form for that.
+    /// The event requests an acknowledgement, and the client's codec has no form for that.
     #[error("codec cannot request an acknowledgement")]
     Ack,
     /// The protocol reserves the event name.

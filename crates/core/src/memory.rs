@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-/// Most bytes by which the sum of a thread may differ from its share in [`held`]: 64 KiB.
+/// Maximum bytes by which the sum of a thread may differ from its share in [`held`]: 64 KiB.
 pub const SLACK: usize = 64 * 1024;
 
 /// Returns the bytes of delivery memory that the process holds.
@@ -27,7 +27,7 @@ pub fn held() -> usize {
     usize::try_from(HELD.0.load(Ordering::Relaxed).wrapping_add(own)).unwrap_or(0)
 }
 
-/// Sets the most bytes that the process should hold; by default there is no limit.
+/// Sets the maximum bytes that the process should hold. Default: no limit.
 ///
 /// The lowest value of several calls applies. The limit only affects [`can_spare`]: servers enforce their budgets
 /// themselves.

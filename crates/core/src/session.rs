@@ -193,7 +193,7 @@ pub enum Action {
     Promote,
     /// Close the probing connection. The session goes on.
     CloseProbe,
-    /// The client asks to join a namespace. Answered with [`Command::Accept`] or [`Command::Refuse`].
+    /// The client requests to join a namespace. Answered with [`Command::Accept`] or [`Command::Refuse`].
     Connect {
         /// Requested namespace.
         namespace: Namespace,
@@ -227,7 +227,7 @@ pub enum Action {
     Close(CloseReason),
     /// The session is over because the client was refused. The carrier sends the message as it closes, if it can.
     Refuse {
-        /// Message from the application, for people.
+        /// Human-readable message from the application.
         message: ByteString,
     },
 }
@@ -236,7 +236,7 @@ pub enum Action {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Command {
-    /// Accept the client in the namespace that it asked for.
+    /// Accept the client in the requested namespace.
     Accept {
         /// Requested namespace.
         namespace: Namespace,
@@ -245,14 +245,14 @@ pub enum Command {
         /// Token with which the client may recover missed events later; `None` if recovery is off.
         recovery: Option<ByteString>,
     },
-    /// Refuse the client in the namespace that it asked for.
+    /// Refuse the client in the requested namespace.
     Refuse {
         /// Requested namespace.
         namespace: Namespace,
-        /// Reason as JSON text: an object with `message`, and `data` where there is some.
+        /// Reason as JSON text: an object with `message` and optional `data`.
         error: ByteString,
     },
-    /// Disconnect the client from a namespace, and tell it so.
+    /// Disconnect the client from a namespace, and notify it.
     Disconnect {
         /// Namespace to leave.
         namespace: Namespace,

@@ -43,8 +43,8 @@ impl Claim {
     /// lock, so it must only push to the outbox.
     ///
     /// # Errors
-    /// If the client has to start a new session: its time ran out, it missed too much in the meantime, or it was
-    /// [forgotten](Sequencer::forget). `welcome` was not called then, and the session is no longer retained.
+    /// Returns an error if the client has to start a new session: its time ran out, it missed too much in the meantime,
+    /// or it was [forgotten](Sequencer::forget). `welcome` is not called then, and the session is no longer retained.
     pub fn resume(
         mut self,
         member: Member,
@@ -66,7 +66,7 @@ impl Claim {
             missed.into_iter().filter_map(|entry| entry.event.frame(&*member.codec).ok()).collect();
         let replay = || {
             for frame in frames {
-                // The owner of the outbox detects a client that is gone again.
+                // The owner of the outbox detects a client that has disconnected again.
                 let _ = member.outbox.push(frame, Delivery::Reliable, Overflow::Close);
             }
         };

@@ -19,8 +19,8 @@ use crate::{Claim, RecoveryConfig, Refused};
 
 /// Router that wraps another one, numbers the events, retains them for a while, and replays missed ones.
 ///
-/// Numbered events are neither volatile nor ask for an acknowledgement, as on Node: volatile events are not worth
-/// retaining, and the acknowledgement of a replayed event would have no receiver. All other events go to the inner
+/// Numbered events are neither volatile nor request an acknowledgement, as on Node: volatile events need no retention,
+/// and the acknowledgement of a replayed event would have no receiver. All other events go to the inner
 /// router unchanged.
 ///
 /// # The lock
@@ -81,7 +81,7 @@ impl Sequencer {
     /// of base64url. `clock` returns the time, and must not go back.
     ///
     /// # Panics
-    /// If `epoch` does not have this form, since offsets would be ambiguous.
+    /// Panics if `epoch` does not have this form, since offsets would be ambiguous.
     pub fn new(
         router: Arc<dyn Router>,
         config: RecoveryConfig,
@@ -181,8 +181,8 @@ impl Sequencer {
     /// outbox can take.
     ///
     /// # Errors
-    /// If the client has to start a new session. With [`Refused::Overflow`] and [`Refused::TooMuch`], the session is
-    /// dropped.
+    /// Returns an error if the client has to start a new session. With [`Refused::Overflow`] and [`Refused::TooMuch`],
+    /// the session is dropped.
     pub fn claim(
         self: &Arc<Self>,
         secret: &str,

@@ -236,5 +236,5 @@ const CROWD: usize = 64;
 const MANY: f64 = 4.0;
 /// Share of the estimated frames at which a round is written at once.
 const ENOUGH: f64 = 0.75;
-/// Most waits of a round.
+/// Maximum waits of a round.
 const WAITS: u32 = 3;

@@ -214,7 +214,7 @@ pub(super) enum Writer {
 /// Number of outboxes that are prefetched together before the first of them is written.
 pub(super) const GROUP: usize = if cfg!(loom) { 2 } else { 16 };
 
-/// Most batches that a flusher writes for an outbox before it continues with the next.
+/// Maximum batches that a flusher writes for an outbox before it continues with the next.
 pub(super) const BATCHES_PER_VISIT: usize = if cfg!(loom) { 2 } else { 16 };
 
 #[cfg(not(loom))]

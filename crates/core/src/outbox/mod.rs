@@ -172,8 +172,8 @@ impl Outbox {
 
     /// Appends the carrier's final frame, such as a close frame, to the queue.
     ///
-    /// After [`give_up`](Self::give_up) the outbox accepts only this frame, so a client that reads again learns why it
-    /// was closed.
+    /// After [`give_up`](Self::give_up) the outbox accepts only this frame, so a client that reads again receives the
+    /// close reason.
     pub fn push_last(&self, frame: Frame) -> Pushed {
         let pushed = self.push_protocol(frame.clone());
         if !matches!(pushed, Pushed::Closed | Pushed::Overflowed) {
@@ -303,8 +303,8 @@ impl Outbox {
 
     /// Gives up on the client: frees the queue and from then on accepts only a [final frame](Self::push_last).
     ///
-    /// The write half stays, so a client that reads again learns why it was closed. Wakes the owner. Returns the number
-    /// of bytes that were queued. Does nothing unless the outbox is open.
+    /// The write half stays, so a client that reads again receives the close reason. Wakes the owner. Returns the
+    /// number of bytes that were queued. Does nothing unless the outbox is open.
     pub fn give_up(&self, reason: CloseReason) -> usize {
         let state = self.state();
         if state.phase != Phase::Open {

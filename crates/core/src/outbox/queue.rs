@@ -300,7 +300,7 @@ pub(super) const ENTRY_COST: usize = 64;
 /// Backlog from which on a pusher writes itself: the most that one write carries, or one run of a driver emits.
 const HIGH_WATER_BYTES: usize = 64 * 1024;
 const HIGH_WATER_FRAMES: usize = if cfg!(loom) { 2 } else { 256 };
-/// Most frames that a lease takes out of the queue at a time.
+/// Maximum frames that a lease takes out of the queue at a time.
 pub(super) const BATCH_FRAMES: usize = if cfg!(loom) { 1 } else { 64 };
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
 /// Ring capacity that a drained queue always keeps.
@@ -327,7 +327,7 @@ mod tests {
             writable: bool,
         },
         Take,
-        /// Most frames of the batch that the sink leaves.
+        /// Maximum frames of the batch that the sink leaves.
         PutBack(usize),
     }
 

@@ -25,7 +25,7 @@ pub trait MemberControl: Any + Send + Sync + fmt::Debug {
     /// An empty object that was set is `{}`. Where JSON is required, unset data is also sent as `{}`, as on Node.
     fn data(&self) -> ByteString;
 
-    /// Disconnects the member from its namespace and tells its client; with `close`, also closes the client's
+    /// Disconnects the member from its namespace and notifies its client; with `close`, also closes the client's
     /// connection.
     ///
     /// A member of this node is detached from its router before this returns, so it must be called under no lock that

@@ -147,7 +147,7 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     /// Returns the sockets that match the target, in the whole cluster unless the target is local.
     ///
     /// # Errors
-    /// If other nodes did not answer in time. The error carries the answers of the others.
+    /// Returns an error if some nodes did not answer in time. The error holds the answers of the others.
     async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>>;
 
     /// Disconnects all members that match the target; returns how many on this node were notified.
@@ -179,7 +179,7 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     /// Emits to the servers of all other nodes, and returns their answers in order of arrival.
     ///
     /// # Errors
-    /// If other nodes did not answer in time. The error carries the answers of the others.
+    /// Returns an error if some nodes did not answer in time. The error holds the answers of the others.
     async fn server_side_ask(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>>;
 }
 
@@ -217,11 +217,11 @@ pub struct Target {
     pub delivery: Delivery,
     /// Policy for a recipient whose outbox is full.
     pub overflow: Overflow,
-    /// Nodes that it reaches.
+    /// Nodes to which it is sent.
     pub scope: Scope,
 }
 
-/// Nodes that a broadcast reaches.
+/// Nodes to which a broadcast is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(clippy::exhaustive_enums, reason = "routers match every scope")]
 pub enum Scope {
@@ -243,7 +243,7 @@ pub struct RouterStats {
 }
 
 impl RouterStats {
-    /// Creates the numbers of members and rooms.
+    /// Creates a value from the numbers of members and rooms.
     pub fn new(members: usize, rooms: usize) -> Self {
         Self { members, rooms }
     }

@@ -23,7 +23,7 @@ pub enum RoomChange {
         room: Room,
         /// Id of the socket.
         socket: SocketId,
-        /// Key of the member, which tells it from others with the same id.
+        /// Key of the member, distinct from others with the same id.
         key: MemberKey,
         /// Further queries and commands for the member.
         control: Option<Arc<dyn MemberControl>>,
@@ -34,7 +34,7 @@ pub enum RoomChange {
         room: Room,
         /// Id of the socket.
         socket: SocketId,
-        /// Key of the member, which tells it from others with the same id.
+        /// Key of the member, distinct from others with the same id.
         key: MemberKey,
     },
     /// No change: the members of the room at this point, in reply to a [survey](crate::Router::survey).

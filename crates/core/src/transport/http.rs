@@ -51,7 +51,7 @@ impl Responder {
     /// Sends the response.
     ///
     /// # Errors
-    /// Returns the response if the client is gone.
+    /// Returns the response if the client has disconnected.
     pub fn send(
         self,
         response: http::Response<ResponseBody>,
@@ -59,12 +59,12 @@ impl Responder {
         self.0.send(response).map_err(Box::new)
     }
 
-    /// Completes once the client is gone, so that no response can reach it.
+    /// Completes once the client has disconnected, so that no response can reach it.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.poll_closed(cx)
     }
 
-    /// Returns whether the client is gone.
+    /// Returns whether the client has disconnected.
     pub fn is_gone(&self) -> bool {
         self.0.is_closed()
     }

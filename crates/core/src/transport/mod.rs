@@ -84,13 +84,12 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
     /// Returns the operations that a session may use on this transport.
     fn capabilities(&self) -> Capabilities;
 
-    /// Opens a connection with the request that asks for it.
+    /// Opens a connection for the request.
     ///
     /// The exchange may be answered at once (the 101 of a WebSocket) or held (a waiting GET).
     ///
     /// # Errors
-    /// If the request does not open such a connection. The exchange comes back without a response, together with the
-    /// rejection.
+    /// Returns the unanswered exchange and a rejection if the request does not open such a connection.
     fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, Refused>;
 }
 
@@ -183,14 +182,14 @@ pub trait Connection: Send + fmt::Debug {
     /// Passes on a later HTTP request of the same session: a GET or a POST of a polling client.
     ///
     /// # Errors
-    /// If this kind of connection takes no requests, or the request is out of turn. [`Rejection::fatal`] says whether
-    /// the session is closed.
+    /// Returns an error if this kind of connection takes no requests, or the request is out of turn.
+    /// [`Rejection::fatal`] says whether the session is closed.
     fn accept(&mut self, exchange: Exchange) -> Result<(), Refused>;
 
     /// Completes with the write half once bytes can flow. Not called again after that.
     ///
     /// # Errors
-    /// If the connection failed before it was open.
+    /// Returns an error if the connection failed before it was open.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<dyn FrameSink>, ConnectionError>>;
 
     /// Reads incoming data, and appends the messages in it to `messages`.
@@ -200,7 +199,7 @@ pub trait Connection: Send + fmt::Debug {
     /// completed before an error are appended before it is returned.
     ///
     /// # Errors
-    /// If the carrier failed or the client violated its protocol. Not to be called again after that.
+    /// Returns an error if the carrier failed or the client violated its protocol. Not called again after that.
     fn poll_recv(
         &mut self,
         cx: &mut Context<'_>,

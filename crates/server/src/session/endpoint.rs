@@ -1,4 +1,4 @@
-//! Where clients connect, and which protocol they speak there
+//! Endpoints: a path and the protocol served there.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::host::config::Config;
 use crate::session::shared::ClientKind;
 use crate::web::handshake_json::BEARER;
 
-/// A path, and the protocol that clients speak there
+/// Path and the protocol served there.
 #[derive(Clone)]
 #[must_use]
 pub struct Endpoint {
@@ -26,16 +26,16 @@ pub struct Endpoint {
 
 #[derive(Clone, Debug)]
 enum Path {
-    /// Everything that begins with it, as Node does it
+    /// All paths with this prefix, as on Node.
     Prefix(String),
     Exact(String),
-    /// What follows it has a meaning to the application; it ends with a slash
+    /// Prefix that ends with a slash; the rest of the path is passed to the application.
     Below(String),
     Any,
 }
 
 impl Path {
-    /// Where plain clients connect
+    /// Parses the path of a plain WebSocket endpoint.
     fn plain(path: &str) -> Self {
         match path.strip_suffix('*') {
             Some("") => Self::Any,
@@ -44,7 +44,7 @@ impl Path {
         }
     }
 
-    /// What is behind the part that is always the same; `None` if this is another path
+    /// Returns the part of `path` after the fixed part, or `None` if `path` does not match.
     fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
         match self {
             Self::Prefix(prefix) | Self::Below(prefix) => path.strip_prefix(prefix.as_str()),
@@ -62,21 +62,22 @@ enum Protocol {
 }
 
 impl Endpoint {
-    /// Socket.IO at `/socket.io/`
+    /// Creates a Socket.IO endpoint at `/socket.io/`.
     pub fn socket_io() -> Self {
         Self::new(Path::Prefix("/socket.io/".into()), Protocol::SocketIo(Arc::default()), None)
     }
 
-    /// Engine.IO alone at `/engine.io/`: each message is the event `message`, in this namespace
+    /// Creates an Engine.IO endpoint at `/engine.io/`; each message is the event `message` in this namespace.
     pub fn engine_io(namespace: impl Into<Namespace>) -> Self {
         let protocol = Protocol::EngineIo(Arc::default());
         Self::new(Path::Prefix("/engine.io/".into()), protocol, Some(namespace.into()))
     }
 
-    /// Plain WebSocket at this path, in the main namespace; `*` stands for any path that nothing else takes
+    /// Creates a plain WebSocket endpoint at this path, in the main namespace.
     ///
-    /// A path that ends with `/*`, such as `/rooms/*`, stands for all below it. What stands in place of the `*` is
-    /// [`Handshake::path_rest`](crate::http::Handshake::path_rest):
+    /// The path `*` matches every path that no other endpoint matches. A path that ends with `/*`, such as `/rooms/*`,
+    /// matches all paths below it; [`Handshake::path_rest`](crate::http::Handshake::path_rest) returns the part in
+    /// place of the `*`:
     ///
     /// ```
     /// use roomcast_server::transport::Endpoint;
@@ -88,11 +89,11 @@ impl Endpoint {
     /// });
     /// ```
     ///
-    /// A client that offers the subprotocol `roomcast.json` speaks JSON arrays; every other one is in plain mode,
-    /// where each frame is the event `message`.
+    /// A client that offers the subprotocol `roomcast.json` uses JSON arrays. Other clients use plain mode, where each
+    /// frame is the event `message`.
     ///
-    /// Browsers can set no header, so a client shows who it is by the query or by a subprotocol: the one behind `bearer`
-    /// is its token. [`Auth`](crate::Auth) gives either to middlewares and handlers as `token`:
+    /// Browsers cannot set headers on a WebSocket, so a client authenticates by the query or by a subprotocol: the one
+    /// after `bearer` is its token. [`Auth`](crate::Auth) exposes both to middleware and handlers as `token`:
     ///
     /// ```js
     /// new WebSocket("wss://chat.example/ws?token=x");
@@ -100,16 +101,18 @@ impl Endpoint {
     /// new WebSocket("wss://chat.example/ws", ["roomcast.json", "bearer", "x"]);
     /// ```
     ///
-    /// A subprotocol is a token of HTTP: of other characters than letters and digits it may have `-._~+` and some more,
-    /// so a token in base64 should be of the URL-safe alphabet, without padding.
+    /// A subprotocol is an HTTP token (RFC 9110 section 5.6.2): besides letters and digits it allows `-._~+` and a few
+    /// more characters. Encode a base64 token with the URL-safe alphabet and without padding.
     pub fn plain(path: &str) -> Self {
         let subprotocols = Arc::new([BEARER.to_owned()]);
         let protocol = Protocol::Plain { mode: Mode::Plain, config: Arc::default(), subprotocols };
         Self::new(Path::plain(path), protocol, Some(Namespace::main()))
     }
 
-    /// Serves it at another path; for Socket.IO and Engine.IO it should end with a slash, and for
-    /// [plain](Self::plain) WebSocket it may end with `/*`
+    /// Sets the path.
+    ///
+    /// The path should end with a slash for Socket.IO and Engine.IO, and may end with `/*` for [plain](Self::plain)
+    /// WebSocket.
     pub fn at(mut self, path: &str) -> Self {
         self.path = match self.path {
             Path::Prefix(_) => Path::Prefix(path.into()),
@@ -118,10 +121,10 @@ impl Endpoint {
         self
     }
 
-    /// Puts packets into messages by this parser; the clients here must have the same one
+    /// Sets the Socket.IO parser; clients of this endpoint must use the same one.
     ///
-    /// For Socket.IO; others have none. Clients of different parsers meet in the same rooms, so a server may have one
-    /// path for each:
+    /// Has no effect on other protocols. Clients with different parsers share rooms, so a server may serve one path for
+    /// each parser:
     ///
     /// ```
     /// use roomcast_server::transport::Endpoint;
@@ -132,8 +135,8 @@ impl Endpoint {
     /// let io = Io::builder().endpoint(Endpoint::socket_io()).endpoint(msgpack).build();
     /// ```
     ///
-    /// `MsgpackCodec` is in the crate `roomcast-socketio-msgpack`, and in `roomcast` with the feature `msgpack`. For one
-    /// of your own see [`Parser`]. Default: Socket.IO's own, JSON text with binary parts behind it.
+    /// `MsgpackCodec` is in the crate `roomcast-socketio-msgpack`, and in `roomcast` with the feature `msgpack`.
+    /// Implement [`Parser`] for a custom format. Default: Socket.IO's parser, JSON text followed by binary attachments.
     pub fn parser(mut self, parser: Arc<dyn Parser>) -> Self {
         if let Protocol::SocketIo(config) = &mut self.protocol {
             *config = Arc::new(SocketIoConfig::clone(config).parser(parser));
@@ -141,9 +144,9 @@ impl Endpoint {
         self
     }
 
-    /// Puts its plain WebSocket or Engine.IO clients into this namespace
+    /// Sets the namespace of plain WebSocket and Engine.IO clients.
     ///
-    /// Socket.IO clients choose theirs themselves.
+    /// Has no effect for Socket.IO, where clients select namespaces themselves.
     pub fn in_namespace(mut self, namespace: impl Into<Namespace>) -> Self {
         if !matches!(self.protocol, Protocol::SocketIo(_)) {
             self.namespace = Some(namespace.into());
@@ -151,7 +154,7 @@ impl Endpoint {
         self
     }
 
-    /// Speaks JSON arrays with plain WebSocket clients, whether or not they ask for the subprotocol
+    /// Uses JSON arrays with all plain WebSocket clients, with or without the subprotocol.
     pub fn json(mut self) -> Self {
         if let Protocol::Plain { mode, .. } = &mut self.protocol {
             *mode = Mode::Json;
@@ -159,12 +162,12 @@ impl Endpoint {
         self
     }
 
-    /// Chooses this subprotocol if a plain WebSocket client offers it and does not offer `roomcast.json`; may be called
-    /// several times
+    /// Adds a subprotocol that the server accepts from plain WebSocket clients.
     ///
-    /// The client stays in plain mode, and speaks in it whatever the application makes of its frames. Browsers close a
-    /// connection for which none of the subprotocols that they offered was chosen. Of several that are known, the one
-    /// that the client offers first is chosen. Default: `bearer`, see [`plain`](Self::plain).
+    /// The server selects it if the client offers it and does not offer `roomcast.json`. If the client offers several
+    /// accepted subprotocols, the server selects the first offered. The client stays in plain mode, and the application
+    /// interprets its frames. Browsers close a connection if the server selects none of the offered subprotocols.
+    /// Default: `bearer`, see [`plain`](Self::plain).
     ///
     /// ```
     /// use roomcast_server::transport::Endpoint;
@@ -183,7 +186,7 @@ impl Endpoint {
         Self { path, protocol, namespace, transports: Arc::new([]) }
     }
 
-    /// Binds it to what carries its sessions; `None` if nothing does
+    /// Binds the endpoint to its transports; returns `None` if none is available.
     pub(crate) fn with_transports(mut self, all: &[Arc<dyn Transport>], config: &Config) -> Option<Self> {
         match &mut self.protocol {
             Protocol::SocketIo(protocol) => {
@@ -205,7 +208,7 @@ impl Endpoint {
                 self.transports = all.into();
             }
             Protocol::Plain { config: protocol, .. } => {
-                // Plain clients need WebSocket; a deployment without it has none. Theirs says why it closes.
+                // Plain clients need WebSocket. Their transport sends the close reason.
                 all.iter().find(|transport| transport.name() == WebSocket::NAME)?;
                 let websocket: Arc<dyn Transport> = Arc::new(config.websocket.transport(&config.limits));
                 self.transports = Arc::new([websocket]);
@@ -224,19 +227,17 @@ impl Endpoint {
         self.path.rest(path).is_some()
     }
 
-    /// What a path has in place of the `*` of this endpoint's, or behind its prefix
+    /// Returns the part of a path in place of the `*`, or after the prefix.
     pub(crate) fn rest<'a>(&self, path: &'a str) -> &'a str {
         self.path.rest(path).unwrap_or_default()
     }
 
-    /// Why no client could name this endpoint, if none could
+    /// Returns a description of the misconfiguration if no client can reach this endpoint.
     pub(crate) fn problem(&self) -> Option<String> {
         if let Protocol::Plain { subprotocols, .. } = &self.protocol
             && let Some(name) = subprotocols.iter().find(|name| !is_token(name))
         {
-            return Some(format!(
-                "the subprotocol `{name}` is not a token of HTTP, so no client could offer it"
-            ));
+            return Some(format!("subprotocol `{name}` is not an HTTP token, so no client can offer it"));
         }
         let (path, star) = match &self.path {
             Path::Prefix(path) | Path::Exact(path) => (path.as_str(), ""),
@@ -247,11 +248,12 @@ impl Endpoint {
             return Some(format!("`{path}{star}` does not begin with a slash; write `/{path}{star}`"));
         }
         if path.contains('*') {
-            return Some(format!("`{path}{star}` has a `*` elsewhere than at its end, as in `/rooms/*`"));
+            return Some(format!(
+                "`{path}{star}` has a `*` before its end; only a final `*` is allowed, as in `/rooms/*`"
+            ));
         }
         let strange = path.chars().find(|&c| !c.is_ascii_graphic() || matches!(c, '?' | '#'));
-        strange
-            .map(|strange| format!("`{path}{star}` has a `{strange}`, which the path of a request has not"))
+        strange.map(|strange| format!("`{path}{star}` has a `{strange}`, which no request path contains"))
     }
 
     pub(crate) fn namespace(&self) -> Option<&Namespace> {
@@ -266,7 +268,7 @@ impl Endpoint {
         self.transports.iter().find(|transport| transport.name().0 == name)
     }
 
-    /// The file that a request for this path asks for, if this is where Socket.IO's clients are served
+    /// Returns the client bundle file requested by this path, if this endpoint serves Socket.IO.
     pub(crate) fn client_file<'a>(&self, path: &'a str) -> Option<&'a str> {
         match &self.protocol {
             Protocol::SocketIo(_) => self.path.rest(path),
@@ -274,15 +276,15 @@ impl Endpoint {
         }
     }
 
-    /// Whether its requests have the query parameters of Engine.IO
+    /// Returns whether requests carry the Engine.IO query parameters.
     pub(crate) fn is_engine(&self) -> bool {
         !matches!(self.protocol, Protocol::Plain { .. })
     }
 
-    /// The subprotocol to choose of those a client offers
+    /// Selects a subprotocol from the client's offers.
     ///
-    /// To Engine.IO none means anything, but a browser that offered some gives up if none is chosen: the first it
-    /// is, as with Node.
+    /// Engine.IO defines no subprotocol, but a browser closes the connection if none of its offers is selected. The
+    /// first is selected, as on Node.
     pub(crate) fn chosen_subprotocol(&self, headers: &http::HeaderMap) -> Option<Cow<'static, str>> {
         let offered = || {
             let offered = headers.get_all(http::header::SEC_WEBSOCKET_PROTOCOL).into_iter();
@@ -299,7 +301,7 @@ impl Endpoint {
         }
     }
 
-    /// What a new session speaks
+    /// Creates the protocol state of a new session.
     pub(crate) fn begin(
         &self,
         sid: &Sid,
@@ -326,7 +328,7 @@ impl Endpoint {
     }
 }
 
-/// Whether a text is a token (RFC 9110 section 5.6.2)
+/// Returns whether a text is a token (RFC 9110 section 5.6.2).
 fn is_token(text: &str) -> bool {
     let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_token_byte)
@@ -360,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_subprotocols_that_are_offered_one_is_chosen() {
+    fn selects_offered_subprotocol() {
         let chosen = |endpoint: &Endpoint, offered: &'static str| {
             let mut headers = http::HeaderMap::new();
             headers.insert(http::header::SEC_WEBSOCKET_PROTOCOL, http::HeaderValue::from_static(offered));

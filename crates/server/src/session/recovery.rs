@@ -1,4 +1,4 @@
-//! Connection state recovery: who may come back, and what comes back with it
+//! Connection state recovery: eligibility, credentials and lookup of the retained session.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::util::clock;
 use crate::util::ids;
 use crate::web::handshake::Handshake;
 
-/// The sequencer of a namespace, if recovery is on
+/// Creates the sequencer of a namespace if recovery is enabled.
 pub(crate) fn sequencer(router: &Arc<dyn Router>, config: &Config) -> Option<Arc<Sequencer>> {
     let recovery = config.recovery.clone()?;
     // Engine.IO and plain WebSocket detect a dead client within this time.
@@ -27,22 +27,22 @@ pub(crate) fn sequencer(router: &Arc<dyn Router>, config: &Config) -> Option<Arc
     Some(Arc::new(Sequencer::new(router.clone(), recovery, &ids::epoch(), clock::now)))
 }
 
-/// Seconds that may pass between the time of an event and its place in an outbox, on another thread.
+/// Seconds that may pass before another thread queues an event in an outbox.
 pub(crate) const EMIT_SLACK: u32 = 1;
-/// Time by which the last answered ping may seem older than it is: the slack, and the fraction of a second.
+/// Maximum error of the age of the last answered ping: the slack plus rounding to whole seconds.
 const ROUNDING: Duration = Duration::from_secs(EMIT_SLACK as u64 + 1);
 
-/// What a socket has of recovery, where it is on
+/// Recovery state of a socket, if recovery is enabled.
 #[derive(Debug)]
 pub(crate) struct Recoverable {
     pub(crate) sequencer: Arc<Sequencer>,
-    /// By this it may come back; whoever knows it can speak for the client
+    /// Bearer token for recovery: any client that presents it takes over the session.
     pub(crate) secret: ByteString,
-    /// It did come back, and has its state again
+    /// Whether this socket restored a retained session.
     pub(crate) recovered: bool,
 }
 
-/// To whom belongs what is kept for a client, or because of it.
+/// Returns the owner to which the retained state of a client is accounted.
 pub(crate) fn owner(handshake: &Handshake, id: &SocketId) -> Owner {
     match handshake.address() {
         Some(address) => Owner::Address(network(address.ip())),
@@ -54,7 +54,7 @@ pub(crate) fn owner(handshake: &Handshake, id: &SocketId) -> Owner {
     }
 }
 
-/// Where in the catching up a client of this kind is told that it is in; `None` if it cannot come back
+/// Returns the order of the CONNECT answer and the replay, or `None` if this kind has no recovery.
 pub(crate) fn order(kind: ClientKind) -> Option<Order> {
     match kind {
         ClientKind::SocketIo => Some(Order::MissedFirst),
@@ -63,10 +63,10 @@ pub(crate) fn order(kind: ClientKind) -> Option<Order> {
     }
 }
 
-/// Whether a client that went away for this reason may come back as who it was
+/// Returns whether a session closed for this reason can be recovered.
 ///
-/// As on Node, where what the application does to a client, and what the client says itself, is final. Closing the
-/// connection of a client is to Node a disconnection of each of its sockets by the server.
+/// As on Node, a disconnect by the application or by the client is final. Node treats closing a client's connection as
+/// a server-side disconnect of each of its sockets.
 pub(crate) fn is_recoverable(reason: CloseReason) -> bool {
     matches!(
         reason,
@@ -83,7 +83,7 @@ pub(crate) fn is_recoverable(reason: CloseReason) -> bool {
     )
 }
 
-/// What a client shows to get its state back
+/// Recovery credentials that a client presents.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shown {
     secret: String,
@@ -91,7 +91,7 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// What a client of this kind has shown, if anything
+    /// Returns the credentials that a client of this kind presented, if any.
     pub(crate) fn by(kind: ClientKind, auth: &str, handshake: &Handshake) -> Option<Self> {
         match kind {
             ClientKind::SocketIo => Self::in_auth(auth),
@@ -120,7 +120,7 @@ impl Shown {
         }
     }
 
-    /// Looks for what was kept for the client; no more than `limit` bytes are replayed
+    /// Claims the retained session of the client; replays at most `limit` bytes.
     pub(crate) fn claim(
         &self,
         sequencer: &Arc<Sequencer>,
@@ -137,10 +137,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_clients_show() {
+    fn parses_recovery_credentials() {
         let shown = |auth: &str| Shown::in_auth(auth).map(|Shown { secret, offset }| (secret, offset));
         assert_eq!(shown(r#"{"pid":"p","offset":"o","token":1}"#), Some(("p".into(), Some("o".into()))));
-        // The client leaves out what it has not.
+        // The client omits an absent offset.
         assert_eq!(shown(r#"{"pid":"p"}"#), Some(("p".into(), None)));
         assert_eq!(shown(r#"{"pid":"p","offset":null}"#), Some(("p".into(), None)));
         for auth in ["", "{}", r#"{"pid":1,"offset":"o"}"#, r#"{"pid":"p","offset":1}"#, r#"{"offset":"o"}"#]

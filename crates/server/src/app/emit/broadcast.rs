@@ -1,4 +1,4 @@
-//! Whom an event goes to, and how
+//! Broadcast builder: recipients and delivery options.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::app::into_rooms::{IntoRooms, into_rooms};
 use crate::app::model::namespace_state::NamespaceState;
 use crate::util::log_limit::log_limited;
 
-/// Whom an event goes to, and how; ends with [`emit`](Self::emit)
+/// Recipients and delivery options of a broadcast; finished by [`emit`](Self::emit).
 ///
-/// Made by the operators of [`Io`](crate::Io), [`NamespaceHandle`](crate::namespace::NamespaceHandle) and
-/// [`Socket`](crate::Socket), chained as on Node. It may be kept and used again. Whom it names can also be looked at
-/// ([`fetch_sockets`](Self::fetch_sockets)), moved between rooms and disconnected.
+/// Returned by the operators of [`Io`](crate::Io), [`NamespaceHandle`](crate::namespace::NamespaceHandle) and
+/// [`Socket`](crate::Socket), which chain as on Node. It can be stored and reused. The same selection also lists
+/// ([`fetch_sockets`](Self::fetch_sockets)), moves between rooms and disconnects the matching sockets.
 ///
 /// ```
 /// # use roomcast_server::Io;
@@ -35,7 +35,7 @@ pub struct Emit {
     compress: bool,
 }
 
-/// How long answers are waited for unless the application says otherwise
+/// Default ack timeout.
 pub(crate) const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Emit {
@@ -141,12 +141,12 @@ impl Emit {
         self.namespace.router.disconnect(&self.target, true)
     }
 
-    /// Emits, and collects answers until all have come or the time is over
+    /// Emits and collects answers until all have arrived or the timeout expires.
     pub(crate) async fn ask(&self, event: Event) -> (Receipt, Answers) {
         self.ask_by(event, |event| self.broadcast(event)).await
     }
 
-    /// Hands an event over that asks for answers, and collects them
+    /// Sends an event with an ack request through `hand_over` and collects the answers.
     pub(crate) async fn ask_by(
         &self,
         mut event: Event,
@@ -169,7 +169,7 @@ impl Emit {
     }
 }
 
-/// Event names that Socket.IO keeps for itself
+/// Event names reserved by Socket.IO.
 const RESERVED: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
@@ -187,7 +187,7 @@ pub(crate) fn event(
     Ok(event)
 }
 
-/// A name that an event may have
+/// Returns the event name, or an error if Socket.IO reserves it.
 pub(crate) fn checked_name(name: &str) -> Result<ByteString, EmitError> {
     let name = ByteString::from(name);
     if RESERVED.contains(&&*name) { Err(EmitError::ReservedName(name)) } else { Ok(name) }
@@ -199,7 +199,7 @@ mod tests {
     use crate::Io;
 
     #[test]
-    fn what_is_not_to_be_compressed_says_so_to_its_end() {
+    fn keeps_compress_flag_through_operators() {
         let io = Io::new();
         let event = |emit: Emit| emit.event("news", ()).expect("a name");
         assert!(event(io.to("red")).compress);

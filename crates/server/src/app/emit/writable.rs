@@ -1,4 +1,4 @@
-//! Waiting until recipients can take more
+//! Backpressure: waiting until outboxes are below low water.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::app::emit::socket::SocketEmit;
 use crate::app::model::socket::Socket;
 
 impl Socket {
-    /// Waits until little enough waits for this client for more to be emitted.
+    /// Waits until the outbox of this client is below low water (32 KiB and 128 frames).
     ///
-    /// For senders of much, such as a dump of state: what is emitted without it is queued up to
+    /// Use it for bulk sends such as a dump of state. Without it, events queue up to
     /// [`Limits::outbox_max`](crate::config::Limits::outbox_max), beyond which the client is closed.
     ///
-    /// Ready below low water (32 KiB and 128 frames), once the client is gone, and while it makes no progress: a client
-    /// that stalled for 100 ms is not waited for. At most [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout).
+    /// Returns early when the client disconnects or has made no progress for 100 ms, and after
+    /// [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout) at the latest.
     ///
     /// # Cancel safety
     /// Cancel safe: waiting changes nothing.
@@ -39,11 +39,11 @@ impl Socket {
 }
 
 impl Emit {
-    /// Waits until little enough waits for the recipients on this node for more to be emitted.
+    /// Waits until the outboxes of the recipients on this node are below low water.
     ///
-    /// Looks at the members that are addressed now, each as [`Socket::writable`] does: it waits for those that make
-    /// progress and for no others, so one that stalls holds up nobody. At most
-    /// [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout).
+    /// Takes the recipients at the time of the call and waits for each as [`Socket::writable`] does. A stalled client
+    /// does not delay the caller. Returns after [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout) at
+    /// the latest.
     ///
     /// # Cancel safety
     /// Cancel safe: waiting changes nothing.
@@ -60,7 +60,7 @@ impl Emit {
 }
 
 impl SocketEmit {
-    /// Waits until little enough waits for this client for more to be emitted; see [`Socket::writable`].
+    /// Waits until the outbox of this client is below low water; see [`Socket::writable`].
     ///
     /// # Cancel safety
     /// Cancel safe: waiting changes nothing.

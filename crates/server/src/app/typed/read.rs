@@ -1,4 +1,4 @@
-//! Arguments as events of a schema
+//! Deserialization of arguments as typed events.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde::forward_to_deserialize_any;
 
 use super::shape::{self, Shape};
 
-/// An event that is known by its name
+/// Reads an [`Event`](super::Event), whose name selects the type.
 pub(super) fn one<E: DeserializeOwned>(args: &Args) -> Result<E, ArgsError> {
     match shape::read::<E>() {
         Shape::Whole => ArgsReader::new(args).next(),
@@ -20,15 +20,15 @@ pub(super) fn one<E: DeserializeOwned>(args: &Args) -> Result<E, ArgsError> {
     }
 }
 
-/// An event that is known by its variant
+/// Reads a variant of an [`EventSet`](super::EventSet), selected by the event name.
 pub(super) fn variant<E: DeserializeOwned>(name: &str, args: &Args) -> Result<E, ArgsError> {
     read(args, |list| E::deserialize(Variant { name, list }))
 }
 
-/// Reads arguments, those that are missing by their defaults or else as `null`
+/// Reads arguments; a missing argument takes the field's default, or else reads as `null`.
 ///
-/// Serde tells a field with a default from one without by what it makes of the end of a sequence, and a sequence that has
-/// ended cannot be gone on with. So each field that fails there costs another attempt.
+/// Only the end of a sequence shows whether serde has a default for a field, and a sequence cannot continue after its
+/// end. So each missing field without a default costs another attempt.
 fn read<E>(args: &Args, attempt: impl Fn(List<'_, '_>) -> Result<E, Failed>) -> Result<E, ArgsError> {
     let mut missing = Missing::default();
     loop {
@@ -41,22 +41,22 @@ fn read<E>(args: &Args, attempt: impl Fn(List<'_, '_>) -> Result<E, Failed>) -> 
     }
 }
 
-/// A type with a `Deserialize` of its own could go on for ever
+/// Limit of attempts: a custom `Deserialize` could request elements forever.
 const MOST_ATTEMPTS: usize = 64;
 
-/// What becomes of arguments that are missing
+/// Handling of missing arguments across attempts.
 #[derive(Default)]
 struct Missing {
-    /// Those that read as `null`, counted from the first that is missing
+    /// Indices of arguments that read as `null`, counted from the first missing argument.
     nulls: Vec<usize>,
-    /// The next one
+    /// Index of the next missing argument.
     next: usize,
-    /// The last one where the sequence was ended, so that its default is taken if it has one
+    /// Last index at which the sequence ended, so that serde takes the default if there is one.
     ended: Option<usize>,
 }
 
 impl Missing {
-    /// Whether the next one reads as `null`, and not by its default
+    /// Returns whether the next missing argument reads as `null` instead of its default.
     fn is_null(&mut self) -> bool {
         let at = self.next;
         self.next += 1;
@@ -68,7 +68,7 @@ impl Missing {
     }
 }
 
-/// Why an event could not be read
+/// Error of reading an event.
 #[derive(Debug)]
 struct Failed(ArgsError);
 
@@ -86,7 +86,7 @@ impl serde::de::Error for Failed {
     }
 }
 
-/// Arguments as the fields of a tuple
+/// Deserializer of arguments as the fields of a tuple.
 struct List<'r, 'de> {
     reader: &'r mut ArgsReader<'de>,
     missing: &'r mut Missing,
@@ -116,7 +116,7 @@ impl<'de> SeqAccess<'de> for List<'_, 'de> {
     }
 }
 
-/// A name and arguments as a variant
+/// Deserializer of a name and arguments as an enum variant.
 struct Variant<'r, 'n, 'de> {
     name: &'n str,
     list: List<'r, 'de>,
@@ -145,7 +145,7 @@ impl<'r, 'de> EnumAccess<'de> for Variant<'r, '_, 'de> {
     }
 }
 
-/// What a variant holds
+/// Deserializer of the fields of a variant.
 struct Content<'r, 'de>(List<'r, 'de>);
 
 impl<'de> VariantAccess<'de> for Content<'_, 'de> {
@@ -172,7 +172,7 @@ impl<'de> VariantAccess<'de> for Content<'_, 'de> {
     }
 }
 
-/// Reads the fields of a variant from one argument
+/// Seed that reads the named fields of a variant from one argument.
 struct Object<V> {
     fields: &'static [&'static str],
     visitor: V,

@@ -1,4 +1,4 @@
-//! What serde makes of a type, seen without reading or writing a value
+//! Detects the serde shape of a type without reading or writing a value.
 
 use std::fmt;
 
@@ -6,32 +6,32 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 use serde::ser::{Impossible, Serialize, Serializer};
 
-/// What serde makes of a type, or of a value
+/// Serde shape of a type or value, as event arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// One argument
+    /// A single argument.
     Whole,
-    /// An argument for each field
+    /// One argument per field.
     List,
-    /// No argument
+    /// No arguments.
     Nothing,
 }
 
-/// The names of the variants of an enum
+/// Returns the variant names of an enum.
 ///
 /// # Panics
-/// When it is none.
+/// Panics if the type is not an enum with named variants.
 pub(super) fn variants<E: DeserializeOwned>() -> Vec<&'static str> {
     match E::deserialize(Probe) {
         Err(Seen::Enum(variants)) if !variants.is_empty() => variants.to_vec(),
         _ => panic!(
-            "`{}` is a set of events, so it has to be an enum that serde reads by the names of its variants",
+            "event set `{}` must be an enum that serde reads by the names of its variants",
             std::any::type_name::<E>()
         ),
     }
 }
 
-/// How a type is read
+/// Returns the shape in which a type is read.
 pub(super) fn read<'de, T: Deserialize<'de>>() -> Shape {
     match T::deserialize(Probe) {
         Err(Seen::Shape(shape)) => shape,
@@ -40,20 +40,20 @@ pub(super) fn read<'de, T: Deserialize<'de>>() -> Shape {
     }
 }
 
-/// How a value is written, and as which variant if it is an enum's
+/// Returns the shape in which a value is written, and the variant name if it is an enum.
 pub(super) fn written<T: Serialize + ?Sized>(value: &T) -> (Shape, Option<&'static str>) {
     match value.serialize(Probe) {
         Err(Seen::Shape(shape)) => (shape, None),
         Err(Seen::Variant(shape, variant)) => (shape, Some(variant)),
-        // What cannot be written says so when it is.
+        // A serialization error surfaces when the value is written.
         _ => (Shape::Whole, None),
     }
 }
 
-/// Asked to read or write anything it only says what it was asked
+/// Serializer and deserializer that fails with the first method serde calls.
 struct Probe;
 
-/// What the probe was asked
+/// Serde call observed by the probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Shape(Shape),

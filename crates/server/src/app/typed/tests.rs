@@ -65,7 +65,7 @@ enum Set {
 
 impl EventSet for Set {}
 
-/// Writes, compares, and reads back
+/// Writes an event, compares the JSON, and reads it back.
 fn held<M, E: Schema<M> + Emitted<M> + fmt::Debug + PartialEq>(event: &E, name: &str, json: &str) {
     let (written, args) = event.write().expect("it serialises");
     assert_eq!((written, args.json()), (name, json));
@@ -79,7 +79,7 @@ fn data() -> Bytes {
 const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
 
 #[test]
-fn a_type_is_written_as_its_fields_stand() {
+fn writes_fields_as_arguments() {
     held(&Unit, "Unit", "");
     held(&One(1), "One", "1");
     held(&Several(1, None, data()), "Several", &format!("1,null,{PLACEHOLDER}"));
@@ -90,7 +90,7 @@ fn a_type_is_written_as_its_fields_stand() {
 }
 
 #[test]
-fn a_variant_is_an_event_by_its_name() {
+fn maps_variants_to_event_names() {
     held(&Set::Unit, "unit", "");
     held(&Set::OneThing(1), "one-thing", "1");
     held(&Set::Several(1, "two".into(), data()), "several", &format!(r#"1,"two",{PLACEHOLDER}"#));
@@ -113,15 +113,15 @@ fn a_variant_is_an_event_by_its_name() {
 }
 
 #[test]
-fn what_does_not_fit_is_named_by_its_position() {
+fn reports_position_of_mismatched_argument() {
     let args = (1, "two", 3).into_args().expect("a list");
-    let error = Several::read("Several", &args).expect_err("a number is no binary");
+    let error = Several::read("Several", &args).expect_err("a number is not binary");
     assert_eq!(error.position(), 3);
-    let error = Set::read("several", &args).expect_err("a number is no binary");
+    let error = Set::read("several", &args).expect_err("a number is not binary");
     assert_eq!(error.position(), 3);
-    let error = Several::read("Several", &().into_args().expect("none")).expect_err("nothing there");
+    let error = Several::read("Several", &().into_args().expect("none")).expect_err("no arguments");
     assert_eq!(error, ArgsError::Missing { position: 1 });
-    // What is missing reads as `null`, and what is too much is passed over.
+    // A missing argument reads as `null`; excess arguments are ignored.
     let args = (1, (), data(), 4).into_args().expect("a list");
     assert_eq!(Several::read("Several", &args), Ok(Several(1, None, data())));
     let error =
@@ -135,7 +135,7 @@ fn what_does_not_fit_is_named_by_its_position() {
 }
 
 #[test]
-fn what_is_no_set_is_told_so() {
+fn rejects_event_set_without_named_variants() {
     #[derive(Serialize, Deserialize)]
     #[serde(tag = "kind")]
     enum Tagged {
@@ -143,11 +143,11 @@ fn what_is_no_set_is_told_so() {
     }
     impl EventSet for Tagged {}
 
-    let error = Tagged::A { x: 1 }.write().expect_err("it has no variant to be named by");
-    assert!(error.to_string().contains("a variant that serde writes with its name"), "{error}");
-    let panicked = std::panic::catch_unwind(Tagged::names).expect_err("no names");
+    let error = Tagged::A { x: 1 }.write().expect_err("a tagged enum has no named variants");
+    assert!(error.to_string().contains("must be an enum that serde writes with the name"), "{error}");
+    let panicked = std::panic::catch_unwind(Tagged::names).expect_err("panics without variant names");
     let text = panicked.downcast_ref::<String>().expect("a text");
-    assert!(text.contains("Tagged` is a set of events, so it has to be an enum"), "{text}");
+    assert!(text.contains("Tagged` must be an enum"), "{text}");
 }
 
 fn five() -> Option<u32> {
@@ -174,7 +174,7 @@ fn missing_fields_take_their_defaults() {
     assert_eq!(read("1,2,3"), Ok(Defaults(1, Some(2), 3, Some(5))));
     assert_eq!(read("1,2,3,null"), Ok(Defaults(1, Some(2), 3, None)));
     assert_eq!(read("1,2"), Ok(Defaults(1, Some(2), 0, Some(5))));
-    // What has no default reads as `null`, as everywhere.
+    // A field without a default reads as `null`.
     assert_eq!(read("1"), Ok(Defaults(1, None, 0, Some(5))));
     assert_eq!(read(""), Err(ArgsError::Missing { position: 1 }));
     let read = |json| <DefaultSet as Schema<_>>::read("Move", &args(json));

@@ -1,11 +1,11 @@
-//! Events of a schema as arguments
+//! Serialization of typed events as arguments.
 
 use roomcast_core::{Args, ArgsError, IntoArgs};
 use serde::Serialize;
 
 use super::shape::{Shape, written};
 
-/// An event that is known by its name
+/// Writes the arguments of an [`Event`](super::Event).
 pub(super) fn one<E: Serialize>(event: &E) -> Result<Args, ArgsError> {
     let whole = (event,).into_args()?;
     Ok(match written(event) {
@@ -16,15 +16,15 @@ pub(super) fn one<E: Serialize>(event: &E) -> Result<Args, ArgsError> {
     })
 }
 
-/// An event that is known by its variant, and its name
+/// Writes the name and the arguments of a variant of an [`EventSet`](super::EventSet).
 pub(super) fn variant<E: Serialize>(event: &E) -> Result<(&'static str, Args), ArgsError> {
     let (shape, Some(variant)) = written(event) else {
-        let reason = "an event of a set has to be a variant that serde writes with its name".into();
+        let reason = "an event set must be an enum that serde writes with the name of the variant".into();
         return Err(ArgsError::Unserializable { position: 1, reason });
     };
     let args = match shape {
         Shape::Nothing => Args::empty(),
-        // As serde_json writes it, `{"variant":…}`, the list in brackets.
+        // serde_json writes `{"variant":…}`, with the list in brackets.
         Shape::Whole | Shape::List => {
             let whole = (event,).into_args()?;
             let content = Args::from_validated(
@@ -37,13 +37,13 @@ pub(super) fn variant<E: Serialize>(event: &E) -> Result<(&'static str, Args), A
     Ok((variant, args))
 }
 
-/// Without this many bytes at each end
+/// Strips `ends` bytes at each end.
 fn inside(args: &Args, ends: usize) -> Args {
     let json = &args.json()[ends..args.json().len() - ends];
     Args::from_validated(args.list().slice_ref(json), args.attachments().to_vec())
 }
 
-/// Bytes of a name as JSON
+/// Returns the length of a name as a JSON string, in bytes.
 fn quoted_len(name: &str) -> Result<usize, ArgsError> {
     Ok((name,).into_args()?.json().len())
 }
