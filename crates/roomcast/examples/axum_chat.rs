@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn people_talk_under_the_names_that_a_layer_found_out() {
+    async fn uses_names_set_by_layer() {
         let routes = application();
         let mut anna = TestClient::through(routes.clone()).header("x-user", "Anna").connect().await;
         assert_eq!(anna.expect::<String>("welcome").await, "Anna");

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_says_no_name_stays_out() {
+    async fn rejects_player_without_name() {
         let io = application();
         for auth in [json!({}), json!({ "name": "" })] {
             let refused =
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_play_to_the_end_while_the_lobby_looks_on() {
+    async fn lobby_sees_complete_game() {
         let io = application();
         let (mut anna, mut ben, mut cleo) =
             (enter(&io, "Anna").await, enter(&io, "Ben").await, enter(&io, "Cleo").await);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_goes_away_loses_and_empty_rooms_are_closed() {
+    async fn leaving_player_loses_and_room_closes() {
         let io = application();
         let (mut anna, mut ben) = (enter(&io, "Anna").await, enter(&io, "Ben").await);
         ask(&mut anna, "create", "red").await;

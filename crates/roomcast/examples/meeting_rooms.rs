@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_fit_is_told_why() {
+    async fn reports_error_for_invalid_request() {
         let routes = application();
         let mut ada = signed_in(&routes, "ada").await;
         let refused: Value = ada.emit_with_ack("say", json!({ "room": "red", "text": "hello" })).await;
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_shows_nothing_is_refused() {
+    async fn rejects_client_without_credentials() {
         let routes = application();
         let refused = TestClient::through(routes.clone()).try_connect().await.expect_err("nothing was shown");
         assert_eq!(refused, NotConnected::Refused(json!({ "message": "show a token" })));

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn strokes_go_to_those_at_the_same_drawing() {
+    async fn sends_strokes_to_same_drawing() {
         let io = application().expect("a pattern");
         let (mut anna, mut ben) = (joined(&io, "/drawings/cat").await, joined(&io, "/drawings/cat").await);
         let mut other = joined(&io, "/drawings/dog").await;
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_cleared_if_nobody_minds() {
+    async fn clears_drawing_without_objection() {
         let io = application().expect("a pattern");
         let (mut anna, mut ben) = (joined(&io, "/drawings/cat").await, joined(&io, "/drawings/cat").await);
         for agrees in [true, false] {

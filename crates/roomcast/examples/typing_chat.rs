@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everybody_hears_who_comes_and_goes_types_and_says_what() {
+    async fn announces_users_typing_and_messages() {
         let io = application();
         let mut anna = enter(&io, TestKind::SocketIo, "Anna", 1).await;
         let mut ben = enter(&io, TestKind::Json, "Ben", 2).await;
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_given_once_and_who_has_none_leaves_unseen() {
+    async fn keeps_first_user_name() {
         let io = application();
         let mut anna = enter(&io, TestKind::SocketIo, "Anna", 1).await;
         anna.emit("add user", "Berta").await;

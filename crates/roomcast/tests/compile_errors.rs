@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// The texts are those of the toolchain that the checks run with; `TRYBUILD=overwrite` writes them anew
 #[test]
-fn errors_name_what_is_wrong() {
+fn errors_match_expected_text() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("tests/compile_errors/*.rs");
 }
@@ -68,7 +68,7 @@ fn boxes_a_future(value: Value) -> Pin<Box<dyn Future<Output = Value> + Send>> {
 }
 
 #[test]
-fn handlers_that_are_right_are_left_alone() {
+fn accepts_valid_handlers() {
     let io = Io::new();
     io.on("any", nothing).on("any", borrows).on("any", takes_everything).on("any", wraps);
     io.on("any", finds).on("any", makes_a_future).on("any", boxes_a_future);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 #[test]
-fn each_feature_of_ours_is_held_by_a_test_that_is_there() {
+fn every_feature_links_existing_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let table = fs::read_to_string(root.join("docs/features.md")).expect("the table of features");
     let mut features = 0;
@@ -28,7 +28,7 @@ fn each_feature_of_ours_is_held_by_a_test_that_is_there() {
 }
 
 #[test]
-fn a_test_that_is_not_there_is_noticed() {
+fn detects_missing_test() {
     assert!(is_test("a.rs", "it_works", "#[test]\nfn it_works() {}"));
     assert!(!is_test("a.rs", "it_works", "// it_works is gone; fn it_works_not() {}"));
     assert!(is_test("a.js", "it works", "test(\"it works\", () => {});"));

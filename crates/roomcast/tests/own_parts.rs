@@ -115,7 +115,7 @@ async fn serve(io: Io) -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn late_joiners_learn_the_state_of_their_room() {
+async fn sends_room_state_to_late_joiners() {
     let address = serve(example::server()).await;
     let (mut early, mut late) = (Terminal::connect(address).await, Terminal::connect(address).await);
     early.send(r#"420["join","red"]"#).await;
@@ -145,7 +145,7 @@ async fn empty_rooms_forget_their_state() {
 }
 
 #[tokio::test]
-async fn requests_without_upgrade_are_told_what_to_ask() {
+async fn rejects_request_without_upgrade() {
     let address = serve(example::server()).await;
     let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
     let request = "GET /socket.io/?EIO=4&transport=lines HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";

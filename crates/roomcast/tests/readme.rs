@@ -1,7 +1,7 @@
 //! The program in the README is the one in the examples, which is compiled
 
 #[test]
-fn the_readme_shows_the_chat_example() {
+fn readme_matches_chat_example() {
     let readme = include_str!("../../../README.md");
     let example = include_str!("../examples/chat.rs");
     let program = example.split_once("\n\n").map(|(_, program)| program.trim()).unwrap_or_default();

@@ -108,7 +108,7 @@ fn decode(data: &str) -> Message {
 }
 
 #[test]
-fn text_that_an_event_cannot_hold_arrives_all_the_same() {
+fn delivers_text_unsafe_in_events() {
     use roomcast_core::Wire;
     for text in ["", "4a\nb", "4a\r\nb", "4\r", "4 plain", "4\u{2028}"] {
         let rendered = transport::SseWire.render(&[text.into()]);
@@ -144,7 +144,7 @@ fn long_event_moves_slice_by_slice() {
 }
 
 #[test]
-fn text_that_is_none_ends_the_session() {
+fn invalid_text_ends_session() {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(async {
         let mut requests = None;
         let mut client = None;

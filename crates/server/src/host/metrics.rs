@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_are_in_the_order_of_the_table() {
+    fn reasons_match_table_order() {
         for (at, refused) in Refused::ALL.into_iter().enumerate() {
             assert_eq!(refused as usize, at);
         }

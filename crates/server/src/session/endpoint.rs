@@ -360,7 +360,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_subprotocols_that_are_offered_one_is_chosen() {
+    fn chooses_one_offered_subprotocol() {
         let chosen = |endpoint: &Endpoint, offered: &'static str| {
             let mut headers = http::HeaderMap::new();
             headers.insert(http::header::SEC_WEBSOCKET_PROTOCOL, http::HeaderValue::from_static(offered));

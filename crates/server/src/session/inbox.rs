@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_closed_holds_no_task() {
+    fn closed_mailbox_holds_no_task() {
         let task = Arc::new(Task);
         let waker = Waker::from(task.clone());
         let held = Arc::strong_count(&task);

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_clients_show() {
+    fn reads_recovery_credentials_of_clients() {
         let shown = |auth: &str| Shown::in_auth(auth).map(|Shown { secret, offset }| (secret, offset));
         assert_eq!(shown(r#"{"pid":"p","offset":"o","token":1}"#), Some(("p".into(), Some("o".into()))));
         // The client leaves out what it has not.

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_in_use_is_not_copied_again() {
+    fn reuses_name_in_use() {
         let first = shared("chat");
         for _ in 0..3 {
             assert_eq!(shared("chat").as_ptr(), first.as_ptr());
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_event_before_lends_its_name_once_and_to_its_own_namespace() {
+    fn lends_name_once_within_namespace() {
         let here = Namespace::new("/here");
         let keep = |name: &str| keep_last(Box::new(Event::new(here.clone(), name, Args::empty())));
         let take = |namespace: &Namespace, name: &str| take_last(namespace, name, Args::empty());
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_event_keeps_nothing_of_what_was_emitted() {
+    fn cached_event_drops_its_arguments() {
         let here = Namespace::new("/here");
         let body = bytes::Bytes::from(vec![7; 100]);
         for list in [r#"{"_placeholder":true,"num":0}"#, ""] {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn names_without_end_keep_no_memory() {
+    fn unbounded_names_retain_no_memory() {
         let mut recent = Recent { names: [const { ByteString::new() }; KEPT], next: 0 };
         for number in 0..100 {
             let name = number.to_string();

@@ -200,7 +200,7 @@ mod tests {
     use crate::Io;
 
     #[test]
-    fn what_is_not_to_be_compressed_says_so_to_its_end() {
+    fn keeps_compress_flag_through_operators() {
         let io = Io::new();
         let event = |emit: Emit| emit.event("news", ()).expect("a name");
         assert!(event(io.to("red")).compress);

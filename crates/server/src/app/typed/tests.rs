@@ -79,7 +79,7 @@ fn data() -> Bytes {
 const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
 
 #[test]
-fn a_type_is_written_as_its_fields_stand() {
+fn writes_fields_in_order() {
     held(&Unit, "Unit", "");
     held(&One(1), "One", "1");
     held(&Several(1, None, data()), "Several", &format!("1,null,{PLACEHOLDER}"));
@@ -90,7 +90,7 @@ fn a_type_is_written_as_its_fields_stand() {
 }
 
 #[test]
-fn a_variant_is_an_event_by_its_name() {
+fn maps_variant_name_to_event() {
     held(&Set::Unit, "unit", "");
     held(&Set::OneThing(1), "one-thing", "1");
     held(&Set::Several(1, "two".into(), data()), "several", &format!(r#"1,"two",{PLACEHOLDER}"#));
@@ -113,7 +113,7 @@ fn a_variant_is_an_event_by_its_name() {
 }
 
 #[test]
-fn what_does_not_fit_is_named_by_its_position() {
+fn reports_position_of_mismatched_argument() {
     let args = (1, "two", 3).into_args().expect("a list");
     let error = Several::read("Several", &args).expect_err("a number is no binary");
     assert_eq!(error.position(), 3);
@@ -135,7 +135,7 @@ fn what_does_not_fit_is_named_by_its_position() {
 }
 
 #[test]
-fn what_is_no_set_is_told_so() {
+fn panics_on_invalid_event_set() {
     #[derive(Serialize, Deserialize)]
     #[serde(tag = "kind")]
     enum Tagged {
