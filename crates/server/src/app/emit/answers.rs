@@ -1,4 +1,4 @@
-//! Answers of clients to an event that asked for them
+//! Collects client answers to events emitted with an ack
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,33 +6,33 @@ use std::task::{Context, Poll, Waker};
 
 use roomcast_core::{AnswerSink, Args, SocketId};
 
-/// What came back from one event that asked for answers
+/// Answers to one event emitted with an ack.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Answers {
-    /// Who answered what, in the order in which the answers came
+    /// Answers by socket, in the order of arrival.
     pub answers: Vec<(SocketId, Args)>,
-    /// Who did not answer in time
+    /// Sockets that did not answer in time.
     pub missing: Vec<SocketId>,
-    /// Who went away, or uses a kind of client that cannot be asked
+    /// Sockets that disconnected, or whose kind of client cannot answer.
     pub gone: Vec<SocketId>,
 }
 
 impl Answers {
-    /// Whether everybody who was asked has answered
+    /// Returns whether every recipient answered.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.gone.is_empty()
     }
 }
 
-/// Collects the answers to one event; a future that is ready once everybody has answered or is gone
+/// Collects the answers to one event until each recipient has answered or disconnected.
 pub(crate) struct Collector {
     collected: Mutex<Collected>,
 }
 
 #[derive(Default)]
 struct Collected {
-    /// How many sockets of each id, since those of different namespaces may have the same
+    /// Sockets per id, since sockets of different namespaces may share an id.
     waiting: HashMap<SocketId, usize>,
     answers: Vec<(SocketId, Args)>,
     gone: Vec<SocketId>,
@@ -45,13 +45,13 @@ impl Collector {
         Arc::new(Self { collected: Mutex::default() })
     }
 
-    /// Ready once everybody who was asked has answered or is gone; nobody is asked after this
+    /// Waits until each recipient has answered or disconnected; recipients must not be added afterwards.
     pub(crate) async fn wait(&self) {
         self.lock().all_asked = true;
         std::future::poll_fn(|cx| self.poll(cx)).await;
     }
 
-    /// Takes what has come so far
+    /// Takes the answers collected so far.
     pub(crate) fn take(&self) -> Answers {
         let mut collected = self.lock();
         Answers {

@@ -1,4 +1,4 @@
-//! Whom an event goes to, and how
+//! Recipients and delivery options of an event
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::app::model::namespace_state::NamespaceState;
 use crate::util::log_limit::log_limited;
 use crate::util::names;
 
-/// Whom an event goes to, and how; ends with [`emit`](Self::emit)
+/// Recipients and delivery options of an event; finished by [`emit`](Self::emit).
 ///
-/// Made by the operators of [`Io`](crate::Io), [`NamespaceHandle`](crate::namespace::NamespaceHandle) and
-/// [`Socket`](crate::Socket), chained as on Node. It may be kept and used again. Whom it names can also be looked at
+/// Created by the operators of [`Io`](crate::Io), [`NamespaceHandle`](crate::namespace::NamespaceHandle) and
+/// [`Socket`](crate::Socket), chained as on Node. It is reusable. The addressed sockets can also be listed
 /// ([`fetch_sockets`](Self::fetch_sockets)), moved between rooms and disconnected.
 ///
 /// ```
@@ -36,7 +36,7 @@ pub struct Emit {
     compress: bool,
 }
 
-/// How long answers are waited for unless the application says otherwise
+/// Default time to wait for answers
 pub(crate) const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Emit {
@@ -142,12 +142,12 @@ impl Emit {
         self.namespace.router.disconnect(&self.target, true)
     }
 
-    /// Emits, and collects answers until all have come or the time is over
+    /// Emits and collects answers until all have arrived or the timeout expires.
     pub(crate) async fn ask(&self, event: Event) -> (Receipt, Answers) {
         self.ask_by(event, |event| self.broadcast(event)).await
     }
 
-    /// Hands an event over that asks for answers, and collects them
+    /// Adds an ack request to an event, emits it by `hand_over`, and collects the answers.
     pub(crate) async fn ask_by(
         &self,
         mut event: Event,
@@ -170,7 +170,7 @@ impl Emit {
     }
 }
 
-/// Event names that Socket.IO keeps for itself
+/// Event names reserved by Socket.IO
 const RESERVED: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
@@ -188,7 +188,7 @@ pub(crate) fn event(
     Ok(event)
 }
 
-/// A name that an event may have
+/// Returns the event name, or an error if it is reserved.
 pub(crate) fn checked_name(name: &str) -> Result<roomcast_core::ByteString, EmitError> {
     let name = names::shared(name);
     if RESERVED.contains(&&*name) { Err(EmitError::ReservedName(name)) } else { Ok(name) }

@@ -1,4 +1,4 @@
-//! The operators of whatever stands for many sockets
+//! Emit operators of types that address many sockets
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::app::into_rooms::IntoRooms;
 use crate::app::model::io::Io;
 use crate::app::namespace::NamespaceHandle;
 
-/// Gives a type the operators of [`Emit`](crate::emit::Emit); `$target` makes the [`Emit`](crate::emit::Emit) they start from
+/// Implements the operators of [`Emit`](crate::emit::Emit) for a type; `$target` creates the initial one.
 macro_rules! operators {
     ($type:ident, |$this:ident| $target:expr) => {
         impl $type {
@@ -133,7 +133,7 @@ operators!(Io, |io| io.main().target());
 operators!(NamespaceHandle, |namespace| namespace.target());
 
 impl NamespaceHandle {
-    /// Everybody in the namespace, for setting how it is emitted
+    /// Returns an [`Emit`] that addresses every socket in the namespace.
     pub fn target(&self) -> Emit {
         Emit::new(self.state.clone(), Target::default())
     }

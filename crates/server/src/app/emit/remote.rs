@@ -1,4 +1,4 @@
-//! Sockets that were looked up, on this node or another
+//! Handles of sockets on any node of the cluster
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use crate::app::model::socket::Socket;
 use crate::app::model::user_data::{DataError, read};
 use crate::app::namespace::NamespaceHandle;
 
-/// A socket that was looked up, on this node or another
+/// Handle of a socket on this node or another, returned by `fetch_sockets`.
 ///
-/// What it is told here reaches it wherever it is. If it is gone meanwhile, that comes to nothing.
+/// Its methods work on whichever node the socket is, and have no effect once it has disconnected.
 #[derive(Debug, Clone)]
 pub struct RemoteSocket {
     namespace: Arc<NamespaceState>,
@@ -33,36 +33,36 @@ impl RemoteSocket {
         Self { namespace, found }
     }
 
-    /// Its public id
+    /// Returns the public id.
     pub fn id(&self) -> &SocketId {
         &self.found.id
     }
 
-    /// The rooms it was in when it was looked up, its own first
+    /// Returns its rooms at the time of the lookup, its own room first.
     pub fn rooms(&self) -> &[Room] {
         &self.found.rooms
     }
 
-    /// Returns whether it was in a room when it was looked up.
+    /// Returns whether it was in a room at the time of the lookup.
     pub fn is_in(&self, room: impl Into<Room>) -> bool {
         self.found.rooms.contains(&room.into())
     }
 
-    /// The request that its session began with
+    /// Returns the handshake request of its session.
     ///
     /// # Errors
-    /// When another node described it in a form that is not known here.
+    /// Returns an error if another node sent it in an unknown format.
     pub fn handshake(&self) -> Result<RemoteHandshake, DataError> {
         let told = self.found.control.as_ref().map(|control| control.handshake());
         read(&told.unwrap_or_else(|| ByteString::from_static("{}")))
     }
 
-    /// What the application [keeps](Socket::set_data) with it; `None` if none was set
+    /// Returns the [data](Socket::set_data) of the socket, or `None` if none was set.
     ///
-    /// Of a socket on this node as it is now, of one elsewhere as it was when it was looked up.
+    /// For a socket on this node this is the current data; for one on another node, the data at the time of the lookup.
     ///
     /// # Errors
-    /// When it is not of this type.
+    /// Returns an error if the data does not deserialise to this type.
     pub fn data<T: DeserializeOwned>(&self) -> Result<Option<T>, DataError> {
         match self.found.control.as_ref().map(|control| control.data()) {
             Some(data) if !data.is_empty() => read(&data).map(Some),
@@ -70,12 +70,12 @@ impl RemoteSocket {
         }
     }
 
-    /// The socket itself, if it is on this node
+    /// Returns the socket itself if it is on this node.
     pub fn here(&self) -> Option<Socket> {
         self.found.control.clone().and_then(Socket::from_control)
     }
 
-    /// Makes it join rooms
+    /// Adds the socket to rooms.
     pub fn join(&self, rooms: impl IntoRooms) {
         match self.here() {
             Some(socket) => into_rooms(rooms).into_iter().for_each(|room| _ = socket.join(room)),
@@ -83,7 +83,7 @@ impl RemoteSocket {
         }
     }
 
-    /// Makes it leave rooms
+    /// Removes the socket from rooms.
     pub fn leave(&self, rooms: impl IntoRooms) {
         match self.here() {
             Some(socket) => into_rooms(rooms).into_iter().for_each(|room| _ = socket.leave(room)),
@@ -91,7 +91,7 @@ impl RemoteSocket {
         }
     }
 
-    /// Takes it out of this namespace; its other namespaces and its connection stay
+    /// Disconnects the socket from this namespace; its other namespaces and its connection stay.
     pub fn disconnect(&self) {
         match &self.found.control {
             Some(control) => control.disconnect(false),
@@ -99,7 +99,7 @@ impl RemoteSocket {
         }
     }
 
-    /// Closes the connection of its client, with all its namespaces
+    /// Closes the connection of the client, with all its namespaces.
     pub fn disconnect_client(&self) {
         match &self.found.control {
             Some(control) => control.disconnect(true),
@@ -127,10 +127,10 @@ impl RemoteSocket {
         self.target().volatile()
     }
 
-    /// It alone, for setting how it is emitted to
+    /// Returns an emit operator that addresses only this socket.
     ///
-    /// A socket of this node is told by itself. One of another node is known by its id alone, so others who joined a
-    /// room of that name are addressed, and left out, with it.
+    /// A socket of this node is addressed directly. A socket of another node is addressed by its id, so other members of
+    /// the room of that name are included, or excluded, with it.
     pub fn target(&self) -> SocketEmit {
         if let Some(socket) = self.here() {
             return SocketEmit::here(&socket);
@@ -143,40 +143,40 @@ impl RemoteSocket {
     }
 }
 
-/// The request that a session began with, as servers of a cluster tell each other
+/// Handshake request of a session, as exchanged between the nodes of a cluster.
 ///
 /// The fields are those of Node's `socket.handshake`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct RemoteHandshake {
-    /// Headers, names in lower case; several of one name are joined by commas
+    /// Headers, names in lower case; repeated headers are joined by commas.
     pub headers: BTreeMap<String, Value>,
-    /// When it was, as text in the form that JavaScript gives a date
+    /// Time of the request, in the text format of a JavaScript date.
     pub time: String,
-    /// Where the client connected from, without the port; empty if its server does not know
+    /// Client address without the port; empty if unknown.
     pub address: String,
-    /// Whether the request named an origin
+    /// Whether the request had an `Origin` header.
     pub xdomain: bool,
-    /// Whether it came over TLS
+    /// Whether the request used TLS.
     pub secure: bool,
-    /// When it was, in milliseconds since 1970
+    /// Time of the request, in milliseconds since 1970.
     pub issued: u64,
-    /// Path and query
+    /// Path and query.
     pub url: String,
-    /// Query parameters, decoded; several of one name are a list
+    /// Decoded query parameters; repeated ones are a list.
     pub query: BTreeMap<String, Value>,
-    /// What the client showed when it asked to join the namespace
+    /// Auth payload of the CONNECT packet for the namespace.
     pub auth: Value,
 }
 
 impl RemoteHandshake {
-    /// A header that came once
+    /// Returns a header that is a single string.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(Value::as_str)
     }
 
-    /// A query parameter that came once
+    /// Returns a query parameter that occurred once.
     pub fn query_value(&self, name: &str) -> Option<&str> {
         self.query.get(name).and_then(Value::as_str)
     }
@@ -196,17 +196,17 @@ impl Emit {
 }
 
 impl NamespaceHandle {
-    /// The socket of this id, if it is on this node; it is `sockets.get(id)` on Node
+    /// Returns the socket with this id if it is on this node; equivalent to `sockets.get(id)` on Node.
     pub fn socket(&self, id: &SocketId) -> Option<Socket> {
         let target = Target { rooms: vec![id.into()], ..Target::default() };
-        // Others may have joined a room of that name.
+        // Other sockets may have joined a room of that name.
         let found = self.state.router.find(&target).into_iter().find(|found| found.id == *id)?;
         found.control.and_then(Socket::from_control)
     }
 
-    /// The sockets of this namespace on this node
+    /// Returns the sockets of this namespace on this node.
     ///
-    /// Those of the whole cluster, or of a room, are found by [`fetch_sockets`](Self::fetch_sockets).
+    /// For the whole cluster, or for a room, use [`fetch_sockets`](Self::fetch_sockets).
     pub fn sockets(&self) -> Vec<Socket> {
         let found = self.state.router.find(&Target::default()).into_iter();
         found.filter_map(|found| found.control.and_then(Socket::from_control)).collect()
@@ -214,12 +214,12 @@ impl NamespaceHandle {
 }
 
 impl Io {
-    /// See [`NamespaceHandle::socket`]
+    /// Returns a socket of the main namespace; see [`NamespaceHandle::socket`].
     pub fn socket(&self, id: &SocketId) -> Option<Socket> {
         self.main().socket(id)
     }
 
-    /// See [`NamespaceHandle::sockets`]
+    /// Returns the sockets of the main namespace; see [`NamespaceHandle::sockets`].
     pub fn sockets(&self) -> Vec<Socket> {
         self.main().sockets()
     }

@@ -1,4 +1,4 @@
-//! How an event goes to one socket
+//! Emits to a single socket
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::app::into_rooms::IntoRooms;
 use crate::app::model::socket::{Socket, one};
 use crate::util::names;
 
-/// How an event goes to one socket; ends with [`emit`](Self::emit)
+/// Delivery options of an event to one socket; finished by [`emit`](Self::emit).
 ///
 /// ```
 /// # fn f(socket: roomcast_server::Socket) -> Result<(), roomcast_server::EmitError> {
@@ -22,10 +22,10 @@ use crate::util::names;
 #[derive(Debug, Clone)]
 #[must_use = "nothing is sent before `emit`"]
 pub struct SocketEmit {
-    /// The socket, if it is on this node
+    /// Set if the socket is on this node
     socket: Option<Socket>,
     id: SocketId,
-    /// How it goes, and to whom if the socket is not here
+    /// Delivery options, and the target if the socket is on another node
     emit: Emit,
 }
 
@@ -38,7 +38,7 @@ impl SocketEmit {
         }
     }
 
-    /// To a socket of which only the id is known, by the room of its id
+    /// Addresses a socket by the room of its id.
     pub(crate) fn by_id(id: SocketId, emit: Emit) -> Self {
         Self { socket: None, emit: emit.to(&id), id }
     }
@@ -152,7 +152,7 @@ impl SocketEmit {
         socket.hand(target.delivery, target.overflow, event)
     }
 
-    /// Why there is no answer
+    /// Returns the error for a missing answer.
     fn unanswered(&self, receipt: Receipt, outcome: &Answers) -> AckError {
         if outcome.missing.contains(&self.id) {
             AckError::Timeout

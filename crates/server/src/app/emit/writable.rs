@@ -1,4 +1,4 @@
-//! Waiting until recipients can take more
+//! Backpressure: waiting until outboxes have room
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use crate::app::emit::socket::SocketEmit;
 use crate::app::model::socket::Socket;
 
 impl Socket {
-    /// Waits until little enough waits for this client for more to be emitted.
+    /// Waits until the outbox of this client has room for more events.
     ///
-    /// For senders of much, such as a dump of state: what is emitted without it is queued up to
+    /// Use it when sending much data, such as a state dump. Without it, events queue up to
     /// [`Limits::outbox_max`](crate::config::Limits::outbox_max), beyond which the client is closed.
     ///
-    /// Ready below low water (32 KiB and 128 frames), once the client is gone, and while it makes no progress: a client
-    /// that stalled for 100 ms is not waited for. At most [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout).
+    /// Completes below the low-water mark (32 KiB and 128 frames), when the client disconnects, and while it makes no
+    /// progress for 100 ms. Waits at most [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout).
     ///
     /// # Cancel safety
-    /// Cancel safe: waiting changes nothing.
+    /// This method is cancel safe.
     ///
     /// ```
     /// # use roomcast_server::{EmitError, Socket};
@@ -39,14 +39,14 @@ impl Socket {
 }
 
 impl Emit {
-    /// Waits until little enough waits for the recipients on this node for more to be emitted.
+    /// Waits until the outboxes of the recipients on this node have room for more events.
     ///
-    /// Looks at the members that are addressed now, each as [`Socket::writable`] does: it waits for those that make
-    /// progress and for no others, so one that stalls holds up nobody. At most
+    /// Applies [`Socket::writable`] to each currently addressed member. Stalled members are skipped, so they do not delay
+    /// the sender. Waits at most
     /// [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout).
     ///
     /// # Cancel safety
-    /// Cancel safe: waiting changes nothing.
+    /// This method is cancel safe.
     pub async fn writable(&self) {
         let timeout = self.namespace.stall_timeout;
         let mut left = self.recipients();
@@ -60,10 +60,10 @@ impl Emit {
 }
 
 impl SocketEmit {
-    /// Waits until little enough waits for this client for more to be emitted; see [`Socket::writable`].
+    /// Waits until the outbox of this client has room for more events; see [`Socket::writable`].
     ///
     /// # Cancel safety
-    /// Cancel safe: waiting changes nothing.
+    /// This method is cancel safe.
     pub async fn writable(&self) {
         match self.socket() {
             Some(socket) => socket.writable().await,

@@ -1,4 +1,4 @@
-//! Rooms: hooks for their changes, and presence
+//! Room-change hooks and presence
 
 pub(crate) mod on_change;
 pub(crate) mod presence;

@@ -1,4 +1,4 @@
-//! Registration of what an application does when rooms change
+//! Registration of room-change hooks
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::app::model::room_hooks::{RoomHook, RoomsOf};
 use crate::app::namespace::NamespaceHandle;
 use crate::app::rooms::presence::Presence;
 
-/// A function of the application
+/// Hook that calls a function of the application
 struct Call<F>(F);
 
 impl<F: Fn(&RoomChange) + Send + Sync + 'static> RoomHook for Call<F> {
     fn changed(&self, _rooms: &RoomsOf, change: &RoomChange) {
-        // Not a change, and asked for by another hook.
+        // A survey requested by another hook, not a change.
         if matches!(change, RoomChange::Present { .. }) {
             return;
         }

@@ -1,4 +1,4 @@
-//! Who is in a room, told to those who are in it
+//! Presence: announces room members to each other
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,22 +16,22 @@ use crate::app::model::socket::Socket;
 use crate::host::pace;
 use crate::util::log_limit::log_limited;
 
-/// Who is in a room, told to those who are in it
+/// Announces the members of rooms to each other.
 ///
-/// Given to [`Io::presence`](crate::Io::presence) or
-/// [`NamespaceHandle::presence`](crate::namespace::NamespaceHandle::presence). Clients then get three events:
+/// Pass it to [`Io::presence`](crate::Io::presence) or
+/// [`NamespaceHandle::presence`](crate::namespace::NamespaceHandle::presence). Clients then receive three events:
 ///
-/// | Event | To whom | Arguments |
+/// | Event | Recipients | Arguments |
 /// | --- | --- | --- |
-/// | `presence:state` | whoever has joined | the room, and a list of all who are in it |
-/// | `presence:join` | the others in the room | the room, and who has joined |
-/// | `presence:leave` | those who are left | the room, and who has left or is gone, however it went |
+/// | `presence:state` | the joining socket | the room, and a list of its members |
+/// | `presence:join` | the other members | the room, and the member that joined |
+/// | `presence:leave` | the remaining members | the room, and the member that left or disconnected |
 ///
-/// Each who is `{"id": …}`, and has `data` too where that is [asked for](Self::with_data). Every join and every leave
-/// is told once to each of the others, and the state fits the notices that follow it. A notice that comes before the
-/// state, from somebody who came at the same moment, is in the state already.
+/// A member is `{"id": …}`, with `data` if [enabled](Self::with_data). Each other member gets every join and leave
+/// exactly once, and the state is consistent with the notices that follow it. A notice that arrives before the state,
+/// due to a concurrent join, is already included in the state.
 ///
-/// It knows the clients of this node.
+/// Presence covers the clients of this node only.
 ///
 /// ```
 /// use roomcast_server::rooms::Presence;
@@ -41,9 +41,9 @@ use crate::util::log_limit::log_limited;
 /// io.presence(Presence::in_rooms(|room| room.as_str().starts_with("game:")).with_data());
 /// ```
 ///
-/// The state grows with the room, so in a room of thousands that many come to at once, leave it
-/// [out](Self::without_state) and count.
-#[must_use = "it has to be given to a server or a namespace"]
+/// The state grows with the room. For rooms of thousands with many simultaneous joins, [omit](Self::without_state) it
+/// and send a count.
+#[must_use = "presence does nothing unless registered on a server or a namespace"]
 pub struct Presence {
     choice: Arc<Choice>,
     names: Names,
@@ -53,23 +53,23 @@ pub struct Presence {
 }
 
 type Choice = dyn Fn(&Room) -> bool + Send + Sync;
-/// Who is where, by what was told
+/// Members by room, as announced so far
 #[derive(Default)]
 struct Present {
     /// Rooms that have members
     rooms: HashMap<Room, Known>,
-    /// The rooms that were there at the beginning have been reported, so that of all others the beginning was told
+    /// The rooms that existed at registration have been reported, so all others are known from their creation
     surveyed: bool,
 }
 
-/// What is known of a room
+/// Known members of a room
 struct Known {
     members: Members,
-    /// These are all; until then nobody is told of its changes, since others are in it who are to be reported
+    /// Whether the list is complete; until then changes are not announced
     all: bool,
 }
 
-/// By key, since two members may have one id
+/// By key, since two members may share an id
 type Members = HashMap<MemberKey, Member>;
 
 #[derive(Clone)]
@@ -78,7 +78,7 @@ struct Member {
     control: Option<Arc<dyn MemberControl>>,
 }
 
-/// How the events are called
+/// Event names
 #[derive(Clone)]
 struct Names {
     state: Arc<str>,
@@ -87,17 +87,17 @@ struct Names {
 }
 
 impl Presence {
-    /// In one room
+    /// Creates presence for one room.
     pub fn in_room(room: impl Into<Room>) -> Self {
         let room = room.into();
         Self::in_rooms(move |other| *other == room)
     }
 
-    /// In the rooms that this function chooses; it is asked often, so it should be quick
+    /// Creates presence for the rooms that match a predicate.
     ///
-    /// It is asked where rooms change, as [`on_room_change`](crate::Io::on_room_change) is called: it may join and leave
-    /// rooms, must not block, and should always say the same of a room. It is not asked about rooms that bear the ids
-    /// of their sockets.
+    /// The predicate runs on each room change, like [`on_room_change`](crate::Io::on_room_change) hooks: it may join and
+    /// leave rooms, must be quick and must not block. Its result for a room should never change. It is not called for the
+    /// rooms named by socket ids.
     pub fn in_rooms(choice: impl Fn(&Room) -> bool + Send + Sync + 'static) -> Self {
         let names = Names {
             state: "presence:state".into(),
@@ -108,21 +108,21 @@ impl Presence {
         Self { choice, names, with_data: false, with_state: true, present: Mutex::default() }
     }
 
-    /// Calls the events otherwise
+    /// Sets the event names. Default: `presence:state`, `presence:join`, `presence:leave`.
     pub fn named(mut self, state: &str, join: &str, leave: &str) -> Self {
         self.names = Names { state: state.into(), join: join.into(), leave: leave.into() };
         self
     }
 
-    /// Tells what is [kept](Socket::set_data) with a socket, too, as it is when it is told
+    /// Includes the [data](Socket::set_data) of each socket, as of the time of the event.
     ///
-    /// Everybody in the room sees it.
+    /// Every member of the room sees it.
     pub fn with_data(mut self) -> Self {
         self.with_data = true;
         self
     }
 
-    /// Tells nobody who is in the room already, only who comes and goes
+    /// Omits the state event and announces only joins and leaves.
     pub fn without_state(mut self) -> Self {
         self.with_state = false;
         self
@@ -187,7 +187,7 @@ impl Presence {
 
     fn describe(&self, member: &Member) -> Who {
         let data = member.control.as_ref().filter(|_| self.with_data).map(|control| control.data());
-        // Nothing is an empty object, as on Node.
+        // Missing data is an empty object, as on Node.
         let json = data.map(|data| if data.is_empty() { "{}".to_owned() } else { data.to_string() });
         Who { id: member.id.clone(), data: json.and_then(|json| RawValue::from_string(json).ok()) }
     }
@@ -209,19 +209,19 @@ impl RoomHook for Presence {
     fn surveyed(&self) {
         let Present { rooms, surveyed } = &mut *self.present();
         rooms.retain(|_, known| !known.members.is_empty());
-        // What was not reported had no members when it was looked for.
+        // Rooms not reported had no members at the time of the survey.
         rooms.values_mut().for_each(|known| known.all = true);
         *surveyed = true;
     }
 
-    // The report on a room takes its place among the changes of the room. So the members that are known and the notices
-    // that follow fit, whoever comes and goes meanwhile.
+    // The survey of a room is ordered with the changes of the room, so the known members stay consistent with the
+    // notices that follow.
     fn changed(&self, rooms: &RoomsOf, change: &RoomChange) {
         let told = match change {
             RoomChange::Created { room } => {
                 let Present { rooms, surveyed } = &mut *self.present();
                 if !*surveyed {
-                    // Nobody is in it who would have to be reported.
+                    // A new room has no members to report.
                     rooms.insert(room.clone(), Known { members: Members::new(), all: true });
                 }
                 Ok(())
@@ -266,7 +266,7 @@ impl fmt::Debug for Presence {
     }
 }
 
-/// A member as clients are told
+/// Member as sent to clients
 #[derive(Serialize)]
 struct Who {
     #[serde(serialize_with = "as_text")]
