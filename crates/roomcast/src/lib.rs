@@ -1,15 +1,14 @@
 //! Real-time messaging: Socket.IO and plain WebSocket clients in the same rooms
 //!
-//! Clients hold a connection to a server, and the server sends one message to many: to everyone, to everyone but the
-//! sender, or to a room. The official Socket.IO clients (protocol 5, so `socket.io-client` 3 and 4) connect unmodified,
-//! by HTTP long-polling, by WebSocket, or by polling with upgrade. A plain `new WebSocket(…)` stands in the same rooms.
+//! Clients connect to a server, which broadcasts messages: to all clients, to all except the sender, or to a room. The
+//! official Socket.IO clients (protocol 5, so `socket.io-client` 3 and 4) connect unmodified, by HTTP long-polling, by
+//! WebSocket, or by polling with upgrade. A plain `new WebSocket(…)` joins the same rooms.
 //!
-//! The root of the crate has the names that most applications use. All others are in modules, one for each concept; the
-//! names of the root are listed there again.
+//! The crate root exports the names that most applications use. All names are also in modules, one per concept.
 //!
-//! # A server
+//! # Quick start
 //!
-//! Everything begins with an [`Io`]. Handlers are registered on it, and it emits.
+//! Applications start with an [`Io`]. It registers handlers and emits events.
 //!
 //! ```no_run
 //! use roomcast::{EmitError, Io, ServeError, Server, Socket};
@@ -27,20 +26,19 @@
 //! # Ok(()) }
 //! ```
 //!
-//! [`Server`] serves it alone: on the runtime that is there, or with `run` on threads of its own, each with clients of
-//! its own; with the feature `tls` also by https and wss. [`Io::layer`] and [`Io::service`] mount it into axum, or any
-//! tower service on hyper; then it lives on that runtime and works the same. With the feature `axum`, which is on by
-//! default, it knows the addresses of clients by axum's `ConnectInfo<SocketAddr>`.
+//! [`Server`] serves it standalone: on the current runtime, or with `run` on its own threads, each with its own
+//! clients; with the feature `tls` also over https and wss. [`Io::layer`] and [`Io::service`] mount it into axum, or
+//! any tower service on hyper; it then runs on that runtime and works the same. With the default feature `axum`, it
+//! reads client addresses from axum's `ConnectInfo<SocketAddr>`.
 //!
-//! Who comes from Node finds each call of Socket.IO's server beside ours in `docs/migration.md`.
+//! The migration guide, `docs/migration.md`, maps every call of the Node server API.
 //!
 //! # Handlers
 //!
-//! A [`Handler`] is a function, async or not, whose parameters say what it wants. [`Socket`], [`Io`], [`State`],
-//! [`Extension`], [`Ack`], [`EventName`], [`Auth`], [`Args`] and [`CloseReason`] take their part of the event; any other
-//! parameter takes the next argument the client sent, as a type that serde reads, binary ([`Bytes`]) included. What it
-//! returns is the answer to a client that asked for one; `#[debug_handler]` explains a function that does not compile as
-//! a handler.
+//! A [`Handler`] is a function, async or not, with typed parameters. [`Socket`], [`Io`], [`State`], [`Extension`],
+//! [`Ack`], [`EventName`], [`Auth`], [`Args`] and [`CloseReason`] extract their part of the event; any other parameter
+//! takes the next argument of the client, deserialised by serde, including binary ([`Bytes`]). The return value is the
+//! answer if the client asked for one. `#[debug_handler]` explains why a function does not compile as a handler.
 //!
 //! ```
 //! use roomcast::extract::ArgsError;
@@ -53,24 +51,24 @@
 //! });
 //! io.on("half", async |number: Result<u32, ArgsError>, ack: Ack| match number {
 //!     Ok(number) => ack.send(number / 2),
-//!     Err(error) => ack.send(("error", error.to_string())), // or the client would wait for its own timeout
+//!     Err(error) => ack.send(("error", error.to_string())), // without an answer the client waits until its timeout
 //! });
 //! ```
 //!
-//! What handlers share is [`State`], given to [`IoBuilder::state`]; what a layer in front of the server found out about a
-//! request, such as the user, is an [`Extension`]. [`IoBuilder`] also takes what is to be asked about requests
-//! ([`allow_request`](config::IoBuilder::allow_request)) and done with answers ([`headers`](config::IoBuilder::headers)).
+//! Handlers share [`State`], set by [`IoBuilder::state`]. Data that an outer layer attaches to a request, such as the
+//! user, is an [`Extension`]. [`IoBuilder`] also takes hooks that check requests
+//! ([`allow_request`](config::IoBuilder::allow_request)) and edit answers ([`headers`](config::IoBuilder::headers)).
 //!
 //! Handlers of one client start in the order of its events, each running to its first wait before the next starts.
-//! [`serial`] makes one handler wait until it is through with the event before, [`Socket::serial`] and
-//! [`NamespaceHandle::serial`] all of them. One that fails or panics costs that event alone, and
-//! [`on_error`](Io::on_error) hears of it, as of arguments that do not fit, and may answer the client.
+//! [`serial`] makes one handler finish an event before it starts the next; [`Socket::serial`] and
+//! [`NamespaceHandle::serial`] do so for all handlers. A failure, a panic or an argument mismatch affects only that
+//! event and is passed to [`on_error`](Io::on_error), which may answer the client.
 //!
 //! An event may have several handlers, called in order. They are registered on a namespace, where they cost nothing per
-//! client, or on a [`Socket`] while it connects, as on Node. [`once`](Io::once) and [`off`](Io::off) are there,
-//! [`on_any`](Io::on_any) and [`on_any_outgoing`](Socket::on_any_outgoing) for whatever comes and goes,
-//! [`event_middleware`](Io::event_middleware) to let events through or not, and
-//! [`on_disconnecting`](Io::on_disconnecting) while the rooms are still there.
+//! client, or on a [`Socket`] while it connects, as on Node. [`once`](Io::once) and [`off`](Io::off) work as on Node,
+//! [`on_any`](Io::on_any) and [`on_any_outgoing`](Socket::on_any_outgoing) see all incoming and outgoing events,
+//! [`event_middleware`](Io::event_middleware) filters events, and [`on_disconnecting`](Io::on_disconnecting) runs while
+//! the socket is still in its rooms.
 //!
 //! ```
 //! use roomcast::extract::EventName;
@@ -90,10 +88,10 @@
 //! });
 //! ```
 //!
-//! # Events by a schema
+//! # Typed events
 //!
-//! Names and types may also be written down once, as an [`Event`] or, for several, an [`EventSet`]. Handlers and emitters
-//! then cannot disagree, and a wrong answer does not compile.
+//! Names and types can be declared once, as an [`Event`] or, for several events, an [`EventSet`]. Handlers and emitters
+//! then always agree, and a wrong answer type does not compile.
 //!
 //! ```
 //! use roomcast::typed::Event;
@@ -120,10 +118,10 @@
 //!
 //! # Namespaces
 //!
-//! [`Io::of`] makes one, apart from the others and over the same connection. [`middleware`](namespace::NamespaceHandle::middleware)
-//! decides who may join; a [`ConnectError`] carries data. Namespaces may also be made as clients ask for them, by a
-//! pattern, a function, or an async function that sees what the client shows; what is emitted to the [`ParentNamespace`]
-//! goes to all of them.
+//! [`Io::of`] creates a namespace, separate from the others over the same connection.
+//! [`middleware`](namespace::NamespaceHandle::middleware) authorizes connects; a [`ConnectError`] carries data. Dynamic
+//! namespaces are created on request, by a pattern, a function, or an async function that sees the client's auth
+//! payload. The [`ParentNamespace`] emits to all of them.
 //!
 //! ```
 //! use roomcast::namespace::NamespaceRequest;
@@ -137,16 +135,16 @@
 //! });
 //! let documents = io.of_pattern(r"^/documents/\d+$")?;
 //! documents.on("edit", async |socket: Socket, text: String| {
-//!     socket.namespace().emit("edited", text).map(drop) // to those in the same document
+//!     socket.namespace().emit("edited", text).map(drop) // to all sockets of this document
 //! });
-//! documents.emit("maintenance", "in five minutes")?; // to those in any document
+//! documents.emit("maintenance", "in five minutes")?; // to all documents
 //! io.of_when(async |request: NamespaceRequest| request.auth::<Value>().is_ok_and(|auth| auth["invited"] == true));
 //! # Ok(()) }
 //! ```
 //!
 //! # Emitting
 //!
-//! The arguments of an event are a tuple, or one value by reference, or a few types by themselves ([`IntoArgs`]):
+//! The arguments of an event are a tuple, one value by reference, or one of a few types by value ([`IntoArgs`]):
 //! `("a", 1)` is two arguments, `&("a", 1)` is one array.
 //!
 //! ```
@@ -161,17 +159,18 @@
 //! # Ok(()) }
 //! ```
 //!
-//! `emit` waits for nobody. What it puts into a client's outbox leaves as soon as the client takes it; a client that
-//! stalls is closed after some time, or loses events, as its [`Overflow`] policy says. Others never wait for it. A sender
-//! of much waits for [`Socket::writable`] between the parts. [`Socket::emit_with_ack`] and [`Emit::emit_with_ack`] wait for answers.
+//! `emit` never waits. It queues events in each client's outbox, which is written as fast as the client reads. A
+//! stalled client is closed after a timeout or loses events, depending on its [`Overflow`] policy, and never delays
+//! others. To send much data, await [`Socket::writable`] between emits. [`Socket::emit_with_ack`] and
+//! [`Emit::emit_with_ack`] wait for answers.
 //!
-//! # Rooms and who is in them
+//! # Rooms and presence
 //!
-//! Everybody can be emitted to, and also looked up, moved and disconnected, by the rooms they are in, with the same
-//! operators: [`fetch_sockets`](emit::Emit::fetch_sockets), [`sockets_join`](emit::Emit::sockets_join),
-//! [`sockets_leave`](emit::Emit::sockets_leave), [`disconnect`](emit::Emit::disconnect). What is kept with a socket by
-//! [`Socket::set_data`] is found with it. [`Io::on_join_room`] and its like tell the application what becomes of rooms, and
-//! a [`Presence`] tells those who are in a room who else is.
+//! Besides emitting, the same operators list, move and disconnect the sockets of a room:
+//! [`fetch_sockets`](emit::Emit::fetch_sockets), [`sockets_join`](emit::Emit::sockets_join),
+//! [`sockets_leave`](emit::Emit::sockets_leave), [`disconnect`](emit::Emit::disconnect). Listed sockets include the
+//! data set by [`Socket::set_data`]. [`Io::on_join_room`] and similar hooks report room changes to the application, and
+//! [`Presence`] announces the members of a room to each other.
 //!
 //! ```
 //! # async fn f(io: roomcast::Io, socket: roomcast::Socket) -> Result<(), Box<dyn std::error::Error>> {
@@ -188,27 +187,27 @@
 //! # Ok(()) }
 //! ```
 //!
-//! [`Io::on_server_side`] and [`Io::server_side_emit`] are for servers among themselves, where a router connects several.
+//! [`Io::on_server_side`] and [`Io::server_side_emit`] exchange events between the nodes of a cluster.
 //!
 //! # Kinds of clients
 //!
-//! | Client | Connects to | Speaks |
+//! | Client | Path | Protocol |
 //! | --- | --- | --- |
 //! | Socket.IO | `/socket.io/` | events with acks, binary and namespaces |
-//! | plain WebSocket | `/ws` | `message` events: a frame is its one argument |
+//! | plain WebSocket | `/ws` | `message` events with the frame as the only argument |
 //! | plain WebSocket, subprotocol [`JSON_SUBPROTOCOL`] | `/ws` | JSON arrays: events with acks and binary |
 //!
-//! [`Auth`] is what a client shows: its `auth`, or for plain ones the query of the URL and the token that is offered as a
-//! subprotocol ([`Endpoint::plain`]).
+//! [`Auth`] holds a client's credentials: its `auth` payload or, for plain clients, the URL query and the token offered
+//! as a subprotocol ([`Endpoint::plain`]).
 //!
-//! Handlers and emitters do not care which is which. What a client cannot carry, such as an ack in plain mode, is
-//! counted in the [`Receipt`] and concerns nobody else.
+//! Handlers and emitters work the same for all kinds. Events that a client does not support, such as an ack in plain
+//! mode, are counted in the [`Receipt`] and do not affect other recipients.
 //!
-//! # Connections that break
+//! # Connection state recovery
 //!
-//! With [`Config::recovery`] a client that comes back within two minutes is who it was: same id, same
-//! rooms, same [data](Socket::set_data), and it is sent what it missed before anything newer. [`Socket::recovered`] tells.
-//! It works with the official clients as they are, and with plain ones in JSON mode.
+//! With [`Config::recovery`], a client that reconnects within two minutes regains its id, rooms and
+//! [data](Socket::set_data), and receives missed events before newer ones. [`Socket::recovered`] returns whether this
+//! happened. It works with unmodified official clients, and with plain clients in JSON mode.
 //!
 //! ```
 //! use roomcast::{Config, Io};
@@ -217,10 +216,10 @@
 //! let io = Io::builder().config(config).build();
 //! ```
 //!
-//! # Tests
+//! # Testing
 //!
-//! The crate `roomcast-testkit` has, with its feature `client`, clients in memory: no port, the same path through HTTP,
-//! session and handlers, and a clock that may stand still.
+//! The crate `roomcast-testkit`, with its feature `client`, provides in-memory clients: no port, the same code path
+//! through HTTP, session and handlers, and support for a paused clock.
 //!
 //! ```
 //! use roomcast::Io;
@@ -237,14 +236,15 @@
 //!
 //! # Parsers
 //!
-//! Socket.IO clients that were given another [`Parser`] have a path of their own ([`Endpoint::parser`]) and the same
+//! Socket.IO clients with another [`Parser`] connect at a separate path ([`Endpoint::parser`]) and share the same
 //! rooms. `MsgpackCodec`, with the feature `msgpack`, is the counterpart of `socket.io-msgpack-parser`.
 //!
-//! # Parts
+//! # Custom transports and routers
 //!
-//! [`Io::builder`] takes [`Transport`]s, [`Endpoint`]s, a router and a [`Config`]; one's own parts implement the traits
-//! of `roomcast-core` and prove themselves with the suites of `roomcast-testkit`. The example `sse` adds a transport of
-//! server-sent events and POST in one file, `examples/sse/transport.rs`; `tests/sse.rs` holds it to the suite.
+//! [`Io::builder`] takes [`Transport`]s, [`Endpoint`]s, a router and a [`Config`]. Custom transports and routers
+//! implement the traits of `roomcast-core` and are tested by the suites of `roomcast-testkit`. The example `sse` adds a
+//! transport of server-sent events and POST in one file, `examples/sse/transport.rs`; `tests/sse.rs` runs the suite on
+//! it.
 //!
 //! [`CloseReason`]: socket::CloseReason
 //! [`Emit::emit_with_ack`]: emit::Emit::emit_with_ack
@@ -281,7 +281,7 @@ pub use roomcast_server::{config, emit, extract, handler, http, metrics, namespa
 pub use roomcast_server::{handler_check, marker};
 
 pub mod rooms {
-    //! Rooms and the sockets in them
+    //! Rooms, presence and room members
 
     pub use roomcast_rooms::Rooms;
     pub use roomcast_server::rooms::{
@@ -290,7 +290,7 @@ pub mod rooms {
 }
 
 pub mod transport {
-    //! Transports, the endpoints they are reached at, and the protocols spoken there
+    //! Transports, endpoints and parsers
 
     pub use roomcast_server::transport::{
         ByteString, Compressed, Compression, Endpoint, JSON_SUBPROTOCOL, Message, Parser, Polling, Transport,
@@ -300,7 +300,7 @@ pub mod transport {
     pub use roomcast_socketio_msgpack::MsgpackCodec;
 }
 
-/// Each line of Rust in the guide compiles
+/// Compiles the Rust code of the migration guide
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/migration.md")]
 mod migration {}

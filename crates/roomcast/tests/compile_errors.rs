@@ -1,4 +1,4 @@
-//! What the compiler says about handlers that are none, and that it says nothing about others
+//! Compiler errors for invalid handlers, and none for valid ones
 
 #![cfg(feature = "macros")]
 
@@ -11,7 +11,7 @@ use roomcast::handler::Answer;
 use roomcast::{Ack, Args, EmitError, Io, Socket, State, Value, debug_handler};
 use serde::{Deserialize, Serialize};
 
-/// The texts are those of the toolchain that the checks run with; `TRYBUILD=overwrite` writes them anew
+/// The expected texts match the toolchain of the checks; `TRYBUILD=overwrite` regenerates them.
 #[test]
 fn errors_match_expected_text() {
     let cases = trybuild::TestCases::new();
@@ -27,7 +27,7 @@ struct User {
 async fn nothing() {}
 
 #[debug_handler]
-#[expect(clippy::too_many_arguments, reason = "as many as there may be")]
+#[expect(clippy::too_many_arguments, reason = "the maximum number of parameters")]
 fn borrows(socket: &Socket, _: u8, _: u8, _: u8, _: u8, _: u8, _: u8, _: u8, mut last: Args) -> usize {
     last = last.clone();
     last.len() + socket.rooms().len()
@@ -57,7 +57,7 @@ async fn finds(name: String) -> Result<User, Box<dyn std::error::Error + Send + 
 }
 
 #[debug_handler]
-#[expect(clippy::manual_async_fn, reason = "to be a handler that is not async")]
+#[expect(clippy::manual_async_fn, reason = "tests a handler that is not async")]
 fn makes_a_future(value: Value) -> impl Future<Output = Value> + Send + 'static {
     async { value }
 }

@@ -1,4 +1,4 @@
-//! Each test that the table of features names is there
+//! Checks that every test linked in the feature table exists
 
 use std::fs;
 use std::path::Path;
@@ -36,13 +36,13 @@ fn detects_missing_test() {
     assert_eq!(named_tests("[yes](../a.rs \"x\") [2](../b.js \"y z\")"), [("a.rs", "x"), ("b.js", "y z")]);
 }
 
-/// The links of a cell, as paths from the root and names: `[yes](../path "name")`
+/// Returns the links of a cell as paths from the root and test names: `[yes](../path "name")`
 fn named_tests(cell: &str) -> Vec<(&str, &str)> {
     let links = cell.split("](../").skip(1);
     links.filter_map(|link| link.split_once("\")")?.0.split_once(" \"")).collect()
 }
 
-/// Whether a file defines a test of this name, as Rust or JavaScript does it
+/// Returns whether a Rust or JavaScript file defines a test of this name.
 fn is_test(path: &str, name: &str, text: &str) -> bool {
     if path.ends_with(".rs") {
         return text.contains(&format!("fn {name}("));

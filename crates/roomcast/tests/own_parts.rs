@@ -1,4 +1,4 @@
-//! The transport and the router of the example `own_parts` keep the rules of their traits, and work under the server
+//! Tests the transport and the router of the example `own_parts` by the suites and under the server
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ impl TransportClient for LineClient<DuplexStream> {
     async fn vanish(self) {}
 }
 
-/// A Socket.IO client that speaks lines over TCP
+/// Socket.IO client over newline-delimited TCP
 struct Terminal(BufReader<TcpStream>);
 
 impl Terminal {

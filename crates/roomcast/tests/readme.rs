@@ -1,4 +1,4 @@
-//! The program in the README is the one in the examples, which is compiled
+//! Checks that the program in the README matches the compiled example
 
 #[test]
 fn readme_matches_chat_example() {

@@ -1,4 +1,4 @@
-//! The transport of the example `sse` keeps to what every transport has to keep to
+//! Runs the transport suite on the transport of the example `sse`
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -77,7 +77,7 @@ impl TransportClient for SseClient {
             self.stream = Some(response.into_body());
         }
         let stream = self.stream.as_mut()?;
-        // A slice may end inside of a character.
+        // A slice may end inside a character.
         while !self.came.windows(2).any(|pair| pair == b"\n\n") {
             let frame = Pin::new(&mut *stream).frame().await?.expect("the stream does not break");
             self.came.extend_from_slice(frame.data_ref().expect("data"));

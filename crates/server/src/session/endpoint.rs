@@ -1,4 +1,4 @@
-//! Where clients connect, and which protocol they speak there
+//! Endpoints: paths and their client protocols
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::host::config::Config;
 use crate::session::shared::ClientKind;
 use crate::web::handshake_json::BEARER;
 
-/// A path, and the protocol that clients speak there
+/// Path at which clients connect, and the protocol spoken there.
 #[derive(Clone)]
 #[must_use]
 pub struct Endpoint {
@@ -26,16 +26,16 @@ pub struct Endpoint {
 
 #[derive(Clone, Debug)]
 enum Path {
-    /// Everything that begins with it, as Node does it
+    /// Matches every path with this prefix, as on Node
     Prefix(String),
     Exact(String),
-    /// What follows it has a meaning to the application; it ends with a slash
+    /// Prefix ending with a slash; the rest of the path is meant for the application
     Below(String),
     Any,
 }
 
 impl Path {
-    /// Where plain clients connect
+    /// Path of plain clients
     fn plain(path: &str) -> Self {
         match path.strip_suffix('*') {
             Some("") => Self::Any,
@@ -44,7 +44,7 @@ impl Path {
         }
     }
 
-    /// What is behind the part that is always the same; `None` if this is another path
+    /// Returns the rest behind the fixed part, or `None` if the path does not match.
     fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
         match self {
             Self::Prefix(prefix) | Self::Below(prefix) => path.strip_prefix(prefix.as_str()),
@@ -62,21 +62,21 @@ enum Protocol {
 }
 
 impl Endpoint {
-    /// Socket.IO at `/socket.io/`
+    /// Creates a Socket.IO endpoint at `/socket.io/`.
     pub fn socket_io() -> Self {
         Self::new(Path::Prefix("/socket.io/".into()), Protocol::SocketIo(Arc::default()), None)
     }
 
-    /// Engine.IO alone at `/engine.io/`: each message is the event `message`, in this namespace
+    /// Creates an Engine.IO endpoint at `/engine.io/`; each message is a `message` event in this namespace.
     pub fn engine_io(namespace: impl Into<Namespace>) -> Self {
         let protocol = Protocol::EngineIo(Arc::default());
         Self::new(Path::Prefix("/engine.io/".into()), protocol, Some(namespace.into()))
     }
 
-    /// Plain WebSocket at this path, in the main namespace; `*` stands for any path that nothing else takes
+    /// Creates a plain WebSocket endpoint at this path, in the main namespace.
     ///
-    /// A path that ends with `/*`, such as `/rooms/*`, stands for all below it. What stands in place of the `*` is
-    /// [`Handshake::path_rest`](crate::http::Handshake::path_rest):
+    /// The path `*` matches any path without another endpoint. A path that ends with `/*`, such as `/rooms/*`, matches
+    /// all paths below it. [`Handshake::path_rest`](crate::http::Handshake::path_rest) is the part matched by the `*`:
     ///
     /// ```
     /// use roomcast_server::transport::Endpoint;
@@ -88,11 +88,11 @@ impl Endpoint {
     /// });
     /// ```
     ///
-    /// A client that offers the subprotocol `roomcast.json` speaks JSON arrays; every other one is in plain mode,
-    /// where each frame is the event `message`.
+    /// Clients that offer the subprotocol `roomcast.json` use JSON arrays. All others are in plain mode, where each
+    /// frame is a `message` event.
     ///
-    /// Browsers can set no header, so a client shows who it is by the query or by a subprotocol: the one behind `bearer`
-    /// is its token. [`Auth`](crate::Auth) gives either to middlewares and handlers as `token`:
+    /// Browsers cannot set headers, so clients authenticate by the query or by a subprotocol: the one after `bearer` is
+    /// the token. [`Auth`](crate::Auth) provides either to middlewares and handlers as `token`:
     ///
     /// ```js
     /// new WebSocket("wss://chat.example/ws?token=x");
@@ -100,16 +100,18 @@ impl Endpoint {
     /// new WebSocket("wss://chat.example/ws", ["roomcast.json", "bearer", "x"]);
     /// ```
     ///
-    /// A subprotocol is a token of HTTP: of other characters than letters and digits it may have `-._~+` and some more,
-    /// so a token in base64 should be of the URL-safe alphabet, without padding.
+    /// A subprotocol is an HTTP token: letters, digits, `-._~+` and a few other characters. Encode base64 tokens with
+    /// the URL-safe alphabet, without padding.
     pub fn plain(path: &str) -> Self {
         let subprotocols = Arc::new([BEARER.to_owned()]);
         let protocol = Protocol::Plain { mode: Mode::Plain, config: Arc::default(), subprotocols };
         Self::new(Path::plain(path), protocol, Some(Namespace::main()))
     }
 
-    /// Serves it at another path; for Socket.IO and Engine.IO it should end with a slash, and for
-    /// [plain](Self::plain) WebSocket it may end with `/*`
+    /// Sets another path.
+    ///
+    /// It should end with a slash for Socket.IO and Engine.IO, and may end with `/*` for [plain](Self::plain)
+    /// WebSocket.
     pub fn at(mut self, path: &str) -> Self {
         self.path = match self.path {
             Path::Prefix(_) => Path::Prefix(path.into()),
@@ -118,10 +120,9 @@ impl Endpoint {
         self
     }
 
-    /// Puts packets into messages by this parser; the clients here must have the same one
+    /// Sets the parser; the clients of this endpoint must use the same one.
     ///
-    /// For Socket.IO; others have none. Clients of different parsers meet in the same rooms, so a server may have one
-    /// path for each:
+    /// It applies to Socket.IO only. Clients of different parsers share rooms, so a server may have one path for each:
     ///
     /// ```
     /// use roomcast_server::transport::Endpoint;
@@ -132,8 +133,8 @@ impl Endpoint {
     /// let io = Io::builder().endpoint(Endpoint::socket_io()).endpoint(msgpack).build();
     /// ```
     ///
-    /// `MsgpackCodec` is in the crate `roomcast-socketio-msgpack`, and in `roomcast` with the feature `msgpack`. For one
-    /// of your own see [`Parser`]. Default: Socket.IO's own, JSON text with binary parts behind it.
+    /// `MsgpackCodec` is in the crate `roomcast-socketio-msgpack`, and in `roomcast` with the feature `msgpack`. For a
+    /// custom parser see [`Parser`]. Default: Socket.IO's parser, JSON text followed by binary parts.
     pub fn parser(mut self, parser: Arc<dyn Parser>) -> Self {
         if let Protocol::SocketIo(config) = &mut self.protocol {
             *config = Arc::new(SocketIoConfig::clone(config).parser(parser));
@@ -141,9 +142,9 @@ impl Endpoint {
         self
     }
 
-    /// Puts its plain WebSocket or Engine.IO clients into this namespace
+    /// Sets the namespace of plain WebSocket and Engine.IO clients.
     ///
-    /// Socket.IO clients choose theirs themselves.
+    /// Socket.IO clients choose their namespaces themselves.
     pub fn in_namespace(mut self, namespace: impl Into<Namespace>) -> Self {
         if !matches!(self.protocol, Protocol::SocketIo(_)) {
             self.namespace = Some(namespace.into());
@@ -151,7 +152,7 @@ impl Endpoint {
         self
     }
 
-    /// Speaks JSON arrays with plain WebSocket clients, whether or not they ask for the subprotocol
+    /// Uses JSON arrays with plain WebSocket clients, even without the `roomcast.json` subprotocol.
     pub fn json(mut self) -> Self {
         if let Protocol::Plain { mode, .. } = &mut self.protocol {
             *mode = Mode::Json;
@@ -159,12 +160,11 @@ impl Endpoint {
         self
     }
 
-    /// Chooses this subprotocol if a plain WebSocket client offers it and does not offer `roomcast.json`; may be called
-    /// several times
+    /// Adds a subprotocol to accept from plain WebSocket clients that do not offer `roomcast.json`.
     ///
-    /// The client stays in plain mode, and speaks in it whatever the application makes of its frames. Browsers close a
-    /// connection for which none of the subprotocols that they offered was chosen. Of several that are known, the one
-    /// that the client offers first is chosen. Default: `bearer`, see [`plain`](Self::plain).
+    /// May be called several times. The client stays in plain mode, and the application interprets its frames. Browsers
+    /// close a connection if none of their offered subprotocols is chosen. If several are known, the first in the
+    /// client's list is chosen. Default: `bearer`, see [`plain`](Self::plain).
     ///
     /// ```
     /// use roomcast_server::transport::Endpoint;
@@ -183,7 +183,7 @@ impl Endpoint {
         Self { path, protocol, namespace, transports: Arc::new([]) }
     }
 
-    /// Binds it to what carries its sessions; `None` if nothing does
+    /// Binds the endpoint to its transports, or returns `None` if it has none.
     pub(crate) fn with_transports(mut self, all: &[Arc<dyn Transport>], config: &Config) -> Option<Self> {
         match &mut self.protocol {
             Protocol::SocketIo(protocol) => {
@@ -205,7 +205,7 @@ impl Endpoint {
                 self.transports = all.into();
             }
             Protocol::Plain { config: protocol, .. } => {
-                // Plain clients need WebSocket; a deployment without it has none. Theirs says why it closes.
+                // Plain clients need WebSocket, so without it there are none. Their transport sends the close reason.
                 all.iter().find(|transport| transport.name() == WebSocket::NAME)?;
                 let websocket: Arc<dyn Transport> = Arc::new(config.websocket.transport(&config.limits));
                 self.transports = Arc::new([websocket]);
@@ -224,12 +224,12 @@ impl Endpoint {
         self.path.rest(path).is_some()
     }
 
-    /// What a path has in place of the `*` of this endpoint's, or behind its prefix
+    /// Returns the part of a path matched by this endpoint's `*`, or behind its prefix.
     pub(crate) fn rest<'a>(&self, path: &'a str) -> &'a str {
         self.path.rest(path).unwrap_or_default()
     }
 
-    /// Why no client could name this endpoint, if none could
+    /// Returns why clients cannot reach this endpoint, if so.
     pub(crate) fn problem(&self) -> Option<String> {
         if let Protocol::Plain { subprotocols, .. } = &self.protocol
             && let Some(name) = subprotocols.iter().find(|name| !is_token(name))
@@ -266,7 +266,7 @@ impl Endpoint {
         self.transports.iter().find(|transport| transport.name().0 == name)
     }
 
-    /// The file that a request for this path asks for, if this is where Socket.IO's clients are served
+    /// Returns the requested file if this endpoint serves the Socket.IO client files.
     pub(crate) fn client_file<'a>(&self, path: &'a str) -> Option<&'a str> {
         match &self.protocol {
             Protocol::SocketIo(_) => self.path.rest(path),
@@ -274,15 +274,15 @@ impl Endpoint {
         }
     }
 
-    /// Whether its requests have the query parameters of Engine.IO
+    /// Returns whether its requests have the query parameters of Engine.IO.
     pub(crate) fn is_engine(&self) -> bool {
         !matches!(self.protocol, Protocol::Plain { .. })
     }
 
-    /// The subprotocol to choose of those a client offers
+    /// Returns the subprotocol to choose from a client's offers.
     ///
-    /// To Engine.IO none means anything, but a browser that offered some gives up if none is chosen: the first it
-    /// is, as with Node.
+    /// Engine.IO ignores subprotocols, but a browser fails if none of its offers is chosen. So the first is chosen, as
+    /// on Node.
     pub(crate) fn chosen_subprotocol(&self, headers: &http::HeaderMap) -> Option<Cow<'static, str>> {
         let offered = || {
             let offered = headers.get_all(http::header::SEC_WEBSOCKET_PROTOCOL).into_iter();
@@ -299,7 +299,7 @@ impl Endpoint {
         }
     }
 
-    /// What a new session speaks
+    /// Returns the protocol of a new session.
     pub(crate) fn begin(
         &self,
         sid: &Sid,
@@ -326,7 +326,7 @@ impl Endpoint {
     }
 }
 
-/// Whether a text is a token (RFC 9110 section 5.6.2)
+/// Returns whether a text is a token (RFC 9110 section 5.6.2).
 fn is_token(text: &str) -> bool {
     let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_token_byte)

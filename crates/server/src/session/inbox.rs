@@ -1,4 +1,4 @@
-//! What is handed to the task that drives a session
+//! Mailbox: bounded queue of commands for a session's driver task
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Waker};
 
 use roomcast_core::{CloseReason, Exchange, TransportName};
 
-/// Hands things to the task that drives a session
+/// Bounded queue of commands for a session's driver task.
 ///
-/// While nothing waits it owns no memory beyond itself.
+/// An empty mailbox allocates no memory.
 #[derive(Default)]
 pub(crate) struct Inbox(Mutex<State>);
 
@@ -21,31 +21,31 @@ struct State {
     closed: bool,
 }
 
-/// What is handed over
+/// Session command
 #[derive(Debug)]
 pub(crate) enum Visit {
-    /// An HTTP request of the session, for this transport
+    /// HTTP request of the session, for this transport
     Exchange(TransportName, Box<Exchange>),
-    /// The application has put out a socket of the session
+    /// The application disconnected a socket of the session
     PutOut,
     /// End the session
     Close(CloseReason),
 }
 
-/// A request that was not handed over
+/// Request that was not queued
 #[derive(Debug)]
 pub(crate) enum NotTaken {
     /// The session has ended
     Over(Box<Exchange>),
-    /// As many as may wait do so
+    /// The queue is full
     Crowded(Box<Exchange>),
 }
 
 impl Inbox {
-    /// Hands something over that the application wants, or the server
+    /// Queues a command of the application or the server.
     ///
     /// # Errors
-    /// Gives it back when the session is over.
+    /// Returns the command if the session has ended.
     pub(crate) fn push(&self, visit: Visit) -> Result<(), Visit> {
         let waker = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,10 +59,10 @@ impl Inbox {
         Ok(())
     }
 
-    /// Hands over a request for this transport, unless `limit` of them wait
+    /// Queues a request for this transport, unless `limit` of them are queued.
     ///
     /// # Errors
-    /// Gives it back, with the reason.
+    /// Returns the request with the reason.
     pub(crate) fn push_exchange(
         &self,
         transport: TransportName,
@@ -85,7 +85,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// The next thing handed over; registers the driver if there is none
+    /// Polls for the next command; registers the driver's waker if there is none.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Visit> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match state.visits.pop_front() {
@@ -106,12 +106,12 @@ impl Inbox {
         }
     }
 
-    /// Takes in nothing more, and gives back what still waits
+    /// Closes the mailbox and returns the queued commands.
     pub(crate) fn close(&self) -> VecDeque<Visit> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.closed = true;
         state.exchanges = 0;
-        // Whoever keeps a socket for later does not keep the memory of the task too.
+        // A retained socket must not retain the memory of the task.
         let driver = state.driver.take();
         let left = std::mem::take(&mut state.visits);
         drop(state);
@@ -151,7 +151,7 @@ mod tests {
         assert!(inbox.poll_next(&mut Context::from_waker(&waker)).is_ready());
         assert!(inbox.poll_next(&mut Context::from_waker(&waker)).is_pending());
         assert!(inbox.close().is_empty());
-        // The task may look once more on its way to its end.
+        // The task may poll once more while it ends.
         assert!(inbox.poll_next(&mut Context::from_waker(&waker)).is_pending());
         assert_eq!(Arc::strong_count(&task), held);
         assert!(inbox.push(Visit::Close(CloseReason::ForcedServerClose)).is_err());

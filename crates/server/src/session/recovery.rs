@@ -1,4 +1,4 @@
-//! Connection state recovery: who may come back, and what comes back with it
+//! Connection state recovery: eligible clients and their restored state
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::util::clock;
 use crate::util::ids;
 use crate::web::handshake::Handshake;
 
-/// The sequencer of a namespace, if recovery is on
+/// Returns the sequencer of a namespace if recovery is on.
 pub(crate) fn sequencer(router: &Arc<dyn Router>, config: &Config) -> Option<Arc<Sequencer>> {
     let recovery = config.recovery.clone()?;
     // Engine.IO and plain WebSocket detect a dead client within this time.
@@ -27,22 +27,22 @@ pub(crate) fn sequencer(router: &Arc<dyn Router>, config: &Config) -> Option<Arc
     Some(Arc::new(Sequencer::new(router.clone(), recovery, &ids::epoch(), clock::now)))
 }
 
-/// Seconds that may pass between the time of an event and its place in an outbox, on another thread.
+/// Maximum seconds between the time of an event and its queueing in an outbox on another thread
 pub(crate) const EMIT_SLACK: u32 = 1;
-/// Time by which the last answered ping may seem older than it is: the slack, and the fraction of a second.
+/// Margin for the time of the last answered ping: the slack, and the fraction of a second
 const ROUNDING: Duration = Duration::from_secs(EMIT_SLACK as u64 + 1);
 
-/// What a socket has of recovery, where it is on
+/// Recovery state of a socket, if recovery is on
 #[derive(Debug)]
 pub(crate) struct Recoverable {
     pub(crate) sequencer: Arc<Sequencer>,
-    /// By this it may come back; whoever knows it can speak for the client
+    /// Recovery token; a secret that authenticates the client
     pub(crate) secret: ByteString,
-    /// It did come back, and has its state again
+    /// Whether its state was recovered
     pub(crate) recovered: bool,
 }
 
-/// To whom belongs what is kept for a client, or because of it.
+/// Returns the owner of the state retained for a client.
 pub(crate) fn owner(handshake: &Handshake, id: &SocketId) -> Owner {
     match handshake.address() {
         Some(address) => Owner::Address(network(address.ip())),
@@ -54,7 +54,7 @@ pub(crate) fn owner(handshake: &Handshake, id: &SocketId) -> Owner {
     }
 }
 
-/// Where in the catching up a client of this kind is told that it is in; `None` if it cannot come back
+/// Returns when a client of this kind gets its connect packet during replay; `None` if it cannot recover.
 pub(crate) fn order(kind: ClientKind) -> Option<Order> {
     match kind {
         ClientKind::SocketIo => Some(Order::MissedFirst),
@@ -63,10 +63,10 @@ pub(crate) fn order(kind: ClientKind) -> Option<Order> {
     }
 }
 
-/// Whether a client that went away for this reason may come back as who it was
+/// Returns whether a client that disconnected for this reason may recover.
 ///
-/// As on Node, where what the application does to a client, and what the client says itself, is final. Closing the
-/// connection of a client is to Node a disconnection of each of its sockets by the server.
+/// As on Node, disconnects by the application or by the client itself are final. Node treats closing a client's
+/// connection as a server-side disconnect of each of its sockets.
 pub(crate) fn is_recoverable(reason: CloseReason) -> bool {
     matches!(
         reason,
@@ -83,7 +83,7 @@ pub(crate) fn is_recoverable(reason: CloseReason) -> bool {
     )
 }
 
-/// What a client shows to get its state back
+/// Recovery credentials of a client
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shown {
     secret: String,
@@ -91,7 +91,7 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// What a client of this kind has shown, if anything
+    /// Returns the recovery credentials sent by a client of this kind, if any.
     pub(crate) fn by(kind: ClientKind, auth: &str, handshake: &Handshake) -> Option<Self> {
         match kind {
             ClientKind::SocketIo => Self::in_auth(auth),
@@ -120,7 +120,7 @@ impl Shown {
         }
     }
 
-    /// Looks for what was kept for the client; no more than `limit` bytes are replayed
+    /// Looks up the retained session of the client; replays at most `limit` bytes.
     pub(crate) fn claim(
         &self,
         sequencer: &Arc<Sequencer>,
@@ -140,7 +140,7 @@ mod tests {
     fn reads_recovery_credentials_of_clients() {
         let shown = |auth: &str| Shown::in_auth(auth).map(|Shown { secret, offset }| (secret, offset));
         assert_eq!(shown(r#"{"pid":"p","offset":"o","token":1}"#), Some(("p".into(), Some("o".into()))));
-        // The client leaves out what it has not.
+        // The client omits missing values.
         assert_eq!(shown(r#"{"pid":"p"}"#), Some(("p".into(), None)));
         assert_eq!(shown(r#"{"pid":"p","offset":null}"#), Some(("p".into(), None)));
         for auth in ["", "{}", r#"{"pid":1,"offset":"o"}"#, r#"{"pid":"p","offset":1}"#, r#"{"offset":"o"}"#]

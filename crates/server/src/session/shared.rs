@@ -1,4 +1,4 @@
-//! What is known of a session outside the task that drives it
+//! Session state shared outside its driver task
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -13,9 +13,9 @@ use roomcast_core::{Codec, Outbox, Sid, Transport, TransportName};
 use crate::session::inbox::Inbox;
 use crate::web::handshake::Handshake;
 
-/// What is known of a session outside the task that drives it; shared by its sockets
+/// Session state shared between its sockets and its driver task.
 ///
-/// `A` is the application, which this layer knows nothing of.
+/// `A` is the application, opaque to this layer.
 pub(crate) struct SessionShared<A> {
     pub(crate) sid: Sid,
     pub(crate) io: A,
@@ -24,16 +24,16 @@ pub(crate) struct SessionShared<A> {
     pub(crate) outbox: Outbox,
     pub(crate) inbox: Inbox,
     pub(crate) handshake: Handshake,
-    /// The application closes its connection
+    /// Set when the application closes its connection
     pub(crate) put_out: AtomicBool,
-    /// Whether it has joined a namespace, or is over
+    /// Whether it has joined a namespace or ended
     settled: AtomicBool,
     transports: Arc<[Arc<dyn Transport>]>,
-    /// Which of `transports` it is on
+    /// Index of its current transport in `transports`
     transport: AtomicU16,
 }
 
-/// What a session begins with
+/// Initial values of a session
 pub(crate) struct Beginning<A> {
     pub(crate) io: A,
     pub(crate) sid: Sid,
@@ -42,7 +42,7 @@ pub(crate) struct Beginning<A> {
     pub(crate) outbox: Outbox,
     pub(crate) handshake: Handshake,
     pub(crate) transports: Arc<[Arc<dyn Transport>]>,
-    /// One of these
+    /// Current one of `transports`
     pub(crate) transport: TransportName,
 }
 
@@ -69,7 +69,7 @@ impl<A> SessionShared<A> {
         shared
     }
 
-    /// Notes that it has joined a namespace, or is over; returns whether that is new.
+    /// Marks it as having joined a namespace or ended; returns whether this is new.
     pub(crate) fn settle(&self) -> bool {
         !self.settled.swap(true, Ordering::Relaxed)
     }
@@ -82,22 +82,22 @@ impl<A> SessionShared<A> {
         self.transports[usize::from(self.transport.load(Ordering::Acquire))].name()
     }
 
-    /// The transport of this name, if the session's endpoint has it
+    /// Returns the transport of this name, if the session's endpoint has it.
     pub(crate) fn transport_named(&self, name: TransportName) -> Option<&Arc<dyn Transport>> {
         self.transports.iter().find(|transport| transport.name() == name)
     }
 
-    /// Whether it began at the endpoint with these transports, of which no other has the same list
+    /// Returns whether it began at the endpoint with these transports; each endpoint has a distinct list.
     pub(crate) fn began_at(&self, transports: &Arc<[Arc<dyn Transport>]>) -> bool {
         Arc::ptr_eq(&self.transports, transports)
     }
 
-    /// Whether a client on this transport has to ask for each answer
+    /// Returns whether clients on this transport must poll for messages.
     pub(crate) fn is_polled(&self, name: TransportName) -> bool {
         self.transport_named(name).is_some_and(|transport| transport.capabilities().polled)
     }
 
-    /// Says that it is on another of its transports now
+    /// Sets its current transport.
     pub(crate) fn set_transport(&self, name: TransportName) {
         let at = self.transports.iter().position(|transport| transport.name() == name);
         match at.and_then(|at| u16::try_from(at).ok()) {
@@ -116,7 +116,7 @@ impl<A> fmt::Debug for SessionShared<A> {
     }
 }
 
-/// Which protocol a client speaks
+/// Protocol of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClientKind {
@@ -131,7 +131,7 @@ pub enum ClientKind {
 }
 
 impl ClientKind {
-    /// A short name
+    /// Returns a short name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SocketIo => "socket.io",
@@ -148,7 +148,7 @@ impl fmt::Display for ClientKind {
     }
 }
 
-/// The sessions under way, by their secret id
+/// Open sessions by their secret id
 pub(crate) struct Sessions<A>(DashMap<BySid<A>, ()>);
 
 impl<A> Default for Sessions<A> {
@@ -157,7 +157,7 @@ impl<A> Default for Sessions<A> {
     }
 }
 
-/// A session in the table: its id is looked up where it is, so an entry is one pointer
+/// Session in the table; its id is read from the session, so an entry is one pointer
 struct BySid<A>(Arc<SessionShared<A>>);
 
 impl<A> Borrow<str> for BySid<A> {
@@ -181,7 +181,7 @@ impl<A> PartialEq for BySid<A> {
 impl<A> Eq for BySid<A> {}
 
 impl<A> Sessions<A> {
-    /// `false` if there is one with this id
+    /// Inserts a session; returns `false` if the id exists.
     pub(crate) fn insert(&self, session: Arc<SessionShared<A>>) -> bool {
         match self.0.entry(BySid(session)) {
             Entry::Vacant(free) => {
@@ -192,7 +192,7 @@ impl<A> Sessions<A> {
         }
     }
 
-    /// `false` if it was not there
+    /// Removes a session; returns `false` if it was not present.
     pub(crate) fn remove(&self, sid: &Sid) -> bool {
         self.0.remove(sid.expose()).is_some()
     }

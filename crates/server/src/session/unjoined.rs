@@ -1,18 +1,18 @@
-//! Sessions that have joined no namespace
+//! Sessions without a namespace
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::session::shared::SessionShared;
 
-/// Sessions that have joined no namespace, oldest first
+/// Sessions without a namespace, oldest first
 pub(crate) struct Unjoined<A> {
     max: usize,
     queue: Mutex<Queue<A>>,
 }
 
 struct Queue<A> {
-    /// Those that have joined or are gone are removed when they are half of all.
+    /// Includes joined and ended sessions, which are removed once they are half of all.
     sessions: VecDeque<Weak<SessionShared<A>>>,
     /// Sessions that have neither joined nor ended.
     count: usize,
@@ -23,7 +23,7 @@ impl<A> Unjoined<A> {
         Self { max, queue: Mutex::new(Queue { sessions: VecDeque::new(), count: 0 }) }
     }
 
-    /// Adds a session; returns the oldest, which has to go, if there are too many.
+    /// Adds a session; returns the oldest, to be closed, if there are too many.
     pub(crate) fn begin(&self, session: &Arc<SessionShared<A>>) -> Option<Arc<SessionShared<A>>> {
         let mut queue = self.lock();
         queue.sessions.push_back(Arc::downgrade(session));
@@ -46,7 +46,7 @@ impl<A> Unjoined<A> {
         oldest
     }
 
-    /// Removes a session that has joined a namespace, or is over.
+    /// Removes a session that has joined a namespace or ended.
     pub(crate) fn end(&self, session: &SessionShared<A>) {
         if session.settle() {
             self.lock().count -= 1;
@@ -58,5 +58,5 @@ impl<A> Unjoined<A> {
     }
 }
 
-/// A queue of fewer sessions is not looked through for those that are gone.
+/// Minimum length before ended sessions are removed
 const COMPACT_FROM: usize = 64;

@@ -1,4 +1,4 @@
-//! Events by a schema: each is a type that handlers and emitters share, checked when they are compiled
+//! Typed events, shared by handlers and emitters and checked at compile time
 
 mod read;
 mod shape;
@@ -24,20 +24,20 @@ use crate::app::model::event_input::HandlerInput;
 use crate::app::model::handler_future::HandlerFuture;
 use crate::app::model::socket::Socket;
 
-/// An event that both sides know by its type
+/// Typed event with a fixed name, arguments and answer.
 ///
-/// The type is what serde makes of it: the fields of a tuple struct are the arguments one by one, a struct with named
-/// fields is one argument (an object), and a unit struct is none. `Bytes` are binary wherever they stand.
+/// Serde determines the arguments: a tuple struct has one argument per field, a struct with named fields is a single
+/// argument (an object), and a unit struct has none. `Bytes` are binary at any depth.
 ///
-/// What is registered by `on_event` and emitted by `emit_event` cannot disagree about name, arguments or answer. Events
-/// without a schema remain possible beside it.
+/// Handlers registered by `on_event` and events emitted by `emit_event` always agree on name, arguments and answer.
+/// Untyped events can be used alongside.
 ///
 /// ```
 /// use roomcast_server::typed::{Event, NoAnswer};
 /// use roomcast_server::{EmitError, Io, Socket};
 /// use serde::{Deserialize, Serialize};
 ///
-/// /// Somebody says something in a room; answered with the number of those who are told
+/// /// A message to a room, answered with the number of recipients
 /// #[derive(Serialize, Deserialize)]
 /// struct Say {
 ///     room: String,
@@ -49,7 +49,7 @@ use crate::app::model::socket::Socket;
 ///     type Answer = usize;
 /// }
 ///
-/// /// Who said what: two arguments
+/// /// Sender and text: two arguments
 /// #[derive(Serialize, Deserialize)]
 /// struct Said(String, String);
 ///
@@ -78,7 +78,7 @@ use crate::app::model::socket::Socket;
 /// io.on_event(async |socket: Socket, say: Say| "three");
 /// ```
 ///
-/// Neither does emitting what is no event, or asking for an answer where there is none:
+/// Emitting a type that is not an event does not compile either, nor does awaiting an answer of an event without one:
 ///
 /// ```compile_fail,E0277
 /// # let io = roomcast_server::Io::new();
@@ -100,16 +100,17 @@ use crate::app::model::socket::Socket;
     note = "implement `Event` for a type that is one event, `EventSet` for an enum of several"
 )]
 pub trait Event {
-    /// The name that clients know it by
+    /// Event name on the wire.
     const NAME: &'static str;
-    /// What it is answered with: one value, or [`NoAnswer`]
+    /// Type of the answer: a single value, or [`NoAnswer`].
     type Answer;
 }
 
-/// An enum each of whose variants is an event, by the name that serde gives the variant
+/// Enum of typed events, one per variant, named by serde's name of the variant.
 ///
-/// What a variant holds are the arguments, as with [`Event`]. One handler takes them all, and a `match` that misses
-/// one does not compile. Variants have no answer of a type; a handler that takes [`Ack`] answers with anything.
+/// The fields of a variant are the arguments, as with [`Event`]. A single handler takes all variants, and a `match`
+/// that misses one does not compile. Variants have no typed answer; a handler that takes [`Ack`] may answer with any
+/// value.
 ///
 /// ```
 /// use roomcast_server::typed::EventSet;
@@ -149,57 +150,57 @@ pub trait Event {
 /// });
 /// ```
 ///
-/// The enum has to be as serde makes it by default: one that is untagged, or tagged inside, has no variants with names
-/// of their own, and registering a handler for it panics.
+/// The enum must use serde's default representation. Untagged and internally tagged enums have no named variants, and
+/// registering a handler for one panics.
 pub trait EventSet {}
 
-/// The answer of an event that has none
+/// Answer type of events without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct NoAnswer;
 
-/// What `on_event` can read and `emit_event` can write: an [`Event`] or an [`EventSet`]
+/// Event that `on_event` can read: an [`Event`] or an [`EventSet`].
 ///
-/// `M` only tells the two apart and is inferred.
+/// `M` distinguishes the two and is inferred.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no event that can be read",
     note = "implement `Event` for a type that is one event, `EventSet` for an enum of several, and derive `Deserialize`"
 )]
 pub trait Schema<M>: Sized + Send + 'static {
-    /// What it is answered with
+    /// Type of the answer.
     type Answer;
 
-    /// The names of the events that it stands for
+    /// Returns the names of its events.
     fn names() -> Vec<&'static str>;
 
-    /// Reads an event of one of these names
+    /// Deserialises an event with one of these names.
     ///
     /// # Errors
-    /// When the arguments do not fit.
+    /// Returns an error if the arguments do not match.
     fn read(name: &str, args: &Args) -> Result<Self, ArgsError>;
 }
 
-/// An event that can be written: an [`Event`] or an [`EventSet`] that serialises
+/// Event that `emit_event` can write: an [`Event`] or an [`EventSet`] that serialises.
 ///
-/// `M` only tells the two apart and is inferred.
+/// `M` distinguishes the two and is inferred.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no event that can be emitted",
     note = "implement `Event` for a type that is one event, `EventSet` for an enum of several, and derive `Serialize`"
 )]
 pub trait Emitted<M> {
-    /// Its name and its arguments
+    /// Returns its name and arguments.
     ///
     /// # Errors
-    /// When it cannot be serialised, or is a set that is no enum.
+    /// Returns an error if it cannot be serialised, or is an [`EventSet`] but not an enum.
     fn write(&self) -> Result<(&'static str, Args), ArgsError>;
 }
 
-/// Marks an [`Event`]
+/// Marker of an [`Event`].
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct ByName;
 
-/// Marks an [`EventSet`]
+/// Marker of an [`EventSet`].
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct ByVariant;
@@ -228,7 +229,7 @@ impl<E: EventSet + DeserializeOwned + Send + 'static> Schema<ByVariant> for E {
     }
 }
 
-/// An event of a schema, or why its arguments do not fit: the handler is called all the same
+/// Typed event or the mismatch of its arguments; the handler is called in both cases.
 impl<M, E: Schema<M>> Schema<Fallible<M>> for Result<E, ArgsError> {
     type Answer = E::Answer;
 
@@ -253,17 +254,17 @@ impl<E: EventSet + Serialize> Emitted<ByVariant> for E {
     }
 }
 
-/// A function that handles an event of a schema, async or not
+/// Handler of a typed event, async or not.
 ///
-/// It takes the [`Socket`] and the event, and returns the answer, or a `Result` with it; or nothing for an event that
-/// has [`NoAnswer`]. One that takes the [`Ack`] as well answers by itself. One that takes `Result<E, ArgsError>` in the
-/// place of the event is called for arguments that do not fit too.
+/// It takes the [`Socket`] and the event, and returns the answer or a `Result` of it, or `()` for an event with
+/// [`NoAnswer`]. A handler that also takes the [`Ack`] answers through it. A handler that takes `Result<E, ArgsError>`
+/// instead of the event is also called for mismatched arguments.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle an event of a schema",
     note = "it takes `Socket` and an event, and returns the event's `Answer` or a `Result` with it; or it takes `Ack` as well and returns nothing or a `Result<(), E>`"
 )]
 pub trait EventHandler<E, M>: Send + Sync + 'static {
-    /// Makes the future that handles the event
+    /// Returns the future that handles the event.
     fn call(&self, socket: Socket, event: E, ack: Ack) -> HandlerFuture;
 }
 
@@ -323,16 +324,16 @@ where
     }
 }
 
-/// What a handler of an event may return whose answer is an `A`
+/// Return type of a handler whose event has the answer type `A`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the answer of this event, which is `{A}`",
     note = "a handler returns the answer, or a `Result` with it; `()` or a `Receipt` where there is `NoAnswer`"
 )]
 pub trait Reply<A> {
-    /// The answer as arguments, if there is one
+    /// Returns the answer as arguments, if there is one.
     ///
     /// # Errors
-    /// When the handler failed, or the answer cannot be serialised.
+    /// Returns an error if the handler failed, or the answer cannot be serialised.
     fn into_answer(self) -> Result<Option<Args>, HandlerError>;
 }
 
@@ -372,17 +373,17 @@ impl<A: Serialize, E: fmt::Display + 'static> Reply<A> for Result<A, E> {
     }
 }
 
-/// What came back from one event of a schema that asked for answers
+/// Answers to one typed event emitted with an ack.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TypedAnswers<A> {
-    /// Who answered what, in the order in which the answers came
+    /// Answers by socket, in the order of arrival.
     pub answers: Vec<(SocketId, A)>,
-    /// Who answered something that does not fit, and why not
+    /// Sockets whose answer has the wrong type, with the error.
     pub mismatched: Vec<(SocketId, ArgsError)>,
-    /// Who did not answer in time
+    /// Sockets that did not answer in time.
     pub missing: Vec<SocketId>,
-    /// Who went away, or uses a kind of client that cannot be asked
+    /// Sockets that disconnected, or whose kind of client cannot answer.
     pub gone: Vec<SocketId>,
 }
 
@@ -399,7 +400,7 @@ impl<A: DeserializeOwned> From<Answers> for TypedAnswers<A> {
     }
 }
 
-/// A handler of an event of a schema as a handler of any event
+/// Adapts a typed handler to an untyped one
 struct ByEvent<H, E, M> {
     handler: H,
     event: PhantomData<fn() -> (E, M)>,
@@ -426,7 +427,7 @@ where
     }
 }
 
-/// `on_event`, the same for all that has handlers
+/// Implements `on_event` for types with handlers
 macro_rules! on_event {
     ($($type:ty),*) => {$(
         impl $type {
@@ -450,7 +451,7 @@ macro_rules! on_event {
 
 on_event!(crate::Io, crate::namespace::NamespaceHandle, Socket);
 
-/// `emit_event`, the same for all that emits to several
+/// Implements `emit_event` for types that emit to several sockets
 macro_rules! emit_event {
     ($($type:ty),*) => {$(
         impl $type {
@@ -474,7 +475,7 @@ macro_rules! emit_event {
 
 emit_event!(crate::Io, crate::namespace::NamespaceHandle, crate::emit::Emit);
 
-/// `emit_event`, the same for all that emits to one
+/// Implements `emit_event` for types that emit to one socket
 macro_rules! emit_event_to_one {
     ($($type:ty),*) => {$(
         impl $type {
@@ -484,10 +485,10 @@ macro_rules! emit_event_to_one {
                 self.emit(name, args)
             }
 
-            /// Emits an event of a schema to this client and waits for its answer
+            /// Emits a typed event to this client and waits for its answer.
             ///
             /// # Errors
-            /// As [`emit_with_ack`](Self::emit_with_ack), and when the answer is of another type.
+            /// As [`emit_with_ack`](Self::emit_with_ack), and if the answer has another type.
             pub async fn emit_event_with_ack<E>(&self, event: &E) -> Result<E::Answer, AckError>
             where
                 E: Event + Serialize,

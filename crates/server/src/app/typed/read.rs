@@ -1,4 +1,4 @@
-//! Arguments as events of a schema
+//! Deserialises arguments into typed events
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde::forward_to_deserialize_any;
 
 use super::shape::{self, Shape};
 
-/// An event that is known by its name
+/// Reads an event that has a fixed name.
 pub(super) fn one<E: DeserializeOwned>(args: &Args) -> Result<E, ArgsError> {
     match shape::read::<E>() {
         Shape::Whole => ArgsReader::new(args).next(),
@@ -20,15 +20,15 @@ pub(super) fn one<E: DeserializeOwned>(args: &Args) -> Result<E, ArgsError> {
     }
 }
 
-/// An event that is known by its variant
+/// Reads an event as a variant of an enum.
 pub(super) fn variant<E: DeserializeOwned>(name: &str, args: &Args) -> Result<E, ArgsError> {
     read(args, |list| E::deserialize(Variant { name, list }))
 }
 
-/// Reads arguments, those that are missing by their defaults or else as `null`
+/// Reads arguments; missing ones take their defaults or else read as `null`.
 ///
-/// Serde tells a field with a default from one without by what it makes of the end of a sequence, and a sequence that has
-/// ended cannot be gone on with. So each field that fails there costs another attempt.
+/// Serde distinguishes fields with and without a default only at the end of a sequence, and an ended sequence cannot be
+/// continued. So each missing field without a default costs another attempt.
 fn read<E>(args: &Args, attempt: impl Fn(List<'_, '_>) -> Result<E, Failed>) -> Result<E, ArgsError> {
     let mut missing = Missing::default();
     loop {
@@ -41,22 +41,22 @@ fn read<E>(args: &Args, attempt: impl Fn(List<'_, '_>) -> Result<E, Failed>) -> 
     }
 }
 
-/// A type with a `Deserialize` of its own could go on for ever
+/// Bounds the attempts, since a custom `Deserialize` could loop forever
 const MOST_ATTEMPTS: usize = 64;
 
-/// What becomes of arguments that are missing
+/// Treatment of missing arguments
 #[derive(Default)]
 struct Missing {
-    /// Those that read as `null`, counted from the first that is missing
+    /// Missing arguments that read as `null`, counted from the first
     nulls: Vec<usize>,
-    /// The next one
+    /// Next missing argument
     next: usize,
-    /// The last one where the sequence was ended, so that its default is taken if it has one
+    /// Last argument at which the sequence ended, so that its default applies if it has one
     ended: Option<usize>,
 }
 
 impl Missing {
-    /// Whether the next one reads as `null`, and not by its default
+    /// Returns whether the next missing argument reads as `null` instead of its default.
     fn is_null(&mut self) -> bool {
         let at = self.next;
         self.next += 1;
@@ -68,7 +68,7 @@ impl Missing {
     }
 }
 
-/// Why an event could not be read
+/// Error of reading an event
 #[derive(Debug)]
 struct Failed(ArgsError);
 
@@ -86,7 +86,7 @@ impl serde::de::Error for Failed {
     }
 }
 
-/// Arguments as the fields of a tuple
+/// Deserialises arguments as the fields of a tuple
 struct List<'r, 'de> {
     reader: &'r mut ArgsReader<'de>,
     missing: &'r mut Missing,
@@ -116,7 +116,7 @@ impl<'de> SeqAccess<'de> for List<'_, 'de> {
     }
 }
 
-/// A name and arguments as a variant
+/// Deserialises a name and arguments as a variant
 struct Variant<'r, 'n, 'de> {
     name: &'n str,
     list: List<'r, 'de>,
@@ -145,7 +145,7 @@ impl<'r, 'de> EnumAccess<'de> for Variant<'r, '_, 'de> {
     }
 }
 
-/// What a variant holds
+/// Deserialises the content of a variant
 struct Content<'r, 'de>(List<'r, 'de>);
 
 impl<'de> VariantAccess<'de> for Content<'_, 'de> {

@@ -1,4 +1,4 @@
-//! What serde makes of a type, seen without reading or writing a value
+//! Finds how serde represents a type, without reading or writing a value
 
 use std::fmt;
 
@@ -6,21 +6,21 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 use serde::ser::{Impossible, Serialize, Serializer};
 
-/// What serde makes of a type, or of a value
+/// Representation of a type or value in serde
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// One argument
+    /// A single argument
     Whole,
-    /// An argument for each field
+    /// An argument per field
     List,
     /// No argument
     Nothing,
 }
 
-/// The names of the variants of an enum
+/// Returns the names of the variants of an enum.
 ///
 /// # Panics
-/// When it is none.
+/// Panics if the type is not an enum.
 pub(super) fn variants<E: DeserializeOwned>() -> Vec<&'static str> {
     match E::deserialize(Probe) {
         Err(Seen::Enum(variants)) if !variants.is_empty() => variants.to_vec(),
@@ -31,29 +31,29 @@ pub(super) fn variants<E: DeserializeOwned>() -> Vec<&'static str> {
     }
 }
 
-/// How a type is read
+/// Returns how a type is read.
 pub(super) fn read<'de, T: Deserialize<'de>>() -> Shape {
     match T::deserialize(Probe) {
         Err(Seen::Shape(shape)) => shape,
-        // An enum as one event is read like any other value.
+        // An enum used as an `Event` is read like any other value.
         _ => Shape::Whole,
     }
 }
 
-/// How a value is written, and as which variant if it is an enum's
+/// Returns how a value is written, and the variant if it is of an enum.
 pub(super) fn written<T: Serialize + ?Sized>(value: &T) -> (Shape, Option<&'static str>) {
     match value.serialize(Probe) {
         Err(Seen::Shape(shape)) => (shape, None),
         Err(Seen::Variant(shape, variant)) => (shape, Some(variant)),
-        // What cannot be written says so when it is.
+        // A value that cannot be serialised fails later, when it is written.
         _ => (Shape::Whole, None),
     }
 }
 
-/// Asked to read or write anything it only says what it was asked
+/// Serializer and deserializer that only records the requested type
 struct Probe;
 
-/// What the probe was asked
+/// Type requested from the probe
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Shape(Shape),

@@ -65,7 +65,7 @@ enum Set {
 
 impl EventSet for Set {}
 
-/// Writes, compares, and reads back
+/// Writes an event, compares it, and reads it back.
 fn held<M, E: Schema<M> + Emitted<M> + fmt::Debug + PartialEq>(event: &E, name: &str, json: &str) {
     let (written, args) = event.write().expect("it serialises");
     assert_eq!((written, args.json()), (name, json));
@@ -121,7 +121,7 @@ fn reports_position_of_mismatched_argument() {
     assert_eq!(error.position(), 3);
     let error = Several::read("Several", &().into_args().expect("none")).expect_err("nothing there");
     assert_eq!(error, ArgsError::Missing { position: 1 });
-    // What is missing reads as `null`, and what is too much is passed over.
+    // Missing arguments read as `null`, and extra ones are ignored.
     let args = (1, (), data(), 4).into_args().expect("a list");
     assert_eq!(Several::read("Several", &args), Ok(Several(1, None, data())));
     let error =
@@ -174,7 +174,7 @@ fn missing_fields_take_their_defaults() {
     assert_eq!(read("1,2,3"), Ok(Defaults(1, Some(2), 3, Some(5))));
     assert_eq!(read("1,2,3,null"), Ok(Defaults(1, Some(2), 3, None)));
     assert_eq!(read("1,2"), Ok(Defaults(1, Some(2), 0, Some(5))));
-    // What has no default reads as `null`, as everywhere.
+    // Fields without a default read as `null`, as everywhere.
     assert_eq!(read("1"), Ok(Defaults(1, None, 0, Some(5))));
     assert_eq!(read(""), Err(ArgsError::Missing { position: 1 }));
     let read = |json| <DefaultSet as Schema<_>>::read("Move", &args(json));

@@ -1,22 +1,22 @@
-//! Events of a schema as arguments
+//! Serialises typed events into arguments
 
 use roomcast_core::{Args, ArgsError, IntoArgs};
 use serde::Serialize;
 
 use super::shape::{Shape, written};
 
-/// An event that is known by its name
+/// Writes an event that has a fixed name.
 pub(super) fn one<E: Serialize>(event: &E) -> Result<Args, ArgsError> {
     let whole = (event,).into_args()?;
     Ok(match written(event) {
         (Shape::List, None) => inside(&whole, 1),
         (Shape::Nothing, None) => Args::empty(),
-        // An enum as one event is written like any other value.
+        // An enum used as an `Event` is written like any other value.
         _ => whole,
     })
 }
 
-/// An event that is known by its variant, and its name
+/// Writes a variant of an enum; returns its name and arguments.
 pub(super) fn variant<E: Serialize>(event: &E) -> Result<(&'static str, Args), ArgsError> {
     let (shape, Some(variant)) = written(event) else {
         let reason = "an event of a set has to be a variant that serde writes with its name".into();
@@ -24,7 +24,7 @@ pub(super) fn variant<E: Serialize>(event: &E) -> Result<(&'static str, Args), A
     };
     let args = match shape {
         Shape::Nothing => Args::empty(),
-        // As serde_json writes it, `{"variant":…}`, the list in brackets.
+        // serde_json writes `{"variant":…}`, with the list in brackets.
         Shape::Whole | Shape::List => {
             let whole = (event,).into_args()?;
             let content = Args::from_validated(
@@ -37,13 +37,13 @@ pub(super) fn variant<E: Serialize>(event: &E) -> Result<(&'static str, Args), A
     Ok((variant, args))
 }
 
-/// Without this many bytes at each end
+/// Removes this many bytes at each end.
 fn inside(args: &Args, ends: usize) -> Args {
     let json = &args.json()[ends..args.json().len() - ends];
     Args::from_validated(args.list().slice_ref(json), args.attachments().to_vec())
 }
 
-/// Bytes of a name as JSON
+/// Length of a name as JSON, in bytes
 fn quoted_len(name: &str) -> Result<usize, ArgsError> {
     Ok((name,).into_args()?.json().len())
 }
