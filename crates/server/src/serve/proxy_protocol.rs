@@ -20,11 +20,11 @@ pub(crate) enum Proxied {
 /// A missing or malformed PROXY header.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HeaderError {
-    #[error("the connection broke before the PROXY header was whole")]
+    #[error("connection closed before the PROXY header was complete")]
     Io(#[from] io::Error),
-    #[error("what came is no PROXY header; does the proxy send one, and is it a proxy at all?")]
+    #[error("missing PROXY header; check that the peer is a proxy and sends one")]
     Missing,
-    #[error("the PROXY header is malformed: {0}")]
+    #[error("malformed PROXY header: {0}")]
     Malformed(&'static str),
 }
 
