@@ -1,7 +1,7 @@
 //! A chat room inside an axum application, beside its other routes, with its state, and behind its own layers.
 //!
 //! `cargo run --example axum_chat`, then `curl http://127.0.0.1:3000/online`. Who connects says a name in the header
-//! `x-user`, as a proxy would that knows who people are.
+//! `x-user`, as an authenticating proxy would.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -41,7 +41,7 @@ struct Options {
     /// Bytes that may wait for one client
     #[arg(long, default_value_t = 64 * 1024 * 1024)]
     outbox: usize,
-    /// Compress messages of any size for WebSocket clients that can, and keep contexts for those that do
+    /// Compress WebSocket messages of any size, with context takeover where the client supports it
     #[arg(long)]
     compression: bool,
     /// Origin whose pages may use long-polling, or `*`

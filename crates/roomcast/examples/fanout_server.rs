@@ -17,7 +17,7 @@ use roomcast::{Args, Config, Io, Server, Socket};
 struct Options {
     /// The port to listen on, on 127.0.0.1
     port: u16,
-    /// What it does with what it gets
+    /// Action on incoming messages
     mode: Mode,
     /// How many threads serve
     #[arg(long, default_value_t = 1)]
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    // Two namespaces, so that each kind of client hears only its own.
+    // Two namespaces, so that each kind of client receives only its own events.
     let mut config = Config::new();
     if options.compression {
         config = config.websocket(|websocket| websocket.compression(Compression::new()));

@@ -1,4 +1,4 @@
-//! Clients that come back as who they were, and clients that speak MessagePack: `recovery_server --port N`
+//! Server with connection state recovery and MessagePack clients: `recovery_server --port N`
 //!
 //! Socket.IO at `/socket.io/`, in MessagePack at `/msgpack/`, plain WebSocket at `/ws`, all in the same rooms. Recovery is
 //! on. What clients emit, for others or for themselves, comes back while they are away too.

@@ -1,6 +1,6 @@
 //! A drawing that several people work on, with its events written down once: `typed_drawing [PORT]`.
 //!
-//! Each drawing is a namespace, `/drawings/NAME`, which is there while somebody is in it. The schema is the module
+//! Each drawing is a namespace, `/drawings/NAME`, which exists while it has members. The schema is the module
 //! [`schema`]: change an event there, and what does not agree with it no longer compiles.
 
 use std::error::Error;

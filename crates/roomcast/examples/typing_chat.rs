@@ -1,4 +1,4 @@
-//! A chat that shows who is typing: the application that most people meet Socket.IO by, moved here from Node
+//! Chat with typing indicators, ported from the introductory Socket.IO example on Node
 //!
 //! `cargo run --example typing_chat -- --port 3000`, then open the page that it names. What it was on Node is
 //! `e2e/reference/typing_chat.js`; both pass the same tests, by clients of Node.

@@ -33,7 +33,7 @@ pub(crate) struct Options {
     /// Origin whose pages may use long-polling, or `*`
     #[arg(long)]
     pub(crate) cors: Option<String>,
-    /// Lets clients come back as who they were
+    /// Enables connection state recovery
     #[arg(long)]
     pub(crate) recovery: bool,
     /// Transports that sessions may use, with commas; all if not given
@@ -48,10 +48,10 @@ pub(crate) struct Options {
     /// Serves the browser clients
     #[arg(long)]
     pub(crate) client_files: bool,
-    /// Tells who watches of the requests that are refused
+    /// Reports rejected requests to watchers
     #[arg(long)]
     pub(crate) tell_refusals: bool,
-    /// Takes away namespaces made on demand when nobody is in them
+    /// Removes empty dynamic namespaces
     #[arg(long)]
     pub(crate) clean_up: bool,
     /// Name of the cookie with the session's id; none if not given

@@ -206,7 +206,7 @@ impl Collector for Snapshot {
         };
         let help = "Events retained for recovery";
         gauges(to, "recovery_log_events", help, by_namespace(|usage| usage.events))?;
-        gauges(to, "recovery_log_bytes", "Bytes of events retained for recovery", by_namespace(|usage| usage.bytes))?;
+        gauges(to, "recovery_log_bytes", "Bytes of retained events", by_namespace(|usage| usage.bytes))?;
         let help = "Disconnected sessions retained for recovery";
         gauges(to, "recovery_sessions", help, by_namespace(|usage| usage.sessions))?;
         counter(to, "recovered", "Clients recovered after a reconnect", self.recovered)?;
