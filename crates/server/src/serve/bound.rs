@@ -40,8 +40,7 @@ impl Server {
         };
         let text = format!("{address:?}");
         let failed = |source| ServeError::Bind { address: text.clone(), source };
-        let mut last =
-            std::io::Error::new(std::io::ErrorKind::InvalidInput, "address does not resolve");
+        let mut last = std::io::Error::new(std::io::ErrorKind::InvalidInput, "address does not resolve");
         for address in address.to_socket_addrs().map_err(failed)? {
             match listen(address) {
                 Ok(listener) => {

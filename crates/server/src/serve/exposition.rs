@@ -235,7 +235,7 @@ impl Collector for Snapshot {
         }
         let help = "Log lines suppressed by the rate limit and counted in later lines, in the whole process";
         counter(to, "log_lines_limited", help, LogLimit::global().withheld())?;
-        let help = "Seconds from queueing a frame to writing it, probed once a second while metrics are scraped";
+        let help = "Seconds from queueing a frame to writing it, probed once a second during scraping";
         let histogram = to.encode_descriptor("delivery_seconds", help, None, MetricType::Histogram)?;
         self.delivery.encode(histogram)?;
         let help = "Duration of event handlers in seconds, sampled at one call in 64";
