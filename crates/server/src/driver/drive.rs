@@ -194,7 +194,7 @@ impl Driver {
             }
             Action::Close(reason) => self.start_closing(reason, "", cx, now),
             Action::Refuse { message } => self.start_closing(CloseReason::Refused, &message, cx, now),
-            other => tracing::error!(action = ?other, "session asked for an unknown action"),
+            other => tracing::error!(action = ?other, "unknown session action"),
         }
     }
 

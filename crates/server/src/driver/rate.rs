@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     #[allow(clippy::disallowed_methods, reason = "some point in time is needed to count from")]
-    fn a_burst_at_once_and_the_rate_in_the_long_run() {
+    fn allows_burst_then_sustained_rate() {
         let start = Instant::now();
         let mut bucket = Bucket::default();
         let rate = EventRate::per_second(number(10)).burst(number(25));
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     #[allow(clippy::disallowed_methods, reason = "some point in time is needed to count from")]
-    fn the_least_and_the_most() {
+    fn accepts_smallest_and_largest_rate() {
         let start = Instant::now();
         let once = EventRate::per_second(number(1)).burst(number(1));
         assert_eq!(taken(&mut Bucket::default(), once, start, 9), 1);

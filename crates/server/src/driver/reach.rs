@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answered_ping_proves_what_came_before() {
+    fn answered_ping_proves_earlier_frames() {
         let base = clock::process_instant(1000);
         let mut reach = Reach::default();
         assert_eq!(reach.arrived(), None);
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_that_overtakes_proves_no_more() {
+    fn overtaking_ping_proves_no_more() {
         let base = clock::process_instant(1000);
         let mut reach = Reach::default();
         reach.ping(false, at(base, 5));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_prove_their_own_ping_alone() {
+    fn marks_prove_only_their_ping() {
         let base = clock::process_instant(1000);
         let mut reach = Reach::default();
         let first = reach.ping(true, at(base, 10));

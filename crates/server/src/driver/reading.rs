@@ -135,7 +135,7 @@ impl Driver {
     ///
     /// Not while outboxes filled by its events await another writer, too much is queued for the client itself, or its
     /// handlers or connect middlewares are behind. While an acknowledgement is awaited, which may come behind other
-    /// events, reading goes on.
+    /// events, reading continues.
     fn may_read(&mut self, attended: &Attended) -> bool {
         if let Some(flow) = &mut self.flow
             && !flow.backlog.is_empty()

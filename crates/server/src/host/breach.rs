@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_counted_and_a_flood_makes_few_lines() {
+    fn counts_all_and_logs_few() {
         let breaches = Breaches::default();
         let said: Vec<u64> = (0..1000).filter_map(|_| breaches.record(Breach::Origin)).collect();
         assert_eq!(breaches.count(Breach::Origin), 1000);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_distinct_and_in_the_order_of_the_table() {
+    fn names_are_distinct_and_ordered() {
         for (at, breach) in Breach::ALL.into_iter().enumerate() {
             assert_eq!(breach as usize, at);
             assert_eq!(Breach::ALL.iter().filter(|other| other.as_str() == breach.as_str()).count(), 1);

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_phase_is_never_gone_back_to() {
+    fn never_returns_to_earlier_phase() {
         let lifecycle = Lifecycle::default();
         lifecycle.advance(Phase::Draining);
         lifecycle.advance(Phase::Leaving);

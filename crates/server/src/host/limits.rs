@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_bounded_in_all_and_from_one_address() {
+    fn bounds_sessions_total_and_per_address() {
         let limits = Limits::new(3, Some(2));
         let (a, b) = (ip("192.0.2.1"), ip("192.0.2.2"));
         assert_eq!(limits.begin_session(a), Ok(()));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn handshakes_are_bounded_in_bytes() {
+    fn bounds_handshake_bytes() {
         let limits = Limits::new(3, None);
         assert!(limits.take_handshake(60, 100));
         assert!(!limits.take_handshake(41, 100) && !limits.take_handshake(usize::MAX, 100));
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_of_one_connection_are_bounded() {
+    fn bounds_sessions_per_connection() {
         let opened_on = OpenedOn::new(2);
         let begin = || opened_on.clone().begin_session();
         let first = begin().expect("there is room");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_known_only_while_it_has_something_open() {
+    fn forgets_address_without_open_sessions() {
         let limits = Limits::new(10, Some(2));
         for _ in 0..3 {
             limits.begin_session(ip("192.0.2.1")).expect("there is room");
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_subscriber_cannot_take_one_address_after_the_other() {
+    fn bounds_sessions_per_ipv6_subnet() {
         let limits = Limits::new(10, Some(1));
         assert_eq!(limits.begin_session(ip("2001:db8:0:1::1")), Ok(()));
         assert_eq!(limits.begin_session(ip("2001:db8:0:1:ffff::2")), Err(Breach::Address));

@@ -67,37 +67,37 @@ macro_rules! counters {
 }
 
 counters! {
-    /// TCP connections that were let in, by servers of one's own
+    /// TCP connections accepted by standalone servers
     connections_opened,
-    /// Sessions that began
+    /// Sessions opened
     sessions_opened,
-    /// Sessions that ended
+    /// Sessions closed
     sessions_closed,
-    /// Requests that were refused
+    /// Requests rejected
     requests_refused,
-    /// Sessions that moved to another transport
+    /// Transport upgrades completed
     upgrades,
-    /// Events whose handler returned an error, unless it was that the client has left
+    /// Events whose handler returned an error, except errors due to a disconnected client
     handlers_failed,
-    /// Panics of handlers, and of hooks and callbacks of the application
+    /// Panics in handlers, hooks and callbacks of the application
     handlers_panicked,
-    /// Requests to join a namespace that a middleware refused
+    /// Namespace connects rejected by middleware
     connects_refused,
-    /// Events whose arguments did not fit their handler
+    /// Events whose arguments did not match their handler
     events_mismatched,
-    /// Events that nobody handles
+    /// Events without a handler
     events_unhandled,
-    /// Clients that were closed because they stalled
+    /// Clients closed because they stalled
     slow_consumers,
-    /// Clients that were closed because more was emitted to them than their outbox may hold
+    /// Clients closed because their outbox was full
     outboxes_full,
-    /// Clients that were closed because the memory budget was used up and they did not read
+    /// Stalled clients evicted because the memory budget was used up
     clients_evicted,
-    /// Clients that were closed because they sent faster than their handlers could work
+    /// Clients closed because they sent faster than their handlers ran
     overloaded,
-    /// Clients that broke their protocol
+    /// Clients closed for protocol errors
     protocol_errors,
-    /// Lines of the log that its writer lost, as far as it says so
+    /// Log lines lost, as reported by the log writer
     log_lines_lost,
 }
 
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_are_in_the_order_of_the_table() {
+    fn reasons_match_table_order() {
         for (at, refused) in Refused::ALL.into_iter().enumerate() {
             assert_eq!(refused as usize, at);
         }

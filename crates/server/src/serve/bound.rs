@@ -40,8 +40,7 @@ impl Server {
         };
         let text = format!("{address:?}");
         let failed = |source| ServeError::Bind { address: text.clone(), source };
-        let mut last =
-            std::io::Error::new(std::io::ErrorKind::InvalidInput, "the address resolves to nothing");
+        let mut last = std::io::Error::new(std::io::ErrorKind::InvalidInput, "address does not resolve");
         for address in address.to_socket_addrs().map_err(failed)? {
             match listen(address) {
                 Ok(listener) => {
@@ -116,7 +115,7 @@ impl Bound {
                 server.io.app().lifecycle.advance(Phase::Over);
                 Ok(drained)
             }
-            () = admin => Err(ServeError::Thread(std::io::Error::other("the admin listener ended"))),
+            () = admin => Err(ServeError::Thread(std::io::Error::other("admin listener ended"))),
         }
     }
 

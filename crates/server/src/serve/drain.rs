@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_grow_so_that_all_are_closed_in_time() {
+    fn batches_grow_to_meet_deadline() {
         let drain = Drain::default();
         assert_eq!(drain.batch_of(3), 1000);
         assert_eq!(drain.batch_of(96_000), 1000);

@@ -149,63 +149,53 @@ impl Snapshot {
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let to = &mut encoder;
-        gauge(
-            to,
-            "ready",
-            "1 while new clients are welcome, 0 while the server drains",
-            u32::from(self.ready),
-        )?;
-        gauge(to, "connections", "TCP connections that are open to a server of one's own", self.connections)?;
+        gauge(to, "ready", "1 if the server accepts new clients, 0 while it drains", u32::from(self.ready))?;
+        gauge(to, "connections", "Open TCP connections of standalone servers", self.connections)?;
         let sessions = self
             .sessions
             .iter()
             .map(|((kind, transport), count)| ([("kind", *kind), ("transport", *transport)], *count));
-        gauges(to, "sessions", "Sessions that are open", sessions)?;
+        gauges(to, "sessions", "Open sessions", sessions)?;
         let sockets =
             self.namespaces.iter().map(|(name, (members, _))| ([("namespace", name.as_str())], *members));
-        gauges(to, "sockets", "Clients in each namespace", sockets)?;
+        gauges(to, "sockets", "Sockets by namespace", sockets)?;
         let rooms = self.namespaces.iter().map(|(name, (_, rooms))| ([("namespace", name.as_str())], *rooms));
-        gauges(to, "rooms", "Rooms that somebody has joined, those of sockets' own ids not counted", rooms)?;
-        gauge(to, "waiting_frames", "Frames that wait to be sent, of all clients", self.waiting_frames)?;
+        gauges(to, "rooms", "Rooms with members, excluding the rooms named by socket ids", rooms)?;
+        gauge(to, "waiting_frames", "Frames queued in the outboxes of all clients", self.waiting_frames)?;
         gauge(
             to,
             "waiting_bytes",
-            "Bytes that wait to be sent, of all clients, 64 for each frame included",
+            "Bytes queued in the outboxes of all clients, including 64 per frame",
             self.waiting_bytes,
         )?;
-        gauge(
-            to,
-            "waiting_bytes_most",
-            "Bytes that wait for the client that is furthest behind",
-            self.waiting_most,
-        )?;
+        gauge(to, "waiting_bytes_most", "Bytes queued in the fullest outbox", self.waiting_most)?;
         gauge(
             to,
             "memory_budget_bytes",
-            "Bytes that the process may hold for its clients before it evicts some",
+            "Memory in bytes for queued client data; above it clients are evicted",
             self.memory_budget,
         )?;
         gauge(
             to,
             "memory_held_bytes",
-            "Bytes that the process holds for its clients, of all servers in it, what many share once",
+            "Bytes held for clients of all servers in the process, shared data counted once",
             self.memory_held,
         )?;
         counter(
             to,
             "frames_sent",
-            "Frames handed to connections, those of protocols included",
+            "Frames written to connections, including protocol frames",
             self.written.frames,
         )?;
-        counter(to, "bytes_sent", "Bytes of the messages in those frames", self.written.bytes)?;
+        counter(to, "bytes_sent", "Message bytes in frames_sent", self.written.bytes)?;
         counter(
             to,
             "messages_received",
-            "Messages from clients, packets of their protocols included",
+            "Messages received from clients, including protocol packets",
             self.messages_received,
         )?;
-        counter(to, "bytes_received", "Bytes of those messages", self.bytes_received)?;
-        let help = "Connections, requests and clients that a limit turned away";
+        counter(to, "bytes_received", "Bytes in messages_received", self.bytes_received)?;
+        let help = "Connections, requests and clients rejected by a limit";
         let mut family = to.encode_descriptor("refused", help, None, MetricType::Counter)?;
         for (limit, count) in &self.refused {
             let labels = [("limit", *limit)];
@@ -214,20 +204,20 @@ impl Collector for Snapshot {
         let by_namespace = |part: fn(&Usage) -> usize| {
             self.kept.iter().map(move |(name, usage)| ([("namespace", name.as_str())], part(usage)))
         };
-        let help = "Events kept for clients that come back";
+        let help = "Events retained for recovery";
         gauges(to, "recovery_log_events", help, by_namespace(|usage| usage.events))?;
-        gauges(to, "recovery_log_bytes", "Bytes of those events", by_namespace(|usage| usage.bytes))?;
-        let help = "Clients that went away and may come back";
+        gauges(to, "recovery_log_bytes", "Bytes of retained events", by_namespace(|usage| usage.bytes))?;
+        let help = "Disconnected sessions retained for recovery";
         gauges(to, "recovery_sessions", help, by_namespace(|usage| usage.sessions))?;
-        counter(to, "recovered", "Clients that came back and were recovered", self.recovered)?;
-        let help = "Clients that came back and had to begin anew";
+        counter(to, "recovered", "Clients recovered after a reconnect", self.recovered)?;
+        let help = "Reconnected clients that could not be recovered";
         let mut family = to.encode_descriptor("recovery_refused", help, None, MetricType::Counter)?;
         for (reason, count) in &self.not_recovered {
             let labels = [("reason", *reason)];
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
         }
         let compressed = &self.compressed;
-        let help = "Bytes of compressed messages before and after, those for many recipients once";
+        let help = "Bytes of compressed messages before and after, shared messages counted once";
         let mut family = to.encode_descriptor("compression_bytes", help, None, MetricType::Counter)?;
         for (direction, form, bytes) in [
             ("sent", "plain", compressed.deflated_from),
@@ -238,22 +228,22 @@ impl Collector for Snapshot {
             let labels = [("direction", direction), ("form", form)];
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&bytes, None)?;
         }
-        let help = "Bytes that are reserved for the compression contexts of connections";
+        let help = "Bytes reserved for the compression contexts of connections";
         gauge(to, "compression_context_bytes", help, compressed.context_memory)?;
         for (name, help, count) in &self.counters {
             counter(to, name, help.trim(), *count)?;
         }
-        let help = "Lines of the log that were added up in later ones, of the whole process";
+        let help = "Log lines suppressed by the rate limit and counted in later lines, in the whole process";
         counter(to, "log_lines_limited", help, LogLimit::global().withheld())?;
-        let help = "Seconds from queueing a frame to writing it, probed once a second while somebody asks";
+        let help = "Seconds from queueing a frame to writing it, probed once a second during scraping";
         let histogram = to.encode_descriptor("delivery_seconds", help, None, MetricType::Histogram)?;
         self.delivery.encode(histogram)?;
-        let help = "Seconds from calling an event handler to its end, one call of 64 timed";
+        let help = "Duration of event handlers in seconds, sampled at one call in 64";
         let histogram = to.encode_descriptor("handler_seconds", help, None, MetricType::Histogram)?;
         self.handlers.encode(histogram)?;
-        let help = "Connections that could not be accepted, most often for want of file descriptors";
+        let help = "Failed accepts, most often due to exhausted file descriptors";
         counter(to, "accept_failures", help, self.accept_failures)?;
-        let help = "Version of the server, and what the application says of its build";
+        let help = "Server version and build labels of the application";
         to.encode_descriptor("build", help, None, MetricType::Info)?.encode_info(&self.build_info)
     }
 }

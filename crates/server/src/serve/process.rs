@@ -116,7 +116,7 @@ mod linux {
         use super::*;
 
         #[test]
-        fn reads_stat_whatever_the_program_is_called() {
+        fn reads_stat_with_any_program_name() {
             let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 150 50 0 0 20 0 3 0 1000 4096000 25 0";
             let stat = Stat::parse(stat).expect("all fields");
             let ticks = clock_ticks_per_second() as f64;

@@ -20,11 +20,11 @@ pub(crate) enum Proxied {
 /// A missing or malformed PROXY header.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HeaderError {
-    #[error("the connection broke before the PROXY header was whole")]
+    #[error("connection closed before the PROXY header was complete")]
     Io(#[from] io::Error),
-    #[error("what came is no PROXY header; does the proxy send one, and is it a proxy at all?")]
+    #[error("missing PROXY header; check that the peer is a proxy and sends one")]
     Missing,
-    #[error("the PROXY header is malformed: {0}")]
+    #[error("malformed PROXY header: {0}")]
     Malformed(&'static str),
 }
 
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_versions_are_read_to_the_byte_however_they_are_cut() {
+    async fn reads_fragmented_headers_of_both_versions() {
         let v4_source = Proxied::From("192.0.2.1:4660".parse().expect("an address"), false);
         let mut v6 = Vec::from(Ipv6Addr::LOCALHOST.octets());
         v6.extend([0; 16]);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_extension_tells_that_the_client_came_over_tls() {
+    async fn detects_tls_from_extension() {
         for (extension, expected) in [
             (&b"\x20\x00\x05\x01\0\0\0\0"[..], true),
             (b"\x20\x00\x05\x00\0\0\0\0", false),
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_header_is_refused() {
+    async fn rejects_invalid_headers() {
         let mut too_long = SIGNATURE.to_vec();
         too_long.extend([0x21, 0x11, 0xff, 0xff]);
         let endless = format!("PROXY TCP4 {}", "1".repeat(200));
@@ -378,7 +378,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_proxy_says_is_what_is_read_and_nothing_behind_it(
+        fn reads_header_and_nothing_behind_it(
             addresses in addresses(),
             extensions in extensions(),
             secure: bool,
@@ -397,7 +397,7 @@ mod tests {
         }
 
         #[test]
-        fn bytes_of_any_kind_come_to_the_same_however_they_are_cut_and_are_bounded(
+        fn fragmentation_never_changes_bounded_result(
             start in prop_oneof![
                 Just(Vec::new()),
                 Just(b"PROXY TCP4 192.0.2.1 ".to_vec()),

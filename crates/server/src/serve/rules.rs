@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn cve_2026_61666_the_host_is_named_once_and_well() {
+    fn cve_2026_61666_requires_one_valid_host() {
         let of = |headers: &[(&str, &str)]| status(Version::HTTP_11, headers);
         for host in ["a", "a.example:80", "[::1]:3000", "127.0.0.1"] {
             assert_eq!(of(&[("host", host)]), None, "{host}");
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coding_that_nobody_undoes_is_refused() {
+    fn rejects_unsupported_transfer_coding() {
         let of = |codings: &[&str]| {
             let codings = codings.iter().map(|coding| ("transfer-encoding", *coding));
             status(Version::HTTP_11, &[("host", "a")].into_iter().chain(codings).collect::<Vec<_>>())

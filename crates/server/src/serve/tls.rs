@@ -122,13 +122,13 @@ pub enum TlsError {
         source: io::Error,
     },
     /// The certificate is malformed
-    #[error("there is no certificate in it; it has to be PEM, with a block BEGIN CERTIFICATE ({0})")]
+    #[error("no certificate found; expected a PEM block BEGIN CERTIFICATE ({0})")]
     Certificate(String),
     /// The private key is malformed
-    #[error("there is no private key in it; it has to be PEM, with a block BEGIN PRIVATE KEY ({0})")]
+    #[error("no private key found; expected a PEM block BEGIN PRIVATE KEY ({0})")]
     Key(String),
     /// The certificate and key do not match or are not supported
-    #[error("the certificate and its key cannot be used")]
+    #[error("certificate and private key rejected")]
     Unusable(#[source] rustls::Error),
 }
 

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_kept_once_and_as_long_as_somebody_has_it() {
+    fn interns_text_while_referenced() {
         let heads = Arc::new(Heads::default());
         let (first, second) = (heads.share(b"a: b\n"), heads.share(b"a: b\n"));
         assert!(Arc::ptr_eq(&first, &second));
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_with_ever_new_heads_leave_nothing_behind() {
+    fn frees_unreferenced_headers() {
         let heads = Arc::new(Heads::default());
         let all: Vec<_> = (0..10_000).map(|n| heads.share(format!("n: {n}\n").as_bytes())).collect();
         assert_eq!(heads.len(), 10_000);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_texts_with_one_hash_each_is_itself() {
+    fn distinguishes_texts_with_equal_hash() {
         let heads = Arc::new(Heads::default());
         let hash = heads.hasher.hash_one(&b"ours"[..]);
         let theirs = Arc::new(Head { text: (*b"theirs").into(), hash, heads: heads.clone() });
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_come_and_go_at_once() {
+    fn interns_across_concurrent_threads() {
         let heads = Arc::new(Heads::default());
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cve_2017_16031_ids_are_unique_long_and_use_the_whole_alphabet() {
+    fn cve_2017_16031_ids_are_unique() {
         let ids: HashSet<String> = (0..100_000).map(|_| random()).collect();
         assert_eq!(ids.len(), 100_000);
         assert!(ids.iter().all(|id| id.len() == 20));

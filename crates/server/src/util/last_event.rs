@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_event_before_lends_its_name_once_and_to_its_own_namespace() {
+    fn lends_name_once_within_namespace() {
         let here = Namespace::new("/here");
         let keep = |name: &str| keep_last(Box::new(Event::new(here.clone(), name, Args::empty())));
         let take = |namespace: &Namespace, name: &str| take_last(namespace, name, Args::empty());
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_event_keeps_nothing_of_what_was_emitted() {
+    fn cached_event_drops_its_arguments() {
         let here = Namespace::new("/here");
         let body = bytes::Bytes::from(vec![7; 100]);
         for list in [r#"{"_placeholder":true,"num":0}"#, ""] {

@@ -159,14 +159,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_without_any_is_refused() {
+    fn rejects_folder_without_client_files() {
         let error = ClientFiles::read(Path::new("no/such/folder")).err().expect("nothing is there");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(error.to_string().starts_with("no/such/folder has none of the official clients"), "{error}");
     }
 
     #[test]
-    fn only_names_of_the_clients_are_told_where_to_get_them() {
+    fn hints_only_for_client_file_names() {
         for (method, name, told) in [
             (Method::GET, "socket.io.js", true),
             (Method::HEAD, "socket.io.esm.min.js.map", true),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_the_browser_has_is_not_sent_again() {
+    fn answers_304_for_cached_file() {
         let file = ClientFile::new("socket.io.js", Bytes::from_static(b"let io;"));
         let etag = file.etag.to_str().expect("text");
         let status = |value: &str| {

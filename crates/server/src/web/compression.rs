@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_chooses() {
+    fn honors_accepted_encodings() {
         for (values, expected) in [
             (&["gzip, deflate, br"][..], Some(Coding::Gzip)),
             (&["deflate, gzip"], Some(Coding::Deflate)),
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn long_answers_are_compressed_and_come_back() {
+    async fn long_answers_survive_compression() {
         let rules = HttpCompression::default();
         for len in [1024, CHUNK, CHUNK + 1, 1_000_000] {
             let text = "chat ".repeat(len).into_bytes()[..len].to_vec();
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn short_answers_errors_and_noise_stay_as_they_are() {
+    async fn leaves_short_and_incompressible_answers_alone() {
         let rules = HttpCompression::default();
         let mut short = Response::new(ResponseBody::Full(vec![b'a'; 1023].into()));
         rules.apply(Coding::Gzip, &mut short).await;
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_many_get_is_compressed_once() {
+    async fn compresses_shared_payload_once() {
         let rules = HttpCompression::default();
         let frame = Frame::new("news ".repeat(1000));
         let bytes = Bytes::from(frame.messages()[0].as_bytes().to_vec());

@@ -209,13 +209,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn by_default_it_is_the_one_that_node_sets() {
+    fn default_matches_node() {
         let header = Cookie::new("io").header(&Sid::new("abc")).expect("a header");
         assert_eq!(header, "io=abc; Path=/; HttpOnly; SameSite=Lax");
     }
 
     #[test]
-    fn everything_that_is_said_of_it_is_in_the_header() {
+    fn header_contains_all_attributes() {
         let cookie = Cookie::new("c").path("/x").domain("example.org").max_age(Duration::from_secs(60));
         let cookie = cookie.http_only(false).secure(true).same_site(SameSite::None);
         let header = cookie.header(&Sid::new("abc")).expect("a header");
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_cookies_that_no_browser_keeps() {
+    fn rejects_cookies_browsers_would_discard() {
         let io = || Cookie::new("io");
         for good in [
             io(),

@@ -48,14 +48,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_are_found_in_any_order() {
+    fn finds_parameters_in_any_order() {
         let query = EngineQuery::parse("t=abc&sid=x_-1&EIO=4&b64=1&transport=polling");
         assert_eq!((query.transport, query.sid), (Some("polling"), Some("x_-1")));
         assert!(query.is_supported());
     }
 
     #[test]
-    fn an_empty_session_id_is_none() {
+    fn treats_empty_session_id_as_missing() {
         for query in ["EIO=4&transport=polling&sid=", "sid=&transport=polling&EIO=4", "sid"] {
             assert_eq!(EngineQuery::parse(query).sid, None, "{query}");
         }
@@ -65,14 +65,14 @@ mod tests {
     }
 
     #[test]
-    fn cve_2026_102599_another_or_no_revision_is_not_supported() {
+    fn cve_2026_102599_rejects_unsupported_revision() {
         for query in ["EIO=3", "", "EIO=", "EIO", "EIO=4&EIO=3", "EIO=4&EIO=4", "eio=4", "EIO=04"] {
             assert!(!EngineQuery::parse(query).is_supported(), "{query}");
         }
     }
 
     #[test]
-    fn cve_2023_31125_a_transport_that_comes_twice_is_unknown() {
+    fn cve_2023_31125_rejects_duplicate_transport() {
         assert_eq!(EngineQuery::parse("transport=polling&transport=websocket").transport, Some(AMBIGUOUS));
     }
 }

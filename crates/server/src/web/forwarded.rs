@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_of_a_stranger_is_not_believed() {
+    fn ignores_header_of_untrusted_peer() {
         assert_eq!(client(&[], "192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
         assert_eq!(client(&["10.0.0.0/8"], "192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
         let peer = resolve(&["10.0.0.0/8"], "192.0.2.1", &[("x-forwarded-proto", "https")]);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_read_from_the_right_past_trusted_hops_only() {
+    fn reads_list_right_to_left() {
         let trusted = &["10.0.0.0/8", "2001:db8::1"];
         for (peer, forwarded, expected) in [
             ("10.0.0.1", &["198.51.100.7"][..], "198.51.100.7"),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_ends_the_search_at_the_hop_before() {
+    fn unparsable_hop_ends_search() {
         let trusted = &["10.0.0.0/8"];
         for unreadable in ["unknown", "", "_hidden", "256.1.1.1", "10.0.0.2 10.0.0.3", "é"] {
             assert_eq!(client(trusted, "10.0.0.1", &[unreadable]), "10.0.0.1", "{unreadable:?}");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn scheme_is_read_past_trusted_hops_only() {
+    fn skips_only_trusted_hops_for_scheme() {
         for (forwarded, proto, secure) in [
             (None, "https", true),
             (None, "WSS", true),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn host_is_read_past_trusted_hops_only() {
+    fn skips_only_trusted_hops_for_host() {
         let host = |peer: &str, forwarded: &str, hosts: &[&'static str]| {
             let mut map = HeaderMap::new();
             map.append("x-forwarded-for", HeaderValue::from_str(forwarded).expect("a value"));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_takes_linear_time() {
+    fn parses_long_list_in_linear_time() {
         let list = vec!["10.0.0.2"; 100_000].join(",");
         assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &[&list]), "10.0.0.2");
     }

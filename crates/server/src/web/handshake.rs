@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_request_is_kept_as_it_came() {
+    fn keeps_request_unchanged() {
         let request = http::Request::get("/socket.io/?EIO=4&room=red%20sea&x=a+b&flag&%26=%3D")
             .header("Cookie", "a=b: c")
             .header("x-twice", "1")
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_keep_their_order_whichever_are_shared() {
+    fn shared_headers_keep_their_order() {
         let long = "l".repeat(MAX_COMMON_VALUE + 1);
         let sent = |key: &str| {
             let request = http::Request::get("/")

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_those_of_javascript() {
+    fn formats_dates_like_javascript() {
         // Output of `new Date(ms) + ""` on Node with TZ=UTC.
         for (seconds, text) in [
             (0, "Thu Jan 01 1970 00:00:00"),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_is_described_as_on_node() {
+    fn describes_handshake_like_node() {
         let request = http::Request::get("/socket.io/?EIO=4&tag=a&tag=b%20c&tag=d")
             .header("Origin", "http://page.example")
             .header("Cookie", "a=1")

@@ -20,7 +20,7 @@ impl Socket {
     /// [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout) at the latest.
     ///
     /// # Cancel safety
-    /// Cancel safe: waiting changes nothing.
+    /// This method is cancel safe.
     ///
     /// ```
     /// # use roomcast_server::{EmitError, Socket};
@@ -46,7 +46,7 @@ impl Emit {
     /// the latest.
     ///
     /// # Cancel safety
-    /// Cancel safe: waiting changes nothing.
+    /// This method is cancel safe.
     pub async fn writable(&self) {
         let timeout = self.namespace.stall_timeout;
         let mut left = self.recipients();
@@ -63,7 +63,7 @@ impl SocketEmit {
     /// Waits until the outbox of this client is below low water; see [`Socket::writable`].
     ///
     /// # Cancel safety
-    /// Cancel safe: waiting changes nothing.
+    /// This method is cancel safe.
     pub async fn writable(&self) {
         match self.socket() {
             Some(socket) => socket.writable().await,

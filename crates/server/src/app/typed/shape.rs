@@ -35,7 +35,7 @@ pub(super) fn variants<E: DeserializeOwned>() -> Vec<&'static str> {
 pub(super) fn read<'de, T: Deserialize<'de>>() -> Shape {
     match T::deserialize(Probe) {
         Err(Seen::Shape(shape)) => shape,
-        // An enum as one event is read like any other value.
+        // An enum used as an `Event` is read like any other value.
         _ => Shape::Whole,
     }
 }

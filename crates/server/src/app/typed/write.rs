@@ -11,7 +11,7 @@ pub(super) fn one<E: Serialize>(event: &E) -> Result<Args, ArgsError> {
     Ok(match written(event) {
         (Shape::List, None) => inside(&whole, 1),
         (Shape::Nothing, None) => Args::empty(),
-        // An enum as one event is written like any other value.
+        // An enum used as an `Event` is written like any other value.
         _ => whole,
     })
 }

@@ -439,7 +439,7 @@ impl Client {
 }
 
 #[test]
-fn readers_stay_and_stalled_clients_go() {
+fn keeps_readers_and_closes_stalled_clients() {
     let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
     let seeds = match number("FLOW_SEED") {
         Some(seed) => seed..seed + 1,

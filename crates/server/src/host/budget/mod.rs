@@ -107,7 +107,7 @@ impl Budget {
                 bytes = self.limit,
                 source = %self.source,
                 setting = "memory_budget",
-                "memory budget for what waits for clients"
+                "memory budget for outgoing client data"
             );
         });
     }

@@ -102,7 +102,7 @@ setters! {
         max_handlers: usize,
         /// Sets the maximum bytes of a client's queued events. Default: 4 MiB.
         ///
-        /// Beyond that, reading from the client pauses. While an acknowledgement is awaited, reading goes on, since it
+        /// Beyond that, reading from the client pauses. While an acknowledgement is awaited, reading continues, since it
         /// may come behind the events; the client is then closed as
         /// [`Overloaded`](roomcast_core::CloseReason::Overloaded) once half of [`outbox_max`](Self::outbox_max) is
         /// queued.
