@@ -122,7 +122,7 @@ impl Table {
         self.pending.as_ref().map_or(0, |pending| pending.len())
     }
 
-    /// Keeps an empty map: a socket that was asked once is usually asked again.
+    /// Keeps an empty map: a socket that received one request usually receives more.
     fn remove(&mut self, id: AckId) -> Option<Weak<dyn AnswerSink>> {
         self.pending.as_mut()?.remove(&id)
     }

@@ -9,7 +9,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The client closed the connection or went away.
+    /// The client closed the connection or left.
     TransportClose,
     /// The connection broke, or the client violated the rules of its transport.
     TransportError,

@@ -16,7 +16,7 @@ use crate::memory::{self, Charge};
 ///
 /// A frame is sent whole or not at all. An event and its attachments are one frame, so nothing can come between them.
 /// The first connection that needs the bytes of a transport renders them, and the frame keeps them: a broadcast is
-/// rendered once for each [`WireKey`] among its recipients, however many there are.
+/// rendered once for each [`WireKey`] among its recipients, regardless of their number.
 #[derive(Clone)]
 pub struct Frame(triomphe::Arc<Inner>);
 
@@ -248,7 +248,7 @@ impl Frame {
         self
     }
 
-    /// Asks transports that join frames in one payload to send this one in a payload of its own.
+    /// Asks transports that join frames in one payload to send this one in a separate payload.
     ///
     /// For a frame that ends a session: a client that handles the last packet of a payload at once, and the others a
     /// little later, would otherwise lose those. Has no effect on a shared frame. Default: a transport may join it with
@@ -261,7 +261,7 @@ impl Frame {
         self
     }
 
-    /// Returns whether a transport must send it in a payload of its own.
+    /// Returns whether a transport must send it in a separate payload.
     pub fn has_own_payload(&self) -> bool {
         self.0.apart
     }
@@ -335,7 +335,7 @@ impl Frame {
     /// Returns the same bytes, [charged](memory) until their last clone or slice is dropped.
     ///
     /// For bytes of a frame, such as a rendering, that go to code without knowledge of frames. The bytes keep a shared
-    /// frame alive, so they are charged once however many recipients hold them; an unshared frame is dropped. Costs one
+    /// frame alive, so they are charged once for any number of recipients; an unshared frame is dropped. Costs one
     /// allocation.
     pub fn attach(self, bytes: Bytes) -> Bytes {
         if self.is_shared() { memory::owned(bytes, self) } else { Charge::new(bytes.len()).attach(bytes) }
@@ -343,7 +343,7 @@ impl Frame {
 
     /// Drops the frame, and keeps its memory for the next frame of this thread unless it is shared.
     ///
-    /// For the writer of a frame. Each answer to a client is a frame of its own, and sixteen answers at once exceed
+    /// For the writer of a frame. Each answer to a client is a separate frame, and sixteen answers at once exceed
     /// what allocators cache per thread.
     pub fn recycle(self) {
         let Ok(mut spare) = triomphe::Arc::try_unique(self.0) else { return };
@@ -372,7 +372,7 @@ impl<M: Into<Message>> From<M> for Frame {
 
 /// Renders messages as the bytes of one transport.
 ///
-/// A transport implements this for a type of its own. Its [`FrameSink`](crate::FrameSink) passes it to [`Frame::wire`],
+/// A transport implements this for its own type. Its [`FrameSink`](crate::FrameSink) passes it to [`Frame::wire`],
 /// which renders a frame once for each [`WireKey`] and returns the same bytes to every recipient with that key. So
 /// [`render`](Self::render) must depend only on the messages and the key: a connection with other negotiated parameters
 /// has another key.

@@ -198,7 +198,7 @@ macro_rules! public_name {
 }
 
 public_name! {
-    /// Public id of a socket, which is one client in one namespace; also the name of its own room.
+    /// Public id of a socket, which is one client in one namespace; also the name of the socket's room.
     ///
     /// A string, since ids of other nodes and of older protocols have other forms.
     SocketId

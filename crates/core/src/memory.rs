@@ -1,7 +1,7 @@
 //! Process-wide ledger of delivery memory: `held` and `Charge`.
 //!
-//! The ledger counts data queued for clients: each frame body and each of its encodings once, however many outboxes
-//! share it, plus the other memory of queues and sinks. It does not count application memory, incoming data and the
+//! The ledger counts data queued for clients: each frame body and each of its encodings once, for any number of
+//! outboxes, plus the other memory of queues and sinks. It does not count application memory, incoming data and the
 //! bounded pools of each thread.
 //!
 //! The ledger is on the hot path of every message. So each thread keeps its own sum of charges and releases. It adds

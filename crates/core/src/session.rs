@@ -149,7 +149,7 @@ pub trait Session: Send + fmt::Debug {
 
     /// Returns whether the session has buffered so much for the application that the driver should pause reading.
     ///
-    /// The driver asks before each message and keeps those that follow, so none has to be refused. Default: `false`.
+    /// The driver asks before each message and keeps later messages, so none has to be refused. Default: `false`.
     fn is_congested(&self) -> bool {
         false
     }

@@ -38,8 +38,8 @@ impl Claim {
 
     /// Attaches the member, rejoins its rooms, and replays missed events ahead of all later ones.
     ///
-    /// `member` has the retained [id](Kept::id), and is attached under the retained [key](Kept::key) instead of its
-    /// own. `welcome` sends the acceptance to the client, at the position given by `order`. It is called under the
+    /// `member` has the retained [id](Kept::id), and is attached under the retained [key](Kept::key) instead of a new
+    /// one. `welcome` sends the acceptance to the client, at the position given by `order`. It is called under the
     /// lock, so it must only push to the outbox.
     ///
     /// # Errors

@@ -11,8 +11,8 @@ use std::time::Duration;
 ///
 /// An [owner](crate::Owner) is an address, or a client without a known address. It holds at most a quarter of each
 /// bound. If it exceeds that, its oldest entries are dropped, and a single entry above its share is not retained at
-/// all, so no client can evict the entries of others. If there are too many sessions in total, those of the owner that
-/// holds the most are dropped. Events that no client caused belong to the application, which may fill the log.
+/// all, so no client can evict the entries of others. If there are too many sessions in total, sessions of the
+/// owner with the most are dropped. Events that no client caused belong to the application, which may fill the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct RecoveryConfig {

@@ -296,8 +296,8 @@ impl Absent {
 
     /// Retains a session, unless it exceeds the share of its owner.
     ///
-    /// If the owner exceeds its share, its oldest sessions are dropped. If there are too many sessions in total, those
-    /// of the owner with the highest cost are dropped.
+    /// If the owner exceeds its share, its oldest sessions are dropped. If there are too many sessions in total,
+    /// sessions of the owner with the highest cost are dropped.
     pub(crate) fn insert(&mut self, mut kept: Kept, now: Instant, config: &RecoveryConfig) {
         self.turns += 1;
         kept.turn = self.turns;

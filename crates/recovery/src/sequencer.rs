@@ -27,10 +27,10 @@ use crate::{Claim, RecoveryConfig, Refused};
 ///
 /// Each namespace has one lock. An event gets its number, enters the log and goes to the inner router, which only
 /// pushes, under it. Members are attached, detached, retained and recovered under it too. So each member receives
-/// numbers in ascending order, for any number of threads, and nothing is emitted during a replay. It is taken before
+/// numbers in ascending order, for any number of threads, and no event is emitted during a replay. It is taken before
 /// any lock of the inner router. Events without a number do not take it.
 ///
-/// # What is replayed
+/// # Replayed events
 ///
 /// The events after the client's last one, for all members, for a room that it was in when it disconnected, or for the
 /// client alone. Excluded are events emitted before it joined, and events that excluded the client or a room it was in

@@ -1,4 +1,4 @@
-//! Numbering costs a few allocations per event, whatever its size, and none per recipient.
+//! Numbering costs a few allocations per event, regardless of its size, and none per recipient.
 
 mod support;
 

@@ -255,7 +255,7 @@ impl Model {
         known.presence = Presence::Away { since: self.now };
     }
 
-    /// Recovers a client; `hears` tells whether the replayed events arrive at once.
+    /// Recovers a client; `hears` states whether the replayed events arrive at once.
     fn come_back(&mut self, who: usize, hears: bool) {
         let head = self.head();
         let known = &mut self.known[who];

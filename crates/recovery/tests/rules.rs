@@ -296,7 +296,7 @@ fn ignores_offset_of_earlier_session() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     emit(&sequencer, &[], "1");
     client.hear();
-    // The client was not recovered, and starts anew in the same log or in that of another server.
+    // The client was not recovered, and starts a new session in the same log or in that of another server.
     for left in [client.last.clone(), Some(format!("{}-9", "z".repeat(20)))] {
         let mut anew = Client::connect(&sequencer, "b", &Arc::default());
         anew.last = left;
@@ -497,7 +497,7 @@ fn does_not_retain_member_over_share() {
     }
     huge.cut(0);
     assert_eq!(huge.come_back(), Err(Refused::Unknown));
-    // Sessions within the share by themselves do not exceed it together.
+    // Sessions within the share alone do not exceed it together.
     for number in 0..18 {
         let mut large = Client::connect(&sequencer, &format!("large {number}"), &Arc::default());
         sequencer.set_owner(large.key, ATTACKER);
@@ -553,7 +553,7 @@ fn events_of_owner_evict_no_others() {
     emit(&sequencer, &["red"], "missed too");
     victim.come_back().expect("no event is lost");
     assert_eq!(victim.take_heard(), ["missed", "missed too", "welcome"]);
-    // A member of that room has a gap, and starts anew.
+    // A member of that room has a gap, and starts a new session.
     let (_, sequencer, mut member) = begin(RecoveryConfig::default());
     member.join("own");
     member.cut(0);

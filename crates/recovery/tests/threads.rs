@@ -16,7 +16,7 @@ const CLIENTS: usize = 6;
 const EVENTS: usize = 3_000;
 
 /// Each client receives every event of its rooms once, in the order of the numbers, which is the order of each emitter,
-/// however often its connection breaks.
+/// even if its connection breaks repeatedly.
 #[test]
 fn recovers_exactly_once_in_order() {
     let clock = Clock::new();

@@ -1,6 +1,6 @@
 //! Roomcast server: HTTP endpoints, session drivers, event handlers, the [`Io`] builder and the tower layer.
 //!
-//! The crate root exports the most used items. Modules group all items by topic, including those of the root.
+//! The crate root exports the most used items. Modules group all items by topic, including items of the root.
 
 mod app;
 mod driver;

@@ -1,4 +1,4 @@
-//! Crowd that stops reading during a broadcast, beside a client that keeps reading.
+//! Crowd that stops reading during a broadcast, next to a client that keeps reading.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, reason = "it waits on the wall clock")]

@@ -103,7 +103,7 @@ impl Backlog {
         self.0.is_none()
     }
 
-    /// [Relieves](Outbox::relieve) each outbox once; keeps those that another writer has leased.
+    /// [Relieves](Outbox::relieve) each outbox once; keeps the outboxes that another writer has leased.
     ///
     /// The caller must not hold a lock: this writes to sockets.
     pub fn relieve(&mut self) {

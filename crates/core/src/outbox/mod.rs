@@ -38,7 +38,7 @@ use crate::{CloseReason, Frame};
 pub struct Attended {
     /// Close reason, once the outbox was given up or its sink failed.
     pub closed: Option<CloseReason>,
-    /// Whether the sink accepts bytes now; if so, nothing is stalled.
+    /// Whether the sink accepts bytes now; if so, the client has not stalled.
     pub writable: bool,
     /// Queued and in-flight bytes, as counted against the limit; they are stalled unless the sink is writable.
     pub stalled: usize,

@@ -16,7 +16,7 @@ use crate::{MemberKey, Room, SocketId};
 pub trait MemberControl: Any + Send + Sync + fmt::Debug {
     /// Returns the handshake of its session as a JSON object, in the form that nodes of a cluster exchange.
     ///
-    /// The fields are those of Node's `socket.handshake`: `headers`, `time`, `address`, `xdomain`, `secure`, `issued`
+    /// The fields match Node's `socket.handshake`: `headers`, `time`, `address`, `xdomain`, `secure`, `issued`
     /// in milliseconds, `url`, `query`, `auth`.
     fn handshake(&self) -> ByteString;
 
@@ -49,7 +49,7 @@ pub trait MemberControl: Any + Send + Sync + fmt::Debug {
 
     /// Records that a limit of the member prevented a join or an event: once for each room and each event.
     ///
-    /// An enclosing router may hold a lock of its own meanwhile, so this must not call the router. Default: does
+    /// An enclosing router may hold its own lock meanwhile, so this must not call the router. Default: does
     /// nothing.
     fn limited(&self, _limit: MemberLimit) {}
 }

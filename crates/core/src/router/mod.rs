@@ -22,10 +22,10 @@ use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, 
 /// attached. For each socket it calls [`attach`](Self::attach), any number of the other methods on any threads, and
 /// [`detach`](Self::detach) once.
 ///
-/// Methods that are not async do not block. Handlers and watchers call them, so a router must not hold a lock of its
-/// own while it calls a [`MemberControl`], a [`RoomWatcher`] or a [`ServerSide`]. Events that one task emits in
-/// sequence reach every common recipient in that order. A broadcast only queues: its result names the outboxes that the
-/// caller has to [relieve](Dispatched::relieve).
+/// Methods that are not async do not block. Handlers and watchers call them, so a router must not hold its own lock
+/// while it calls a [`MemberControl`], a [`RoomWatcher`] or a [`ServerSide`]. Events that one task emits in sequence
+/// reach every common recipient in that order. A broadcast only queues: its result names the outboxes that the caller
+/// has to [relieve](Dispatched::relieve).
 ///
 /// `roomcast_testkit::router_conformance!` checks these rules. A custom router usually wraps another, such as
 /// `roomcast_rooms::Rooms`.
@@ -119,7 +119,7 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
 
     /// Queues an event once for every member that matches the target.
     ///
-    /// Writes nothing. The caller relieves the backlog of the result once it holds no lock of its own.
+    /// Writes nothing. The caller relieves the backlog of the result once it holds none of its locks.
     fn broadcast(&self, target: &Target, event: &Event) -> Dispatched;
 
     /// Queues an event for one member.
@@ -166,7 +166,7 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     /// Reports the members of each room to the watcher, as [`RoomChange::Present`](crate::RoomChange::Present).
     ///
     /// The report of a room is ordered among the changes of that room: it reflects all earlier changes and none of the
-    /// later ones. Rooms that no member has joined are not reported, nor is a member in the room of its own id. Does
+    /// later ones. Rooms that no member has joined are not reported, nor is a member in the room named by its id. Does
     /// nothing if there is no watcher.
     fn survey(&self);
 
@@ -187,7 +187,7 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "servers build it, routers read it")]
 pub struct Member {
-    /// Key that is unique among all members, also among those with the same id.
+    /// Key that is unique among all members, also among members with the same id.
     pub key: MemberKey,
     /// Public id, unique within its namespace.
     pub id: SocketId,
@@ -238,7 +238,7 @@ pub enum Scope {
 pub struct RouterStats {
     /// Attached members.
     pub members: usize,
-    /// Rooms that members have joined, without those of the members' own ids.
+    /// Rooms that members have joined, except the rooms named by member ids.
     pub rooms: usize,
 }
 

@@ -102,8 +102,8 @@ thread_local! {
     /// Whether this thread is inside a watcher, where it must not wait for another delivering thread.
     ///
     /// A watcher may call any method of a router, which ends in [`ChangeQueue::tell`] without a parameter that could
-    /// say so; waiting there for the thread's own lock would deadlock. A field of the queue is not enough: two watchers
-    /// that change rooms of each other's namespaces would deadlock. Bounded: one flag a thread.
+    /// carry it; waiting there for the thread's own lock would deadlock. A field of the queue is not enough: two
+    /// watchers that change rooms of each other's namespaces would deadlock. Bounded: one flag a thread.
     static TELLING: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -217,7 +217,7 @@ pub trait Connection: Send + fmt::Debug {
 
     /// Sends the carrier's own ping, such as a WebSocket ping; returns whether the carrier has one.
     ///
-    /// A `mark` other than 0 is sent along if the carrier supports that. The answer returns it as [`Received::Pong`].
+    /// A `mark` other than 0 is sent with it if the carrier supports that. The answer returns it as [`Received::Pong`].
     fn ping(&mut self, outbox: &Outbox, mark: u32) -> bool;
 
     /// Starts to close: queues the carrier's closing handshake, such as a close frame.
@@ -258,7 +258,7 @@ pub struct Capabilities {
     pub upgrades_from: bool,
     /// A session may upgrade to it.
     pub upgrades_to: bool,
-    /// The client fetches messages with requests of its own, as in long-polling.
+    /// The client fetches messages with separate requests, as in long-polling.
     ///
     /// A packet announces the end of such a session, and its TCP connection stays with the HTTP server.
     pub polled: bool,

@@ -91,7 +91,7 @@ impl IoBuilder {
 
     /// Serves the official browser client from a folder such as `node_modules/socket.io/client-dist`.
     ///
-    /// The paths are those of the Node server: `/socket.io/socket.io.js`, `.min.js`, `.esm.min.js`, `.msgpack.min.js`,
+    /// The paths match the Node server: `/socket.io/socket.io.js`, `.min.js`, `.esm.min.js`, `.msgpack.min.js`,
     /// and their `.map` files. Responses carry an `ETag` computed from the content and are compressed for browsers that
     /// support it. The files are read once, by this call, and stay in memory, as do the compressed variants that
     /// browsers have requested.
@@ -271,7 +271,7 @@ impl IoBuilder {
 
     /// Sets the generator of session ids, which clients send in the URL of each request.
     ///
-    /// **A session id is a secret**, like a password: anyone who knows it can act as the client. It must be hard to
+    /// **A session id is a secret**, like a password: anyone with it can act as the client. It must be hard to
     /// guess, must not be shown to other clients, and must not be derived from anything they know. The public id is
     /// that of the [socket](crate::Socket::id).
     ///

@@ -100,7 +100,7 @@ impl Io {
     /// which exists from the start. The hook must not block: clients that connect to the namespace wait for it.
     ///
     /// If the hook panics, the namespace rejects all clients with `internal error`, because the panic may have
-    /// prevented the registration of a middleware that guards it. A dynamic namespace is created anew for the next
+    /// prevented the registration of a middleware that guards it. A dynamic namespace is created again for the next
     /// client that connects to it.
     #[doc(alias = "new_namespace")]
     pub fn on_new_namespace(&self, hook: impl Fn(NamespaceHandle) + Send + Sync + 'static) -> &Self {
@@ -151,7 +151,7 @@ impl Io {
         ParentNamespace { handle: NamespaceHandle { io: self.clone(), state }, children }
     }
 
-    /// Creates a namespace, or returns the one that another thread created in the meantime.
+    /// Creates a namespace, or returns the namespace that another thread created in the meantime.
     fn make(&self, name: &Namespace, parent: Option<&Parent>) -> Arc<NamespaceState> {
         // No lock is held: the application's router factory and room hooks may request namespaces themselves.
         let (router, config) = (self.app().make_router(name), self.config());

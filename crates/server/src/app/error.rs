@@ -46,7 +46,7 @@ pub enum EmitError {
     OutboxFull,
     /// The memory budget for all clients is exhausted, and no client could be evicted.
     ///
-    /// Nothing was sent. Emits succeed again once clients have read or memory is freed otherwise. The application emits
+    /// No frame was sent. Emits succeed again once clients have read or memory is freed otherwise. The application emits
     /// faster than its clients read: wait for [`Emit::writable`](crate::emit::Emit::writable) between emits, or raise
     /// [`Limits::memory_budget`](crate::config::Limits::memory_budget).
     #[error(

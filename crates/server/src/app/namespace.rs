@@ -29,14 +29,14 @@ impl NamespaceHandle {
     /// Sets whether the events of a socket are handled one at a time, each after the handlers of the previous one.
     ///
     /// Default: off. Handlers then start in the order of the events, but a pending handler does not delay the next
-    /// event. With serial handling, a handler must not wait for another event of its own client: it would never arrive.
+    /// event. With serial handling, a handler must not wait for another event of the same client: it would never arrive.
     /// Waiting for an acknowledgement is fine.
     pub fn serial(&self, serial: bool) -> &Self {
         self.state.set_serial(serial);
         self
     }
 
-    /// Sets the overflow policy of a room: what happens to an event that does not fit a member's outbox.
+    /// Sets the overflow policy of a room: the fate of an event that does not fit a member's outbox.
     ///
     /// A policy set per emit takes precedence; the room's policy takes precedence over the socket's. For an event to
     /// several rooms, the first room with a policy decides. [`Overflow::Inherit`] removes the policy.
@@ -52,7 +52,7 @@ impl NamespaceHandle {
 
     /// Returns the number of clients in the namespace on this node.
     ///
-    /// [`fetch_sockets`](Self::fetch_sockets) includes those of other nodes. [`Io::client_count`] counts connected
+    /// [`fetch_sockets`](Self::fetch_sockets) includes sockets of other nodes. [`Io::client_count`] counts connected
     /// clients across all namespaces.
     pub fn client_count(&self) -> usize {
         self.state.router.stats().members

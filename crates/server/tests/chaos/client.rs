@@ -204,7 +204,7 @@ impl Client {
         }
     }
 
-    /// Reads what has arrived and advances pending requests.
+    /// Reads arrived messages and advances pending requests.
     pub(crate) fn pump(&mut self) {
         if self.silent || self.ended {
             return;

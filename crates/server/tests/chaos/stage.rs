@@ -13,7 +13,7 @@ use roomcast_server::{Ack, EmitError, Io, Socket, Value};
 use tokio::time::Instant;
 
 pub(crate) const MAIN: &str = "/";
-/// Namespaces; those after the first are children of one pattern.
+/// Namespaces; all after the first are children of one pattern.
 pub(crate) const NAMESPACES: [&str; 3] = [MAIN, "/d/1", "/d/2"];
 pub(crate) const ROOMS: [&str; 2] = ["red", "blue"];
 

@@ -38,7 +38,7 @@ struct Line {
     returns: BTreeSet<(&'static str, String)>,
     /// Namespaces that it left or was disconnected from.
     left: BTreeSet<&'static str>,
-    /// Nothing has ended the connection.
+    /// The connection has not ended.
     sound: bool,
     answers: HashMap<u64, usize>,
     next_ack: u64,
@@ -139,7 +139,7 @@ impl World {
         assert!(faults.is_empty(), "{faults:#?}");
     }
 
-    /// Lets clients read what has arrived.
+    /// Lets clients read arrived messages.
     fn pump(&mut self) {
         for line in &mut self.lines {
             line.client.pump();

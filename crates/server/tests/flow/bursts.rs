@@ -76,7 +76,7 @@ struct Burst {
     bytes: usize,
 }
 
-/// By default each burst exceeds what may wait for a client that does not read.
+/// By default each burst exceeds the limit for a client that does not read.
 const BURSTS: [Burst; 4] = [
     Burst { events: 1_100, bytes: 1024 },
     Burst { events: 2, bytes: 600 * 1024 },

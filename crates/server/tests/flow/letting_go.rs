@@ -143,7 +143,7 @@ fn closes_slow_reader_of_answer() {
         let mut scene = Scene::open(combination, strict(), |_| {});
         let mut stalled = scene.connect_narrow(Wire::Polling).await;
         events.emit(&scene.io, 0..FLOOD).await?;
-        // Sends a poll and reads nothing of the answer.
+        // Sends a poll and does not read the answer.
         stalled.input.ask().await.map_err(|end| format!("the poll: {end:?}"))?;
         let began = Instant::now();
         events.emit(&scene.io, FLOOD..2 * FLOOD).await?;

@@ -62,7 +62,7 @@ impl Heard {
     }
 }
 
-/// Reconnects with the client's recovery token and checks what it receives.
+/// Reconnects with the client's recovery token and checks the events it receives.
 async fn comes_back(
     scene: &mut Scene,
     combination: Combination,

@@ -1,4 +1,4 @@
-//! Readers beside stalled clients, and blocked threads.
+//! Readers among stalled clients, and blocked threads.
 
 use std::time::{Duration, Instant};
 

@@ -401,7 +401,7 @@ fn concurrent_router_factories_do_not_deadlock() {
                 (right(), left.join().expect("no panic"))
             })
         });
-        // All callers get the same namespace, however many factories ran.
+        // All callers get the same namespace, no matter how many factories ran.
         left.on("here", async || {});
         assert_eq!(right.listeners("here").len(), 1);
         let mut names = news.all();

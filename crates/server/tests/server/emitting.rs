@@ -46,7 +46,7 @@ fn operators_select_same_recipients_everywhere() {
         (namespace.within("blue").except("red"), &[2]),
         (namespace.except(["red", "blue"]).local().compress(true), &[4]),
         (namespace.volatile().to("blue"), &[2, 3]),
-        // Operators of a socket exclude the sender, whatever follows in the chain.
+        // Operators of a socket exclude the sender, no matter how the chain continues.
         (sender.broadcast(), &[1, 2, 3, 4]),
         (sender.to("red"), &[1, 3]),
         (sender.to("red").within("blue"), &[1, 2, 3]),

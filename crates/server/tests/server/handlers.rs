@@ -326,7 +326,7 @@ fn passes_unhandled_events_to_on_other() {
 fn exposes_arguments_as_received() {
     let io = Io::new();
     io.on("raw", async |socket: Socket, args: Args, ack: Ack| {
-        // Spaces, order and digits are as sent; nothing was parsed.
+        // Spaces, order and digits are as sent; no argument was parsed.
         let attachments = args.attachments().iter().map(|bytes| bytes.len()).collect::<Vec<_>>();
         let list: Vec<&str> = args.iter().collect();
         socket.emit("as it came", (args.json(), list, attachments))?;

@@ -144,7 +144,7 @@ fn catch_alls_run_before_handlers() {
         ["before", "any", "own before", "own any", "middleware", last].map(|who| format!("{who} {name}"))
     };
     assert_eq!(log.read(), [heard("known 1", "handler"), heard("unknown 2", "other")].concat());
-    // Removing the namespace's catch-alls keeps those of the socket.
+    // Removing the namespace's catch-alls keeps the socket's.
     assert_eq!(io.listeners_any().len(), 2);
     io.off_any();
     client.emit("known", json!([3]));

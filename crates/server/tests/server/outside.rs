@@ -178,7 +178,7 @@ fn disconnects_targeted_sockets_or_clients() {
         hear_the_end(&mut leaver);
         hear_the_end(&mut last);
         until(|| io.client_count() == 0);
-        // The sockets are already gone, so nothing is disconnected.
+        // The sockets have already left, so none is disconnected.
         found[0].disconnect();
         assert_eq!(io.disconnect_client(), 0);
     }

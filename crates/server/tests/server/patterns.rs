@@ -8,7 +8,7 @@ use crate::support::client::{ALL, Client, Kind, bytes};
 use crate::support::heard::{Ear, ear};
 use crate::support::serve::{Running, serve, until};
 
-/// Greets new clients, announces them to the others, and relays messages.
+/// Welcomes new clients, announces them to the others, and relays messages.
 fn chat() -> (Io, Ear<Receipt>) {
     let (receipts, ear) = ear();
     let io = Io::new();

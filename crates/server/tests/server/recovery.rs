@@ -410,7 +410,7 @@ fn disconnect_from_another_thread_is_final() {
         let socket = sockets.next();
         let (sid, shows) = std::thread::scope(|scope| {
             scope.spawn(|| {
-                // Before, while or after the server notices that the connection is gone.
+                // Before, while or after the server notices that the connection broke.
                 (0..round * 1_000).for_each(|_| std::hint::spin_loop());
                 if round % 2 == 0 {
                     socket.disconnect()

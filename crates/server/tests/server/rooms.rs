@@ -169,7 +169,7 @@ fn presence_reports_members_and_changes() {
             }
             first.expect("presence:leave", gone);
         }
-        // A leaving socket gets no notice of its own leave.
+        // A leaving socket gets no notice of the leave.
         first_socket.leave("lobby");
         io.emit("end", ()).expect("a valid name");
         first.expect("end", json!([]));

@@ -210,7 +210,7 @@ fn serves_official_client_files() {
         }
     }
 
-    // Nothing else from the folder, no missing file, and no other spelling of the path.
+    // No other file from the folder, no missing file, and no other spelling of the path.
     for path in ["secret.txt", "socket.io.min.js", "../socket.io.js", "%73ocket.io.js", "socket.io.js/"] {
         assert_eq!(http.get(&format!("/socket.io/{path}")).status, 400, "{path}");
     }

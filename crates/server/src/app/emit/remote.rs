@@ -145,7 +145,7 @@ impl RemoteSocket {
 
 /// Handshake request of a session in the format that cluster nodes exchange.
 ///
-/// The fields are those of Node's `socket.handshake`.
+/// The fields match Node's `socket.handshake`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

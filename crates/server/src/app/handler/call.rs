@@ -49,7 +49,7 @@ use crate::app::model::socket::Socket;
 /// failure. A parameter of type `Result<T, ArgsError>` receives the error instead, so that the handler can answer the
 /// client.
 ///
-/// # What it returns
+/// # Return values
 ///
 /// A handler returns `()`, an answer, or a `Result`:
 ///

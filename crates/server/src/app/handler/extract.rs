@@ -10,7 +10,7 @@ use crate::app::model::event_input::HandlerInput;
 /// Extractor for application state, set with [`IoBuilder::state`](crate::config::IoBuilder::state).
 ///
 /// Each call receives a clone, so the value should be cheap to clone, such as an `Arc`. If no state of type `T` was
-/// set, the event fails with an error that says so.
+/// set, the event fails with a matching error.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -43,7 +43,7 @@ impl<T: Clone + Send + Sync + 'static> FromEvent<ByType> for State<T> {
 /// Extractor for an extension of the handshake request, set by a layer in front of the server.
 ///
 /// Any tower layer in front of [`Io::layer`](crate::Io::layer) that sets request extensions works, including axum's
-/// `Extension`. Each call receives a clone. If the extension is missing, the event fails with an error that says so;
+/// `Extension`. Each call receives a clone. If the extension is missing, the event fails with a matching error;
 /// use [`Handshake::extensions`](crate::http::Handshake::extensions) for an optional one.
 ///
 /// ```

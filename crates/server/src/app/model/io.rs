@@ -95,8 +95,8 @@ impl Io {
 
     /// Returns the number of clients connected to this node, in any namespace.
     ///
-    /// [`NamespaceHandle::client_count`](crate::namespace::NamespaceHandle::client_count) counts those of one
-    /// namespace.
+    /// [`NamespaceHandle::client_count`](crate::namespace::NamespaceHandle::client_count) counts clients
+    /// of one namespace.
     pub fn client_count(&self) -> usize {
         self.0.sessions.len()
     }

@@ -39,8 +39,8 @@ use crate::web::handshake::Handshake;
 /// Sockets of all kinds of clients have the same API. A handle may be kept after the client has disconnected: emits are
 /// then discarded, and joins fail.
 ///
-/// With [recovery](crate::Config::recovery) enabled, a handle from before the connection broke also stands for the
-/// recovered client: emits reach it or are stored for it, `broadcast` excludes it, and its rooms and data are shared.
+/// With [recovery](crate::Config::recovery) enabled, a handle from before the connection broke also refers to
+/// the recovered client: emits reach it or are stored for it, `broadcast` excludes it, and its rooms and data are shared.
 /// Only [`is_connected`](Self::is_connected), handlers and acknowledgements belong to the old connection.
 #[derive(Clone)]
 pub struct Socket(Arc<Inner>);
@@ -193,7 +193,7 @@ impl Socket {
         self.0.member.outbox.waiting().bytes
     }
 
-    /// Sets the overflow policy of the client: what happens to events that do not fit its full outbox.
+    /// Sets the overflow policy of the client: the fate of events that do not fit its full outbox.
     ///
     /// It applies to all namespaces of the client, from now on; the policies of an emit and of a room take precedence.
     /// Default: [`Overflow::Close`].
@@ -268,7 +268,7 @@ impl Socket {
     /// Sets whether the events of this socket are handled one at a time, each after the handlers of the previous one.
     ///
     /// Default: the setting of the [namespace](crate::namespace::NamespaceHandle::serial). A handler must then not wait
-    /// for another event of its own client: it would never arrive. Waiting for an acknowledgement is fine.
+    /// for another event of the same client: it would never arrive. Waiting for an acknowledgement is fine.
     pub fn serial(&self, serial: bool) {
         self.0.serial.store(serial, Ordering::Relaxed);
     }
@@ -344,7 +344,7 @@ impl Socket {
             || self.extras().is_some_and(|extras| extras.board.hears_errors())
     }
 
-    /// Returns whether the socket has handlers of its own.
+    /// Returns whether the socket has its own handlers.
     pub(crate) fn has_listeners(&self) -> bool {
         self.extras().is_some_and(|extras| extras.board.is_used())
     }
@@ -364,13 +364,13 @@ impl Socket {
         board
     }
 
-    /// Returns the listeners of a kind, those of the namespace first.
+    /// Returns the listeners of a kind, namespace listeners first.
     pub(crate) fn listening_to(&self, topic: Topic) -> [Listeners; 2] {
         let own = self.extras().map(|extras| extras.board.topic(topic)).unwrap_or_default();
         [self.0.namespace.board.topic(topic), own]
     }
 
-    /// Returns the listeners of an event, those of the namespace first; removes those registered by `once`.
+    /// Returns the listeners of an event, namespace listeners first; removes those registered by `once`.
     ///
     /// Falls back to the listeners for other events if there are none.
     pub(crate) fn take_event(&self, name: &str) -> [Listeners; 2] {

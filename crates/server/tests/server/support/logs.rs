@@ -12,7 +12,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 pub struct Line {
     pub level: String,
     pub message: String,
-    /// Occurrences that the line stands for.
+    /// Occurrences that the line represents.
     pub times: u64,
     event: String,
 }
