@@ -94,11 +94,11 @@ impl Record {
             _ = writeln!(text, "- **Incomplete**: {reason}.");
         }
         text += "\n## Targets\n\nServer CPU time per delivery, divided by that of another server in the same round, \
-                 unless the case says otherwise.\n\n";
+                 unless the case states another.\n\n";
         text += &targets::table(&self.runs);
         text += "\nThe step `cost guard` of `cargo xtask test` checks, by counting instructions and allocations, that \
                  join, leave and a broadcast to ten members cost the same with 1,000 and 1,000,000 memberships, and \
-                 that nothing is allocated per recipient.\n\n## Scenarios\n";
+                 that no memory is allocated per recipient.\n\n## Scenarios\n";
         for load in self.loads() {
             let table = self.table(&load);
             if table.rows.is_empty() {

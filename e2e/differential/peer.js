@@ -208,7 +208,7 @@ export class Peer {
     return this.put(`43${this.namespace}${id}${json}`);
   }
 
-  /** Cuts the connection: of the WebSocket, or of the pending GET */
+  /** Cuts the connection: the WebSocket or the pending GET */
   async cut() {
     this.line("(cuts the connection)");
     if (!this.polling) {

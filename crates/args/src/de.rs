@@ -1,7 +1,7 @@
 //! Deserialisation of values: serde_json with attachments for types that read bytes.
 //!
-//! [`Bridge`] wraps every part of serde that nested values pass through, and forwards all calls unchanged except those
-//! that ask for bytes. Keys are not wrapped: an object cannot be a key.
+//! [`Bridge`] wraps every part of serde that nested values pass through, and forwards all calls unchanged except requests
+//! for bytes. Keys are not wrapped: an object cannot be a key.
 
 use std::fmt;
 use std::marker::PhantomData;

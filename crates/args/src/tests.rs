@@ -289,7 +289,7 @@ fn untyped_reads_see_the_placeholder() {
     assert_eq!(args.get::<Either>(0), Ok(Either::Object(fields)));
     assert_eq!(args.get::<Either>(1), Ok(Either::Number(7)));
 
-    // A named field beside a flattened one is not buffered, but is read through the map of the buffer.
+    // A named field next to a flattened one is not buffered, but is read through the map of the buffer.
     let args = with_attachment(r#"{"bytes":{"_placeholder":true,"num":0},"more":[1]}"#);
     let outer = args.get::<Outer>(0);
     assert_eq!(outer, Ok(Outer { bytes: "bin".into(), more: BTreeMap::from([("more".into(), json!([1]))]) }));

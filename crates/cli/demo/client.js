@@ -51,7 +51,7 @@ class Client {
   state = "disconnected";
 
   #link = null;
-  #timer = 0; // of the connect timeout, or of the reconnect delay
+  #timer = 0; // after the connect timeout, or after the reconnect delay
   #attempt = 0;
   #nextAck = 0;
   #acks = new Map();

@@ -123,7 +123,7 @@ impl Chat {
         let mut chat = Self::session(address);
         chat.say("40");
         assert!(chat.hear().starts_with("40{"));
-        // Greeting of the demo.
+        // Welcome message of the demo.
         assert!(chat.hear().starts_with("42[\"hello\""));
         chat
     }

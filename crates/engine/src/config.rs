@@ -6,7 +6,7 @@ use roomcast_core::{Capabilities, Message, Sid, TransportName};
 
 /// Engine.IO configuration, shared by all sessions of a server.
 ///
-/// The defaults are those of the server on Node. Durations are sent to the client as whole milliseconds.
+/// The defaults match the Node server. Durations are sent to the client as whole milliseconds.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 #[must_use]

@@ -13,7 +13,7 @@ use crate::{Actions, EngineConfig, Handshake, Version};
 ///
 /// A building block for sessions. Inputs are `handle_*` and [`close`](Self::close); their effects are appended to the
 /// given `actions`: [`Transmit`](Action::Transmit), [`Promote`](Action::Promote), [`CloseProbe`](Action::CloseProbe)
-/// and finally [`Close`](Action::Close), after which nothing is appended and all input is ignored. Message packets are
+/// and finally [`Close`](Action::Close), after which no action is appended and all input is ignored. Message packets are
 /// returned.
 ///
 /// The driver performs the actions of one input before it gives the next, and observes:

@@ -1,4 +1,4 @@
-//! Compile-time checks emitted beside a handler.
+//! Compile-time checks emitted next to a handler.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};

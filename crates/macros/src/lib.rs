@@ -7,7 +7,7 @@ use proc_macro::TokenStream;
 /// Checks a handler function part by part, so that a compile error names the invalid part.
 ///
 /// Without it, the error of `io.on("say", say)` says that `say` is not a handler, and lists the rules. With it, the
-/// error points at the invalid parameter, return type or `.await`. It changes nothing else and generates no code in the
+/// error points at the invalid parameter, return type or `.await`. It makes no other change and generates no code in the
 /// program.
 ///
 /// Applies to functions that are not generic and take no `self`, outside of `impl` blocks. Closures cannot have

@@ -1,7 +1,7 @@
 //! Server for the test suites of `socket.io-client` and `engine.io-client`: `client_suite_server --port N`.
 //!
 //! Serves Socket.IO at `/socket.io/` with the events of the first suite, and Engine.IO at `/engine.io/` with the echo
-//! of the second. Both are mounted in axum because the second suite requests the headers of its own POST.
+//! of the second. Both are mounted in axum because the second suite requests the headers of its POST.
 //! `e2e/clients/suites.test.js` covers each check of the suites with a case of this project.
 
 use std::collections::BTreeMap;

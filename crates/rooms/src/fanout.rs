@@ -67,7 +67,7 @@ impl<'a> Fanout<'a> {
         let pushed = outbox.push(frame, self.delivery, self.overflow);
         self.dispatched.record(pushed, outbox);
         let lost = matches!(pushed, Pushed::Dropped | Pushed::Closed | Pushed::Overflowed);
-        // If the entry is gone, its remover has notified the sink already.
+        // If the entry was removed, its remover has notified the sink already.
         if lost && member.acks.withdraw(ack.id) {
             self.not_asked.push(member.id.clone());
         }

@@ -1,7 +1,7 @@
 //! Router of a single node: rooms and fan-out in one process, built on DashMap.
 //!
 //! [`Rooms`] is the [`Router`] of one namespace on one node. It never blocks on I/O, spawns nothing, reads no clock and
-//! knows no transport. A cluster wraps it in a router of its own.
+//! knows no transport. A cluster wraps it in another router.
 //!
 //! # Locks
 //!
@@ -10,8 +10,8 @@
 //! 1. the joined rooms of a member, held during a whole attach, join, leave or detach, so that these are serialized for
 //!    each member;
 //! 2. a shard of a map, only to look up, insert or remove. It is released before the next lock is taken;
-//! 3. the members of one room, held for reading during a broadcast to it. A broadcast delays joins and leaves of its
-//!    own room and of no other. Only [`Codec::encode`](roomcast_core::Codec::encode), an entry in the
+//! 3. the members of one room, held for reading during a broadcast to it. A broadcast delays joins and leaves of this
+//!    room only. Only [`Codec::encode`](roomcast_core::Codec::encode), an entry in the
 //!    [`AckTable`](roomcast_core::AckTable) and [`Outbox::push`](roomcast_core::Outbox::push) run under it, and a
 //!    record of the change if rooms are watched. The watcher is notified after all locks are released;
 //! 4. the lock inside an outbox.
@@ -272,7 +272,7 @@ impl Rooms {
         self.rooms.iter().map(|room| room.key().clone()).collect()
     }
 
-    /// Returns the number of rooms that members have joined, without those of sockets' own ids.
+    /// Returns the number of rooms that members have joined, except rooms named by socket ids.
     pub fn room_count(&self) -> usize {
         self.rooms.len()
     }

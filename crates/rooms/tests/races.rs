@@ -307,7 +307,7 @@ fn together(threads: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
-/// Runs both parts on threads of their own, synchronized by spinning before every round: threads that have to be woken
+/// Runs both parts on separate threads, synchronized by spinning before every round: threads that have to be woken
 /// rarely collide.
 fn in_step(rounds: usize, parts: [&(dyn Fn(usize) + Sync); 2]) {
     /// Number of rounds that a thread has begun; the maximum once it has ended, even by a panic.

@@ -504,7 +504,7 @@ impl Driver {
             if self.outbox.relieve() {
                 return true;
             }
-            // Another writer is asked to release the write half.
+            // Another writer has to release the write half.
             give_way(cx);
         }
         false

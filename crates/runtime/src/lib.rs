@@ -1,6 +1,6 @@
 //! Tokio tasks for servers composed of Roomcast's parts.
 //!
-//! `roomcast-core` and the protocols do no I/O by themselves, spawn nothing and read no clock. This crate runs them:
+//! `roomcast-core` and the protocols do no I/O, spawn nothing and read no clock. This crate runs them:
 //!
 //! - [`flush`] is the task that writes the frames queued for the clients of one runtime or thread;
 //! - [`Driver`] runs one [`Session`](roomcast_core::Session) over one [`Connection`](roomcast_core::Connection) and

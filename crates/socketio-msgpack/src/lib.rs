@@ -4,7 +4,7 @@
 //! clients of that path must use theirs. Rooms are shared with all other clients.
 //!
 //! A packet is one binary message: a map of `type` (0 to 4), `nsp`, `data` and `id`. Binary arguments are inline, so
-//! they need no messages of their own.
+//! they need no separate messages.
 //!
 //! # Values
 //!

@@ -22,7 +22,7 @@ impl AnswerLog {
         (AckRequest { id: AckId(id), answers: log.clone() }, log)
     }
 
-    /// Returns the sockets that were asked, sorted.
+    /// Returns the sockets that received a request, sorted.
     pub fn asked(&self) -> Vec<SocketId> {
         sorted(&self.log().asked)
     }

@@ -1,7 +1,7 @@
 //! In-memory transport and router, virtual time, and a conformance suite for each trait.
 //!
 //! Conformance suites test crates that implement a trait of `roomcast-core`; a macro call of one line runs a suite. The
-//! in-memory parts stand in for the other traits, so that tests need no sockets.
+//! in-memory parts replace the other traits, so that tests need no sockets.
 //!
 //! The feature `client` adds `TestClient`, an in-memory client for applications that test their handlers. `socket` adds
 //! blocking clients on real sockets, and `wire` the frames that they write and read.

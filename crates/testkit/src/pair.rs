@@ -347,7 +347,7 @@ impl ScriptedClient {
         self.answers.push((question.into(), answer.into()));
     }
 
-    /// Stops all answers, including those of the transport.
+    /// Stops all answers, including transport answers.
     ///
     /// Explicitly queued messages are still sent.
     pub fn falls_silent(&mut self) {

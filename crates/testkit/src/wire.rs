@@ -1,6 +1,6 @@
 //! WebSocket frames and HTTP responses on the client side, for tests that check single bytes.
 //!
-//! The frames are those of tungstenite. Clients here mask with a zero key, which leaves the payload
+//! The frames come from tungstenite. Clients here mask with a zero key, which leaves the payload
 //! unchanged, and the server may neither fragment nor mask nor use an extension.
 
 use std::io::{self, Cursor};

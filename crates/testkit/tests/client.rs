@@ -233,7 +233,7 @@ async fn failure(test: impl Future<Output = ()> + Send + 'static) -> (String, u3
             before(panic);
         }));
     });
-    // Matches this thread, which separates the location from those of other tests.
+    // Matches this thread, which separates the location from the locations of other tests.
     let panic = tokio::spawn(test).await.expect_err("the test panics").into_panic();
     let here = std::thread::current().id();
     let places = PLACES.lock().expect("lock is not poisoned");

@@ -65,7 +65,7 @@ fn suite_detects_each_fault() {
     }
 }
 
-/// Test protocol: greets the client with `hello`, sends heartbeats, and upgrades once.
+/// Test protocol: welcomes the client with `hello`, sends heartbeats, and upgrades once.
 #[derive(Debug)]
 struct Faulty {
     fault: Fault,

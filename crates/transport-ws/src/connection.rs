@@ -264,7 +264,7 @@ impl Connection for WsConnection {
             }
             Err(ReadError::Violation(violation)) => self.end = Some(End::Broken(violation)),
         }
-        // Nothing is sent after a close frame, so replies to earlier messages are flushed first.
+        // No frame follows a close frame, so replies to earlier messages are flushed first.
         if messages.len() == before
             && let Some(end) = self.end.take()
         {

@@ -1,10 +1,10 @@
 //! Per-thread buffers shared by all connections of the thread.
 //!
-//! A thread serves thousands of connections and reads or writes one at a time. Buffers of their own would cost each
+//! A thread serves thousands of connections and reads or writes one at a time. Separate buffers would cost each
 //! connection 16 KiB for reading and up to 128 KiB for writing. They are not parameters, since the callers of
 //! `poll_recv` and `poll_send` know only the traits of `roomcast-core`, and other transports need no such buffers.
 //!
-//! A buffer in use is taken out: nested uses get an empty one, and a panic drops it.
+//! A buffer in use is removed from its place: nested uses get an empty one, and a panic drops it.
 
 use std::cell::Cell;
 use std::thread::LocalKey;

@@ -1,4 +1,4 @@
-//! Session close: sends what is queued, closes the connection, notifies the application
+//! Session close: sends queued frames, closes the connection, notifies the application
 
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};

@@ -173,7 +173,7 @@ fn deliver<const N: usize>(
         call_listener(member, work, listener, name, Arguments::shared(args), ack, cx);
         listener = next;
     }
-    // Most events need no acknowledgement, so nothing has to be moved.
+    // Most events need no acknowledgement, so no move is needed.
     let ack = if ack.is_some() { ack.take() } else { None };
     call_listener(member, work, listener, name, Arguments::whole(args), ack, cx);
 }

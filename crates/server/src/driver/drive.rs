@@ -162,7 +162,7 @@ impl Driver {
                 }
             }
             Action::Promote => {
-                // The old lane writes what it can, such as the response to a waiting poll.
+                // The old connection writes its remaining data, such as the response to a waiting poll.
                 let _ = self.shared.outbox.relieve();
                 // For the application the upgrade is complete: later messages arrive on the new lane.
                 if let Some(probe) = self.phase.begin_promotion() {

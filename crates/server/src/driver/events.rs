@@ -29,7 +29,7 @@ impl Driver {
             return self.let_wait(position, inbound, now);
         }
         self.crew().start_event(position, inbound, cx);
-        // Before the next message: a disconnected client is notified, whatever it has sent since.
+        // Before the next message: a disconnected client is notified, regardless of later events.
         if self.members.at(position).is_some_and(|member| member.socket().is_put_out()) {
             self.send_away(cx, now);
         }

@@ -192,7 +192,7 @@ impl Driver {
                 let resumed = socket.resume(*claim, order, || next = self.welcome(&socket, cx, now));
                 if let Err(refused) = resumed {
                     drop(hold);
-                    // The middlewares took too long to recover it. Nothing was sent yet.
+                    // The middlewares took too long to recover it. No packet was sent yet.
                     self.shared.io.metrics().recoveries.count_refused(refused);
                     // The former membership ends and a new one begins.
                     socket.state().family().into_iter().for_each(Family::enter);
@@ -294,7 +294,7 @@ impl Driver {
 
     /// Notifies listeners and rooms of a disconnect; returns the socket if its events are still queued.
     ///
-    /// Events already read are handled, except those of a socket that the application disconnected or of a client
+    /// Events already read are handled, except events of a socket that the application disconnected or of a client
     /// closed for its event rate.
     pub(super) fn part(
         &mut self,

@@ -6,7 +6,7 @@ use roomcast_core::{CloseReason, Lane};
 
 use super::lane::Probe;
 
-/// Phase of a session: which connections it has, and what they are used for.
+/// Phase of a session: which connections it has, and their purposes.
 ///
 /// | Phase | Connection that carries the session | Probe |
 /// | --- | --- | --- |
@@ -15,7 +15,7 @@ use super::lane::Probe;
 /// | `Probing` | is read and written | is opened, then read after the messages of the other |
 /// | `Promoting` | is written, not read | replaces the other as soon as no flusher has its write half |
 /// | `GivenUp` | sends the last frame, and nothing queued before it | none |
-/// | `Closing` | sends what is queued, then closes | none |
+/// | `Closing` | sends queued frames, then closes | none |
 ///
 /// Each transition is a method, which changes nothing in a phase where it does not apply:
 ///
@@ -47,7 +47,7 @@ pub(super) struct Closing {
     pub(super) deadline: Instant,
     /// Whether a polling client may still fetch its queue
     pub(super) lingers: bool,
-    /// Whether everything was handed to the connection, which now waits for its peer
+    /// Whether all data was passed to the connection, which now waits for its peer
     pub(super) drained: bool,
     /// Whether the connection has a write half
     pub(super) opened: bool,

@@ -7,7 +7,7 @@ use crate::util::clock;
 
 /// Time before which everything sent to a client is known to have arrived.
 ///
-/// A client that answers a ping has received what was written before the ping. Pings overtake the queue, so only a ping
+/// A client that answers a ping has received everything written before the ping. Pings overtake the queue, so only a ping
 /// sent with an empty queue proves that everything arrived; any other ping proves what the one before it would have.
 ///
 /// Times are seconds of the process, because every client has this state.

@@ -316,7 +316,7 @@ impl Driver {
                 }
                 let (transport, address) = (self.primary.name.0, self.shared.handshake.address_field());
                 tracing::debug!(%error, transport, address, broke_protocol, "connection failed");
-                // The official client reports what it reads first: the POST's status or the end of a waiting poll.
+                // The official client reports its first read: the POST's status or the end of a waiting poll.
                 let is_refused_post = matches!(error, ConnectionError::TooBig { .. })
                     && lane == Lane::Primary
                     && self.shared.is_polled(self.primary.name);

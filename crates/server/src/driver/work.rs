@@ -61,7 +61,7 @@ impl Work {
         }
     }
 
-    /// Returns whether running handlers exceed those of events, which are limited.
+    /// Returns whether running handlers exceed the event handlers, which are limited.
     ///
     /// The remainder are connect and disconnect handlers, which are not queued.
     pub(crate) fn is_crowded(&self, max_handlers: usize) -> bool {

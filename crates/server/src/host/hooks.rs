@@ -58,7 +58,7 @@ impl Hooks {
     /// Generates a secret session id by the application's hook, if set.
     ///
     /// # Errors
-    /// Returns an error if it fails or the id cannot stand in a URL.
+    /// Returns an error if it fails or the id is not valid in a URL.
     pub(crate) async fn sid(&self, request: &Handshake) -> Result<Option<Sid>, Cow<'static, str>> {
         let Some(generate) = &self.generate_id else { return Ok(None) };
         let id = generate(request.clone()).await?;

@@ -102,7 +102,7 @@ impl fmt::Display for Drained {
 
 /// Interval at which the end of all sessions is polled
 const LOOK: Duration = Duration::from_millis(10);
-/// Interval at which remaining sessions are asked to close again
+/// Interval at which remaining sessions get another close request
 const RETELL: Duration = Duration::from_millis(500);
 
 impl Io {

@@ -78,7 +78,7 @@ struct Snapshot {
 
 /// Sessions visited before the task yields
 const CHUNK: usize = 1024;
-/// Namespaces with a line of their own; the rest are summed as `other`
+/// Namespaces with a separate line; the rest are summed as `other`
 const MAX_NAMESPACES: usize = 100;
 
 impl Snapshot {
@@ -168,7 +168,7 @@ impl Collector for Snapshot {
             "Bytes queued in the outboxes of all clients, including 64 per frame",
             self.waiting_bytes,
         )?;
-        gauge(to, "waiting_bytes_most", "Bytes queued in the fullest outbox", self.waiting_most)?;
+        gauge(to, "outbox_bytes_max", "Bytes queued in the fullest outbox", self.waiting_most)?;
         gauge(
             to,
             "memory_budget_bytes",

@@ -1,6 +1,6 @@
 //! Buffers that a thread reuses.
 //!
-//! A value is taken out of its place while in use, so nested uses find none and a panic drops it. Places for a type
+//! A value is removed from its place while in use, so nested uses find none and a panic drops it. Places for a type
 //! private to one file are in that file; each documents its saving and bound.
 
 use std::cell::Cell;

@@ -120,7 +120,7 @@ impl Cors {
 
     /// Sets whether pages of the listed origins may send cookies. Default: no.
     ///
-    /// Otherwise their requests with cookies are refused like those of any other page.
+    /// Otherwise their requests with cookies are refused like for any other page.
     pub fn credentials(mut self, credentials: bool) -> Self {
         self.credentials = credentials;
         self

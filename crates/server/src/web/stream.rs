@@ -129,7 +129,7 @@ impl Activity {
         get(&self.in_header)
     }
 
-    /// Returns the client's deadline; `None` while nothing is awaited from it.
+    /// Returns the client's deadline; `None` while no request is awaited.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let timeout = match (get(&self.blocked), get(&self.busy), self.is_in_header()) {
             // The peer may be gone.
@@ -202,7 +202,7 @@ pub(crate) struct ActiveBody {
 
 impl ActiveBody {
     pub(crate) fn new(body: ResponseBody, activity: Arc<Activity>) -> Self {
-        // An event stream has no end of its own: it ends with its client.
+        // An event stream has no end: it ends with its client.
         if Body::size_hint(&body).exact().is_none() {
             set(&activity.ends_with_client, true);
         }
@@ -325,7 +325,7 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
     fn keep_back(&mut self, buf: &mut ReadBuf<'_>, len: usize) {
         let rest = &buf.filled()[len..];
         if !rest.is_empty() {
-            // Goes before earlier held-back data, which came later in the stream.
+            // Precedes earlier held-back data, which came later in the stream.
             let mut ahead = BytesMut::from(rest);
             ahead.unsplit(std::mem::take(&mut self.ahead));
             self.ahead = ahead;

@@ -307,7 +307,7 @@ impl<'a> Post<'a> {
         let pushed = member.outbox.push(frame, delivery, overflow);
         self.dispatched.record(pushed, &member.outbox);
         let reached = matches!(pushed, Pushed::Queued | Pushed::Backlogged | Pushed::Displaced(_));
-        // If the request is gone already, its remover has notified the receiver.
+        // If the request was removed already, its remover has notified the receiver.
         reached || !ack.is_some_and(|AckRequest { id, .. }| member.acks.withdraw(*id))
     }
 

@@ -149,7 +149,7 @@ impl Engine {
         }
     }
 
-    /// Opens a WebSocket beside the polling requests and completes the probe.
+    /// Opens a WebSocket next to the polling requests and completes the probe.
     pub fn probe(&mut self) -> Ws {
         self.try_probe().expect("server accepts the probe")
     }

@@ -62,7 +62,7 @@ pub trait TransportClient: Send + 'static {
 pub struct Requests(pub(crate) mpsc::Sender<Exchange>);
 
 impl Requests {
-    /// Sends a request; it is dropped without a response once the connection is gone.
+    /// Sends a request; it is dropped without a response once the connection has ended.
     pub async fn send(&self, exchange: Exchange) {
         let _ = self.0.send(exchange).await;
     }

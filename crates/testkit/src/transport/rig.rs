@@ -112,7 +112,7 @@ impl Rig {
         .await
     }
 
-    /// Waits until the connection is gone and returns how it ended; `None` if already returned.
+    /// Waits until the connection has ended and returns how it ended; `None` if already returned.
     ///
     /// Cancel safe.
     pub async fn ended(&self) -> Option<End> {

@@ -213,7 +213,7 @@ fn close_packet_follows_long_answer() {
         let Poller { connection, sink } = poller;
         drop(connection);
         assert_eq!(whole(body(&mut last)), "1");
-        // The current response is sent in full, and is still counted.
+        // The current response is completed, and is still counted.
         assert_eq!(whole(under_way).len(), LONG - SLICE);
         assert_eq!(sink.moved(), LONG as u64);
     }

@@ -78,7 +78,7 @@ impl Compression {
         self
     }
 
-    /// Sets the memory level of a compressor beside its window, from 1 to 9. Default: 8.
+    /// Sets the memory level of a compressor in addition to its window, from 1 to 9. Default: 8.
     ///
     /// Measured with a 15-bit window: 260 KiB at 1, 266 KiB at 4, 371 KiB at 8, 483 KiB at 9.
     pub fn memory_level(mut self, level: u8) -> Self {
@@ -95,7 +95,7 @@ impl Compression {
         self
     }
 
-    /// Sets the window that clients are asked to use, from 9 to 15. Default: 15, which asks for nothing.
+    /// Sets the window requested from clients, from 9 to 15. Default: 15, which asks for nothing.
     ///
     /// Applies to clients that support it (`client_max_window_bits`). It saves client memory only: an inflater always
     /// has the largest window.
@@ -236,7 +236,7 @@ impl Drop for Reservation {
 pub(super) const MIN_WINDOW_BITS: u8 = 9;
 /// The largest window of DEFLATE.
 pub(super) const MAX_WINDOW_BITS: u8 = 15;
-/// Fits beside the other parameters of a [`WireKey`](roomcast_core::WireKey).
+/// Fits next to the other parameters of a [`WireKey`](roomcast_core::WireKey).
 const MAX_THRESHOLD: usize = (1 << 20) - 1;
 
 #[cfg(test)]

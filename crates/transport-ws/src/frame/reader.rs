@@ -25,7 +25,7 @@ pub struct ReadLimits {
     pub max_message: usize,
     /// Maximum frames of one fragmented message, empty ones included. Default: 16,384.
     ///
-    /// Fragments cost no memory of their own; the limit ends a message that never finishes.
+    /// Fragments cost no extra memory; the limit ends a message that never finishes.
     pub max_fragments: u32,
 }
 

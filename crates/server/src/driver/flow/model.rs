@@ -385,7 +385,7 @@ impl World {
         }
     }
 
-    /// Returns whether nothing is queued and no stall clock runs.
+    /// Returns whether the queue is empty and no stall clock runs.
     fn is_quiet(&self) -> bool {
         self.clients.iter().all(|client| {
             let waits = if client.is_reader() { 0 } else { LIMIT };

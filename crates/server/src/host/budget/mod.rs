@@ -205,7 +205,7 @@ impl fmt::Debug for Budget {
 
 /// Returns candidates for eviction: longest without progress first, then the largest.
 ///
-/// Excludes clients that are taking bytes and those with empty queues.
+/// Excludes clients that are taking bytes and clients with empty queues.
 fn in_order<T>(all: impl Iterator<Item = (Standing, T)>) -> impl Iterator<Item = T> {
     let mut candidates: Vec<_> =
         all.filter(|(standing, _)| !standing.writable && standing.bytes > 0).collect();

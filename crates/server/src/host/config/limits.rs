@@ -72,7 +72,7 @@ setters! {
         /// Sets the maximum size of a message or a POST body, in bytes. Default: 1,000,000.
         ///
         /// A larger WebSocket message closes its connection with 1009; a larger POST is answered with 413 and its
-        /// session is closed. Applies to transports that the server creates; those passed to
+        /// session is closed. Applies to transports that the server creates; transports passed to
         /// [`IoBuilder::transport`](crate::config::IoBuilder::transport) have their own limit.
         max_payload: usize,
         /// Sets the maximum number of frames of a WebSocket message, including empty ones. Default: 16,384.
@@ -134,7 +134,7 @@ setters! {
 // Rooms, namespaces and sessions.
 setters! {
     Limits {
-        /// Sets the maximum rooms per socket, not counting that of its own id. Default: 10,000.
+        /// Sets the maximum rooms per socket, not counting the room named by its id. Default: 10,000.
         ///
         /// Beyond that [`Socket::join`](crate::Socket::join) returns `false`, and
         /// [`sockets_join`](crate::emit::Emit::sockets_join) skips the socket. The default exceeds normal use; it
@@ -186,7 +186,7 @@ impl Limits {
     /// Default: a quarter of the RAM or of the control group's limit, whichever is less (Linux, versions 1 and 2), and
     /// at least 64 MiB.
     ///
-    /// Bodies and their encodings count once, however many clients share them; queues, TLS, compression contexts and
+    /// Bodies and their encodings count once, for any number of clients; queues, TLS, compression contexts and
     /// HTTP responses count too. All servers of one process count together, each against its own budget. Memory of the
     /// application and input from clients are not counted.
     ///

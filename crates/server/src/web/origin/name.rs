@@ -49,7 +49,7 @@ pub(crate) fn normalise(text: &str) -> Result<String, String> {
     Ok(form)
 }
 
-/// Returns the host of an origin in normal form, and its port or the one that its scheme implies.
+/// Returns the host of an origin in normal form, and its port or the default port of its scheme.
 pub(crate) fn authority(origin: &str) -> Option<(&str, u16)> {
     let (scheme, rest) = origin.split_once("://")?;
     let implied = match scheme {

@@ -33,7 +33,7 @@ pub async fn detached_member_leaves_all_rooms(router: Subject) {
     assert_eq!(b.received(), ["t:room[]", "t:all[]"]);
 }
 
-/// Rooms are listed with the member's own room first, then those it joined.
+/// Rooms are listed with the member's own room first, then the rooms it joined.
 pub async fn lists_own_room_first(router: Subject) {
     let codec = TextCodec::new("t");
     let [(_, key), _] = attach_all(&router, &codec, ["m", "z"]);

@@ -37,7 +37,7 @@ pub async fn find_returns_rooms_and_data(router: Subject) {
     }
 }
 
-/// Each addressed member is asked to disconnect once and stays until it has left.
+/// Each addressed member gets one disconnect request and stays until it has left.
 pub async fn disconnects_each_addressed_member_once(router: Subject) {
     let [(a, a_key), (b, b_key), (c, _)] = ["a", "b", "c"].map(|id| attach_with_control(&router, id, "{}"));
     let (_, d) = attach(&router, "d", &TextCodec::new("t"));
