@@ -76,7 +76,7 @@ impl Hall {
             let event = event(bytes);
             group.bench_function(BenchmarkId::new(size_name(bytes), recipients), |bencher| {
                 bencher.iter(|| {
-                    let receipt = self.rooms.broadcast(&target, &event).relieve();
+                    let receipt = self.rooms.broadcast(&target, &event).flush_backlog();
                     Flusher::new(self.flush.clone()).write_all();
                     assert_eq!(receipt.queued, recipients);
                 });

@@ -8,7 +8,7 @@
 mod common;
 
 use criterion::{BatchSize, BenchmarkId, Throughput};
-use roomcast_core::{FlushList, Joined, MemberKey, Room, Router};
+use roomcast_core::{FlushList, JoinOutcome, MemberKey, Room, Router};
 use roomcast_plain::Mode;
 use roomcast_rooms::Rooms;
 
@@ -32,7 +32,7 @@ fn main() {
                 at = (at + STEP) % town.keys.len();
                 // The next room after the member's rooms, which are consecutive.
                 let room = &town.names[(at + ROOMS_OF_EACH) % town.names.len()];
-                assert_eq!(town.rooms.join(town.keys[at], room), Joined::Joined);
+                assert_eq!(town.rooms.join(town.keys[at], room), JoinOutcome::Joined);
                 town.rooms.leave(town.keys[at], room)
             });
         });

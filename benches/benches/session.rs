@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use roomcast_core::{Action, Command, Lane, Message, Namespace, Session, Sid, SocketId, TransportName};
-use roomcast_engine::{EngineSession, Handshake, Version};
+use roomcast_core::{
+    Action, Command, ConnectionRole, Message, Namespace, Session, Sid, SocketId, TransportName,
+};
+use roomcast_engine::{EngineSession, OpenPacket, Version};
 use roomcast_plain::{Mode, PlainSession};
 use roomcast_socketio::SocketIoSession;
 
@@ -23,7 +25,7 @@ fn main() {
     let mut criterion = settings();
     for bytes in [64, 1024] {
         let text = text(bytes);
-        let sid = || Handshake { sid: Sid::new("s3cret"), version: Version::V4 };
+        let sid = || OpenPacket { sid: Sid::new("s3cret"), version: Version::V4 };
         let plain = |mode| PlainSession::new(mode, Arc::default(), Namespace::main());
 
         let event = format!(r#"42["message","{text}"]"#);
@@ -43,10 +45,10 @@ fn main() {
 
 fn bench(criterion: &mut Criterion, name: &str, bytes: usize, mut session: impl Session, event: String) {
     let now = start();
-    session.handle_lane_opened(Lane::Primary, WEBSOCKET, now);
+    session.handle_connection_opened(ConnectionRole::Primary, WEBSOCKET, now);
     while session.poll_action().is_some() {}
     if name == "socket_io" {
-        session.handle_message(Lane::Primary, "40".into(), now);
+        session.handle_message(ConnectionRole::Primary, "40".into(), now);
     }
     let (namespace, socket) = (Namespace::main(), SocketId::new("socket"));
     session.handle_command(Command::Accept { namespace, socket, recovery: None }, now);
@@ -57,7 +59,7 @@ fn bench(criterion: &mut Criterion, name: &str, bytes: usize, mut session: impl 
     group.throughput(Throughput::Elements(1));
     group.bench_function(BenchmarkId::new(name, size_name(bytes)), |bencher| {
         bencher.iter(|| {
-            session.handle_message(Lane::Primary, event.clone(), now);
+            session.handle_message(ConnectionRole::Primary, event.clone(), now);
             let action = session.poll_action();
             assert!(matches!(action, Some(Action::Event(_))) && session.poll_action().is_none());
             black_box(action)

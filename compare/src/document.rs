@@ -10,8 +10,8 @@ use super::machine::{Machine, date};
 use super::plot::{Dot, plot};
 use super::table::Table;
 use super::{Load, Run, targets};
-use roomcast_loadgen::Doing as _;
 use roomcast_loadgen::Error;
+use roomcast_loadgen::ErrorContext as _;
 use roomcast_loadgen::scenario::Scenario;
 
 /// Record of a comparison, from which the report is rendered.

@@ -46,7 +46,7 @@ use load::DEFAULT_LOADS;
 pub use load::Load;
 use machine::{Machine, versions};
 use progress::Progress;
-use roomcast_loadgen::Doing as _;
+use roomcast_loadgen::ErrorContext as _;
 use roomcast_loadgen::process::raise_open_files;
 use roomcast_loadgen::scenario::{Scenario, seconds};
 use roomcast_loadgen::{Error, Report};

@@ -8,7 +8,7 @@ use std::{env, thread};
 use rustix::thread::CpuSet;
 
 use super::{Contender, Load, Options};
-use roomcast_loadgen::Doing as _;
+use roomcast_loadgen::ErrorContext as _;
 use roomcast_loadgen::process::{allowed_cpus, now, only_cpu, run_on};
 use roomcast_loadgen::{Error, Report};
 

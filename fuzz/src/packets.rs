@@ -92,7 +92,7 @@ fn comes_back(packet: &Packet) {
 pub(crate) struct Nobody;
 
 impl AnswerSink for Nobody {
-    fn asked(&self, _: &SocketId) {}
+    fn requested(&self, _: &SocketId) {}
     fn answered(&self, _: &SocketId, _: Args) {}
-    fn gone(&self, _: &SocketId) {}
+    fn unanswered(&self, _: &SocketId) {}
 }

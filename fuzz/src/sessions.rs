@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use roomcast_core::{
-    Action, CloseReason, Command, Frame, Lane, Message, Namespace, Session, Sid, SocketId, TransportName,
+    Action, CloseReason, Command, Frame, ConnectionRole, Message, Namespace, Session, Sid, SocketId, TransportName,
 };
 use roomcast_engine::{EngineConfig, EngineSession, Handshake, Version};
 use roomcast_plain::{Mode, PlainConfig, PlainSession};
@@ -148,22 +148,22 @@ impl<'a> Script<'a> {
 
     fn happen(&mut self, what: u8, with: &[u8]) {
         let (now, text) = (self.now, String::from_utf8_lossy(with).into_owned());
-        let lane = if what.is_ascii_lowercase() { Lane::Probe } else { Lane::Primary };
+        let role = if what.is_ascii_lowercase() { ConnectionRole::Probe } else { ConnectionRole::Primary };
         let namespace = Namespace::new(if text.is_empty() { "/" } else { &*text });
         let millis = Duration::from_millis(text.parse::<u16>().unwrap_or(0).into());
         match what.to_ascii_uppercase() {
-            b'T' => self.session.handle_message(lane, Message::from(text), now),
-            b'B' => self.session.handle_message(lane, Message::Binary(Bytes::copy_from_slice(with)), now),
+            b'T' => self.session.handle_message(role, Message::from(text), now),
+            b'B' => self.session.handle_message(role, Message::Binary(Bytes::copy_from_slice(with)), now),
             b'O' => {
                 // A session that has not opened has no probe.
-                self.opened |= lane == Lane::Primary;
+                self.opened |= role == ConnectionRole::Primary;
                 let name = if text == POLLING.0 { POLLING } else { WEBSOCKET };
                 if self.opened {
-                    self.session.handle_lane_opened(lane, name, now);
+                    self.session.handle_connection_opened(role, name, now);
                 }
             }
-            b'L' => self.session.handle_lane_closed(lane, CloseReason::TransportError, now),
-            b'A' => self.session.handle_activity(lane, now),
+            b'L' => self.session.handle_connection_closed(role, CloseReason::TransportError, now),
+            b'A' => self.session.handle_activity(role, now),
             b'+' => {
                 let socket = SocketId::new("socket");
                 self.let_in(&namespace);

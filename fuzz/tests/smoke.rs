@@ -16,10 +16,10 @@ fn seeds_and_mutations_pass_every_check() {
     for (name, check) in CHECKS {
         let seeds = seeds(name);
         assert!(!seeds.is_empty(), "fuzz/seeds/{name} has no seeds");
-        let mut chance = Rng::with_seed(0);
+        let mut rng = Rng::with_seed(0);
         seeds.iter().for_each(|seed| run(name, check, seed));
         for _ in 0..mutations {
-            let input = mutated(&seeds, &mut chance);
+            let input = mutated(&seeds, &mut rng);
             run(name, check, &input);
         }
         println!("{name}: {} seeds, {mutations} mutations", seeds.len());
@@ -66,31 +66,31 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
 }
 
 /// Applies a few changes to a seed, of kinds that break parsers.
-fn mutated(seeds: &[Vec<u8>], chance: &mut Rng) -> Vec<u8> {
-    let mut input = seeds[chance.usize(..seeds.len())].clone();
-    for _ in 0..1 + chance.usize(..6) {
-        let at = chance.usize(..input.len() + 1);
-        let end = at + chance.usize(..input.len() - at + 1).min(chance.usize(..64));
-        match chance.usize(..8) {
-            0 if at < input.len() => input[at] ^= 1 << chance.usize(..8),
-            1 if at < input.len() => input[at] = INTERESTING[chance.usize(..INTERESTING.len())],
-            2 => input.insert(at, INTERESTING[chance.usize(..INTERESTING.len())]),
+fn mutated(seeds: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
+    let mut input = seeds[rng.usize(..seeds.len())].clone();
+    for _ in 0..1 + rng.usize(..6) {
+        let at = rng.usize(..input.len() + 1);
+        let end = at + rng.usize(..input.len() - at + 1).min(rng.usize(..64));
+        match rng.usize(..8) {
+            0 if at < input.len() => input[at] ^= 1 << rng.usize(..8),
+            1 if at < input.len() => input[at] = INTERESTING[rng.usize(..INTERESTING.len())],
+            2 => input.insert(at, INTERESTING[rng.usize(..INTERESTING.len())]),
             3 => drop(input.drain(at..end)),
             4 => {
                 let copy = input[at..end].to_vec();
-                let to = chance.usize(..input.len() + 1);
+                let to = rng.usize(..input.len() + 1);
                 input.splice(to..to, copy);
             }
             5 => {
-                let other = &seeds[chance.usize(..seeds.len())];
-                let from = chance.usize(..other.len() + 1);
+                let other = &seeds[rng.usize(..seeds.len())];
+                let from = rng.usize(..other.len() + 1);
                 input.truncate(at);
                 input.extend_from_slice(&other[from..]);
             }
             6 => input.truncate(at),
             _ => {
                 let mut lines: Vec<&[u8]> = input.split_inclusive(|byte| *byte == b'\n').collect();
-                let (one, other) = (chance.usize(..lines.len().max(1)), chance.usize(..lines.len().max(1)));
+                let (one, other) = (rng.usize(..lines.len().max(1)), rng.usize(..lines.len().max(1)));
                 if !lines.is_empty() {
                     lines.swap(one, other);
                 }

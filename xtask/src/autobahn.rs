@@ -7,10 +7,10 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::need::PYTHON2;
+use crate::prerequisite::PYTHON2;
 use crate::project::Project;
 use crate::server::Server;
-use crate::tally::Tally;
+use crate::test_counts::TestCounts;
 
 /// Installs the suite if needed, runs these cases, and prints their results.
 ///
@@ -34,12 +34,12 @@ pub(crate) fn excerpt(log: &str) -> String {
 }
 
 /// Counts the cases of the table of [`run`].
-pub(crate) fn tally(log: &str) -> Tally {
+pub(crate) fn test_counts(log: &str) -> TestCounts {
     let total = log.lines().rfind(|line| line.starts_with("all ")).unwrap_or_default();
     let mut columns = total.split_whitespace().skip(1).map(|number| number.parse::<u64>().unwrap_or(0));
     let mut column = || columns.next().unwrap_or(0);
     let (ok, informational, bad) = (column(), column(), column() + column() + column());
-    Tally { passed: ok + informational, failed: bad, skipped: 0 }
+    TestCounts { passed: ok + informational, failed: bad, skipped: 0 }
 }
 
 fn try_run(project: &Project, cases: &[String]) -> Result<Results, String> {
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(words(table.lines().nth(2).unwrap()), ["7.*", "0", "2", "0", "0", "0"]);
         assert_eq!(words(table.lines().last().unwrap()), ["all", "2", "2", "0", "0", "0"]);
         let log = format!("Running test case ID 1.1.1\n{table}");
-        assert_eq!(tally(&log), Tally { passed: 4, failed: 0, skipped: 0 });
+        assert_eq!(test_counts(&log), TestCounts { passed: 4, failed: 0, skipped: 0 });
         assert_eq!(excerpt(&log), table.trim_end());
     }
 
@@ -230,7 +230,7 @@ mod tests {
             let results = results(&[("1.1.1", "OK", "OK"), ("6.4.1", behavior, close)]);
             assert!(!results.all_good(), "{behavior} {close}");
             assert!(results.table().lines().last().unwrap().starts_with("6.4.1: "));
-            assert_eq!(tally(&results.table()), Tally { passed: 1, failed: 1, skipped: 0 });
+            assert_eq!(test_counts(&results.table()), TestCounts { passed: 1, failed: 1, skipped: 0 });
         }
         assert!(!Results(BTreeMap::new()).all_good());
     }

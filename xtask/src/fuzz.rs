@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use crate::project::Project;
-use crate::tally::Tally;
+use crate::test_counts::TestCounts;
 
 /// Runs these targets, or all, for `seconds` each, and prints the results.
 ///
@@ -38,10 +38,10 @@ pub(crate) fn excerpt(log: &str) -> String {
 }
 
 /// Counts the targets of the table of [`run`].
-pub(crate) fn tally(log: &str) -> Tally {
+pub(crate) fn test_counts(log: &str) -> TestCounts {
     let table = excerpt(log);
     let ends = |end: &str| table.lines().filter(|line| line.ends_with(end)).count() as u64;
-    Tally { passed: ends(CALM), failed: ends(FOUND), skipped: 0 }
+    TestCounts { passed: ends(CALM), failed: ends(FOUND), skipped: 0 }
 }
 
 #[derive(Debug)]
@@ -164,6 +164,6 @@ mod tests {
         let table = table(&[outcome("ws_frames", true), outcome("args", false)]);
         let log = format!("stat::number_of_executed_units: 3\n{table}");
         assert_eq!(excerpt(&log), table.trim_end());
-        assert_eq!(tally(&log), Tally { passed: 1, failed: 1, skipped: 0 });
+        assert_eq!(test_counts(&log), TestCounts { passed: 1, failed: 1, skipped: 0 });
     }
 }

@@ -1,25 +1,25 @@
 //! Development tasks: `cargo xtask test`, `ci`, and commands for single long-running checks.
 //!
-//! A command is a list of steps (`plan`). Each step finds or installs its prerequisites (`need`), runs with its output
+//! A command is a list of steps (`plan`). Each step finds or installs its prerequisites (`prerequisite`), runs with its output
 //! in a log (`run`), and is reported in one table (`report`). Unix only: a step's child processes end with it
 //! (`process`).
 
 #![allow(clippy::disallowed_methods, reason = "steps are timed by the wall clock")]
 
 mod autobahn;
-mod bullseye;
 mod compare;
+mod debian_archive;
 mod fuzz;
 mod layers;
-mod need;
 mod plan;
+mod prerequisite;
 mod process;
 mod project;
 mod report;
 mod run;
 mod server;
 mod soak;
-mod tally;
+mod test_counts;
 mod wording;
 
 use std::process::ExitCode;

@@ -4,9 +4,9 @@ use std::env;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::need::Need;
+use crate::prerequisite::Prerequisite;
 use crate::project::{Project, cargo};
-use crate::tally::{self, Tally};
+use crate::test_counts::{self, TestCounts};
 use crate::{autobahn, fuzz, soak};
 
 /// Step of a command; one row of the report.
@@ -18,13 +18,13 @@ pub(crate) struct Step {
     /// Commands, run in order until one fails.
     pub(crate) commands: Vec<Command>,
     /// Required programs.
-    pub(crate) needs: &'static [Need],
+    pub(crate) needs: &'static [Prerequisite],
     /// Optional programs, installed like required ones.
-    pub(crate) likes: &'static [Need],
+    pub(crate) likes: &'static [Prerequisite],
     /// Steps that must have passed.
     pub(crate) after: &'static [&'static str],
     /// Counts the tests in the log; `None` for steps without tests.
-    pub(crate) tally: Option<fn(&str) -> Tally>,
+    pub(crate) test_counts: Option<fn(&str) -> TestCounts>,
     /// Extracts the part of the log shown on success.
     pub(crate) excerpt: Option<fn(&str) -> String>,
     /// Whether `--quick` skips the step.
@@ -64,7 +64,7 @@ fn typos(project: &Project) -> Step {
     let mut check = Command::new(venv.join("bin/typos"));
     check.current_dir(&project.root);
     Step {
-        needs: &[Need::Python],
+        needs: &[Prerequisite::Python],
         commands: vec![create, install, check],
         limit: Duration::from_secs(10 * 60),
         leaves_daemons: false,
@@ -78,7 +78,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
         layers(project),
         wording(project),
         Step {
-            tally: Some(tally::libtest),
+            test_counts: Some(test_counts::libtest),
             ..rust(
                 "rust",
                 "unit, integration and documentation tests",
@@ -110,17 +110,17 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             )
         },
         Step {
-            likes: &[Need::Chromium],
+            likes: &[Prerequisite::Chromium],
             excerpt: Some(matrix),
             ..client(project, "clients", "socket.io-client 4 and 3, ws and a browser in one room")
         },
         client(project, "applications", "applications ported from Node, with their clients"),
         Step {
-            needs: &[Need::Node, Need::Proxies],
+            needs: &[Prerequisite::Node, Prerequisite::Proxies],
             ..client(project, "proxies", "nginx, HAProxy and Caddy, configured as documented")
         },
         Step {
-            needs: &[Need::Node, Need::Chromium],
+            needs: &[Prerequisite::Node, Prerequisite::Chromium],
             ..client(project, "browser", "the demo page in Chromium")
         },
         Step {
@@ -132,23 +132,23 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
         autobahn(project, &autobahn::SAMPLE.map(str::to_owned)),
         soak(project, 20_000),
         Step {
-            tally: Some(tally::libtest),
+            test_counts: Some(test_counts::libtest),
             ..rust("fuzz smoke", "decoders and protocols with mutated seeds", fuzz_smoke(project))
         },
         Step {
             slow: true,
-            tally: Some(tally::libtest),
+            test_counts: Some(test_counts::libtest),
             ..rust("loom", "the outbox under the interleavings of loom", loom(project))
         },
         Step {
             slow: true,
-            tally: Some(tally::criterion),
+            test_counts: Some(test_counts::criterion),
             ..rust("benches", "each benchmark once, without measuring", bench_once())
         },
         Step {
-            needs: &[Need::Valgrind],
+            needs: &[Prerequisite::Valgrind],
             slow: true,
-            tally: Some(tally::costs),
+            test_counts: Some(test_counts::costs),
             ..rust("cost guard", "instructions and allocations of the hot paths", costs())
         },
     ]
@@ -182,7 +182,7 @@ fn rust(name: &'static str, about: &'static str, command: Command) -> Step {
         needs: &[],
         likes: &[],
         after: &[],
-        tally: None,
+        test_counts: None,
         excerpt: None,
         slow: false,
         limit: Duration::from_secs(45 * 60),
@@ -223,7 +223,7 @@ fn npm(project: &Project, name: &'static str, about: &'static str, args: &[&str]
     command.args(args).args(["--no-audit", "--no-fund"]).current_dir(project.e2e());
     // The browser comes from the distribution.
     command.env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1").env("NO_UPDATE_NOTIFIER", "1");
-    Step { needs: &[Need::Node], ..rust(name, about, command) }
+    Step { needs: &[Prerequisite::Node], ..rust(name, about, command) }
 }
 
 /// Returns a step for a script of `e2e/package.json`, named like the folder it tests.
@@ -234,7 +234,7 @@ fn client(project: &Project, name: &'static str, about: &'static str) -> Step {
     }
     Step {
         after: &["build", "npm ci"],
-        tally: Some(tally::node),
+        test_counts: Some(test_counts::node),
         limit: Duration::from_secs(15 * 60),
         leaves_daemons: false,
         ..step
@@ -255,10 +255,10 @@ fn python(project: &Project) -> Step {
         .env("PYTHONDONTWRITEBYTECODE", "1");
     under_test(project, &mut test);
     Step {
-        needs: &[Need::Python],
+        needs: &[Prerequisite::Python],
         after: &["build"],
         commands: vec![create, install, test],
-        tally: Some(tally::unittest),
+        test_counts: Some(test_counts::unittest),
         limit: Duration::from_secs(10 * 60),
         leaves_daemons: false,
         ..rust("python", "python-socketio (threaded and asyncio) and websocket-client", Command::new("true"))
@@ -272,9 +272,9 @@ fn rust_client(project: &Project) -> Step {
     command.arg("--target-dir").arg(project.target.join("rust-client"));
     under_test(project, &mut command);
     Step {
-        needs: &[Need::OpenSsl],
+        needs: &[Prerequisite::OpenSsl],
         after: &["build"],
-        tally: Some(tally::libtest),
+        test_counts: Some(test_counts::libtest),
         limit: Duration::from_secs(15 * 60),
         ..rust(
             "rust client",
@@ -289,9 +289,9 @@ pub(crate) fn autobahn(project: &Project, cases: &[String]) -> Step {
     let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command.arg("autobahn-cases").args(cases).current_dir(&project.root);
     Step {
-        needs: &[Need::Python, Need::Python2],
+        needs: &[Prerequisite::Python, Prerequisite::Python2],
         after: &["build"],
-        tally: Some(autobahn::tally),
+        test_counts: Some(autobahn::test_counts),
         excerpt: Some(autobahn::excerpt),
         limit: Duration::from_secs(2 * 60 * 60),
         leaves_daemons: false,
@@ -305,7 +305,7 @@ pub(crate) fn soak(project: &Project, clients: u64) -> Step {
     command.args(["soak-clients", "--clients", &clients.to_string()]).current_dir(&project.root);
     Step {
         after: &["build"],
-        tally: Some(soak::tally),
+        test_counts: Some(soak::test_counts),
         excerpt: Some(soak::excerpt),
         limit: Duration::from_secs(60 * 60),
         leaves_daemons: false,
@@ -335,7 +335,7 @@ pub(crate) fn fuzz(project: &Project, seconds: u64, targets: &[String]) -> Step 
         .args(targets)
         .current_dir(&project.root);
     Step {
-        tally: Some(fuzz::tally),
+        test_counts: Some(fuzz::test_counts),
         excerpt: Some(fuzz::excerpt),
         limit: Duration::from_secs(24 * 60 * 60),
         ..rust("fuzz", "decoders and protocols under libFuzzer", command)

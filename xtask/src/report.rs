@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::tally::{self, Tally};
+use crate::test_counts::{self, TestCounts};
 
 /// Result of a step.
 #[derive(Debug)]
@@ -19,12 +19,12 @@ pub(crate) struct Row {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Passed {
-        tally: Tally,
+        test_counts: TestCounts,
         excerpt: String,
     },
     Failed {
         reason: String,
-        tally: Tally,
+        test_counts: TestCounts,
         log: PathBuf,
     },
     /// Skipped; always reported.
@@ -40,15 +40,17 @@ impl Outcome {
     }
 
     pub(crate) fn failed(reason: String, log: PathBuf) -> Self {
-        Self::Failed { reason, tally: Tally::default(), log }
+        Self::Failed { reason, test_counts: TestCounts::default(), log }
     }
 
     /// Returns test counts; a step without counts that failed or did not run counts as one test.
-    fn tally(&self) -> Tally {
+    fn test_counts(&self) -> TestCounts {
         match self {
-            Self::Passed { tally, .. } => *tally,
-            Self::Failed { tally, .. } => Tally { failed: tally.failed.max(1), ..*tally },
-            Self::NotRun { .. } => Tally { skipped: 1, ..Tally::default() },
+            Self::Passed { test_counts, .. } => *test_counts,
+            Self::Failed { test_counts, .. } => {
+                TestCounts { failed: test_counts.failed.max(1), ..*test_counts }
+            }
+            Self::NotRun { .. } => TestCounts { skipped: 1, ..TestCounts::default() },
         }
     }
 }
@@ -68,7 +70,7 @@ pub(crate) fn print_step(row: &Row) {
         let tail = &lines[lines.len().saturating_sub(TAIL)..];
         println!("{}", tail.iter().map(|line| format!("  | {line}\n")).collect::<String>());
         // Failed tests may be above the tail, and the log may not be available to the reader.
-        tally::failed_names(&printed).iter().take(NAMES).for_each(|name| println!("  failed: {name}"));
+        test_counts::failed_names(&printed).iter().take(NAMES).for_each(|name| println!("  failed: {name}"));
     }
     if let Outcome::Passed { excerpt, .. } = &row.outcome {
         excerpt.lines().for_each(|line| println!("  {line}"));
@@ -79,10 +81,10 @@ pub(crate) fn print_step(row: &Row) {
 /// Prints the table and the totals; returns the exit code.
 pub(crate) fn print(rows: &[Row], in_ci: bool) -> ExitCode {
     let name = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
-    let mut total = Tally::default();
+    let mut total = TestCounts::default();
     for row in rows {
         println!("{:name$}  {:>10}  {}", row.name, time(row), described(row));
-        total += row.outcome.tally();
+        total += row.outcome.test_counts();
     }
     let failed = rows.iter().any(|row| matches!(row.outcome, Outcome::Failed { .. }));
     let not_run = rows.iter().any(|row| matches!(row.outcome, Outcome::NotRun { .. }));
@@ -95,19 +97,23 @@ pub(crate) fn print(rows: &[Row], in_ci: bool) -> ExitCode {
 
 fn described(row: &Row) -> String {
     match &row.outcome {
-        Outcome::Passed { tally, .. } if *tally == Tally::default() => "ran".into(),
-        Outcome::Passed { tally, .. } => format!("ran      {}", counts(*tally)),
-        Outcome::Failed { reason, tally, log } => {
-            let counts =
-                if *tally == Tally::default() { String::new() } else { format!("{}; ", counts(*tally)) };
+        Outcome::Passed { test_counts, .. } if *test_counts == TestCounts::default() => "ran".into(),
+        Outcome::Passed { test_counts, .. } => format!("ran      {}", counts(*test_counts)),
+        Outcome::Failed { reason, test_counts, log } => {
+            let counts = if *test_counts == TestCounts::default() {
+                String::new()
+            } else {
+                format!("{}; ", counts(*test_counts))
+            };
             format!("FAILED   {counts}{reason}; log: {}", log.display())
         }
         Outcome::NotRun { reason, remedy } => format!("NOT RUN  {reason}; remedy: {remedy}"),
     }
 }
 
-fn counts(tally: Tally) -> String {
-    let parts = [(tally.passed, "passed"), (tally.failed, "failed"), (tally.skipped, "skipped")];
+fn counts(test_counts: TestCounts) -> String {
+    let parts =
+        [(test_counts.passed, "passed"), (test_counts.failed, "failed"), (test_counts.skipped, "skipped")];
     let told: Vec<_> =
         parts.iter().filter(|(count, _)| *count > 0).map(|(n, word)| format!("{n} {word}")).collect();
     told.join(", ")
@@ -134,7 +140,10 @@ mod tests {
     }
 
     fn passed(passed: u64, skipped: u64) -> Row {
-        row(Outcome::Passed { tally: Tally { passed, failed: 0, skipped }, excerpt: String::new() })
+        row(Outcome::Passed {
+            test_counts: TestCounts { passed, failed: 0, skipped },
+            excerpt: String::new(),
+        })
     }
 
     #[test]
@@ -146,16 +155,16 @@ mod tests {
             described(&row(Outcome::not_run("no node", "install it"))),
             "NOT RUN  no node; remedy: install it"
         );
-        let tally = Tally { passed: 2, failed: 1, skipped: 0 };
-        let failed = Outcome::Failed { reason: "tests failed".into(), tally, log: "x.log".into() };
+        let test_counts = TestCounts { passed: 2, failed: 1, skipped: 0 };
+        let failed = Outcome::Failed { reason: "tests failed".into(), test_counts, log: "x.log".into() };
         assert_eq!(described(&row(failed)), "FAILED   2 passed, 1 failed; tests failed; log: x.log");
     }
 
     #[test]
     fn counts_failed_step_without_tests() {
-        assert_eq!(Outcome::failed("broken".into(), "x.log".into()).tally().failed, 1);
-        assert_eq!(Outcome::not_run("no node", "install it").tally().skipped, 1);
-        assert_eq!(passed(5, 0).outcome.tally(), Tally { passed: 5, failed: 0, skipped: 0 });
+        assert_eq!(Outcome::failed("broken".into(), "x.log".into()).test_counts().failed, 1);
+        assert_eq!(Outcome::not_run("no node", "install it").test_counts().skipped, 1);
+        assert_eq!(passed(5, 0).outcome.test_counts(), TestCounts { passed: 5, failed: 0, skipped: 0 });
     }
 
     #[test]

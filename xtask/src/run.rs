@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::Options;
-use crate::need::{Missing, Need};
 use crate::plan::Step;
+use crate::prerequisite::{Missing, Prerequisite};
 use crate::process::{self, Ended};
 use crate::project::Project;
 use crate::report::{self, Outcome, Row};
@@ -76,14 +76,14 @@ impl Runner<'_> {
         fs::create_dir_all(log.parent().unwrap_or(&self.project.target))?;
         File::create(&log)?;
         report::print_begin(step.name);
-        for need in step.needs.iter().chain(step.likes) {
-            match self.see_to(*need, &log) {
+        for prerequisite in step.needs.iter().chain(step.likes) {
+            match self.ensure(*prerequisite, &log) {
                 Ok(variables) => {
                     for command in &mut step.commands {
                         command.envs(variables.iter().cloned());
                     }
                 }
-                Err(missing) if step.needs.contains(need) => {
+                Err(missing) if step.needs.contains(prerequisite) => {
                     return Ok(Outcome::NotRun { reason: missing.reason, remedy: missing.remedy });
                 }
                 Err(missing) => println!("  without: {} ({})", missing.reason, missing.remedy),
@@ -109,38 +109,39 @@ impl Runner<'_> {
             }
         }
         let printed = String::from_utf8_lossy(&fs::read(log)?).into_owned();
-        let tally = step.tally.map(|read| read(&printed));
-        if tally.is_some_and(|tally| tally.passed + tally.failed == 0) {
+        let test_counts = step.test_counts.map(|read| read(&printed));
+        if test_counts.is_some_and(|test_counts| test_counts.passed + test_counts.failed == 0) {
             failure.get_or_insert_with(|| "no test was run".into());
         }
-        if tally.is_some_and(|tally| tally.failed > 0) {
+        if test_counts.is_some_and(|test_counts| test_counts.failed > 0) {
             failure.get_or_insert_with(|| "tests failed".into());
         }
-        let tally = tally.unwrap_or_default();
+        let test_counts = test_counts.unwrap_or_default();
         Ok(match failure {
-            Some(reason) => Outcome::Failed { reason, tally, log: log.to_owned() },
-            None => {
-                Outcome::Passed { tally, excerpt: step.excerpt.map(|cut| cut(&printed)).unwrap_or_default() }
-            }
+            Some(reason) => Outcome::Failed { reason, test_counts, log: log.to_owned() },
+            None => Outcome::Passed {
+                test_counts,
+                excerpt: step.excerpt.map(|cut| cut(&printed)).unwrap_or_default(),
+            },
         })
     }
 
-    fn see_to(&mut self, need: Need, log: &Path) -> Found {
-        let name = match need {
-            Need::Node => "node",
-            Need::Chromium => "chromium",
-            Need::Python => "python",
-            Need::Python2 => "python2",
-            Need::Valgrind => "valgrind",
-            Need::Proxies => "proxies",
-            Need::OpenSsl => "openssl",
+    fn ensure(&mut self, prerequisite: Prerequisite, log: &Path) -> Found {
+        let name = match prerequisite {
+            Prerequisite::Node => "node",
+            Prerequisite::Chromium => "chromium",
+            Prerequisite::Python => "python",
+            Prerequisite::Python2 => "python2",
+            Prerequisite::Valgrind => "valgrind",
+            Prerequisite::Proxies => "proxies",
+            Prerequisite::OpenSsl => "openssl",
         };
         let install = self.options.install;
         let interrupted = &self.interrupted;
         let run = |mut command: Command| {
             matches!(run_logged(&mut command, name, INSTALL_LIMIT, log, interrupted), Ok(None))
         };
-        self.needs.entry(name).or_insert_with(|| need.see_to(install, run)).clone()
+        self.needs.entry(name).or_insert_with(|| prerequisite.ensure(install, run)).clone()
     }
 }
 

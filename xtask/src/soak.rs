@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::project::Project;
 use crate::server::Server;
-use crate::tally::Tally;
+use crate::test_counts::TestCounts;
 
 /// Runs this number of clients and prints the server's memory and descriptors over time.
 ///
@@ -33,9 +33,9 @@ pub(crate) fn excerpt(log: &str) -> String {
 }
 
 /// Counts the verdict of [`run`] as a test.
-pub(crate) fn tally(log: &str) -> Tally {
+pub(crate) fn test_counts(log: &str) -> TestCounts {
     let passed = log.lines().filter(|line| line.starts_with("plateau held")).count() as u64;
-    Tally { passed, failed: u64::from(log.contains("soak failed")), skipped: 0 }
+    TestCounts { passed, failed: u64::from(log.contains("soak failed")), skipped: 0 }
 }
 
 fn try_run(project: &Project, clients: u64) -> Result<(), String> {
@@ -229,6 +229,6 @@ mod tests {
         assert!(curve.lines().count() <= ROWS + 2, "{curve}");
         assert!(curve.lines().last().unwrap().ends_with(&"#".repeat(BAR as usize)), "{curve}");
         assert_eq!(excerpt(&format!("before\n{curve}plateau held\n")), format!("{curve}plateau held"));
-        assert_eq!(tally(&format!("{curve}plateau held\n")).passed, 1);
+        assert_eq!(test_counts(&format!("{curve}plateau held\n")).passed, 1);
     }
 }

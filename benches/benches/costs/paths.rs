@@ -8,10 +8,11 @@ use std::time::Instant;
 use roomcast::transport::Endpoint;
 use roomcast::{Args, Io, Server, Socket};
 use roomcast_core::{
-    Action, Codec, Command, ConnectionError, Event, FlushList, Flusher, Frame, FrameSink, Lane, MemberKey,
-    Message, Namespace, Readiness, Room, Router, Session, Sid, SocketId, Target, TransportName, Wire as _,
+    Action, Codec, Command, ConnectionError, ConnectionRole, Event, FlushList, Flusher, Frame, FrameSink,
+    MemberKey, Message, Namespace, Readiness, Room, Router, Session, Sid, SocketId, Target, TransportName,
+    Wire as _,
 };
-use roomcast_engine::{Handshake, Version};
+use roomcast_engine::{OpenPacket, Version};
 use roomcast_plain::{Mode, PlainSession};
 use roomcast_rooms::Rooms;
 use roomcast_socketio::{DefaultCodec, SocketIoSession};
@@ -120,7 +121,7 @@ fn fan_out(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
     let (target, event) = (Target::default(), event(64));
     let mut flusher = Flusher::new(flush);
     Box::new(move || {
-        assert_eq!(rooms.broadcast(&target, &event).relieve().queued, members);
+        assert_eq!(rooms.broadcast(&target, &event).flush_backlog().queued, members);
         flusher.write_all();
     })
 }
@@ -137,7 +138,7 @@ fn fan_out_beside(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
     let (target, event) = (Target::default(), event(64));
     let mut flusher = Flusher::new(flush);
     Box::new(move || {
-        assert_eq!(rooms.broadcast(&target, &event).relieve().queued, 2 * members);
+        assert_eq!(rooms.broadcast(&target, &event).flush_backlog().queued, 2 * members);
         flusher.write_all();
     })
 }
@@ -161,7 +162,7 @@ fn plain() -> Box<dyn Session> {
 }
 
 fn socket_io() -> Box<dyn Session> {
-    let handshake = Handshake { sid: Sid::new("s3cret"), version: Version::V4 };
+    let handshake = OpenPacket { sid: Sid::new("s3cret"), version: Version::V4 };
     Box::new(SocketIoSession::new(Arc::default(), handshake))
 }
 
@@ -169,16 +170,16 @@ fn socket_io() -> Box<dyn Session> {
 #[expect(clippy::disallowed_methods, reason = "a starting time is needed")]
 fn comes_in(mut session: Box<dyn Session>, message: String) -> Box<dyn FnMut()> {
     let now = Instant::now();
-    session.handle_lane_opened(Lane::Primary, TransportName("websocket"), now);
+    session.handle_connection_opened(ConnectionRole::Primary, TransportName("websocket"), now);
     if message.starts_with("42[") {
-        session.handle_message(Lane::Primary, "40".into(), now);
+        session.handle_message(ConnectionRole::Primary, "40".into(), now);
     }
     let (namespace, socket) = (Namespace::main(), SocketId::new("socket"));
     session.handle_command(Command::Accept { namespace, socket, recovery: None }, now);
     while session.poll_action().is_some() {}
     let message = Message::from(message);
     Box::new(move || {
-        session.handle_message(Lane::Primary, message.clone(), now);
+        session.handle_message(ConnectionRole::Primary, message.clone(), now);
         assert!(matches!(session.poll_action(), Some(Action::Event(_))) && session.poll_action().is_none());
     })
 }
@@ -290,7 +291,7 @@ fn town(memberships: usize) -> Box<dyn FnMut()> {
         // The next room after the member's rooms, which are consecutive.
         let other = (at + TEN) % names.len();
         rooms.join(keys[at], &names[other]);
-        assert_eq!(rooms.broadcast(&targets[at], &event).relieve().queued, TEN);
+        assert_eq!(rooms.broadcast(&targets[at], &event).flush_backlog().queued, TEN);
         flusher.write_all();
         rooms.leave(keys[at], &names[other]);
     })

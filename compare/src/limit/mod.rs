@@ -15,7 +15,7 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use roomcast_loadgen::process::raise_open_files;
-use roomcast_loadgen::{Doing as _, Error};
+use roomcast_loadgen::{Error, ErrorContext as _};
 
 use frames::Frames;
 use polling::Polling;

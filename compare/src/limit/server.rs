@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use roomcast_loadgen::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
+use roomcast_loadgen::socket::{self, EventFlags, Poller, READ_BUFFER, ReadOutcome};
 
 use super::connection::{Connection, Connections, Gone};
 
@@ -95,9 +95,9 @@ impl<S: Service> Server<S> {
         loop {
             let Some(connection) = self.connections.at(index) else { return Ok(()) };
             let received = match socket::receive(&connection.socket, &mut self.buffer).map_err(|_| Gone)? {
-                Received::Bytes(received) => received,
-                Received::Nothing => return Ok(()),
-                Received::Closed => return Err(Gone),
+                ReadOutcome::Bytes(received) => received,
+                ReadOutcome::Nothing => return Ok(()),
+                ReadOutcome::Closed => return Err(Gone),
             };
             let bytes = &self.buffer[..received];
             if connection.partial.is_empty() {

@@ -150,7 +150,7 @@ one_by_value! {
 
 impl IntoArgs for Value {
     fn into_args(self) -> Result<Args, ArgsError> {
-        (&self).into_args().inspect_err(|_| dismantle(vec![self]))
+        (&self).into_args().inspect_err(|_| drop_iteratively(vec![self]))
     }
 }
 
@@ -163,7 +163,7 @@ impl IntoArgs for Map<String, Value> {
 /// Drops values level by level.
 ///
 /// The drop of `serde_json::Value` is recursive, so a value nested too deeply to be written would overflow the stack.
-fn dismantle(mut values: Vec<Value>) {
+fn drop_iteratively(mut values: Vec<Value>) {
     while let Some(value) = values.pop() {
         match value {
             Value::Array(inner) => values.extend(inner),

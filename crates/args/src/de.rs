@@ -90,7 +90,7 @@ struct Bridge<'r, 'de, T> {
 }
 
 impl<'r, 'de, T> Bridge<'r, 'de, T> {
-    fn around<U>(&self, inner: U) -> Bridge<'r, 'de, U> {
+    fn wrap<U>(&self, inner: U) -> Bridge<'r, 'de, U> {
         Bridge { inner, resolver: self.resolver, integers: self.integers }
     }
 }
@@ -112,7 +112,7 @@ impl Whole {
         u64::try_from(whole).map(Self::Unsigned).or_else(|_| i64::try_from(whole).map(Self::Signed)).ok()
     }
 
-    fn give_to<'de, V: Visitor<'de>, E: Error>(self, visitor: V) -> Result<V::Value, E> {
+    fn visit<'de, V: Visitor<'de>, E: Error>(self, visitor: V) -> Result<V::Value, E> {
         match self {
             Self::Unsigned(value) => visitor.visit_u64(value),
             Self::Signed(value) => visitor.visit_i64(value),
@@ -140,7 +140,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for IntegerVisitor<V> {
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
         match Whole::of(value) {
-            Some(whole) => whole.give_to(self.0),
+            Some(whole) => whole.visit(self.0),
             None => self.0.visit_f64(value),
         }
     }
@@ -165,7 +165,7 @@ macro_rules! deserialize_leaves {
 macro_rules! deserialize_nested {
     ($($method:ident($($argument:ident: $type:ty),*))*) => {$(
         fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, D::Error> {
-            let visitor = self.around(visitor);
+            let visitor = self.wrap(visitor);
             self.inner.$method($($argument,)* visitor)
         }
     )*};
@@ -175,7 +175,7 @@ macro_rules! deserialize_bytes {
     ($($method:ident)*) => {$(
         // serde_json accepts only strings and arrays when asked for bytes, so ask it for anything.
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-            let visitor = BytesOrPlaceholder(self.around(visitor));
+            let visitor = BytesOrPlaceholder(self.wrap(visitor));
             self.inner.deserialize_any(visitor)
         }
     )*};
@@ -250,7 +250,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bridge<'_, 'de, V> {
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
         match Whole::of(value).filter(|_| self.integers == Integers::All) {
-            Some(whole) => whole.give_to(self.inner),
+            Some(whole) => whole.visit(self.inner),
             None => self.inner.visit_f64(value),
         }
     }
@@ -264,27 +264,27 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bridge<'_, 'de, V> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        let deserializer = self.around(deserializer);
+        let deserializer = self.wrap(deserializer);
         self.inner.visit_some(deserializer)
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        let deserializer = self.around(deserializer);
+        let deserializer = self.wrap(deserializer);
         self.inner.visit_newtype_struct(deserializer)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
-        let seq = self.around(seq);
+        let seq = self.wrap(seq);
         self.inner.visit_seq(seq)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        let map = self.around(map);
+        let map = self.wrap(map);
         self.inner.visit_map(map)
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        let access = self.around(access);
+        let access = self.wrap(access);
         self.inner.visit_enum(access)
     }
 }
@@ -293,7 +293,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bridge<'_, 'de, S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        let deserializer = self.around(deserializer);
+        let deserializer = self.wrap(deserializer);
         self.inner.deserialize(deserializer)
     }
 }
@@ -302,7 +302,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Bridge<'_, 'de, A> {
     type Error = A::Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
-        let seed = self.around(seed);
+        let seed = self.wrap(seed);
         self.inner.next_element_seed(seed)
     }
 
@@ -319,7 +319,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bridge<'_, 'de, A> {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        let seed = self.around(seed);
+        let seed = self.wrap(seed);
         self.inner.next_value_seed(seed)
     }
 
@@ -346,12 +346,12 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Bridge<'_, 'de, A> {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
-        let seed = self.around(seed);
+        let seed = self.wrap(seed);
         self.inner.newtype_variant_seed(seed)
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
-        let visitor = self.around(visitor);
+        let visitor = self.wrap(visitor);
         self.inner.tuple_variant(len, visitor)
     }
 
@@ -360,7 +360,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Bridge<'_, 'de, A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        let visitor = self.around(visitor);
+        let visitor = self.wrap(visitor);
         self.inner.struct_variant(fields, visitor)
     }
 }

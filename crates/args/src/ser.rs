@@ -38,7 +38,7 @@ impl ArgsWriter {
         let mark = (self.list.len(), self.attachments.len());
         self.separate();
         let attachments = &mut self.attachments;
-        let formatter = SetBinaryAside { attachments, nesting: BoundedNesting::default() };
+        let formatter = BinaryExtractor { attachments, nesting: BoundedNesting::default() };
         let mut serializer = serde_json::Serializer::with_formatter(&mut self.list, formatter);
         if let Err(error) = value.serialize(&mut serializer) {
             self.list.truncate(mark.0);
@@ -146,18 +146,18 @@ impl Formatter for BoundedNesting {
 /// Compact JSON formatter of bounded depth that turns bytes into attachments and writes placeholders.
 ///
 /// A formatter reaches bytes at any depth without a wrapper around every value.
-struct SetBinaryAside<'a> {
+struct BinaryExtractor<'a> {
     attachments: &'a mut Vec<Bytes>,
     nesting: BoundedNesting,
 }
 
-impl SetBinaryAside<'_> {
+impl BinaryExtractor<'_> {
     fn nesting(&mut self) -> &mut BoundedNesting {
         &mut self.nesting
     }
 }
 
-impl Formatter for SetBinaryAside<'_> {
+impl Formatter for BinaryExtractor<'_> {
     bounded_nesting!(nesting);
 
     fn write_byte_array<W: ?Sized + Write>(&mut self, writer: &mut W, value: &[u8]) -> io::Result<()> {

@@ -39,10 +39,10 @@ impl AckTable {
 
     /// Registers a request to `socket`; returns `false` if the table is closed or full.
     ///
-    /// In that case, and if the event is not sent after all, the caller calls [`AnswerSink::gone`] under no lock.
+    /// In that case, and if the event is not sent after all, the caller calls [`AnswerSink::unanswered`] under no lock.
     pub fn register(&self, socket: &SocketId, request: &AckRequest) -> bool {
         // Before an answer can arrive, and regardless of the outcome.
-        request.answers.asked(socket);
+        request.answers.requested(socket);
         let mut table = lock(&self.0);
         if table.is_closed() {
             return false;
@@ -55,7 +55,7 @@ impl AckTable {
                 pending.retain(|_, sink| sink.strong_count() > 0);
             }
         }
-        if table.owed() >= limit {
+        if table.pending_len() >= limit {
             return false;
         }
         table.pending.get_or_insert_default().insert(request.id, Arc::downgrade(&request.answers));
@@ -87,7 +87,7 @@ impl AckTable {
             table.pending.take().unwrap_or_default()
         };
         for sink in pending.into_values().filter_map(|sink| sink.upgrade()) {
-            sink.gone(socket);
+            sink.unanswered(socket);
         }
     }
 
@@ -98,7 +98,7 @@ impl AckTable {
 
     /// Returns the number of entries, including those whose sink was dropped.
     pub fn len(&self) -> usize {
-        lock(&self.0).owed()
+        lock(&self.0).pending_len()
     }
 
     /// Returns whether the table is empty.
@@ -118,7 +118,7 @@ impl Table {
         self.since_sweep == CLOSED
     }
 
-    fn owed(&self) -> usize {
+    fn pending_len(&self) -> usize {
         self.pending.as_ref().map_or(0, |pending| pending.len())
     }
 
@@ -132,8 +132,8 @@ impl Table {
     /// At the limit, where a dead entry blocks a new one, sweeps come sooner. They do not come each time, or a client
     /// that never answers would make every further request cost a sweep of the whole table.
     fn is_worth_sweeping(&self, limit: usize) -> bool {
-        let owed = self.owed();
-        let enough = if owed >= limit { owed / 4 } else { (owed / 2).max(SWEEP_FROM) };
+        let pending_len = self.pending_len();
+        let enough = if pending_len >= limit { pending_len / 4 } else { (pending_len / 2).max(SWEEP_FROM) };
         self.since_sweep as usize > enough
     }
 }
@@ -154,9 +154,9 @@ mod tests {
     struct Waits;
 
     impl AnswerSink for Waits {
-        fn asked(&self, _: &SocketId) {}
+        fn requested(&self, _: &SocketId) {}
         fn answered(&self, _: &SocketId, _: Args) {}
-        fn gone(&self, _: &SocketId) {}
+        fn unanswered(&self, _: &SocketId) {}
     }
 
     fn ask(table: &AckTable, id: u64) -> (bool, AckRequest) {

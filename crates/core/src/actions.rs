@@ -66,7 +66,7 @@ impl Actions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Lane;
+    use crate::ConnectionRole;
 
     #[test]
     fn keeps_order_and_frees_empty_ring() {
@@ -75,7 +75,7 @@ mod tests {
         for round in 0..3 {
             actions.push(Action::Promote);
             actions.push(Action::CloseProbe);
-            actions.push(Action::Ping(Lane::Probe));
+            actions.push(Action::Ping(ConnectionRole::Probe));
             if round == 1 {
                 popped.extend(actions.pop());
                 actions.push(Action::Promote);

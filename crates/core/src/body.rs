@@ -26,7 +26,7 @@ pub enum ResponseBody {
     /// Complete body, rendered by a transport from one frame.
     ///
     /// A server can keep derived forms, such as a compressed one, with the frame for its other recipients.
-    OfFrame(Frame, Bytes),
+    Rendered(Frame, Bytes),
     /// Complete body whose written bytes are counted; see [`track`](Self::track).
     Tracked(Box<TrackedBody>),
     /// Body produced over time, such as server-sent events.
@@ -50,7 +50,7 @@ impl ResponseBody {
     pub fn track(self, progress: &BodyProgress) -> Self {
         let (frame, bytes) = match self {
             Self::Full(bytes) if bytes.len() > Self::SLICE => (None, bytes),
-            Self::OfFrame(frame, bytes) if bytes.len() > Self::SLICE => (Some(frame), bytes),
+            Self::Rendered(frame, bytes) if bytes.len() > Self::SLICE => (Some(frame), bytes),
             other => return other,
         };
         Self::Tracked(Box::new(TrackedBody { frame, bytes, progress: progress.clone() }))
@@ -60,7 +60,7 @@ impl ResponseBody {
     pub fn bytes(&self) -> Option<&Bytes> {
         match self {
             Self::Empty | Self::Stream(_) => None,
-            Self::Full(bytes) | Self::OfFrame(_, bytes) => Some(bytes),
+            Self::Full(bytes) | Self::Rendered(_, bytes) => Some(bytes),
             Self::Tracked(tracked) => Some(&tracked.bytes),
         }
     }
@@ -68,7 +68,7 @@ impl ResponseBody {
     /// Returns the frame, if the whole body was rendered from one.
     pub fn frame(&self) -> Option<&Frame> {
         match self {
-            Self::OfFrame(frame, _) => Some(frame),
+            Self::Rendered(frame, _) => Some(frame),
             Self::Tracked(tracked) => tracked.frame.as_ref(),
             Self::Empty | Self::Full(_) | Self::Stream(_) => None,
         }
@@ -113,12 +113,12 @@ impl Body for ResponseBody {
         let this = self.get_mut();
         // Bytes of a frame inside the HTTP library stay charged, except for a single slice.
         *this = match std::mem::take(this) {
-            Self::OfFrame(frame, bytes) if bytes.len() > Self::SLICE => Self::Full(frame.attach(bytes)),
+            Self::Rendered(frame, bytes) if bytes.len() > Self::SLICE => Self::Full(frame.attach(bytes)),
             other => other,
         };
         let (slice, is_last) = match this {
             Self::Empty => return Poll::Ready(None),
-            Self::Full(bytes) | Self::OfFrame(_, bytes) => (next_slice(bytes), bytes.is_empty()),
+            Self::Full(bytes) | Self::Rendered(_, bytes) => (next_slice(bytes), bytes.is_empty()),
             Self::Tracked(tracked) => (tracked.next_slice(), tracked.bytes.is_empty()),
             Self::Stream(stream) => return Pin::new(stream).poll_frame(cx),
         };
@@ -131,7 +131,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Full(_) | Self::OfFrame(..) | Self::Tracked(_) => false,
+            Self::Full(_) | Self::Rendered(..) | Self::Tracked(_) => false,
             Self::Stream(stream) => stream.is_end_stream(),
         }
     }
@@ -139,7 +139,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Full(bytes) | Self::OfFrame(_, bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Full(bytes) | Self::Rendered(_, bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Tracked(tracked) => SizeHint::with_exact(tracked.bytes.len() as u64),
             Self::Stream(stream) => stream.size_hint(),
         }

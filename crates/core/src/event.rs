@@ -77,20 +77,20 @@ impl fmt::Debug for AckRequest {
 
 /// Sink of the answers to one event.
 ///
-/// Each recipient is announced with [`asked`](Self::asked). Then [`answered`](Self::answered) or [`gone`](Self::gone)
+/// Each recipient is announced with [`requested`](Self::requested). Then [`answered`](Self::answered) or [`gone`](Self::gone)
 /// follows, once; neither follows if the request is withdrawn. Called from the tasks of the answering clients, so it
 /// must not block.
 pub trait AnswerSink: Send + Sync {
     /// Records that the request is about to be sent to `socket`.
     ///
     /// Called under a lock of the router, so it must only record.
-    fn asked(&self, socket: &SocketId);
+    fn requested(&self, socket: &SocketId);
 
     /// Records the answer of `socket`.
     fn answered(&self, socket: &SocketId, args: Args);
 
     /// Records that `socket` will not answer: it disconnected, or does not support acknowledgements.
-    fn gone(&self, socket: &SocketId);
+    fn unanswered(&self, socket: &SocketId);
 }
 
 /// Encodes events and answers as messages of one protocol.

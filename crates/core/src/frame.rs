@@ -30,10 +30,10 @@ struct Inner {
     /// Hash of the key; nonzero if there is a key.
     key_hash: u32,
     uncompressed: bool,
-    apart: bool,
+    own_payload: bool,
     first: OnceLock<Rendered>,
     // Mixed rooms need a few wires; a room with one kind of client never allocates this.
-    more: OnceLock<Box<[OnceLock<Rendered>; MORE_WIRES]>>,
+    more: OnceLock<Box<[OnceLock<Rendered>; EXTRA_RENDERINGS]>>,
 }
 
 impl Inner {
@@ -45,7 +45,7 @@ impl Inner {
             key: None,
             key_hash: 0,
             uncompressed: false,
-            apart: false,
+            own_payload: false,
             first: OnceLock::new(),
             more: OnceLock::new(),
         }
@@ -57,7 +57,7 @@ impl Inner {
         self.charged = 0;
         self.messages = Messages::None;
         self.uncompressed = false;
-        self.apart = false;
+        self.own_payload = false;
         // Few frames have a key or kept renderings.
         if self.key_hash != 0 {
             self.key = None;
@@ -113,19 +113,19 @@ fn body_cost(messages: &Messages, len: usize) -> usize {
 /// Allocation of a frame, with its reference count and the allocator's overhead.
 const FRAME_COST: usize = size_of::<Inner>() + 32;
 /// Table of the renderings after the first.
-const TABLE_COST: usize = size_of::<[OnceLock<Rendered>; MORE_WIRES]>();
+const TABLE_COST: usize = size_of::<[OnceLock<Rendered>; EXTRA_RENDERINGS]>();
 
 thread_local! {
     /// Memory of frames that were written: cleared, and not shared.
     ///
     /// Saves an allocation and a free per emit. Thread-local rather than a parameter: codecs make frames and sinks drop
-    /// them, without a common owner, and a pool shared by threads would need a lock. Bounded by [`KEPT`] frames per
+    /// them, without a common owner, and a pool shared by threads would need a lock. Bounded by [`MAX_SPARE`] frames per
     /// thread.
     static SPARE: RefCell<Vec<UniqueArc<Inner>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Maximum spare frames per thread: sixteen answers to each of 64 clients in one turn, 160 KiB.
-const KEPT: usize = 1024;
+const MAX_SPARE: usize = 1024;
 
 enum Messages {
     None,
@@ -170,7 +170,7 @@ impl Rendered {
 }
 
 /// Wire forms kept after the first. With more kinds in one room, the rest render for each recipient.
-const MORE_WIRES: usize = 7;
+const EXTRA_RENDERINGS: usize = 7;
 
 impl Frame {
     /// Creates a frame of one message.
@@ -181,7 +181,7 @@ impl Frame {
     }
 
     /// Creates a frame of several messages that belong together, such as an event and its attachments.
-    pub fn of_all(messages: Vec<Message>) -> Self {
+    pub fn from_messages(messages: Vec<Message>) -> Self {
         let len = messages.iter().map(Message::len).sum();
         Self::build(Messages::Many(messages.into()), len)
     }
@@ -256,14 +256,14 @@ impl Frame {
     #[must_use]
     pub fn in_own_payload(mut self) -> Self {
         if let Some(inner) = triomphe::Arc::get_mut(&mut self.0) {
-            inner.apart = true;
+            inner.own_payload = true;
         }
         self
     }
 
     /// Returns whether a transport must send it in a separate payload.
     pub fn has_own_payload(&self) -> bool {
-        self.0.apart
+        self.0.own_payload
     }
 
     /// Returns whether a transport may compress it.
@@ -295,14 +295,14 @@ impl Frame {
 
     /// Returns the frame in the bytes of `wire`, rendered by the first connection that asks.
     pub fn wire<W: Wire + ?Sized>(&self, wire: &W) -> Bytes {
-        self.kept(wire).cloned().unwrap_or_else(|| wire.render(self.messages()))
+        self.cached(wire).cloned().unwrap_or_else(|| wire.render(self.messages()))
     }
 
     /// Returns the frame in the bytes of `wire`, if it keeps them or has room to keep them.
     ///
     /// Like [`wire`](Self::wire), but renders nothing that the next recipient would have to render again. For a wire
     /// that is expensive to render and has a cheaper fallback.
-    pub fn kept<W: Wire + ?Sized>(&self, wire: &W) -> Option<&Bytes> {
+    pub fn cached<W: Wire + ?Sized>(&self, wire: &W) -> Option<&Bytes> {
         let key = wire.key();
         let render = || {
             let bytes = wire.render(self.messages());
@@ -349,10 +349,10 @@ impl Frame {
         let Ok(mut spare) = triomphe::Arc::try_unique(self.0) else { return };
         // Before the pool is borrowed, since dropping the content may run foreign code.
         spare.clear();
-        let _ = SPARE.try_with(|kept| {
-            let mut kept = kept.borrow_mut();
-            if kept.len() < KEPT {
-                kept.push(spare);
+        let _ = SPARE.try_with(|cached| {
+            let mut cached = cached.borrow_mut();
+            if cached.len() < MAX_SPARE {
+                cached.push(spare);
             }
         });
     }
@@ -477,7 +477,7 @@ mod tests {
     fn renders_once_per_wire_key() {
         let (a, b) = (Counting::<1>::new(0), Counting::<2>::new(0));
         let compressed: Vec<_> = (1..=6).map(Counting::<1>::new).collect();
-        let frame = Frame::of_all(vec!["ab".into(), Bytes::from_static(b"c").into()]);
+        let frame = Frame::from_messages(vec!["ab".into(), Bytes::from_static(b"c").into()]);
         for _ in 0..3 {
             assert_eq!(&frame.wire(&a)[..], b"\x01\x00abc");
             assert_eq!(&frame.clone().wire(&b)[..], b"\x02\x00abc");
@@ -497,8 +497,8 @@ mod tests {
             assert_eq!(&frame.wire(&Counting::<1>::new(params))[..], [1, params as u8, b'x']);
         }
         let late = Counting::<1>::new(40);
-        assert_eq!((frame.kept(&late), late.renders.get()), (None, 0));
-        assert_eq!(frame.kept(&Counting::<1>::new(7)).map(|bytes| &bytes[..]), Some(&[1, 7, b'x'][..]));
+        assert_eq!((frame.cached(&late), late.renders.get()), (None, 0));
+        assert_eq!(frame.cached(&Counting::<1>::new(7)).map(|bytes| &bytes[..]), Some(&[1, 7, b'x'][..]));
     }
 
     #[test]
@@ -507,7 +507,7 @@ mod tests {
         let address = |frame: &Frame| triomphe::Arc::as_ptr(&frame.0).addr();
         let first = Frame::new("first").with_key("key".into()).without_compression();
         assert_eq!(&first.wire(&wire)[..], b"\x01\x00first");
-        assert!(first.kept(&Counting::<2>::new(0)).is_some());
+        assert!(first.cached(&Counting::<2>::new(0)).is_some());
         let (place, held) = (address(&first), first.clone());
         first.recycle();
         assert_eq!((held.key(), held.messages()), (Some("key"), &["first".into()][..]));
@@ -522,9 +522,9 @@ mod tests {
 
     #[test]
     fn bounds_spare_frames_per_thread() {
-        let frames: Vec<_> = (0..3 * KEPT).map(|_| Frame::new("x")).collect();
+        let frames: Vec<_> = (0..3 * MAX_SPARE).map(|_| Frame::new("x")).collect();
         frames.into_iter().for_each(Frame::recycle);
-        assert_eq!(SPARE.with_borrow(Vec::len), KEPT);
+        assert_eq!(SPARE.with_borrow(Vec::len), MAX_SPARE);
     }
 
     #[test]
@@ -617,7 +617,7 @@ mod tests {
                     let messages = lens.iter().map(|len| Message::from("x".repeat(*len)));
                     let frame = match lens[..] {
                         [_] => messages.map(Frame::new).next(),
-                        _ => Some(Frame::of_all(messages.collect())),
+                        _ => Some(Frame::from_messages(messages.collect())),
                     };
                     frames.extend(frame);
                 }

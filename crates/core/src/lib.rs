@@ -32,20 +32,21 @@ pub use ids::{AckId, MemberKey, Namespace, Room, Sid, SocketId};
 pub use message::Message;
 pub use outbox::{
     Attended, Backlog, Bounds, DeferredWakes, Delivery, FlushList, Flusher, FrameSink, Hold, Outbox,
-    Overflow, Pushed, Readiness, Standing, Waiting, Written,
+    OutboxStatus, Overflow, PushOutcome, QueueDepth, Readiness, WriteStats,
 };
 pub use roomcast_args::{
     Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs, push_quoted,
     replace_lone_surrogates, to_json,
 };
 pub use router::{
-    ChangeQueue, Dispatched, Found, Joined, Member, MemberControl, MemberLimit, Membership, PresentMember,
-    Receipt, RoomChange, RoomWatcher, Router, RouterError, RouterStats, Scope, ServerSide, Target,
+    ChangeQueue, Dispatched, JoinOutcome, Member, MemberControl, MemberLimit, Membership, PresentMember,
+    Receipt, RoomChange, RoomWatcher, Router, RouterError, RouterStats, Scope, ServerSide, SocketInfo,
+    Target,
 };
-pub use session::{Action, Command, Inbound, Lane, Session};
+pub use session::{Action, Command, ConnectionRole, Inbound, Session};
 pub use transport::{
-    ByteStream, Capabilities, Connection, Exchange, Received, Refused, Rejection, RequestBody, Responder,
-    Transport, TransportName, Upgrade, Upgraded,
+    ByteStream, Capabilities, Connection, Exchange, Received, RejectedExchange, Rejection, RequestBody,
+    Responder, Transport, TransportName, Upgrade, Upgraded,
 };
 
 /// Types of other crates in the signatures above.

@@ -1,4 +1,4 @@
-//! Process-wide ledger of delivery memory: `held` and `Charge`.
+//! Process-wide ledger of delivery memory: `in_use` and `Charge`.
 //!
 //! The ledger counts data queued for clients: each frame body and each of its encodings once, for any number of
 //! outboxes, plus the other memory of queues and sinks. It does not count application memory, incoming data and the
@@ -12,24 +12,24 @@ use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-/// Maximum bytes by which the sum of a thread may differ from its share in [`held`]: 64 KiB.
+/// Maximum bytes by which the sum of a thread may differ from its share in [`in_use`]: 64 KiB.
 pub const SLACK: usize = 64 * 1024;
 
 /// Returns the bytes of delivery memory that the process holds.
 ///
 /// The calling thread is counted exactly. Each other thread may have charged or released up to [`SLACK`] bytes that are
 /// not included yet. Costs one relaxed load.
-pub fn held() -> usize {
+pub fn in_use() -> usize {
     let own = match PENDING.get() {
         UNREGISTERED | ENDED => 0,
         pending => pending,
     };
-    usize::try_from(HELD.0.load(Ordering::Relaxed).wrapping_add(own)).unwrap_or(0)
+    usize::try_from(TOTAL.0.load(Ordering::Relaxed).wrapping_add(own)).unwrap_or(0)
 }
 
 /// Sets the maximum bytes that the process should hold. Default: no limit.
 ///
-/// The lowest value of several calls applies. The limit only affects [`can_spare`]: servers enforce their budgets
+/// The lowest value of several calls applies. The limit only affects [`has_headroom`]: servers enforce their budgets
 /// themselves.
 pub fn limit_to(bytes: usize) {
     LIMIT.fetch_min(bytes, Ordering::Relaxed);
@@ -38,8 +38,8 @@ pub fn limit_to(bytes: usize) {
 /// Returns whether half of the limit stays free when `bytes` more are charged.
 ///
 /// Check it before allocating optional state, such as a compression context, which must not take memory from messages.
-pub fn can_spare(bytes: usize) -> bool {
-    held().saturating_add(bytes) <= LIMIT.load(Ordering::Relaxed) / 2
+pub fn has_headroom(bytes: usize) -> bool {
+    in_use().saturating_add(bytes) <= LIMIT.load(Ordering::Relaxed) / 2
 }
 
 /// Bytes of delivery memory that stay charged until the value is dropped.
@@ -132,7 +132,7 @@ fn settle(bytes: isize) {
     let pending = match PENDING.get() {
         // A thread that first charges while its thread-locals are being destroyed can no longer register a guard.
         UNREGISTERED if GUARD.try_with(|_| ()).is_ok() => 0,
-        UNREGISTERED | ENDED => return move_into_held(bytes),
+        UNREGISTERED | ENDED => return add_to_total(bytes),
         pending => pending,
     };
     let sum = pending.wrapping_add(bytes);
@@ -140,15 +140,15 @@ fn settle(bytes: isize) {
         PENDING.set(sum);
     } else {
         PENDING.set(0);
-        move_into_held(sum);
+        add_to_total(sum);
     }
 }
 
-fn move_into_held(bytes: isize) {
-    HELD.0.fetch_add(bytes, Ordering::Relaxed);
+fn add_to_total(bytes: isize) {
+    TOTAL.0.fetch_add(bytes, Ordering::Relaxed);
 }
 
-/// Moves the sum of an ending thread into `HELD`.
+/// Moves the sum of an ending thread into `TOTAL`.
 struct Guard;
 
 impl Drop for Guard {
@@ -156,7 +156,7 @@ impl Drop for Guard {
         // Later charges, by destructors of other thread-locals, bypass the thread's sum.
         let pending = PENDING.replace(ENDED);
         if pending != UNREGISTERED {
-            move_into_held(pending);
+            add_to_total(pending);
         }
     }
 }
@@ -166,19 +166,19 @@ impl Drop for Guard {
 struct Shared(AtomicIsize);
 
 /// Briefly negative if a thread releases bytes that another thread has charged but not moved yet.
-static HELD: Shared = Shared(AtomicIsize::new(0));
+static TOTAL: Shared = Shared(AtomicIsize::new(0));
 
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 thread_local! {
-    // Sum of this thread that is not in `HELD` yet. It saves several atomic writes per message to a shared cache line.
+    // Sum of this thread that is not in `TOTAL` yet. It saves several atomic writes per message to a shared cache line.
     // Thread-local, since charges are made and released in constructors and `Drop`, which take no parameter, on any
     // thread. Bounded: one number, at most `SLACK` off.
     //
     // It has no destructor, so that access needs no check whether the destructor has run. Instead, two values outside
     // the range of sums mean "not registered" and "ended"; they take the slow path like any other sum out of range.
     static PENDING: Cell<isize> = const { Cell::new(UNREGISTERED) };
-    /// Moves the sum into `HELD` when the thread ends.
+    /// Moves the sum into `TOTAL` when the thread ends.
     static GUARD: Guard = const { Guard };
 }
 

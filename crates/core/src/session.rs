@@ -16,8 +16,8 @@ use crate::{AckId, Args, CloseReason, Delivery, Frame, Message, Namespace, Socke
 /// 3. waits for the next input, at most until [`poll_timeout`](Self::poll_timeout), then calls
 ///    [`handle_timeout`](Self::handle_timeout).
 ///
-/// A session never waits and needs no waker. The first call is [`handle_lane_opened`](Self::handle_lane_opened) for
-/// [`Lane::Primary`]; before it the session returns no action. After [`Action::Close`] or [`Action::Refuse`] it returns
+/// A session never waits and needs no waker. The first call is [`handle_connection_opened`](Self::handle_connection_opened) for
+/// [`ConnectionRole::Primary`]; before it the session returns no action. After [`Action::Close`] or [`Action::Refuse`] it returns
 /// no further action for any input, and the driver may drop it. Between [`Action::Connect`] and the command that
 /// answers it, the session keeps the client's messages, up to a limit that [`is_congested`](Self::is_congested)
 /// reports.
@@ -32,7 +32,7 @@ use crate::{AckId, Args, CloseReason, Delivery, Frame, Message, Namespace, Socke
 /// use std::time::{Duration, Instant};
 ///
 /// use roomcast_core::{
-///     Action, Actions, Args, ByteString, CloseReason, Command, Inbound, Lane, Message, Namespace, Session,
+///     Action, Actions, Args, ByteString, CloseReason, Command, Inbound, ConnectionRole, Message, Namespace, Session,
 ///     TransportName,
 /// };
 ///
@@ -52,23 +52,23 @@ use crate::{AckId, Args, CloseReason, Delivery, Frame, Message, Namespace, Socke
 /// }
 ///
 /// impl Session for Bare {
-///     fn handle_lane_opened(&mut self, _: Lane, _: TransportName, now: Instant) {
+///     fn handle_connection_opened(&mut self, _: ConnectionRole, _: TransportName, now: Instant) {
 ///         let (namespace, auth) = (Namespace::main(), ByteString::new());
 ///         self.actions.push(Action::Connect { namespace, auth });
-///         self.handle_activity(Lane::Primary, now);
+///         self.handle_activity(ConnectionRole::Primary, now);
 ///     }
 ///
-///     fn handle_message(&mut self, _: Lane, message: Message, _: Instant) {
+///     fn handle_message(&mut self, _: ConnectionRole, message: Message, _: Instant) {
 ///         let Message::Text(text) = message else { return self.close(CloseReason::ParseError) };
 ///         let (namespace, name) = (Namespace::main(), ByteString::from_static("message"));
 ///         self.actions.push(Action::Event(Inbound { namespace, name, args: Args::from_text(text), ack: None }));
 ///     }
 ///
-///     fn handle_activity(&mut self, _: Lane, now: Instant) {
+///     fn handle_activity(&mut self, _: ConnectionRole, now: Instant) {
 ///         self.deadline = now.checked_add(Duration::from_secs(60));
 ///     }
 ///
-///     fn handle_lane_closed(&mut self, _: Lane, reason: CloseReason, _: Instant) {
+///     fn handle_connection_closed(&mut self, _: ConnectionRole, reason: CloseReason, _: Instant) {
 ///         self.close(reason);
 ///     }
 ///
@@ -96,9 +96,9 @@ use crate::{AckId, Args, CloseReason, Delivery, Frame, Message, Namespace, Socke
 ///     }
 /// }
 /// # let (mut session, now) = (Bare::default(), Instant::now());
-/// # session.handle_lane_opened(Lane::Primary, TransportName("x"), now);
+/// # session.handle_connection_opened(ConnectionRole::Primary, TransportName("x"), now);
 /// # assert!(matches!(session.poll_action(), Some(Action::Connect { .. })));
-/// # session.handle_message(Lane::Primary, "a".into(), now);
+/// # session.handle_message(ConnectionRole::Primary, "a".into(), now);
 /// # assert!(matches!(session.poll_action(), Some(Action::Event(_))));
 /// # session.handle_timeout(now + Duration::from_secs(60));
 /// # assert!(matches!(session.poll_action(), Some(Action::Close(CloseReason::IdleTimeout))));
@@ -106,18 +106,18 @@ use crate::{AckId, Args, CloseReason, Delivery, Frame, Message, Namespace, Socke
 /// ```
 pub trait Session: Send + fmt::Debug {
     /// Handles a message from a connection.
-    fn handle_message(&mut self, lane: Lane, message: Message, now: Instant);
+    fn handle_message(&mut self, role: ConnectionRole, message: Message, now: Instant);
 
     /// Handles a connection that can now carry messages.
-    fn handle_lane_opened(&mut self, lane: Lane, transport: TransportName, now: Instant);
+    fn handle_connection_opened(&mut self, role: ConnectionRole, transport: TransportName, now: Instant);
 
     /// Handles the end of a connection, for the given reason.
-    fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, now: Instant);
+    fn handle_connection_closed(&mut self, role: ConnectionRole, reason: CloseReason, now: Instant);
 
     /// Handles incoming bytes on a connection, whether or not they complete a message.
     ///
     /// The driver also calls it while it pauses reading, so that backpressure does not look like an idle client.
-    fn handle_activity(&mut self, lane: Lane, now: Instant);
+    fn handle_activity(&mut self, role: ConnectionRole, now: Instant);
 
     /// Handles a delayed heartbeat: the last one requested reached the carrier at `at`, later than requested.
     ///
@@ -163,7 +163,7 @@ pub trait Session: Send + fmt::Debug {
 /// Role of a connection in a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "sessions match every lane")]
-pub enum Lane {
+pub enum ConnectionRole {
     /// The connection that carries the session.
     Primary,
     /// A probing connection: a candidate for an upgrade that has not passed its probe.
@@ -177,7 +177,7 @@ pub enum Action {
     /// Send a frame.
     Transmit {
         /// Connection to send on.
-        lane: Lane,
+        role: ConnectionRole,
         /// Frame to send.
         frame: Frame,
         /// `Protocol`, or `Volatile` for a frame that is useless unless sent at once.
@@ -188,7 +188,7 @@ pub enum Action {
     /// Record that the client answered the last heartbeat. It has received everything written before that heartbeat.
     HeartbeatAnswered,
     /// Send the carrier's own ping.
-    Ping(Lane),
+    Ping(ConnectionRole),
     /// Upgrade: the probing connection becomes the primary one, and the old one closes.
     Promote,
     /// Close the probing connection. The session goes on.

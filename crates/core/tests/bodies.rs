@@ -34,9 +34,9 @@ fn complete(bytes: &Bytes) -> [ResponseBody; 4] {
     let progress = BodyProgress::new();
     [
         ResponseBody::Full(bytes.clone()),
-        ResponseBody::OfFrame(frame(), bytes.clone()),
+        ResponseBody::Rendered(frame(), bytes.clone()),
         ResponseBody::Full(bytes.clone()).track(&progress),
-        ResponseBody::OfFrame(frame(), bytes.clone()).track(&progress),
+        ResponseBody::Rendered(frame(), bytes.clone()).track(&progress),
     ]
 }
 
@@ -67,7 +67,7 @@ fn passes_on_short_bodies_for_free() {
         let (frame, bytes) = (frame(), bytes(len));
         let shared = bytes.clone();
         let cost = measure(|| {
-            for body in [ResponseBody::Full(bytes), ResponseBody::OfFrame(frame, shared)] {
+            for body in [ResponseBody::Full(bytes), ResponseBody::Rendered(frame, shared)] {
                 let mut body = body.track(&progress);
                 assert_eq!(next(&mut body).map(|slice| slice.len()), Some(len));
                 assert!(body.is_end_stream());
@@ -114,7 +114,7 @@ fn counts_only_taken_bytes() {
 #[test]
 fn replaced_bodies_stay_tracked() {
     let progress = BodyProgress::new();
-    let mut body = ResponseBody::OfFrame(frame(), bytes(10 * SLICE)).track(&progress);
+    let mut body = ResponseBody::Rendered(frame(), bytes(10 * SLICE)).track(&progress);
     body.replace(bytes(2 * SLICE));
     assert!(matches!(body, ResponseBody::Tracked(_)) && body.frame().is_none(), "{body:?}");
     assert_eq!(std::iter::from_fn(|| next(&mut body)).map(|slice| slice.len()).sum::<usize>(), 2 * SLICE);
@@ -141,7 +141,7 @@ impl AsRef<[u8]> for Counted {
 fn releases_messages_with_first_slice() {
     let alive = Arc::new(());
     let frame = Frame::new(Bytes::from_owner(Counted(alive.clone())));
-    let mut body = ResponseBody::OfFrame(frame, bytes(2 * SLICE)).track(&BodyProgress::new());
+    let mut body = ResponseBody::Rendered(frame, bytes(2 * SLICE)).track(&BodyProgress::new());
     assert!(body.frame().is_some() && Arc::strong_count(&alive) == 2);
     let _first = next(&mut body);
     assert!(body.frame().is_none() && Arc::strong_count(&alive) == 1);
@@ -151,7 +151,7 @@ fn releases_messages_with_first_slice() {
 fn holds_shared_frame_until_written() {
     for is_tracked in [false, true] {
         let frame = frame();
-        let body = ResponseBody::OfFrame(frame.clone(), bytes(2 * SLICE));
+        let body = ResponseBody::Rendered(frame.clone(), bytes(2 * SLICE));
         let mut body = if is_tracked { body.track(&BodyProgress::new()) } else { body };
         let slices = [next(&mut body), next(&mut body)];
         drop(body);

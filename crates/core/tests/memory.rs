@@ -19,13 +19,13 @@ fn on_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 
 #[test]
 fn process_holds_what_threads_charged() {
-    assert_eq!(memory::held(), 0);
+    assert_eq!(memory::in_use(), 0);
 
     // Charged by one thread, released by another.
     let charged = on_thread(|| (0..100).map(|_| Charge::new(10_000)).collect::<Vec<_>>());
-    assert_eq!(memory::held(), 1_000_000);
+    assert_eq!(memory::in_use(), 1_000_000);
     drop(charged);
-    assert_eq!(memory::held(), 0);
+    assert_eq!(memory::in_use(), 0);
 
     // The charges of a running thread are visible up to its slack.
     let (go, wait) = mpsc::sync_channel::<()>(1);
@@ -38,11 +38,11 @@ fn process_holds_what_threads_charged() {
             drop(charges);
         });
         seen.recv().unwrap();
-        assert!(memory::held().abs_diff(1_234_000) <= SLACK, "{}", memory::held());
+        assert!(memory::in_use().abs_diff(1_234_000) <= SLACK, "{}", memory::in_use());
         go.send(()).unwrap();
         other.join().unwrap();
     });
-    assert_eq!(memory::held(), 0);
+    assert_eq!(memory::in_use(), 0);
 
     // Releases by destructors at the end of a thread count in any order.
     for charges_first in [true, false] {
@@ -54,6 +54,6 @@ fn process_holds_what_threads_charged() {
             LAST.with_borrow_mut(|frames| frames.push(Frame::new("x".repeat(100))));
             FIRST.with_borrow_mut(|charges| charges.push(Charge::new(3 * SLACK + 1)));
         });
-        assert_eq!(memory::held(), 0, "{charges_first}");
+        assert_eq!(memory::in_use(), 0, "{charges_first}");
     }
 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use allocation_counter::measure;
 use roomcast_core::{
-    ConnectionError, Delivery, FlushList, Flusher, Frame, FrameSink, Outbox, Overflow, Pushed, Readiness,
+    ConnectionError, Delivery, FlushList, Flusher, Frame, FrameSink, Outbox, Overflow, PushOutcome, Readiness,
 };
 
 /// Sink that discards all frames.
@@ -24,7 +24,7 @@ impl FrameSink for Nowhere {
 }
 
 fn push(outbox: &Outbox, frame: &Frame) {
-    assert_eq!(outbox.push(frame.clone(), Delivery::Reliable, Overflow::Close), Pushed::Queued);
+    assert_eq!(outbox.push(frame.clone(), Delivery::Reliable, Overflow::Close), PushOutcome::Queued);
 }
 
 #[test]

@@ -109,9 +109,9 @@ mod tests {
 
         struct Nobody;
         impl AnswerSink for Nobody {
-            fn asked(&self, _: &SocketId) {}
+            fn requested(&self, _: &SocketId) {}
             fn answered(&self, _: &SocketId, _: Args) {}
-            fn gone(&self, _: &SocketId) {}
+            fn unanswered(&self, _: &SocketId) {}
         }
         let mut asking = event("message", 1);
         asking.ack = Some(AckRequest { id: AckId(1), answers: Arc::new(Nobody) });

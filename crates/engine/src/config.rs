@@ -165,7 +165,7 @@ impl EngineConfig {
 /// Parameters of a new session.
 #[derive(Debug, Clone)]
 #[allow(clippy::exhaustive_structs, reason = "servers build it")]
-pub struct Handshake {
+pub struct OpenPacket {
     /// Secret id by which the client's later requests find the session.
     pub sid: Sid,
     /// Protocol revision requested by the client.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use roomcast_core::{Action, CloseReason, Delivery, Frame, Lane, Message, TransportName};
+use roomcast_core::{Action, CloseReason, ConnectionRole, Delivery, Frame, Message, TransportName};
 
 use crate::packet::{self, Packet};
 use crate::timers::{Timer, Timers};
-use crate::{Actions, EngineConfig, Handshake, Version};
+use crate::{Actions, EngineConfig, OpenPacket, Version};
 
 /// Engine.IO state of one session: handshake, heartbeat, upgrade and close.
 ///
@@ -17,7 +17,7 @@ use crate::{Actions, EngineConfig, Handshake, Version};
 /// returned.
 ///
 /// The driver performs the actions of one input before it gives the next, and observes:
-/// - after `Promote`, messages of the former probe connection come from [`Lane::Primary`],
+/// - after `Promote`, messages of the former probe connection come from [`ConnectionRole::Primary`],
 /// - after `CloseProbe`, no input of that connection is passed on, except that it may report its end,
 /// - a second probe is opened only while [`can_upgrade`](Self::can_upgrade).
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Engine {
 #[derive(Debug)]
 enum Phase {
     /// The primary connection is not open yet.
-    Opening(Handshake),
+    Opening(OpenPacket),
     Open,
     Closed,
 }
@@ -55,7 +55,7 @@ enum Upgrade {
 
 impl Engine {
     /// Creates a session whose primary connection is not open yet.
-    pub fn new(config: Arc<EngineConfig>, handshake: Handshake) -> Self {
+    pub fn new(config: Arc<EngineConfig>, handshake: OpenPacket) -> Self {
         let version = handshake.version;
         Self {
             config,
@@ -91,7 +91,7 @@ impl Engine {
     /// Handles a message received on a connection; returns the content of a message packet.
     pub fn handle_message(
         &mut self,
-        lane: Lane,
+        role: ConnectionRole,
         message: Message,
         now: Instant,
         actions: &mut Actions,
@@ -99,9 +99,9 @@ impl Engine {
         if !self.is_open() {
             return None;
         }
-        match lane {
-            Lane::Primary => self.handle_primary(message, now, actions),
-            Lane::Probe => {
+        match role {
+            ConnectionRole::Primary => self.handle_primary(message, now, actions),
+            ConnectionRole::Probe => {
                 self.handle_probe(&Packet::decode(message), now, actions);
                 None
             }
@@ -112,24 +112,24 @@ impl Engine {
     ///
     /// The primary connection transmits the handshake and starts the heartbeat. A probe connection starts the upgrade
     /// timeout.
-    pub fn handle_lane_opened(
+    pub fn handle_connection_opened(
         &mut self,
-        lane: Lane,
+        role: ConnectionRole,
         transport: TransportName,
         now: Instant,
         actions: &mut Actions,
     ) {
-        match (lane, &self.phase) {
-            (Lane::Primary, Phase::Opening(handshake)) => {
+        match (role, &self.phase) {
+            (ConnectionRole::Primary, Phase::Opening(handshake)) => {
                 let upgrades = self.config.upgrades_from(transport);
                 let open = packet::open(&handshake.sid, upgrades, &self.config);
                 self.phase = Phase::Open;
                 self.polled = self.config.is_polled(transport);
                 self.upgradable = self.config.is_upgradable(transport);
-                transmit(actions, Lane::Primary, open, Delivery::Protocol);
+                transmit(actions, ConnectionRole::Primary, open, Delivery::Protocol);
                 self.timers.arm(Timer::Ping, now, self.config.ping_interval);
             }
-            (Lane::Probe, Phase::Open) if self.probe().is_none() => {
+            (ConnectionRole::Probe, Phase::Open) if self.probe().is_none() => {
                 if self.can_upgrade() && self.config.upgrades.contains(&transport) {
                     self.upgrade = Upgrade::Probing { polled: self.config.is_polled(transport) };
                     self.timers.arm(Timer::Upgrade, now, self.config.upgrade_timeout);
@@ -145,16 +145,21 @@ impl Engine {
     ///
     /// The session ends with its primary connection, even during an upgrade: messages that the connection had accepted
     /// may be lost. Losing the probe leaves the session as before, and it can be probed again.
-    pub fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, actions: &mut Actions) {
-        match lane {
-            Lane::Primary => {
+    pub fn handle_connection_closed(
+        &mut self,
+        role: ConnectionRole,
+        reason: CloseReason,
+        actions: &mut Actions,
+    ) {
+        match role {
+            ConnectionRole::Primary => {
                 if self.is_open() && self.polled {
                     // The failed request may be another than the pending one, which must still be answered.
-                    transmit(actions, Lane::Primary, packet::close(), Delivery::Volatile);
+                    transmit(actions, ConnectionRole::Primary, packet::close(), Delivery::Volatile);
                 }
                 self.end(reason, actions);
             }
-            Lane::Probe => self.forget_probe(),
+            ConnectionRole::Probe => self.forget_probe(),
         }
     }
 
@@ -182,15 +187,15 @@ impl Engine {
             self.abandon_probe(actions);
         }
         if self.timers.take_due(Timer::Noop, now).is_some() {
-            self.answer_waiting_request(now, actions);
+            self.answer_pending_request(now, actions);
         }
     }
 
     /// Handles activity on a connection: any input proves that the client is alive.
     ///
     /// If a pong is pending, its timeout restarts, as on Node.
-    pub fn handle_activity(&mut self, lane: Lane, now: Instant) {
-        if lane == Lane::Primary {
+    pub fn handle_activity(&mut self, role: ConnectionRole, now: Instant) {
+        if role == ConnectionRole::Primary {
             self.restart_pong_deadline(now);
         }
     }
@@ -216,7 +221,7 @@ impl Engine {
     /// On a polled connection the client gets a close packet.
     pub fn close(&mut self, reason: CloseReason, actions: &mut Actions) {
         if self.is_open() && self.polled {
-            transmit(actions, Lane::Primary, packet::close(), Delivery::Protocol);
+            transmit(actions, ConnectionRole::Primary, packet::close(), Delivery::Protocol);
         }
         self.end(reason, actions);
     }
@@ -234,7 +239,7 @@ impl Engine {
             Some(Packet::Close) => {
                 if self.polled {
                     // Another request carried the close; the pending one must still be answered.
-                    transmit(actions, Lane::Primary, packet::noop(), Delivery::Volatile);
+                    transmit(actions, ConnectionRole::Primary, packet::noop(), Delivery::Volatile);
                 }
                 self.end(CloseReason::TransportClose, actions);
             }
@@ -253,7 +258,7 @@ impl Engine {
                 Some(Packet::Ping { probe: true }),
                 Upgrade::Probing { polled } | Upgrade::Answered { polled },
             ) => {
-                transmit(actions, Lane::Probe, packet::probe_pong(), Delivery::Protocol);
+                transmit(actions, ConnectionRole::Probe, packet::probe_pong(), Delivery::Protocol);
                 self.upgrade = Upgrade::Answered { polled };
                 self.timers.arm_sooner(Timer::Noop, now, NOOP_DELAY);
             }
@@ -262,7 +267,7 @@ impl Engine {
                 self.upgrade = Upgrade::Done;
                 self.polled = polled;
                 // The client may upgrade without waiting for its last request, which is answered all the same.
-                transmit(actions, Lane::Primary, packet::noop(), Delivery::Volatile);
+                transmit(actions, ConnectionRole::Primary, packet::noop(), Delivery::Volatile);
                 actions.push(Action::Promote);
                 if self.timers.is_armed(Timer::PongDeadline) {
                     // The ping, or its pong, may still be in transit on the old connection.
@@ -274,8 +279,8 @@ impl Engine {
     }
 
     /// Answers the pending request, which the client finishes before it upgrades.
-    fn answer_waiting_request(&mut self, now: Instant, actions: &mut Actions) {
-        transmit(actions, Lane::Primary, packet::noop(), Delivery::Volatile);
+    fn answer_pending_request(&mut self, now: Instant, actions: &mut Actions) {
+        transmit(actions, ConnectionRole::Primary, packet::noop(), Delivery::Volatile);
         self.timers.arm(Timer::Noop, now, NOOP_INTERVAL);
     }
 
@@ -317,6 +322,6 @@ const NOOP_INTERVAL: Duration = Duration::from_millis(100);
 /// A ping later than the pong timeout divided by this is not charged to the client.
 const TOLERATED_LATENESS: u32 = 4;
 
-fn transmit(actions: &mut Actions, lane: Lane, frame: Frame, delivery: Delivery) {
-    actions.push(Action::Transmit { lane, frame, delivery });
+fn transmit(actions: &mut Actions, role: ConnectionRole, frame: Frame, delivery: Delivery) {
+    actions.push(Action::Transmit { role, frame, delivery });
 }

@@ -17,7 +17,7 @@ mod timers;
 mod tests;
 
 pub use codec::EngineCodec;
-pub use config::{EngineConfig, Handshake, Version};
+pub use config::{EngineConfig, OpenPacket, Version};
 pub use engine::Engine;
 pub use roomcast_core::Actions;
 pub use session::EngineSession;

@@ -72,7 +72,7 @@ pub(crate) fn open(sid: &Sid, upgrades: impl Iterator<Item = TransportName>, con
     );
     match &config.initial_message {
         None => Frame::new(text),
-        Some(initial) => Frame::of_all(vec![text.into(), message(initial.clone())]),
+        Some(initial) => Frame::from_messages(vec![text.into(), message(initial.clone())]),
     }
 }
 

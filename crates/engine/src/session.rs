@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use bytestring::ByteString;
 use roomcast_core::{
-    Action, CloseReason, Command, Inbound, IntoArgs, Lane, Message, Namespace, Session, TransportName,
+    Action, CloseReason, Command, ConnectionRole, Inbound, IntoArgs, Message, Namespace, Session,
+    TransportName,
 };
 
-use crate::{Actions, Engine, EngineConfig, Handshake};
+use crate::{Actions, Engine, EngineConfig, OpenPacket};
 
 /// Session of a plain Engine.IO client.
 ///
@@ -22,31 +23,31 @@ pub struct EngineSession {
     engine: Engine,
     namespace: Namespace,
     pending_limit: usize,
-    admission: Admission,
+    phase: Phase,
     actions: Actions,
 }
 
 #[derive(Debug)]
-enum Admission {
+enum Phase {
     /// The application has not decided; messages from the client are buffered.
-    Pending(Box<Backlog>),
-    Granted,
+    Pending(Box<BufferedMessages>),
+    Accepted,
 }
 
 #[derive(Debug, Default)]
-struct Backlog {
+struct BufferedMessages {
     messages: Vec<Message>,
     bytes: usize,
 }
 
 impl EngineSession {
     /// Creates a session whose primary connection is not open yet.
-    pub fn new(config: Arc<EngineConfig>, handshake: Handshake) -> Self {
+    pub fn new(config: Arc<EngineConfig>, handshake: OpenPacket) -> Self {
         Self {
             namespace: main_namespace(),
             pending_limit: config.pending_limit,
             engine: Engine::new(config, handshake),
-            admission: Admission::Pending(Box::default()),
+            phase: Phase::Pending(Box::default()),
             actions: Actions::new(),
         }
     }
@@ -59,7 +60,7 @@ impl EngineSession {
     }
 
     fn receive(&mut self, message: Message) {
-        let Admission::Pending(backlog) = &mut self.admission else {
+        let Phase::Pending(backlog) = &mut self.phase else {
             return self.actions.push(event(&self.namespace, message));
         };
         if backlog.bytes > self.pending_limit {
@@ -71,26 +72,26 @@ impl EngineSession {
 }
 
 impl Session for EngineSession {
-    fn handle_message(&mut self, lane: Lane, message: Message, now: Instant) {
-        if let Some(message) = self.engine.handle_message(lane, message, now, &mut self.actions) {
+    fn handle_message(&mut self, role: ConnectionRole, message: Message, now: Instant) {
+        if let Some(message) = self.engine.handle_message(role, message, now, &mut self.actions) {
             self.receive(message);
         }
     }
 
-    fn handle_lane_opened(&mut self, lane: Lane, transport: TransportName, now: Instant) {
+    fn handle_connection_opened(&mut self, role: ConnectionRole, transport: TransportName, now: Instant) {
         let was_open = self.engine.is_open();
-        self.engine.handle_lane_opened(lane, transport, now, &mut self.actions);
+        self.engine.handle_connection_opened(role, transport, now, &mut self.actions);
         if !was_open && self.engine.is_open() {
             self.actions.push(Action::Connect { namespace: self.namespace.clone(), auth: ByteString::new() });
         }
     }
 
-    fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, _: Instant) {
-        self.engine.handle_lane_closed(lane, reason, &mut self.actions);
+    fn handle_connection_closed(&mut self, role: ConnectionRole, reason: CloseReason, _: Instant) {
+        self.engine.handle_connection_closed(role, reason, &mut self.actions);
     }
 
-    fn handle_activity(&mut self, lane: Lane, now: Instant) {
-        self.engine.handle_activity(lane, now);
+    fn handle_activity(&mut self, role: ConnectionRole, now: Instant) {
+        self.engine.handle_activity(role, now);
     }
 
     fn handle_heartbeat_sent(&mut self, now: Instant) {
@@ -102,13 +103,13 @@ impl Session for EngineSession {
     }
 
     fn handle_command(&mut self, command: Command, _: Instant) {
-        let pending = matches!(self.admission, Admission::Pending(_));
+        let pending = matches!(self.phase, Phase::Pending(_));
         match command {
             Command::Accept { namespace, .. }
                 if pending && namespace == self.namespace && self.engine.is_open() =>
             {
-                let admission = std::mem::replace(&mut self.admission, Admission::Granted);
-                if let Admission::Pending(backlog) = admission {
+                let phase = std::mem::replace(&mut self.phase, Phase::Accepted);
+                if let Phase::Pending(backlog) = phase {
                     for message in backlog.messages {
                         self.actions.push(event(&self.namespace, message));
                     }
@@ -140,7 +141,7 @@ impl Session for EngineSession {
     }
 
     fn is_congested(&self) -> bool {
-        matches!(&self.admission, Admission::Pending(backlog) if backlog.bytes > self.pending_limit)
+        matches!(&self.phase, Phase::Pending(backlog) if backlog.bytes > self.pending_limit)
     }
 
     fn can_upgrade(&self) -> bool {

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use roomcast_core::{CloseReason, Lane};
+use roomcast_core::{CloseReason, ConnectionRole};
 use roomcast_testkit::Pair;
 
 use support::{POLLING, WEBSOCKET, session};
@@ -20,10 +20,10 @@ fn closes_client_without_pong() {
     pair.open(WEBSOCKET);
     assert!(pair.seen()[0].starts_with("> 0{"));
     pair.advance(100 * INTERVAL);
-    assert_eq!(pair.sent_texts(Lane::Primary).len(), 1 + 100);
+    assert_eq!(pair.sent_texts(ConnectionRole::Primary).len(), 1 + 100);
     pair.seen();
 
-    pair.client.falls_silent();
+    pair.client.stops_answering();
     pair.advance(INTERVAL + TIMEOUT - MS);
     assert_eq!((pair.seen(), pair.closed()), (vec!["> 2".to_owned()], None));
     pair.advance(MS);
@@ -40,7 +40,7 @@ fn moves_session_after_answered_probe() {
     pair.advance(INTERVAL);
     pair.seen();
     pair.open_probe(WEBSOCKET);
-    pair.receive_on(Lane::Probe, "2probe");
+    pair.receive_on(ConnectionRole::Probe, "2probe");
     assert_eq!(pair.seen(), ["probe> 3probe", "> 6 if waiting", "promote"]);
     pair.receive("4moved");
     assert_eq!(pair.seen(), [r#"event / message("moved")"#]);
@@ -60,6 +60,6 @@ fn keeps_client_that_misses_upgrade() {
     assert_eq!(pair.seen(), ["close probe"]);
     pair.receive("4still here");
     assert_eq!(pair.seen(), [r#"event / message("still here")"#]);
-    pair.lose(Lane::Primary, CloseReason::TransportClose);
+    pair.lose(ConnectionRole::Primary, CloseReason::TransportClose);
     assert_eq!(pair.closed(), Some(CloseReason::TransportClose));
 }

@@ -24,12 +24,12 @@ pub enum Error {
 }
 
 /// Names the failed operation of a system error.
-pub trait Doing<T> {
+pub trait ErrorContext<T> {
     /// Converts the error; `what` names the operation, such as "read a file".
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }
 
-impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+impl<T, E: Into<io::Error>> ErrorContext<T> for Result<T, E> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
         self.map_err(|error| Error::System { doing: what(), cause: error.into() })
     }

@@ -25,5 +25,5 @@ mod tls;
 pub mod tool;
 pub mod websocket;
 
-pub use error::{Doing, Error};
+pub use error::{Error, ErrorContext};
 pub use report::{ChatReport, Faults, IdleReport, Report};

@@ -128,7 +128,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
 
 /// Result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Received {
+pub enum ReadOutcome {
     /// Number of bytes received.
     Bytes(usize),
     /// No data available.
@@ -138,12 +138,12 @@ pub enum Received {
 }
 
 /// Receives available data once.
-pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
     loop {
         match rustix::net::recv(&socket, &mut *buffer, RecvFlags::empty()) {
-            Ok((0, _)) => return Ok(Received::Closed),
-            Ok((received, _)) => return Ok(Received::Bytes(received)),
-            Err(Errno::AGAIN) => return Ok(Received::Nothing),
+            Ok((0, _)) => return Ok(ReadOutcome::Closed),
+            Ok((received, _)) => return Ok(ReadOutcome::Bytes(received)),
+            Err(Errno::AGAIN) => return Ok(ReadOutcome::Nothing),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

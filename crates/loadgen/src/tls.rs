@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::Error;
-use crate::socket::{self, Received};
+use crate::socket::{self, ReadOutcome};
 
 /// Accepted server certificates.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +42,7 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(|error| usage(error.to_string()))?;
         let builder = if trust.anything {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anything(provider)))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider)))
         } else {
             builder.with_root_certificates(authorities(trust.authorities.as_deref())?)
         };
@@ -92,21 +92,21 @@ impl TlsStream {
         self.0.wants_write()
     }
 
-    /// Receives available data; call until it returns [`Received::Nothing`].
-    pub(crate) fn receive(&mut self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Received> {
+    /// Receives available data; call until it returns [`ReadOutcome::Nothing`].
+    pub(crate) fn receive(&mut self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
         loop {
             match self.0.reader().read(buffer) {
-                Ok(0) => return Ok(Received::Closed),
-                Ok(received) => return Ok(Received::Bytes(received)),
+                Ok(0) => return Ok(ReadOutcome::Closed),
+                Ok(received) => return Ok(ReadOutcome::Bytes(received)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // Many servers close without a close_notify alert.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Received::Closed),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(ReadOutcome::Closed),
                 Err(error) => return Err(error),
             }
             match self.0.read_tls(&mut Socket(socket)) {
                 // The reader reports the end of stream after all data before it.
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Received::Nothing),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(ReadOutcome::Nothing),
                 Err(error) => return Err(error),
             }
             if let Err(error) = self.0.process_new_packets() {
@@ -135,9 +135,9 @@ struct Socket<'a>(&'a OwnedFd);
 impl io::Read for Socket<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match socket::receive(self.0, buffer)? {
-            Received::Bytes(received) => Ok(received),
-            Received::Closed => Ok(0),
-            Received::Nothing => Err(io::ErrorKind::WouldBlock.into()),
+            ReadOutcome::Bytes(received) => Ok(received),
+            ReadOutcome::Closed => Ok(0),
+            ReadOutcome::Nothing => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 }
@@ -182,9 +182,9 @@ const SYSTEM: [&str; 4] = [
 
 /// Accepts any certificate, but verifies that the server holds its key.
 #[derive(Debug)]
-struct Anything(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anything {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -182,7 +182,7 @@ fn with_attachments(text: ByteString, args: &Args) -> Frame {
         return Frame::new(text);
     }
     let attachments = args.attachments().iter().map(|bytes: &Bytes| Message::Binary(bytes.clone()));
-    Frame::of_all(std::iter::once(Message::Text(text)).chain(attachments).collect())
+    Frame::from_messages(std::iter::once(Message::Text(text)).chain(attachments).collect())
 }
 
 /// Writes the header members that are present.
@@ -235,9 +235,9 @@ mod tests {
     struct Nobody;
 
     impl AnswerSink for Nobody {
-        fn asked(&self, _: &SocketId) {}
+        fn requested(&self, _: &SocketId) {}
         fn answered(&self, _: &SocketId, _: Args) {}
-        fn gone(&self, _: &SocketId) {}
+        fn unanswered(&self, _: &SocketId) {}
     }
 
     fn event(name: &'static str, args: impl IntoArgs) -> Event {

@@ -9,8 +9,8 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::codec::is_reserved;
+use crate::grammar_error::{GrammarError, MAX_DEPTH};
 use crate::text::unquote;
-use crate::violation::{MAX_DEPTH, Violation};
 
 /// A parsed text message; name and arguments are slices of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,27 +34,27 @@ const MAX_ID: u64 = (1 << 53) - 1;
 
 impl JsonFrame {
     /// Parses a text message, in linear time at any nesting; returns `None` for a no-op.
-    pub(crate) fn parse(text: &ByteString, max_attachments: usize) -> Result<Option<Self>, Violation> {
+    pub(crate) fn parse(text: &ByteString, max_attachments: usize) -> Result<Option<Self>, GrammarError> {
         let text = &replace_lone_surrogates(text.clone());
-        let outline: Outline<'_> = serde_json::from_str(text).map_err(|_| Violation::NotAnArray)?;
+        let outline: Outline<'_> = serde_json::from_str(text).map_err(|_| GrammarError::NotAnArray)?;
         let header = outline.header.map(Header::parse).transpose()?.unwrap_or_default();
         let attachments = header.attachments(max_attachments)?;
         let (kind, last) = match (header.re, outline.header, outline.name) {
             (Some(id), Some(raw), _) => (Kind::Answer { id: AckId(id) }, raw),
             (_, _, Some(raw)) => {
-                let name = unquote(&text.slice_ref(raw.get())).ok_or(Violation::Name)?;
+                let name = unquote(&text.slice_ref(raw.get())).ok_or(GrammarError::Name)?;
                 if is_reserved(&name) {
-                    return Err(Violation::ReservedName);
+                    return Err(GrammarError::ReservedName);
                 }
                 (Kind::Event { name, ack: header.ack.map(AckId) }, raw)
             }
             // Unknown headers are ignored, so that the grammar can grow.
             (None, Some(_), None) if header.is_empty() => return Ok(None),
-            _ => return Err(Violation::Name),
+            _ => return Err(GrammarError::Name),
         };
-        let list = behind(text, last.get());
+        let list = list_after(text, last.get());
         if exceeds_depth(&list, MAX_DEPTH) {
-            return Err(Violation::TooDeep);
+            return Err(GrammarError::TooDeep);
         }
         Ok(Some(Self { kind, list, attachments }))
     }
@@ -69,21 +69,21 @@ struct Header {
 }
 
 impl Header {
-    fn parse(raw: &RawValue) -> Result<Self, Violation> {
-        let header: Self = serde_json::from_str(raw.get()).map_err(|_| Violation::Header)?;
+    fn parse(raw: &RawValue) -> Result<Self, GrammarError> {
+        let header: Self = serde_json::from_str(raw.get()).map_err(|_| GrammarError::Header)?;
         let ids = [header.ack, header.re];
         if ids.iter().flatten().any(|id| *id > MAX_ID) || ids.iter().flatten().count() > 1 {
-            return Err(Violation::Header);
+            return Err(GrammarError::Header);
         }
         Ok(header)
     }
 
-    fn attachments(&self, limit: usize) -> Result<usize, Violation> {
+    fn attachments(&self, limit: usize) -> Result<usize, GrammarError> {
         let Some(count) = self.binary else { return Ok(0) };
         usize::try_from(count)
             .ok()
             .filter(|count| (1..=limit).contains(count))
-            .ok_or(Violation::Attachments { limit })
+            .ok_or(GrammarError::Attachments { limit })
     }
 
     fn is_empty(&self) -> bool {
@@ -125,7 +125,7 @@ impl<'de> Visitor<'de> for OutlineVisitor {
 }
 
 /// Returns the rest of an array after one of its elements, which is a slice of it.
-fn behind(array: &ByteString, element: &str) -> ByteString {
+fn list_after(array: &ByteString, element: &str) -> ByteString {
     let end = element.as_ptr().addr() - array.as_ptr().addr() + element.len();
     let rest = array[end..].trim();
     let rest = rest.strip_suffix(']').unwrap_or(rest).trim();
@@ -171,7 +171,7 @@ fn string_len(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Option<JsonFrame>, Violation> {
+    fn parse(text: &str) -> Result<Option<JsonFrame>, GrammarError> {
         JsonFrame::parse(&ByteString::from(text), 10)
     }
 
@@ -235,38 +235,38 @@ mod tests {
     fn reports_violations_in_frames() {
         let limit = 10;
         for (text, violation) in [
-            ("", Violation::NotAnArray),
-            ("hello", Violation::NotAnArray),
-            (r#"{"event":"join"}"#, Violation::NotAnArray),
-            (r#"["a""#, Violation::NotAnArray),
-            (r#"["a",]"#, Violation::NotAnArray),
-            (r#"["a"] ["b"]"#, Violation::NotAnArray),
-            ("[\"a\n\"]", Violation::NotAnArray),
-            ("[\"a\",\u{a0}1]", Violation::NotAnArray),
-            ("[]", Violation::Name),
-            ("[1]", Violation::Name),
-            ("[null]", Violation::Name),
-            (r#"[["a"]]"#, Violation::Name),
-            (r#"[{},{"ack":1}]"#, Violation::Name),
-            (r#"[{},1.5]"#, Violation::Name),
-            (r#"[{"ack":1}]"#, Violation::Name),
-            (r#"[{"binary":1}]"#, Violation::Name),
-            (r#"["connect"]"#, Violation::ReservedName),
-            (r#"["dis\u0063onnect",{}]"#, Violation::ReservedName),
-            (r#"[{"ack":1},"newListener"]"#, Violation::ReservedName),
-            (r#"[{"ack":-1},"a"]"#, Violation::Header),
-            (r#"[{"ack":1.0},"a"]"#, Violation::Header),
-            (r#"[{"ack":1e2},"a"]"#, Violation::Header),
-            (r#"[{"ack":"1"},"a"]"#, Violation::Header),
-            (r#"[{"ack":9007199254740992},"a"]"#, Violation::Header),
-            (r#"[{"ack":99999999999999999999},"a"]"#, Violation::Header),
-            (r#"[{"ack":1,"ack":1},"a"]"#, Violation::Header),
-            (r#"[{"ack":1,"re":1},"a"]"#, Violation::Header),
-            (r#"[{"binary":true},"a"]"#, Violation::Header),
-            (r#"[{"binary":-1},"a"]"#, Violation::Header),
-            (r#"[{"binary":0},"a"]"#, Violation::Attachments { limit }),
-            (r#"[{"binary":11},"a"]"#, Violation::Attachments { limit }),
-            (r#"[{"binary":18446744073709551615},"a"]"#, Violation::Attachments { limit }),
+            ("", GrammarError::NotAnArray),
+            ("hello", GrammarError::NotAnArray),
+            (r#"{"event":"join"}"#, GrammarError::NotAnArray),
+            (r#"["a""#, GrammarError::NotAnArray),
+            (r#"["a",]"#, GrammarError::NotAnArray),
+            (r#"["a"] ["b"]"#, GrammarError::NotAnArray),
+            ("[\"a\n\"]", GrammarError::NotAnArray),
+            ("[\"a\",\u{a0}1]", GrammarError::NotAnArray),
+            ("[]", GrammarError::Name),
+            ("[1]", GrammarError::Name),
+            ("[null]", GrammarError::Name),
+            (r#"[["a"]]"#, GrammarError::Name),
+            (r#"[{},{"ack":1}]"#, GrammarError::Name),
+            (r#"[{},1.5]"#, GrammarError::Name),
+            (r#"[{"ack":1}]"#, GrammarError::Name),
+            (r#"[{"binary":1}]"#, GrammarError::Name),
+            (r#"["connect"]"#, GrammarError::ReservedName),
+            (r#"["dis\u0063onnect",{}]"#, GrammarError::ReservedName),
+            (r#"[{"ack":1},"newListener"]"#, GrammarError::ReservedName),
+            (r#"[{"ack":-1},"a"]"#, GrammarError::Header),
+            (r#"[{"ack":1.0},"a"]"#, GrammarError::Header),
+            (r#"[{"ack":1e2},"a"]"#, GrammarError::Header),
+            (r#"[{"ack":"1"},"a"]"#, GrammarError::Header),
+            (r#"[{"ack":9007199254740992},"a"]"#, GrammarError::Header),
+            (r#"[{"ack":99999999999999999999},"a"]"#, GrammarError::Header),
+            (r#"[{"ack":1,"ack":1},"a"]"#, GrammarError::Header),
+            (r#"[{"ack":1,"re":1},"a"]"#, GrammarError::Header),
+            (r#"[{"binary":true},"a"]"#, GrammarError::Header),
+            (r#"[{"binary":-1},"a"]"#, GrammarError::Header),
+            (r#"[{"binary":0},"a"]"#, GrammarError::Attachments { limit }),
+            (r#"[{"binary":11},"a"]"#, GrammarError::Attachments { limit }),
+            (r#"[{"binary":18446744073709551615},"a"]"#, GrammarError::Attachments { limit }),
         ] {
             assert_eq!(parse(text), Err(violation), "{text}");
         }
@@ -279,7 +279,7 @@ mod tests {
         for (depth, allowed) in [(1, true), (MAX_DEPTH, true), (MAX_DEPTH + 1, false), (300_000, false)] {
             let json = nested(depth);
             assert_eq!(reads(&json), allowed, "{depth}");
-            let expected = if allowed { Ok(true) } else { Err(Violation::TooDeep) };
+            let expected = if allowed { Ok(true) } else { Err(GrammarError::TooDeep) };
             for text in [format!(r#"["a","]",{json}]"#), format!(r#"[{{"re":1}},"\"[",{json}]"#)] {
                 assert_eq!(parse(&text).map(|frame| frame.is_some()), expected, "{depth}");
             }

@@ -9,10 +9,10 @@
 mod codec;
 mod config;
 mod frame;
+mod grammar_error;
 mod mode;
 mod session;
 mod text;
-mod violation;
 
 pub use codec::{JsonCodec, PlainCodec};
 pub use config::PlainConfig;

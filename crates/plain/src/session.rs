@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use bytestring::ByteString;
 use roomcast_core::{
-    Action, Actions, Args, CloseReason, Command, Delivery, Frame, Inbound, IntoArgs, Lane, Message,
+    Action, Actions, Args, CloseReason, Command, ConnectionRole, Delivery, Frame, Inbound, IntoArgs, Message,
     Namespace, Session, TransportName,
 };
 
 use crate::codec::{self, MESSAGE};
 use crate::frame::{JsonFrame, Kind};
-use crate::violation::Violation;
+use crate::grammar_error::GrammarError;
 use crate::{Mode, PlainConfig};
 
 /// Session of a plain WebSocket client.
@@ -29,25 +29,25 @@ pub struct PlainSession {
     /// An event with incomplete binary.
     partial: Option<Box<Partial>>,
     /// Time of the last input.
-    active: Option<Instant>,
+    last_input: Option<Instant>,
     next_ping: Option<Instant>,
-    admission: Admission,
+    phase: Phase,
     mode: Mode,
 }
 
 #[derive(Debug)]
-enum Admission {
+enum Phase {
     /// The connection is not open yet.
-    Unopened,
+    Opening,
     /// The application has not decided; messages from the client are buffered.
-    Pending(Box<Backlog>),
-    Granted,
+    Pending(Box<BufferedMessages>),
+    Accepted,
     /// The session is over.
-    Over,
+    Closed,
 }
 
 #[derive(Debug, Default)]
-struct Backlog {
+struct BufferedMessages {
     messages: Vec<Message>,
     bytes: usize,
 }
@@ -73,9 +73,9 @@ impl PlainSession {
             namespace,
             actions: Actions::default(),
             partial: None,
-            active: None,
+            last_input: None,
             next_ping: None,
-            admission: Admission::Unopened,
+            phase: Phase::Opening,
             mode,
         }
     }
@@ -94,9 +94,9 @@ impl PlainSession {
         }
     }
 
-    fn receive_text(&mut self, text: &ByteString, now: Instant) -> Result<(), Violation> {
+    fn receive_text(&mut self, text: &ByteString, now: Instant) -> Result<(), GrammarError> {
         if self.partial.is_some() {
-            return Err(Violation::ExpectedBinary);
+            return Err(GrammarError::ExpectedBinary);
         }
         let Some(frame) = JsonFrame::parse(text, self.config.max_attachments)? else { return Ok(()) };
         let JsonFrame { kind, list, attachments: missing } = frame;
@@ -111,8 +111,8 @@ impl PlainSession {
         self.check_size(bytes)
     }
 
-    fn receive_binary(&mut self, attachment: Bytes) -> Result<(), Violation> {
-        let Some(partial) = &mut self.partial else { return Err(Violation::UnexpectedBinary) };
+    fn receive_binary(&mut self, attachment: Bytes) -> Result<(), GrammarError> {
+        let Some(partial) = &mut self.partial else { return Err(GrammarError::UnexpectedBinary) };
         partial.bytes += attachment.len();
         partial.missing -= 1;
         partial.attachments.push(attachment);
@@ -121,15 +121,15 @@ impl PlainSession {
         if let Some(whole) = self.partial.take_if(|partial| partial.missing == 0) {
             let Partial { kind, list, attachments, .. } = *whole;
             let args = Args::from_validated(list, attachments);
-            args.check_placeholders().map_err(|_| Violation::Placeholder)?;
+            args.check_placeholders().map_err(|_| GrammarError::Placeholder)?;
             self.deliver(kind, args);
         }
         Ok(())
     }
 
-    fn check_size(&self, bytes: usize) -> Result<(), Violation> {
+    fn check_size(&self, bytes: usize) -> Result<(), GrammarError> {
         let limit = self.config.max_event_bytes;
-        if bytes > limit { Err(Violation::TooLarge { limit }) } else { Ok(()) }
+        if bytes > limit { Err(GrammarError::TooLarge { limit }) } else { Ok(()) }
     }
 
     fn deliver(&mut self, kind: Kind, args: Args) {
@@ -147,14 +147,14 @@ impl PlainSession {
     }
 
     fn accept(&mut self, welcome: impl FnOnce() -> Frame, now: Instant) {
-        let Admission::Pending(backlog) = std::mem::replace(&mut self.admission, Admission::Granted) else {
+        let Phase::Pending(backlog) = std::mem::replace(&mut self.phase, Phase::Accepted) else {
             return;
         };
         if self.mode == Mode::Json {
             self.transmit(welcome());
         }
         for message in backlog.messages {
-            if !matches!(self.admission, Admission::Granted) {
+            if !matches!(self.phase, Phase::Accepted) {
                 return;
             }
             self.receive(message, now);
@@ -162,7 +162,7 @@ impl PlainSession {
     }
 
     /// Ends the session of a client that violated the grammar, and sends it the cause.
-    fn refuse(&mut self, violation: Violation) {
+    fn refuse(&mut self, violation: GrammarError) {
         if self.mode == Mode::Json {
             self.transmit(codec::error(&codec::error_object(&violation.to_string())));
         }
@@ -170,7 +170,11 @@ impl PlainSession {
     }
 
     fn transmit(&mut self, frame: Frame) {
-        self.actions.push(Action::Transmit { lane: Lane::Primary, frame, delivery: Delivery::Protocol });
+        self.actions.push(Action::Transmit {
+            role: ConnectionRole::Primary,
+            frame,
+            delivery: Delivery::Protocol,
+        });
     }
 
     fn close(&mut self, reason: CloseReason) {
@@ -178,75 +182,75 @@ impl PlainSession {
     }
 
     fn end(&mut self, action: Action) {
-        if matches!(self.admission, Admission::Over) {
+        if matches!(self.phase, Phase::Closed) {
             return;
         }
-        self.admission = Admission::Over;
+        self.phase = Phase::Closed;
         self.partial = None;
         self.actions.push(action);
     }
 
     /// Returns the deadline after which a silent client counts as idle.
     fn idle_at(&self) -> Option<Instant> {
-        let patience: Duration = self.config.ping_interval.saturating_add(self.config.ping_timeout);
-        self.active?.checked_add(patience)
+        let idle_timeout: Duration = self.config.ping_interval.saturating_add(self.config.ping_timeout);
+        self.last_input?.checked_add(idle_timeout)
     }
 
-    fn binary_due(&self) -> Option<Instant> {
+    fn attachment_deadline(&self) -> Option<Instant> {
         self.partial.as_ref()?.deadline
     }
 
     fn is_running(&self) -> bool {
-        matches!(self.admission, Admission::Pending(_) | Admission::Granted)
+        matches!(self.phase, Phase::Pending(_) | Phase::Accepted)
     }
 }
 
 impl Session for PlainSession {
-    fn handle_message(&mut self, lane: Lane, message: Message, now: Instant) {
-        self.handle_activity(lane, now);
-        match &mut self.admission {
-            Admission::Pending(backlog) if lane == Lane::Primary => {
+    fn handle_message(&mut self, role: ConnectionRole, message: Message, now: Instant) {
+        self.handle_activity(role, now);
+        match &mut self.phase {
+            Phase::Pending(backlog) if role == ConnectionRole::Primary => {
                 if backlog.bytes > self.config.pending_limit {
                     return self.close(CloseReason::Overloaded);
                 }
                 backlog.bytes += message.len() + MESSAGE_COST;
                 backlog.messages.push(message);
             }
-            Admission::Granted if lane == Lane::Primary => self.receive(message, now),
+            Phase::Accepted if role == ConnectionRole::Primary => self.receive(message, now),
             _ => {}
         }
     }
 
-    fn handle_lane_opened(&mut self, lane: Lane, _: TransportName, now: Instant) {
-        if lane != Lane::Primary || !matches!(self.admission, Admission::Unopened) {
+    fn handle_connection_opened(&mut self, role: ConnectionRole, _: TransportName, now: Instant) {
+        if role != ConnectionRole::Primary || !matches!(self.phase, Phase::Opening) {
             return;
         }
-        self.admission = Admission::Pending(Box::default());
-        self.active = Some(now);
+        self.phase = Phase::Pending(Box::default());
+        self.last_input = Some(now);
         self.next_ping = now.checked_add(self.config.ping_interval);
         self.actions.push(Action::Connect { namespace: self.namespace.clone(), auth: ByteString::new() });
     }
 
-    fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, _: Instant) {
-        if lane == Lane::Primary {
+    fn handle_connection_closed(&mut self, role: ConnectionRole, reason: CloseReason, _: Instant) {
+        if role == ConnectionRole::Primary {
             self.close(reason);
         }
     }
 
-    fn handle_activity(&mut self, lane: Lane, now: Instant) {
-        if lane == Lane::Primary {
-            self.active = Some(now);
+    fn handle_activity(&mut self, role: ConnectionRole, now: Instant) {
+        if role == ConnectionRole::Primary {
+            self.last_input = Some(now);
         }
     }
 
     fn handle_heartbeat_sent(&mut self, now: Instant) {
         // Equivalent to input one interval ago: the client's time to answer starts here.
-        let heard = now.checked_sub(self.config.ping_interval);
-        self.active = self.active.max(heard);
+        let assumed_input = now.checked_sub(self.config.ping_interval);
+        self.last_input = self.last_input.max(assumed_input);
     }
 
     fn handle_command(&mut self, command: Command, now: Instant) {
-        let pending = matches!(self.admission, Admission::Pending(_));
+        let pending = matches!(self.phase, Phase::Pending(_));
         match command {
             Command::Accept { namespace, socket, recovery } if pending && namespace == self.namespace => {
                 self.accept(|| codec::welcome(&socket, recovery.as_deref()), now);
@@ -273,11 +277,11 @@ impl Session for PlainSession {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(self.idle_at()) {
             self.close(CloseReason::IdleTimeout);
-        } else if is_due(self.binary_due()) {
-            self.refuse(Violation::Incomplete);
+        } else if is_due(self.attachment_deadline()) {
+            self.refuse(GrammarError::Incomplete);
         } else if is_due(self.next_ping) {
             self.next_ping = now.checked_add(self.config.ping_interval);
-            self.actions.push(Action::Ping(Lane::Primary));
+            self.actions.push(Action::Ping(ConnectionRole::Primary));
         }
     }
 
@@ -286,14 +290,14 @@ impl Session for PlainSession {
     }
 
     fn is_congested(&self) -> bool {
-        matches!(&self.admission, Admission::Pending(backlog) if backlog.bytes > self.config.pending_limit)
+        matches!(&self.phase, Phase::Pending(backlog) if backlog.bytes > self.config.pending_limit)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         if !self.is_running() {
             return None;
         }
-        [self.idle_at(), self.binary_due(), self.next_ping].into_iter().flatten().min()
+        [self.idle_at(), self.attachment_deadline(), self.next_ping].into_iter().flatten().min()
     }
 }
 

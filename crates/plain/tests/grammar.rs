@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use roomcast_core::{
-    Action, Bytes, CloseReason, Command, Event, IntoArgs, Lane, Message, Namespace, Session, SocketId,
-    TransportName,
+    Action, Bytes, CloseReason, Command, ConnectionRole, Event, IntoArgs, Message, Namespace, Session,
+    SocketId, TransportName,
 };
 use roomcast_plain::{Mode, PlainSession};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ const GRAMMAR: &str = include_str!("../docs/grammar.md");
 fn json_session_matches_grammar_example() {
     let mut session = PlainSession::new(Mode::Json, Arc::default(), Namespace::main());
     let now = start();
-    session.handle_lane_opened(Lane::Primary, TransportName("websocket"), now);
+    session.handle_connection_opened(ConnectionRole::Primary, TransportName("websocket"), now);
     assert!(matches!(session.poll_action(), Some(Action::Connect { .. })));
     let socket = SocketId::new("8tKZp3lJvRt2WqYw");
     session.handle_command(Command::Accept { namespace: Namespace::main(), socket, recovery: None }, now);
@@ -33,7 +33,7 @@ fn json_session_matches_grammar_example() {
             Some(bytes) => Message::Binary(bytes),
             None => Message::from(message),
         };
-        session.handle_message(Lane::Primary, message, now);
+        session.handle_message(ConnectionRole::Primary, message, now);
         while let Some(action) = session.poll_action() {
             match action {
                 Action::Event(event) => seen.push(event.name.to_string()),
@@ -76,7 +76,7 @@ fn recovered_session_matches_grammar_example() {
     let mut told = Vec::new();
     for (number, word) in [(17, "later"), (18, "missed")] {
         let mut session = PlainSession::new(Mode::Json, Arc::default(), Namespace::main());
-        session.handle_lane_opened(Lane::Primary, TransportName("websocket"), start());
+        session.handle_connection_opened(ConnectionRole::Primary, TransportName("websocket"), start());
         let socket = SocketId::new("8tKZp3lJvRt2WqYw");
         let recovery = Some(secret.into());
         session.handle_command(Command::Accept { namespace: Namespace::main(), socket, recovery }, start());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomcast_core::{Bytes, Lane, Namespace, TransportName};
+use roomcast_core::{Bytes, ConnectionRole, Namespace, TransportName};
 use roomcast_plain::{Mode, PlainSession};
 use roomcast_testkit::Pair;
 
@@ -27,7 +27,7 @@ fn closes_silent_client_after_timeout() {
         pair.advance(100 * INTERVAL);
         assert_eq!(pair.seen(), vec!["ping"; 100], "its transport answers pings");
 
-        pair.client.falls_silent();
+        pair.client.stops_answering();
         pair.advance(INTERVAL + TIMEOUT - MS);
         assert_eq!((pair.seen(), pair.closed()), (vec!["ping".to_owned()], None));
         pair.advance(MS);
@@ -38,7 +38,7 @@ fn closes_silent_client_after_timeout() {
 #[test]
 fn missing_announced_binary_ends_session() {
     let mut pair = joined(Mode::Json);
-    assert_eq!(pair.sent_texts(Lane::Primary), [r#"[{"sid":"socket-1"}]"#]);
+    assert_eq!(pair.sent_texts(ConnectionRole::Primary), [r#"[{"sid":"socket-1"}]"#]);
     let event = r#"[{"binary":1,"ack":7},"up",{"_placeholder":true,"num":0}]"#;
     pair.receive(event);
     pair.advance(ATTACHMENT_TIMEOUT - MS);

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use roomcast_core::{
     AckId, AckRequest, Action, AnswerSink, Args, ArgsWriter, ByteString, Bytes, CloseReason, Codec, Command,
-    Event, Inbound, Lane, Message, Namespace, Session, SocketId, TransportName,
+    ConnectionRole, Event, Inbound, Message, Namespace, Session, SocketId, TransportName,
 };
 use roomcast_plain::{JsonCodec, Mode, PlainCodec, PlainConfig, PlainSession};
 use serde_json::{Value, json};
@@ -91,9 +91,9 @@ proptest! {
         let mut over = false;
         for step in steps {
             match step {
-                Step::Open => session.handle_lane_opened(Lane::Primary, WEBSOCKET, now),
+                Step::Open => session.handle_connection_opened(ConnectionRole::Primary, WEBSOCKET, now),
                 Step::Accept => session.handle_command(accept(), now),
-                Step::Receive(message) => session.handle_message(Lane::Primary, message, now),
+                Step::Receive(message) => session.handle_message(ConnectionRole::Primary, message, now),
                 Step::Pass(seconds) => {
                     now += Duration::from_secs(seconds);
                     session.handle_timeout(now);
@@ -140,9 +140,9 @@ enum Step {
 struct Nobody;
 
 impl AnswerSink for Nobody {
-    fn asked(&self, _: &SocketId) {}
+    fn requested(&self, _: &SocketId) {}
     fn answered(&self, _: &SocketId, _: Args) {}
-    fn gone(&self, _: &SocketId) {}
+    fn unanswered(&self, _: &SocketId) {}
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -242,7 +242,7 @@ fn accept() -> Command {
 
 fn admitted(mode: Mode) -> PlainSession {
     let mut session = PlainSession::new(mode, Arc::default(), Namespace::main());
-    session.handle_lane_opened(Lane::Primary, WEBSOCKET, start());
+    session.handle_connection_opened(ConnectionRole::Primary, WEBSOCKET, start());
     session.handle_command(accept(), start());
     while session.poll_action().is_some() {}
     session
@@ -250,7 +250,7 @@ fn admitted(mode: Mode) -> PlainSession {
 
 fn feed(session: &mut PlainSession, messages: &[Message]) {
     for message in messages {
-        session.handle_message(Lane::Primary, message.clone(), start());
+        session.handle_message(ConnectionRole::Primary, message.clone(), start());
     }
 }
 

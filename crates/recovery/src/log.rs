@@ -8,8 +8,8 @@ use bytestring::ByteString;
 use roomcast_core::{Event, MemberKey, Room};
 
 use crate::RecoveryConfig;
-use crate::kept::{Kept, Stay};
 use crate::owner::{Owner, share};
+use crate::retained::{RetainedSession, RoomHistory};
 
 /// Log of recent events, by ascending number.
 ///
@@ -25,7 +25,7 @@ pub(crate) struct Log {
     bytes: usize,
     lost: Lost,
     /// Last event dropped because of its age.
-    aged: Option<Mark>,
+    last_expired: Option<Mark>,
 }
 
 /// Slot of an event, which may be removed before its neighbors.
@@ -112,7 +112,7 @@ impl Log {
             return event;
         }
         self.push(entry);
-        while let Some(entry) = draft.owner.and_then(|owner| self.take_over_share(owner, config)) {
+        while let Some(entry) = draft.owner.and_then(|owner| self.take_oldest_over_quota(owner, config)) {
             self.lost.note(entry, now, config);
         }
         while self.len > config.max_log_events || self.bytes > config.max_log_bytes {
@@ -127,7 +127,7 @@ impl Log {
         while let Some(front) = self.slots.front() {
             match &front.entry {
                 Some(entry) if entry.is_older(now, config) => {
-                    self.aged = self.pop().map(|entry| entry.mark()).or(self.aged);
+                    self.last_expired = self.pop().map(|entry| entry.mark()).or(self.last_expired);
                 }
                 Some(_) => return,
                 None => _ = self.slots.pop_front(),
@@ -158,7 +158,7 @@ impl Log {
     }
 
     /// Removes the oldest event of an owner that exceeds its share.
-    fn take_over_share(&mut self, owner: Owner, config: &RecoveryConfig) -> Option<Entry> {
+    fn take_oldest_over_quota(&mut self, owner: Owner, config: &RecoveryConfig) -> Option<Entry> {
         let holding = self.owners.get(&owner)?;
         let is_over = holding.numbers.len() > share(config.max_log_events)
             || holding.bytes > share(config.max_log_bytes);
@@ -193,25 +193,27 @@ impl Log {
     /// events that are not known to have arrived.
     pub(crate) fn missed<'a>(
         &'a self,
-        kept: &'a Kept,
+        retained: &'a RetainedSession,
         seen: Option<u64>,
     ) -> Option<impl Iterator<Item = &'a Entry>> {
-        let (stay, settled) = (&kept.stay, kept.stay.settled());
+        let (history, settled) = (&retained.history, retained.history.settled());
         let from = seen.unwrap_or(settled).max(settled);
-        if self.lost.concerns(kept, from) {
+        if self.lost.affects(retained, from) {
             return None;
         }
         // Only a client that was far behind, or lost a replay, misses an event this old. The log no longer knows the
         // recipients of the event, so the client is refused.
-        if self.aged.is_some_and(|aged| aged.number > from && !kept.has_heard(aged.number, aged.at)) {
+        if self.last_expired.is_some_and(|last_expired| {
+            last_expired.number > from && !retained.has_received(last_expired.number, last_expired.at)
+        }) {
             return None;
         }
         let at = self.slots.partition_point(|slot| slot.number <= from);
         let missed = self.slots.range(at..).filter_map(|slot| slot.entry.as_ref()).filter(move |entry| {
             // An offset from the client is more exact than the answered ping.
-            entry.is_for(stay) && (seen.is_some() || !kept.has_heard(entry.number, entry.at))
+            entry.is_for(history) && (seen.is_some() || !retained.has_received(entry.number, entry.at))
         });
-        let is_unsure = |entry: &Entry| !entry.except.is_empty() && stay.has_forgotten(entry.number);
+        let is_unsure = |entry: &Entry| !entry.except.is_empty() && history.has_forgotten(entry.number);
         (!missed.clone().any(is_unsure)).then_some(missed)
     }
 }
@@ -229,15 +231,18 @@ impl Entry {
         now.saturating_duration_since(self.at) > config.retention()
     }
 
-    fn is_for(&self, stay: &Stay) -> bool {
+    fn is_for(&self, history: &RoomHistory) -> bool {
         if let Some(only) = self.only {
-            return only == stay.key && self.number > stay.since;
+            return only == history.key && self.number > history.since;
         }
-        let named = |room: &Room| stay.since_in(room).is_some_and(|since| self.number > since);
-        let included =
-            if self.rooms.is_empty() { self.number > stay.since } else { self.rooms.iter().any(named) };
-        let left_out = |room: &Room| stay.was_in(room, self.number);
-        included && self.skip != Some(stay.key) && !self.except.iter().any(left_out)
+        let addressed = |room: &Room| history.since_in(room).is_some_and(|since| self.number > since);
+        let included = if self.rooms.is_empty() {
+            self.number > history.since
+        } else {
+            self.rooms.iter().any(addressed)
+        };
+        let excluded = |room: &Room| history.was_in(room, self.number);
+        included && self.skip != Some(history.key) && !self.except.iter().any(excluded)
     }
 
     fn bytes(&self) -> usize {
@@ -261,7 +266,7 @@ const COMPACT_FROM: usize = 64;
 #[derive(Debug, Default)]
 struct Lost {
     rooms: HashMap<Room, Mark>,
-    everybody: Option<Mark>,
+    all_members: Option<Mark>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -274,33 +279,36 @@ impl Lost {
     fn note(&mut self, entry: Entry, now: Instant, config: &RecoveryConfig) {
         let mark = entry.mark();
         if entry.rooms.is_empty() {
-            self.everybody = Some(mark);
+            self.all_members = Some(mark);
         }
         for room in entry.rooms {
             self.rooms.insert(room, mark);
         }
-        if self.rooms.len() > config.max_log_events.max(LEAST_ROOMS) {
+        if self.rooms.len() > config.max_log_events.max(MIN_TRACKED_ROOMS) {
             let retention = config.retention();
             self.rooms.retain(|_, mark| now.saturating_duration_since(mark.at) <= retention);
-            if self.rooms.len() > config.max_log_events.max(LEAST_ROOMS) / 2 {
+            if self.rooms.len() > config.max_log_events.max(MIN_TRACKED_ROOMS) / 2 {
                 // Too many to track: from here on, all clients count as having missed this event.
                 self.rooms = HashMap::new();
-                self.everybody = Some(mark);
+                self.all_members = Some(mark);
             }
         }
     }
 
-    fn concerns(&self, kept: &Kept, seen: u64) -> bool {
-        let stay = &kept.stay;
-        let counts =
-            |mark: &Mark, since: u64| mark.number > seen.max(since) && !kept.has_heard(mark.number, mark.at);
-        self.everybody.as_ref().is_some_and(|mark| counts(mark, stay.since))
-            || stay.rooms().any(|(room, since)| self.rooms.get(room).is_some_and(|mark| counts(mark, since)))
+    fn affects(&self, retained: &RetainedSession, seen: u64) -> bool {
+        let history = &retained.history;
+        let counts = |mark: &Mark, since: u64| {
+            mark.number > seen.max(since) && !retained.has_received(mark.number, mark.at)
+        };
+        self.all_members.as_ref().is_some_and(|mark| counts(mark, history.since))
+            || history
+                .rooms()
+                .any(|(room, since)| self.rooms.get(room).is_some_and(|mark| counts(mark, since)))
     }
 }
 
 /// Minimum number of rooms tracked for losses, however short the log is.
-const LEAST_ROOMS: usize = 64;
+const MIN_TRACKED_ROOMS: usize = 64;
 
 /// Returns the offset that is sent to clients for an event number.
 fn offset(epoch: &str, number: u64) -> ByteString {
@@ -316,9 +324,9 @@ pub(crate) enum Seen {
     /// All events up to this number were received.
     UpTo(u64),
     /// The offset is from an earlier run of this server, or from another server.
-    Elsewhere,
+    OtherEpoch,
     /// Not a valid offset.
-    Nonsense,
+    Invalid,
 }
 
 impl Seen {
@@ -329,8 +337,8 @@ impl Seen {
         });
         match parsed {
             Some((life, number)) if life == epoch => Self::UpTo(number),
-            Some((life, _)) if is_epoch(life) => Self::Elsewhere,
-            _ => Self::Nonsense,
+            Some((life, _)) if is_epoch(life) => Self::OtherEpoch,
+            _ => Self::Invalid,
         }
     }
 }
@@ -359,10 +367,10 @@ mod tests {
     #[test]
     fn distinguishes_foreign_from_malformed_offsets() {
         let other = offset(&EPOCH.to_lowercase(), 7);
-        assert_eq!(Seen::parse(&other, EPOCH), Seen::Elsewhere);
+        assert_eq!(Seen::parse(&other, EPOCH), Seen::OtherEpoch);
         let long = format!("{EPOCH}-99999999999999999999");
         for text in ["", "-", "7", "hello", "hello-7", &format!("{EPOCH}-"), &format!("{EPOCH}-+7"), &long] {
-            assert_eq!(Seen::parse(text, EPOCH), Seen::Nonsense, "{text}");
+            assert_eq!(Seen::parse(text, EPOCH), Seen::Invalid, "{text}");
         }
     }
 }

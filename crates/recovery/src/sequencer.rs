@@ -8,14 +8,15 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytestring::ByteString;
 use roomcast_core::{
-    Args, ChangeQueue, Delivery, Dispatched, Event, Found, Joined, Member, MemberKey, Membership, Overflow,
-    Room, RoomChange, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
+    Args, ChangeQueue, Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Overflow,
+    Room, RoomChange, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, SocketInfo,
+    Target,
 };
 
-use crate::kept::{Absent, Kept, SharedData, Stay};
 use crate::log::{Draft, Entry, Log, Seen, is_epoch};
 use crate::owner::{Acting, Owner};
-use crate::{Claim, RecoveryConfig, Refused};
+use crate::retained::{Absent, RetainedSession, RoomHistory, SharedData};
+use crate::{PendingRecovery, RecoveryConfig, RecoveryError};
 
 /// Router that wraps another one, numbers the events, retains them for a while, and replays missed ones.
 ///
@@ -56,7 +57,7 @@ type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) log: Log,
-    present: HashMap<MemberKey, Stay>,
+    present: HashMap<MemberKey, RoomHistory>,
     pub(crate) absent: Absent,
     /// Members with a pending recovery.
     pub(crate) claimed: HashMap<MemberKey, SocketId>,
@@ -106,27 +107,31 @@ impl Sequencer {
 
     /// Detaches a member like [`Router::detach`], and retains its session for recovery.
     ///
-    /// `secret` is the client's recovery token, and `data` is retained with the session. `heard_at` is a time before
+    /// `secret` is the client's recovery token, and `data` is retained with the session. `delivered_until` is a time before
     /// which all events emitted to the client are known to have arrived, such as the time of its last answer to a ping
     /// sent after them. Without it, or if it is older than [`RecoveryConfig::grace`] allows, [`claim`](Self::claim)
     /// refuses a client that may have missed an event dropped from the log. Returns `false` if the member was detached
     /// already.
-    pub fn keep(
+    pub fn detach_and_retain(
         &self,
         key: MemberKey,
         secret: ByteString,
         data: SharedData,
-        heard_at: Option<Instant>,
+        delivered_until: Option<Instant>,
     ) -> bool {
         let mut state = self.state();
         let rooms = self.router.rooms_of(key);
         let was_there = self.router.detach(key);
-        if let Some(mut stay) = state.present.remove(&key) {
-            stay.settle(rooms, state.log.head(), state.log.dropped());
+        if let Some(mut history) = state.present.remove(&key) {
+            history.settle(rooms, state.log.head(), state.log.dropped());
             let now = (self.clock)();
-            state.absent.insert(Kept::new(secret, stay, data, now, heard_at), now, &self.config);
+            state.absent.insert(
+                RetainedSession::new(secret, history, data, now, delivered_until),
+                now,
+                &self.config,
+            );
         }
-        self.let_go(state);
+        self.unlock_and_notify(state);
         was_there
     }
 
@@ -134,14 +139,14 @@ impl Sequencer {
     ///
     /// A member without an owner counts against no share.
     pub fn set_owner(&self, key: MemberKey, owner: Owner) {
-        if let Some(stay) = self.state().present.get_mut(&key) {
-            stay.owner = Some(owner);
+        if let Some(history) = self.state().present.get_mut(&key) {
+            history.owner = Some(owner);
         }
     }
 
     /// Drops a retained session, so that it cannot be recovered; returns `false` if there is none.
     ///
-    /// A pending [`Claim`] to it is refused.
+    /// A pending [`PendingRecovery`] to it is refused.
     pub fn forget(&self, key: MemberKey) -> bool {
         let mut state = self.state();
         let was_claimed = state.claimed.remove(&key).is_some();
@@ -151,7 +156,7 @@ impl Sequencer {
     /// Numbers an event for a disconnected member, and retains it for the replay.
     ///
     /// Returns `false` if the member's session is not retained, or if this kind of event is not numbered.
-    pub fn send_later(&self, key: MemberKey, delivery: Delivery, event: &Event) -> bool {
+    pub fn queue_for_absent(&self, key: MemberKey, delivery: Delivery, event: &Event) -> bool {
         if !is_numbered(delivery, event) {
             return false;
         }
@@ -170,8 +175,8 @@ impl Sequencer {
     /// Drops the session if it no longer fits the limits.
     pub fn recount(&self, key: MemberKey) {
         let mut state = self.state();
-        if let Some(kept) = state.absent.take_by_key(key, &self.config) {
-            state.absent.insert(kept, (self.clock)(), &self.config);
+        if let Some(retained) = state.absent.take_by_key(key, &self.config) {
+            state.absent.insert(retained, (self.clock)(), &self.config);
         }
     }
 
@@ -181,32 +186,32 @@ impl Sequencer {
     /// outbox can take.
     ///
     /// # Errors
-    /// Returns an error if the client has to start a new session. With [`Refused::Overflow`] and [`Refused::TooMuch`],
+    /// Returns an error if the client has to start a new session. With [`RecoveryError::Overflow`] and [`RecoveryError::TooLarge`],
     /// the session is dropped.
     pub fn claim(
         self: &Arc<Self>,
         secret: &str,
         offset: Option<&str>,
         budget: usize,
-    ) -> Result<Claim, Refused> {
+    ) -> Result<PendingRecovery, RecoveryError> {
         let mut state = self.state();
         let now = (self.clock)();
-        let kept = state.absent.take(secret, &self.config).ok_or(Refused::Unknown)?;
+        let retained = state.absent.take(secret, &self.config).ok_or(RecoveryError::Unknown)?;
         state.absent.forget(now, &self.config);
         state.log.forget(now, &self.config);
         let seen = match offset.map(|offset| Seen::parse(offset, &self.epoch)) {
             // The client kept an offset from an earlier run of the server, and has received nothing since.
-            None | Some(Seen::Elsewhere) => None,
+            None | Some(Seen::OtherEpoch) => None,
             Some(Seen::UpTo(number)) if number <= state.log.head() => Some(number),
-            Some(Seen::UpTo(_) | Seen::Nonsense) => {
-                state.absent.insert(kept, now, &self.config);
-                return Err(Refused::Offset);
+            Some(Seen::UpTo(_) | Seen::Invalid) => {
+                state.absent.insert(retained, now, &self.config);
+                return Err(RecoveryError::Offset);
             }
         };
-        self.missed(&state, &kept, seen, budget, now)?;
-        state.claimed.insert(kept.key(), kept.id().clone());
+        self.missed(&state, &retained, seen, budget, now)?;
+        state.claimed.insert(retained.key(), retained.id().clone());
         drop(state);
-        Ok(Claim::new(self.clone(), kept, seen, budget))
+        Ok(PendingRecovery::new(self.clone(), retained, seen, budget))
     }
 
     /// Returns the numbers of retained events and sessions.
@@ -223,20 +228,20 @@ impl Sequencer {
     pub(crate) fn missed<'a>(
         &'a self,
         state: &'a State,
-        kept: &'a Kept,
+        retained: &'a RetainedSession,
         seen: Option<u64>,
         budget: usize,
         now: Instant,
-    ) -> Result<Vec<&'a Entry>, Refused> {
-        if kept.is_expired(now, &self.config) {
-            return Err(Refused::Expired);
+    ) -> Result<Vec<&'a Entry>, RecoveryError> {
+        if retained.is_expired(now, &self.config) {
+            return Err(RecoveryError::Expired);
         }
-        let missed = state.log.missed(kept, seen);
+        let missed = state.log.missed(retained, seen);
         let mut left = budget;
         let mut entries = Vec::new();
-        for entry in missed.ok_or(Refused::Overflow)? {
+        for entry in missed.ok_or(RecoveryError::Overflow)? {
             let bytes = entry.body_bytes() + entry.event.namespace.as_str().len() + FRAME_COST;
-            left = left.checked_sub(bytes).ok_or(Refused::TooMuch)?;
+            left = left.checked_sub(bytes).ok_or(RecoveryError::TooLarge)?;
             entries.push(entry);
         }
         Ok(entries)
@@ -261,10 +266,10 @@ impl Sequencer {
     }
 
     /// Releases the lock, and delivers the room changes made under it to the watcher.
-    pub(crate) fn let_go(&self, state: MutexGuard<'_, State>) {
+    pub(crate) fn unlock_and_notify(&self, state: MutexGuard<'_, State>) {
         drop(state);
         if let Some(changes) = self.changes.get() {
-            changes.tell();
+            changes.notify();
         }
     }
 }
@@ -280,18 +285,18 @@ struct Addressed<'a> {
 const FRAME_COST: usize = 128;
 
 impl State {
-    pub(crate) fn insert(&mut self, stay: Stay) {
-        self.present.insert(stay.key, stay);
+    pub(crate) fn insert(&mut self, history: RoomHistory) {
+        self.present.insert(history.key, history);
     }
 
     /// Records the rooms that these members joined or left.
     ///
     /// `rooms_of` returns the rooms of a member after the change, in case a limit rejected some of them.
-    fn note(&mut self, found: &[Found], change: &Membership, rooms_of: impl Fn(MemberKey) -> Vec<Room>) {
+    fn note(&mut self, found: &[SocketInfo], change: &Membership, rooms_of: impl Fn(MemberKey) -> Vec<Room>) {
         let (since, dropped) = (self.log.head(), self.log.dropped());
-        for Found { key, rooms, control, .. } in found {
+        for SocketInfo { key, rooms, control, .. } in found {
             let Some(key) = *key else { continue };
-            let Some(stay) = self.present.get_mut(&key) else { continue };
+            let Some(history) = self.present.get_mut(&key) else { continue };
             match change {
                 Membership::Join(joined) => {
                     let max = control.as_ref().map_or(usize::MAX, |control| control.max_rooms());
@@ -301,9 +306,9 @@ impl State {
                         .iter()
                         .filter(|room| !rooms.contains(room))
                         .filter(|room| there.as_ref().is_none_or(|there| there.contains(room)))
-                        .for_each(|room| stay.join(room, since));
+                        .for_each(|room| history.join(room, since));
                 }
-                Membership::Leave(left) => left.iter().for_each(|room| stay.leave(room, since, dropped)),
+                Membership::Leave(left) => left.iter().for_each(|room| history.leave(room, since, dropped)),
             }
         }
     }
@@ -317,10 +322,10 @@ fn is_numbered(delivery: Delivery, event: &Event) -> bool {
 impl Router for Sequencer {
     fn attach(&self, member: Member) -> MemberKey {
         let mut state = self.state();
-        let stay = Stay::new(member.key, member.id.clone(), state.log.head());
+        let history = RoomHistory::new(member.key, member.id.clone(), state.log.head());
         let key = self.router.attach(member);
-        state.insert(stay);
-        self.let_go(state);
+        state.insert(history);
+        self.unlock_and_notify(state);
         key
     }
 
@@ -328,31 +333,31 @@ impl Router for Sequencer {
         let mut state = self.state();
         state.present.remove(&key);
         let was_there = self.router.detach(key);
-        self.let_go(state);
+        self.unlock_and_notify(state);
         was_there
     }
 
-    fn join(&self, key: MemberKey, room: &Room) -> Joined {
+    fn join(&self, key: MemberKey, room: &Room) -> JoinOutcome {
         let mut state = self.state();
         let joined = self.router.join(key, room);
-        if joined == Joined::Joined {
+        if joined == JoinOutcome::Joined {
             let since = state.log.head();
-            if let Some(stay) = state.present.get_mut(&key) {
-                stay.join(room, since);
+            if let Some(history) = state.present.get_mut(&key) {
+                history.join(room, since);
             }
         }
-        self.let_go(state);
+        self.unlock_and_notify(state);
         joined
     }
 
     fn leave(&self, key: MemberKey, room: &Room) -> bool {
         let mut state = self.state();
         let (head, dropped) = (state.log.head(), state.log.dropped());
-        if let Some(stay) = state.present.get_mut(&key) {
-            stay.leave(room, head, dropped);
+        if let Some(history) = state.present.get_mut(&key) {
+            history.leave(room, head, dropped);
         }
         let left = self.router.leave(key, room);
-        self.let_go(state);
+        self.unlock_and_notify(state);
         left
     }
 
@@ -387,7 +392,7 @@ impl Router for Sequencer {
         let found = self.router.find(target);
         let changed = self.router.update(target, change);
         state.note(&found, change, |key| self.router.rooms_of(key));
-        self.let_go(state);
+        self.unlock_and_notify(state);
         changed
     }
 
@@ -395,11 +400,11 @@ impl Router for Sequencer {
         self.router.stats()
     }
 
-    fn find(&self, target: &Target) -> Vec<Found> {
+    fn find(&self, target: &Target) -> Vec<SocketInfo> {
         self.router.find(target)
     }
 
-    async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>> {
+    async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>> {
         self.router.fetch(target).await
     }
 
@@ -414,14 +419,14 @@ impl Router for Sequencer {
             Arc::new(ChangeQueue::new(watcher))
         });
         if is_first {
-            self.router.watch(Arc::new(Relay(changes.clone())));
+            self.router.watch(Arc::new(ChangeForwarder(changes.clone())));
         }
     }
 
     fn survey(&self) {
         let state = self.state();
         self.router.survey();
-        self.let_go(state);
+        self.unlock_and_notify(state);
     }
 
     fn listen(&self, servers: Weak<dyn ServerSide>) {
@@ -432,15 +437,19 @@ impl Router for Sequencer {
         self.router.server_side_emit(name, args);
     }
 
-    async fn server_side_ask(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>> {
-        self.router.server_side_ask(name, args).await
+    async fn server_side_emit_with_ack(
+        &self,
+        name: &ByteString,
+        args: &Args,
+    ) -> Result<Vec<Args>, RouterError<Args>> {
+        self.router.server_side_emit_with_ack(name, args).await
     }
 }
 
 /// Queues the room changes of the inner router under the lock, where no watcher may be called.
-struct Relay(Arc<ChangeQueue>);
+struct ChangeForwarder(Arc<ChangeQueue>);
 
-impl RoomWatcher for Relay {
+impl RoomWatcher for ChangeForwarder {
     fn room_changed(&self, change: &RoomChange) {
         self.0.push(change.clone());
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use roomcast_core::{Room, Router, Target};
-use roomcast_recovery::{RecoveryConfig, Refused, Sequencer};
+use roomcast_recovery::{RecoveryConfig, RecoveryError, Sequencer};
 use support::{Client, Clock, OffsetCodec, emit_volatile, event, offset, sequencer};
 
 const IDS: [&str; 4] = ["a", "b", "c", "d"];
@@ -232,7 +232,7 @@ impl Model {
         let key = skip.and_then(|skip| self.known[skip].client.as_ref()).map(|client| client.key);
         let named = |names: &[&str]| names.iter().map(|name| Room::from(*name)).collect();
         let target = Target { rooms: named(&rooms), except: named(&except), skip: key, ..Target::default() };
-        self.sequencer.broadcast(&target, &event(&name)).relieve();
+        self.sequencer.broadcast(&target, &event(&name)).flush_backlog();
         let skip = skip.map(|skip| self.known[skip].id);
         let emitted = Emitted { number, at: self.now, rooms, except, skip };
         for known in self.known.iter_mut().filter(|known| matches!(known.presence, Presence::Here)) {
@@ -260,11 +260,11 @@ impl Model {
         let head = self.head();
         let known = &mut self.known[who];
         let (Presence::Away { since }, Some(client)) = (&known.presence, &mut known.client) else { return };
-        let (gone_at, seen) = (*since, known.last.max(known.settled));
+        let (disconnected_at, seen) = (*since, known.last.max(known.settled));
         let outcome = client.come_back();
-        let late = self.now - gone_at > AWAY;
+        let late = self.now - disconnected_at > AWAY;
         let retention = AWAY + GRACE;
-        let has_heard = |emitted: &Emitted| {
+        let has_received = |emitted: &Emitted| {
             let sent = match known.caught_up {
                 Some((head, at)) if emitted.number <= head => at.max(emitted.at),
                 _ => emitted.at,
@@ -272,7 +272,7 @@ impl Model {
             known.pinged.is_some_and(|pinged| sent < pinged)
         };
         let dropped = self.emitted.len().saturating_sub(MAX_EVENTS) as u64;
-        let open = |emitted: &&Emitted| emitted.number > seen && !has_heard(emitted);
+        let open = |emitted: &&Emitted| emitted.number > seen && !has_received(emitted);
         let is_old = |emitted: &Emitted| self.now - emitted.at > retention;
         let missed: Vec<_> =
             self.emitted.iter().filter(open).filter(|emitted| emitted.is_for(known)).collect();
@@ -296,11 +296,11 @@ impl Model {
                 rooms.sort_unstable();
                 assert_eq!(client.rooms(), rooms);
             }
-            Err(Refused::Unknown | Refused::Expired) => {
-                assert!(late, "{} was away for {:?}", known.id, self.now - gone_at);
+            Err(RecoveryError::Unknown | RecoveryError::Expired) => {
+                assert!(late, "{} was away for {:?}", known.id, self.now - disconnected_at);
                 known.presence = Presence::Never;
             }
-            Err(Refused::Overflow) => {
+            Err(RecoveryError::Overflow) => {
                 // Refusing too many clients is allowed, but not because of events that concern none of them.
                 let concerns = |emitted: &Emitted| emitted.concerns(known);
                 let mut gone = self.emitted[..dropped as usize].iter().filter(open);

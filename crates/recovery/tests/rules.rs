@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast_core::{
-    AckId, AckRequest, Bytes, Delivery, Event, IntoArgs, Joined, Membership, Namespace, Room, RoomChange,
-    RoomWatcher, Router, Target,
+    AckId, AckRequest, Bytes, Delivery, Event, IntoArgs, JoinOutcome, Membership, Namespace, Room,
+    RoomChange, RoomWatcher, Router, Target,
 };
-use roomcast_recovery::{Acting, Order, Owner, RecoveryConfig, Refused, Sequencer, SharedData};
+use roomcast_recovery::{Acting, Order, Owner, RecoveryConfig, RecoveryError, Sequencer, SharedData};
 use roomcast_testkit::{AnswerLog, ControlProbe, MemberProbe};
 use support::{BUDGET, Client, Clock, OffsetCodec, emit, emit_volatile, event, offset, sequencer, to};
 
@@ -53,10 +53,10 @@ fn replay_keeps_exclusions_at_emit_time() {
     };
     emit(&sequencer, &["team"], "1");
     client.hear();
-    sequencer.broadcast(&target("muted"), &event("not for it")).relieve();
+    sequencer.broadcast(&target("muted"), &event("not for it")).flush_backlog();
     client.ping(&clock);
     sequencer.leave(client.key, &Room::from("muted"));
-    sequencer.broadcast(&target("muted"), &event("2")).relieve();
+    sequencer.broadcast(&target("muted"), &event("2")).flush_backlog();
     client.cut(1);
     client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["1", "2", "welcome"]);
@@ -67,7 +67,7 @@ fn bulk_leave_keeps_past_exclusions() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     client.join("muted");
     let except = Target { except: vec![Room::from("muted")], ..Target::default() };
-    sequencer.broadcast(&except, &event("not for it")).relieve();
+    sequencer.broadcast(&except, &event("not for it")).flush_backlog();
     let everybody = Target::default();
     sequencer.update(&everybody, &Membership::Leave(vec![Room::from("muted")]));
     emit(&sequencer, &[], "1");
@@ -83,11 +83,11 @@ fn refuses_member_with_forgotten_rooms() {
         let room = format!("room {number}");
         sequencer.join(client.key, &Room::from(&*room));
         let except = Target { except: vec![Room::from(&*room)], ..Target::default() };
-        sequencer.broadcast(&except, &event("not for it")).relieve();
+        sequencer.broadcast(&except, &event("not for it")).flush_backlog();
         sequencer.leave(client.key, &Room::from(&*room));
     }
     client.cut(0);
-    assert_eq!(client.come_back(), Err(Refused::Overflow));
+    assert_eq!(client.come_back(), Err(RecoveryError::Overflow));
 }
 
 #[test]
@@ -164,8 +164,8 @@ fn refuses_client_with_a_gap() {
         for _ in 0..100 {
             emit(&sequencer, &["busy"], "for nobody");
         }
-        assert_eq!(second.come_back(), Err(Refused::Overflow));
-        assert_eq!(second.come_back(), Err(Refused::Unknown));
+        assert_eq!(second.come_back(), Err(RecoveryError::Overflow));
+        assert_eq!(second.come_back(), Err(RecoveryError::Unknown));
         first.come_back().expect("no gap");
         let stats = sequencer.usage();
         assert!(stats.events <= max_log_events && stats.bytes <= max_log_bytes);
@@ -181,7 +181,7 @@ fn bounds_rooms_tracked_for_losses() {
     for number in 0..1000 {
         emit(&sequencer, &[&format!("room {number}")], "x");
     }
-    assert_eq!(client.come_back(), Err(Refused::Overflow));
+    assert_eq!(client.come_back(), Err(RecoveryError::Overflow));
     // The loss matters only for as long as the events would be retained.
     let mut client = Client::connect(&sequencer, "b", &Arc::default());
     clock.advance(3600 * SECOND);
@@ -205,7 +205,7 @@ fn client_far_behind_has_no_gap() {
             client.come_back().expect("log is complete");
             assert_eq!(client.take_heard(), ["stuck", "stuck as well", "missed", "welcome"], "{stuck}");
         } else {
-            assert_eq!(client.come_back(), Err(Refused::Overflow), "{stuck}");
+            assert_eq!(client.come_back(), Err(RecoveryError::Overflow), "{stuck}");
         }
     }
 }
@@ -228,11 +228,11 @@ fn refuses_replay_beyond_outbox_budget() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     client.cut(0);
     let args = Bytes::from(vec![0; 1000]).into_args().expect("bytes are arguments");
-    sequencer.broadcast(&Target::default(), &Event::new(Namespace::main(), "large", args)).relieve();
+    sequencer.broadcast(&Target::default(), &Event::new(Namespace::main(), "large", args)).flush_backlog();
     let claim = |budget| sequencer.claim(&client.secret(), None, budget);
     drop(claim(1500).expect("within the budget"));
-    assert_eq!(claim(1000).map(drop), Err(Refused::TooMuch));
-    assert_eq!(claim(1500).map(drop), Err(Refused::Unknown));
+    assert_eq!(claim(1000).map(drop), Err(RecoveryError::TooLarge));
+    assert_eq!(claim(1500).map(drop), Err(RecoveryError::Unknown));
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn refuses_expired_session() {
     client.cut(0);
     assert_eq!(sequencer.usage().sessions, 1);
     clock.advance(120 * SECOND + Duration::from_nanos(1));
-    assert_eq!(client.come_back(), Err(Refused::Expired));
+    assert_eq!(client.come_back(), Err(RecoveryError::Expired));
     assert_eq!(sequencer.usage().sessions, 0);
 }
 
@@ -262,21 +262,21 @@ fn drops_events_older_than_retention() {
 #[test]
 fn token_is_valid_once_while_disconnected() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
-    assert_eq!(client.come_back(), Err(Refused::Unknown));
+    assert_eq!(client.come_back(), Err(RecoveryError::Unknown));
     client.cut(0);
     let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("recovers in time");
-    assert_eq!(client.come_back(), Err(Refused::Unknown));
+    assert_eq!(client.come_back(), Err(RecoveryError::Unknown));
     drop(claim);
     client.come_back().expect("claim was released");
-    assert_eq!(client.come_back(), Err(Refused::Unknown));
+    assert_eq!(client.come_back(), Err(RecoveryError::Unknown));
 }
 
 #[test]
 fn detached_member_is_not_retained() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     assert!(sequencer.detach(client.key));
-    assert!(!sequencer.keep(client.key, client.secret().into(), "".into(), None));
-    assert_eq!(client.come_back(), Err(Refused::Unknown));
+    assert!(!sequencer.detach_and_retain(client.key, client.secret().into(), "".into(), None));
+    assert_eq!(client.come_back(), Err(RecoveryError::Unknown));
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn refuses_invalid_offsets() {
     client.cut(0);
     for nonsense in ["", "hello", "-1", &offset(2), &offset(u64::MAX), &format!("{} ", offset(1))] {
         let refused = sequencer.claim(&client.secret(), Some(nonsense), BUDGET).map(|_| ());
-        assert_eq!(refused, Err(Refused::Offset), "{nonsense}");
+        assert_eq!(refused, Err(RecoveryError::Offset), "{nonsense}");
     }
     client.come_back().expect("refused offsets change nothing");
 }
@@ -380,7 +380,7 @@ fn does_not_restore_rooms_beyond_limit() {
     sequencer.join(key, &Room::from("one"));
     let more = ["two", "three"].map(Room::from).into();
     assert_eq!(sequencer.update(&to(&["a"]), &Membership::Join(more)), 1);
-    assert!(sequencer.keep(key, "secret".into(), "null".into(), None));
+    assert!(sequencer.detach_and_retain(key, "secret".into(), "null".into(), None));
     ["one", "two", "three"].iter().for_each(|name| emit(&sequencer, &[name], name));
     let claim = sequencer.claim("secret", None, BUDGET).expect("recovers in time");
     let probe = limited();
@@ -396,13 +396,13 @@ fn replay_respects_skip_and_except() {
     let mut other = Client::connect(&sequencer, "b", &Arc::default());
     let skip = Target { skip: Some(client.key), ..Target::default() };
     let except = |room: &str| Target { except: vec![Room::from(room)], ..Target::default() };
-    sequencer.broadcast(&skip, &event("1: while it is there")).relieve();
+    sequencer.broadcast(&skip, &event("1: while it is there")).flush_backlog();
     client.cut(0);
     other.cut(0);
-    sequencer.broadcast(&skip, &event("2: while it is away")).relieve();
-    sequencer.broadcast(&except("red"), &event("3: not for red")).relieve();
-    sequencer.broadcast(&except("a"), &event("4: not for a")).relieve();
-    sequencer.broadcast(&except("blue"), &event("5: not for blue")).relieve();
+    sequencer.broadcast(&skip, &event("2: while it is away")).flush_backlog();
+    sequencer.broadcast(&except("red"), &event("3: not for red")).flush_backlog();
+    sequencer.broadcast(&except("a"), &event("4: not for a")).flush_backlog();
+    sequencer.broadcast(&except("blue"), &event("5: not for blue")).flush_backlog();
     client.last = None;
     client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["5: not for blue", "welcome"]);
@@ -421,7 +421,7 @@ fn does_not_replay_volatile_or_acknowledged() {
     emit_volatile(&sequencer, &[], "volatile");
     let mut asks = event("asks");
     asks.ack = Some(AckRequest { id: AckId(1), answers: Arc::new(AnswerLog::default()) });
-    sequencer.broadcast(&Target::default(), &asks).relieve();
+    sequencer.broadcast(&Target::default(), &asks).flush_backlog();
     client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["volatile", "welcome"]);
     assert_eq!(sequencer.usage().events, 0);
@@ -453,7 +453,7 @@ fn log_shares_event_arguments() {
     client.cut(0);
     let bytes = Bytes::from(vec![7; 1000]);
     let args = bytes.clone().into_args().expect("bytes are arguments");
-    sequencer.broadcast(&Target::default(), &Event::new(Namespace::main(), "binary", args)).relieve();
+    sequencer.broadcast(&Target::default(), &Event::new(Namespace::main(), "binary", args)).flush_backlog();
     let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("recovers in time");
     let probe = MemberProbe::new("a", &roomcast_testkit::TextCodec::new("t"));
     claim.resume(probe.member(), Order::MissedFirst, || ()).expect("recovers in time");
@@ -496,7 +496,7 @@ fn does_not_retain_member_over_share() {
         huge.join(&format!("{room}{}", "r".repeat(900_000)));
     }
     huge.cut(0);
-    assert_eq!(huge.come_back(), Err(Refused::Unknown));
+    assert_eq!(huge.come_back(), Err(RecoveryError::Unknown));
     // Sessions within the share alone do not exceed it together.
     for number in 0..18 {
         let mut large = Client::connect(&sequencer, &format!("large {number}"), &Arc::default());
@@ -534,7 +534,7 @@ fn events_of_owner_evict_no_others() {
     emit(&sequencer, &["red"], "missed");
     let large = |name: &str, len: usize| {
         let args = "x".repeat(len).into_args().expect("a text");
-        sequencer.broadcast(&to(&["own"]), &Event::new(Namespace::main(), name, args)).relieve();
+        sequencer.broadcast(&to(&["own"]), &Event::new(Namespace::main(), name, args)).flush_backlog();
     };
     {
         let _acting = Acting::begin(ATTACKER);
@@ -561,7 +561,7 @@ fn events_of_owner_evict_no_others() {
     for _ in 0..10_001 {
         emit(&sequencer, &["own"], "small");
     }
-    assert_eq!(member.come_back(), Err(Refused::Overflow));
+    assert_eq!(member.come_back(), Err(RecoveryError::Overflow));
 }
 
 #[test]
@@ -569,10 +569,10 @@ fn recovered_client_keeps_its_key() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     let before = client.key;
     client.cut(0);
-    assert_eq!(sequencer.join(before, &Room::from("red")), Joined::Detached);
+    assert_eq!(sequencer.join(before, &Room::from("red")), JoinOutcome::Detached);
     client.come_back().expect("recovers in time");
     assert_eq!(client.key, before);
-    assert_eq!(sequencer.join(before, &Room::from("red")), Joined::Joined);
+    assert_eq!(sequencer.join(before, &Room::from("red")), JoinOutcome::Joined);
 }
 
 #[test]
@@ -597,7 +597,7 @@ fn forgotten_session_cannot_be_recovered() {
     assert!(!sequencer.forget(client.key), "connected");
     client.cut(0);
     assert!(sequencer.forget(client.key) && !sequencer.forget(client.key));
-    assert_eq!(client.come_back(), Err(Refused::Unknown));
+    assert_eq!(client.come_back(), Err(RecoveryError::Unknown));
     // The same for a pending recovery, whether resumed or dropped.
     for turned_away in [false, true] {
         let mut client = Client::connect(&sequencer, "a", &Arc::default());
@@ -609,9 +609,9 @@ fn forgotten_session_cannot_be_recovered() {
         } else {
             let probe = MemberProbe::new("a", &roomcast_testkit::TextCodec::new("t"));
             let refused = claim.resume(probe.member(), Order::MissedFirst, || panic!("welcome was sent"));
-            assert_eq!(refused, Err(Refused::Unknown));
+            assert_eq!(refused, Err(RecoveryError::Unknown));
         }
-        assert_eq!(client.come_back(), Err(Refused::Unknown));
+        assert_eq!(client.come_back(), Err(RecoveryError::Unknown));
         assert_eq!(sequencer.usage().sessions, 0);
     }
 }
@@ -619,11 +619,11 @@ fn forgotten_session_cannot_be_recovered() {
 #[test]
 fn replays_event_sent_while_disconnected() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
-    let later = |name: &str, delivery| sequencer.send_later(client.key, delivery, &event(name));
+    let later = |name: &str, delivery| sequencer.queue_for_absent(client.key, delivery, &event(name));
     assert!(!later("it is here", Delivery::Reliable));
     let key = client.key;
     client.cut(0);
-    let later = |name: &str, delivery| sequencer.send_later(key, delivery, &event(name));
+    let later = |name: &str, delivery| sequencer.queue_for_absent(key, delivery, &event(name));
     assert!(later("1", Delivery::Reliable) && !later("volatile", Delivery::Volatile));
     let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("recovers in time");
     assert!(later("2", Delivery::Reliable));
@@ -638,15 +638,15 @@ fn counts_data_set_while_disconnected() {
     let config = RecoveryConfig::new().max_session_bytes(20_000);
     let (_, sequencer, mut client) = begin(config);
     let data = SharedData::default();
-    assert!(sequencer.keep(client.key, client.secret().into(), data.clone(), None));
+    assert!(sequencer.detach_and_retain(client.key, client.secret().into(), data.clone(), None));
     data.set("x".repeat(10_000).into());
     sequencer.recount(client.key);
     let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("within the budget");
-    assert_eq!(claim.kept().data().get().len(), 10_000);
+    assert_eq!(claim.retained().data().get().len(), 10_000);
     drop(claim);
     data.set("x".repeat(30_000).into());
     sequencer.recount(client.key);
-    assert_eq!(client.come_back(), Err(Refused::Unknown));
+    assert_eq!(client.come_back(), Err(RecoveryError::Unknown));
 }
 
 #[test]
@@ -660,13 +660,13 @@ fn shares_apply_to_disconnected_members() {
     huge.cut(0);
     huge.come_back().expect("recovers in time");
     let data = SharedData::default();
-    assert!(sequencer.keep(huge.key, huge.secret().into(), data.clone(), None));
+    assert!(sequencer.detach_and_retain(huge.key, huge.secret().into(), data.clone(), None));
     // Events retained for a disconnected member count against their emitter.
     emit(&sequencer, &[], "missed");
     {
         let _acting = Acting::begin(ATTACKER);
         for _ in 0..20 {
-            assert!(sequencer.send_later(huge.key, Delivery::Reliable, &event("later")));
+            assert!(sequencer.queue_for_absent(huge.key, Delivery::Reliable, &event("later")));
         }
     }
     assert_eq!(sequencer.usage().events, 1 + 8 / 4);
@@ -674,7 +674,7 @@ fn shares_apply_to_disconnected_members() {
     data.set("x".repeat(15_000).into());
     sequencer.recount(huge.key);
     assert_eq!(sequencer.usage().sessions, 1);
-    assert_eq!(huge.come_back(), Err(Refused::Unknown));
+    assert_eq!(huge.come_back(), Err(RecoveryError::Unknown));
     victim.come_back().expect("no event is lost");
     assert_eq!(victim.take_heard(), ["missed", "welcome"]);
 }

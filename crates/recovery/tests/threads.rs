@@ -60,11 +60,11 @@ fn emit_one(sequencer: &Sequencer, emitter: usize, number: usize) {
 }
 
 fn come_and_go(mut client: Client, index: usize, emitting: &AtomicUsize) {
-    let mut chance = fastrand::Rng::with_seed(index as u64);
+    let mut rng = fastrand::Rng::with_seed(index as u64);
     loop {
         let done = emitting.load(Ordering::Acquire) == 0;
-        client.cut(chance.usize(..8));
-        if chance.bool() {
+        client.cut(rng.usize(..8));
+        if rng.bool() {
             thread::yield_now();
         }
         client.come_back().expect("all events are retained");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use roomcast_core::{
     Codec, Delivery, Dispatched, EncodeError, Event, Frame, Member, MemberControl, MemberLimit, Outbox,
-    Overflow, Pushed, SocketId,
+    Overflow, PushOutcome, SocketId,
 };
 
 /// Fan-out of one event: encodes it at most once for each codec among the recipients.
@@ -16,7 +16,7 @@ pub(crate) struct Fanout<'a> {
     front: Option<Encoded>,
     others: Vec<Encoded>,
     dispatched: Dispatched,
-    not_asked: Vec<SocketId>,
+    unanswered: Vec<SocketId>,
     /// Members at their limit of pending acknowledgements.
     limited: Vec<Arc<dyn MemberControl>>,
 }
@@ -35,7 +35,7 @@ impl<'a> Fanout<'a> {
             front: None,
             others: Vec::new(),
             dispatched: Dispatched::default(),
-            not_asked: Vec::new(),
+            unanswered: Vec::new(),
             limited: Vec::new(),
         }
     }
@@ -47,8 +47,8 @@ impl<'a> Fanout<'a> {
         let Ok(frame) = self.frame(codec) else {
             self.dispatched.receipt.unsupported += 1;
             if let Some(ack) = &self.event.ack {
-                ack.answers.asked(&member.id);
-                self.not_asked.push(member.id.clone());
+                ack.answers.requested(&member.id);
+                self.unanswered.push(member.id.clone());
             }
             return;
         };
@@ -59,17 +59,17 @@ impl<'a> Fanout<'a> {
         // Before the push: the answer of a fast client must find the entry.
         if !member.acks.register(&member.id, ack) {
             let is_gone = member.acks.is_closed();
-            self.dispatched.receipt.record(if is_gone { Pushed::Closed } else { Pushed::Dropped });
+            self.dispatched.receipt.record(if is_gone { PushOutcome::Closed } else { PushOutcome::Dropped });
             self.limited.extend(member.control.clone().filter(|_| !is_gone));
-            self.not_asked.push(member.id.clone());
+            self.unanswered.push(member.id.clone());
             return;
         }
         let pushed = outbox.push(frame, self.delivery, self.overflow);
         self.dispatched.record(pushed, outbox);
-        let lost = matches!(pushed, Pushed::Dropped | Pushed::Closed | Pushed::Overflowed);
+        let lost = matches!(pushed, PushOutcome::Dropped | PushOutcome::Closed | PushOutcome::Overflowed);
         // If the entry was removed, its remover has notified the sink already.
         if lost && member.acks.withdraw(ack.id) {
-            self.not_asked.push(member.id.clone());
+            self.unanswered.push(member.id.clone());
         }
     }
 
@@ -77,7 +77,7 @@ impl<'a> Fanout<'a> {
     /// back.
     pub(crate) fn finish(self) -> Dispatched {
         if let Some(ack) = &self.event.ack {
-            self.not_asked.iter().for_each(|socket| ack.answers.gone(socket));
+            self.unanswered.iter().for_each(|socket| ack.answers.unanswered(socket));
             self.limited.iter().for_each(|control| control.limited(MemberLimit::Answers));
         }
         self.dispatched

@@ -30,12 +30,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use async_trait::async_trait;
 use dashmap::DashMap;
 use roomcast_core::{
-    Args, ByteString, Delivery, Dispatched, Event, Found, Joined, Member, MemberKey, MemberLimit, Membership,
-    Overflow, Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, Target,
+    Args, ByteString, Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, MemberLimit, Membership,
+    Overflow, Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketInfo, Target,
 };
 
 use crate::fanout::Fanout;
-use crate::members::{ById, ByKey, Everybody, KeySet, MemberList, Recipient};
+use crate::members::{AllMembers, ById, ByKey, KeySet, MemberList, Recipient};
 use crate::watch::Watch;
 
 /// Members and rooms of one namespace, in one process.
@@ -72,19 +72,19 @@ pub struct Rooms {
     members: DashMap<MemberKey, Arc<Entry>, ByKey>,
     ids: DashMap<ById, ()>,
     rooms: DashMap<Room, Arc<MemberList>>,
-    everybody: Everybody,
+    all_members: AllMembers,
     watch: OnceLock<Box<Watch>>,
 }
 
 /// Attached member.
 struct Entry {
     member: Member,
-    joined: Mutex<Stay>,
+    joined: Mutex<Attachment>,
 }
 
 /// Rooms that a member has joined.
 #[allow(clippy::box_collection, reason = "one word when empty, which is nearly always")]
-enum Stay {
+enum Attachment {
     /// Rooms besides its own; boxed, since many members are in none.
     Attached(Option<Box<HashSet<Room>>>),
     Detached,
@@ -94,19 +94,19 @@ enum Stay {
 impl Router for Rooms {
     fn attach(&self, member: Member) -> MemberKey {
         let key = member.key;
-        let entry = Arc::new(Entry { member, joined: Mutex::new(Stay::Attached(None)) });
+        let entry = Arc::new(Entry { member, joined: Mutex::new(Attachment::Attached(None)) });
         {
             // A thread that finds the entry before attach is complete waits here to join, leave or detach it.
             let _joined = entry.joined();
             self.members.insert(key, entry.clone());
-            self.everybody.insert(key, Recipient::of(&entry));
+            self.all_members.insert(key, Recipient::of(&entry));
             let enter = || ById::insert(&self.ids, &entry);
             match self.watch.get() {
                 Some(watch) => watch.attached(&entry.member, enter),
                 None => enter(),
             }
         }
-        self.tell();
+        self.notify();
         key
     }
 
@@ -126,21 +126,21 @@ impl Router for Rooms {
         for room in rooms.into_iter().flat_map(|rooms| *rooms) {
             self.exit(&entry, &room);
         }
-        self.everybody.remove(key);
+        self.all_members.remove(key);
         drop(joined);
-        self.tell();
+        self.notify();
         true
     }
 
-    fn join(&self, key: MemberKey, room: &Room) -> Joined {
-        let joined = self.entry(key).map_or(Joined::Detached, |entry| self.join_entry(&entry, room));
-        self.tell();
+    fn join(&self, key: MemberKey, room: &Room) -> JoinOutcome {
+        let joined = self.entry(key).map_or(JoinOutcome::Detached, |entry| self.join_entry(&entry, room));
+        self.notify();
         joined
     }
 
     fn leave(&self, key: MemberKey, room: &Room) -> bool {
         let left = self.entry(key).is_some_and(|entry| self.leave_entry(&entry, room));
-        self.tell();
+        self.notify();
         left
     }
 
@@ -177,10 +177,10 @@ impl Router for Rooms {
     }
 
     fn update(&self, target: &Target, change: &Membership) -> usize {
-        let named = self.named(target);
+        let recipients = self.recipients(target);
         let changes = |entry: &Arc<Entry>| match change {
             Membership::Join(rooms) => {
-                let joined = rooms.iter().filter(|room| self.join_entry(entry, room) == Joined::Joined);
+                let joined = rooms.iter().filter(|room| self.join_entry(entry, room) == JoinOutcome::Joined);
                 joined.count() != 0
             }
             Membership::Leave(rooms) => {
@@ -190,33 +190,33 @@ impl Router for Rooms {
         let changed = |entry: &&Arc<Entry>| {
             let changed = changes(entry);
             // After each member, so that only one member's changes are pending at a time.
-            self.tell();
+            self.notify();
             changed
         };
-        named.iter().filter(changed).count()
+        recipients.iter().filter(changed).count()
     }
 
     fn stats(&self) -> RouterStats {
         RouterStats::new(self.member_count(), self.room_count())
     }
 
-    fn find(&self, target: &Target) -> Vec<Found> {
-        let found = |entry: Arc<Entry>| Found {
+    fn find(&self, target: &Target) -> Vec<SocketInfo> {
+        let found = |entry: Arc<Entry>| SocketInfo {
             key: Some(entry.member.key),
             id: entry.member.id.clone(),
             rooms: entry.rooms(),
             control: entry.member.control.clone(),
         };
-        self.named(target).into_iter().map(found).collect()
+        self.recipients(target).into_iter().map(found).collect()
     }
 
-    async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>> {
+    async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>> {
         Ok(self.find(target))
     }
 
     fn disconnect(&self, target: &Target, close: bool) -> usize {
-        let named = self.named(target);
-        let controls = named.iter().filter_map(|entry| entry.member.control.as_ref());
+        let recipients = self.recipients(target);
+        let controls = recipients.iter().filter_map(|entry| entry.member.control.as_ref());
         controls.map(|control| control.disconnect(close)).count()
     }
 
@@ -229,12 +229,13 @@ impl Router for Rooms {
         if !is_new {
             return;
         }
-        watch.were_attached(|| self.ids.iter().map(|by_id| Room::from(&by_id.key().0.member.id)).collect());
+        watch
+            .add_existing_ids(|| self.ids.iter().map(|by_id| Room::from(&by_id.key().0.member.id)).collect());
         // Lists created from now on are watched from the start.
         let lists: Vec<_> =
             self.rooms.iter().map(|list| (list.key().clone(), list.value().clone())).collect();
         for (room, list) in lists {
-            list.watch(|| watch.was_listed(&room));
+            list.watch(|| watch.add_existing_room(&room));
         }
     }
 
@@ -245,7 +246,7 @@ impl Router for Rooms {
         for (room, list) in lists {
             list.survey(|members| watch.present(&room, members));
             // After each room, so that only one report is pending at a time.
-            watch.tell();
+            watch.notify();
         }
     }
 
@@ -255,7 +256,7 @@ impl Router for Rooms {
 
     fn server_side_emit(&self, _name: &ByteString, _args: &Args) {}
 
-    async fn server_side_ask(
+    async fn server_side_emit_with_ack(
         &self,
         _name: &ByteString,
         _args: &Args,
@@ -282,31 +283,31 @@ impl Rooms {
         self.members.len()
     }
 
-    fn join_entry(&self, entry: &Arc<Entry>, room: &Room) -> Joined {
+    fn join_entry(&self, entry: &Arc<Entry>, room: &Room) -> JoinOutcome {
         let control = entry.member.control.as_ref();
         let max = control.map_or(usize::MAX, |control| control.max_rooms());
-        let outcome = self.join_up_to(max, entry, room);
-        if outcome == Joined::Full {
+        let outcome = self.join_within_limit(max, entry, room);
+        if outcome == JoinOutcome::Full {
             control.into_iter().for_each(|control| control.limited(MemberLimit::Rooms));
         }
         outcome
     }
 
-    fn join_up_to(&self, max: usize, entry: &Arc<Entry>, room: &Room) -> Joined {
+    fn join_within_limit(&self, max: usize, entry: &Arc<Entry>, room: &Room) -> JoinOutcome {
         let mut joined = entry.joined();
-        let Stay::Attached(joined) = &mut *joined else { return Joined::Detached };
+        let Attachment::Attached(joined) = &mut *joined else { return JoinOutcome::Detached };
         if entry.member.id.as_str() == room.as_str() {
-            return Joined::Already;
+            return JoinOutcome::Already;
         }
         if joined.as_ref().map_or(0, |joined| joined.len()) >= max {
             let has = joined.as_ref().is_some_and(|joined| joined.contains(room));
-            return if has { Joined::Already } else { Joined::Full };
+            return if has { JoinOutcome::Already } else { JoinOutcome::Full };
         }
         if !joined.get_or_insert_default().insert(room.clone()) {
-            return Joined::Already;
+            return JoinOutcome::Already;
         }
         self.enter(entry, room);
-        Joined::Joined
+        JoinOutcome::Joined
     }
 
     fn leave_entry(&self, entry: &Entry, room: &Room) -> bool {
@@ -333,8 +334,8 @@ impl Rooms {
                     self.rooms.entry(room.clone()).or_insert_with(make).clone()
                 }
             };
-            let note = || self.note(|watch| watch.entered(room, &entry.member));
-            if list.insert_noting(entry.member.key, Recipient::of(entry), note) {
+            let record = || self.record(|watch| watch.member_joined(room, &entry.member));
+            if list.insert_and_record(entry.member.key, Recipient::of(entry), record) {
                 return;
             }
             self.remove_list(room, &list);
@@ -342,32 +343,32 @@ impl Rooms {
     }
 
     fn exit(&self, entry: &Entry, room: &Room) {
-        let note = |last| self.note(|watch| watch.exited(room, &entry.member, last));
+        let record = |last| self.record(|watch| watch.member_left(room, &entry.member, last));
         if let Some(list) = self.list(room)
-            && list.remove_or_close(entry.member.key, note)
+            && list.remove_or_close(entry.member.key, record)
         {
             self.remove_list(room, &list);
         }
     }
 
     /// Records a change of a list, under its lock.
-    fn note(&self, note: impl FnOnce(&Watch)) {
+    fn record(&self, record: impl FnOnce(&Watch)) {
         if let Some(watch) = self.watch.get() {
-            note(watch);
+            record(watch);
         }
     }
 
     /// Delivers the recorded changes to the watcher; runs under no lock.
-    fn tell(&self) {
+    fn notify(&self) {
         if let Some(watch) = self.watch.get() {
-            watch.tell();
+            watch.notify();
         }
     }
 
-    fn named(&self, target: &Target) -> Vec<Arc<Entry>> {
-        let mut named = Vec::new();
-        self.for_each(target, |_, recipient| named.push(recipient.entry.clone()));
-        named
+    fn recipients(&self, target: &Target) -> Vec<Arc<Entry>> {
+        let mut recipients = Vec::new();
+        self.for_each(target, |_, recipient| recipients.push(recipient.entry.clone()));
+        recipients
     }
 
     /// Removes a closed list from the map, unless a new one has replaced it.
@@ -380,18 +381,18 @@ impl Rooms {
     /// `visit` runs under the lock of a list, so it must neither block nor call back.
     fn for_each(&self, target: &Target, mut visit: impl FnMut(MemberKey, &Recipient)) {
         // Collected first, since two lists are never locked at once.
-        let mut unwanted = KeySet::default();
+        let mut excluded = KeySet::default();
         for room in &target.except {
-            unwanted.reserve(self.count(room));
-            self.for_each_in(room, |key, _| _ = unwanted.insert(key));
+            excluded.reserve(self.count(room));
+            self.for_each_in(room, |key, _| _ = excluded.insert(key));
         }
         let mut visit = |key, recipient: &Recipient| {
-            if target.skip != Some(key) && !unwanted.contains(&key) {
+            if target.skip != Some(key) && !excluded.contains(&key) {
                 visit(key, recipient);
             }
         };
         match target.rooms.as_slice() {
-            [] => self.everybody.for_each(visit),
+            [] => self.all_members.for_each(visit),
             [room] => self.for_each_in(room, visit),
             rooms => {
                 let mut seen = KeySet::default();
@@ -439,20 +440,20 @@ impl fmt::Debug for Rooms {
 }
 
 impl Entry {
-    fn joined(&self) -> MutexGuard<'_, Stay> {
+    fn joined(&self) -> MutexGuard<'_, Attachment> {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns its rooms, its own first; none once it is detached.
     fn rooms(&self) -> Vec<Room> {
         let joined = self.joined();
-        let Stay::Attached(joined) = &*joined else { return Vec::new() };
+        let Attachment::Attached(joined) = &*joined else { return Vec::new() };
         let joined = joined.iter().flat_map(|joined| joined.iter().cloned());
         std::iter::once(Room::from(&self.member.id)).chain(joined).collect()
     }
 }
 
-impl Stay {
+impl Attachment {
     fn rooms(&mut self) -> Option<&mut HashSet<Room>> {
         match self {
             Self::Attached(joined) => joined.as_deref_mut(),
@@ -482,7 +483,7 @@ mod tests {
         let key = rooms.attach(MemberProbe::new("a", &TextCodec::new("t")).member());
         let entry = rooms.entry(key).expect("it is attached");
         assert!(rooms.detach(key));
-        assert_eq!(rooms.join_entry(&entry, &room), Joined::Detached);
+        assert_eq!(rooms.join_entry(&entry, &room), JoinOutcome::Detached);
         assert!(!rooms.leave_entry(&entry, &room));
         assert_eq!((rooms.room_count(), rooms.member_count()), (0, 0));
     }
@@ -497,7 +498,7 @@ mod tests {
         // Simulates `a` leaving while `b`, which holds the list, is about to enter it.
         assert!(old.remove_or_close(a, |_| {}));
         assert!(!old.insert(b, Recipient::of(&entry)));
-        assert_eq!(rooms.join(b, &room), Joined::Joined);
+        assert_eq!(rooms.join(b, &room), JoinOutcome::Joined);
         let new = rooms.list(&room).expect("somebody is there");
         assert!(!Arc::ptr_eq(&old, &new));
         // The thread that emptied the old list updates the map only now.

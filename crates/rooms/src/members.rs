@@ -53,18 +53,23 @@ impl MemberList {
 
     /// Adds a member; returns `false` if the list is closed.
     pub(crate) fn insert(&self, key: MemberKey, recipient: Recipient) -> bool {
-        self.insert_noting(key, recipient, || {})
+        self.insert_and_record(key, recipient, || {})
     }
 
-    /// Like [`insert`](Self::insert), and calls `note` under the lock if the list is watched.
-    pub(crate) fn insert_noting(&self, key: MemberKey, recipient: Recipient, note: impl FnOnce()) -> bool {
+    /// Like [`insert`](Self::insert), and calls `record` under the lock if the list is watched.
+    pub(crate) fn insert_and_record(
+        &self,
+        key: MemberKey,
+        recipient: Recipient,
+        record: impl FnOnce(),
+    ) -> bool {
         let mut list = self.write();
         if list.closed {
             return false;
         }
         list.members.insert(key, recipient);
         if list.watched {
-            note();
+            record();
         }
         true
     }
@@ -94,22 +99,22 @@ impl MemberList {
     pub(crate) fn remove(&self, key: MemberKey) {
         let mut list = self.write();
         let removed = list.members.swap_remove(&key);
-        list.give_memory_back();
+        list.shrink_if_sparse();
         drop(list);
         drop(removed);
     }
 
     /// Removes a member, and closes the list if it was the last; returns whether the list is closed.
     ///
-    /// If the list is watched, `note` gets the same value under the lock.
-    pub(crate) fn remove_or_close(&self, key: MemberKey, note: impl FnOnce(bool)) -> bool {
+    /// If the list is watched, `record` gets the same value under the lock.
+    pub(crate) fn remove_or_close(&self, key: MemberKey, record: impl FnOnce(bool)) -> bool {
         let mut list = self.write();
         let removed = list.members.swap_remove(&key);
         list.closed = list.members.is_empty();
         if list.watched && removed.is_some() {
-            note(list.closed);
+            record(list.closed);
         }
-        list.give_memory_back();
+        list.shrink_if_sparse();
         let closed = list.closed;
         drop(list);
         drop(removed);
@@ -125,11 +130,11 @@ impl MemberList {
         let list = self.read();
         let all = list.members.as_slice();
         // A short list is done before another thread can collide.
-        let begin = if all.len() > FETCHED_TOGETHER { beginning(all.len()) } else { 0 };
+        let begin = if all.len() > PREFETCH_GROUP { start_offset(all.len()) } else { 0 };
         let (later, first) = all.split_at(begin);
         for mut rest in [first, later] {
             while !rest.is_empty() {
-                let (group, further) = rest.split_at(rest.len().min(FETCHED_TOGETHER));
+                let (group, further) = rest.split_at(rest.len().min(PREFETCH_GROUP));
                 group.values().for_each(|recipient| recipient.outbox.prefetch());
                 group.iter().for_each(|(key, recipient)| visit(*key, recipient));
                 rest = further;
@@ -148,9 +153,9 @@ impl MemberList {
 
 impl List {
     /// Shrinks at a quarter of the capacity, so that a formerly long list releases its memory.
-    fn give_memory_back(&mut self) {
+    fn shrink_if_sparse(&mut self) {
         let (len, capacity) = (self.members.len(), self.members.capacity());
-        if capacity > KEPT_CAPACITY && len < capacity / 4 {
+        if capacity > RETAINED_CAPACITY && len < capacity / 4 {
             self.members.shrink_to(len * 2);
         }
     }
@@ -158,9 +163,9 @@ impl List {
 
 /// All attached members, spread over several lists to reduce contention of attaches and detaches.
 #[derive(Default)]
-pub(crate) struct Everybody([MemberList; LISTS]);
+pub(crate) struct AllMembers([MemberList; LISTS]);
 
-impl Everybody {
+impl AllMembers {
     pub(crate) fn insert(&self, key: MemberKey, recipient: Recipient) {
         self.list(key).insert(key, recipient);
     }
@@ -171,7 +176,7 @@ impl Everybody {
 
     /// Visits each member, one list at a time, each under its own lock.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(MemberKey, &Recipient)) {
-        let (later, first) = self.0.split_at(beginning(LISTS));
+        let (later, first) = self.0.split_at(start_offset(LISTS));
         first.iter().chain(later).for_each(|list| list.for_each(&mut visit));
     }
 
@@ -185,7 +190,7 @@ impl Everybody {
 /// Threads start at different places. Two broadcasts to the same members that start together would otherwise contend
 /// for every outbox along the way.
 /// and one would wait for the other all the way.
-fn beginning(many: usize) -> usize {
+fn start_offset(many: usize) -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         // Place of this thread among all, drawn once. `Router::broadcast` has no parameter for it, and a draw per
@@ -259,11 +264,11 @@ impl Hasher for KeyHasher {
 /// 2^64 divided by the golden ratio, to the next odd number (Knuth, "Sorting and Searching", section 6.4).
 const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Outboxes prefetched at a time.
-const FETCHED_TOGETHER: usize = 16;
+const PREFETCH_GROUP: usize = 16;
 /// Keeps a handful of threads apart; a broadcast to all members locks each list once.
 const LISTS: usize = 8;
 /// Capacity below which a list is not shrunk.
-const KEPT_CAPACITY: usize = 32;
+const RETAINED_CAPACITY: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -287,7 +292,7 @@ mod tests {
         for key in 5..10_000 {
             list.remove(MemberKey(key));
             let List { members, .. } = &*list.read();
-            assert!(members.capacity() <= KEPT_CAPACITY.max(members.len() * 8), "{}", members.capacity());
+            assert!(members.capacity() <= RETAINED_CAPACITY.max(members.len() * 8), "{}", members.capacity());
         }
         assert_eq!(list.len(), 5);
     }

@@ -29,17 +29,17 @@ impl Watch {
     }
 
     /// Delivers the recorded changes; runs under no lock.
-    pub(crate) fn tell(&self) {
-        self.changes.tell();
+    pub(crate) fn notify(&self) {
+        self.changes.notify();
     }
 
     /// Records a list with members that existed before the watcher.
-    pub(crate) fn was_listed(&self, room: &Room) {
+    pub(crate) fn add_existing_room(&self, room: &Room) {
         self.names().entry(room.clone()).or_default().listed = true;
     }
 
     /// Records ids attached before the watcher; `ids` runs under the lock, so that none is detached meanwhile.
-    pub(crate) fn were_attached(&self, ids: impl FnOnce() -> Vec<Room>) {
+    pub(crate) fn add_existing_ids(&self, ids: impl FnOnce() -> Vec<Room>) {
         let mut names = self.names();
         for id in ids() {
             names.entry(id).or_default().owned = true;
@@ -47,7 +47,7 @@ impl Watch {
     }
 
     /// Records that a member joined a list; runs under the lock of the list.
-    pub(crate) fn entered(&self, room: &Room, member: &Member) {
+    pub(crate) fn member_joined(&self, room: &Room, member: &Member) {
         let mut names = self.names();
         let name = names.entry(room.clone()).or_default();
         let created = !name.owned && !name.listed;
@@ -56,7 +56,7 @@ impl Watch {
     }
 
     /// Records that a member left a list, as its last one or not; runs under the lock of the list.
-    pub(crate) fn exited(&self, room: &Room, member: &Member, last: bool) {
+    pub(crate) fn member_left(&self, room: &Room, member: &Member, last: bool) {
         let mut names = self.names();
         let owned = names.get(room).is_some_and(|name| name.owned);
         if last && let Some(name) = names.get_mut(room) {

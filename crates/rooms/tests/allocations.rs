@@ -58,7 +58,7 @@ impl Hall {
     }
 
     fn broadcast_and_flush(&mut self, target: &Target, event: &Event) -> usize {
-        let receipt = self.rooms.broadcast(target, event).relieve();
+        let receipt = self.rooms.broadcast(target, event).flush_backlog();
         self.flusher.write(usize::MAX);
         receipt.queued
     }

@@ -145,8 +145,13 @@ impl<R: Router> Side<R> {
             }
             Operation::Broadcast { to, event: shape } => {
                 let (event, log) = event(number, *shape);
-                let receipt = self.router.broadcast(&self.target(to), &event).relieve();
-                format!("{receipt:?} {:?} {:?} {}", log.asked(), log.gone(), self.named(&self.target(to)))
+                let receipt = self.router.broadcast(&self.target(to), &event).flush_backlog();
+                format!(
+                    "{receipt:?} {:?} {:?} {}",
+                    log.requested(),
+                    log.unanswered(),
+                    self.named(&self.target(to))
+                )
             }
             Operation::Watch => {
                 self.router.watch(self.log.clone());
@@ -155,9 +160,11 @@ impl<R: Router> Side<R> {
             Operation::Send(who, overflow, shape) => {
                 let Some((_, probe)) = self.member(who) else { return String::new() };
                 let (mut event, log) = event(number, *shape);
-                let receipt =
-                    self.router.send(&probe.member(), Delivery::Reliable, *overflow, &mut event).relieve();
-                format!("{receipt:?} {:?} {:?}", log.asked(), log.gone())
+                let receipt = self
+                    .router
+                    .send(&probe.member(), Delivery::Reliable, *overflow, &mut event)
+                    .flush_backlog();
+                format!("{receipt:?} {:?} {:?}", log.requested(), log.unanswered())
             }
         };
         // The order of iteration is unspecified; the log checks the order within each room.

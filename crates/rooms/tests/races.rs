@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
 use roomcast_core::{
-    AckId, Args, Codec, EncodeError, Event, Frame, Joined, Membership, Namespace, Room, Router, Target,
+    AckId, Args, Codec, EncodeError, Event, Frame, JoinOutcome, Membership, Namespace, Room, Router, Target,
 };
 use roomcast_rooms::Rooms;
 use roomcast_testkit::{MemberProbe, TextCodec};
@@ -21,7 +21,7 @@ fn join_racing_detach_leaves_nothing() {
     let detach = |round: usize| assert!(rooms.detach(keys[round]));
     in_step(ROUNDS, [&join, &detach]);
     let joined = joined.into_inner().unwrap();
-    assert!(joined.iter().all(|joined| matches!(joined, Joined::Joined | Joined::Detached)));
+    assert!(joined.iter().all(|joined| matches!(joined, JoinOutcome::Joined | JoinOutcome::Detached)));
     assert_eq!((rooms.count(&room), rooms.room_count(), rooms.member_count()), (0, 0, 0));
 }
 
@@ -32,10 +32,10 @@ fn join_racing_leave_is_atomic() {
     for already_in in [false, true] {
         let keys: Vec<_> = (0..ROUNDS).map(|_| rooms.attach(probe.member())).collect();
         if already_in {
-            keys.iter().for_each(|key| assert_eq!(rooms.join(*key, &room), Joined::Joined));
+            keys.iter().for_each(|key| assert_eq!(rooms.join(*key, &room), JoinOutcome::Joined));
         }
         let (joined, left) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let join = |round: usize| count(&joined, rooms.join(keys[round], &room) == Joined::Joined);
+        let join = |round: usize| count(&joined, rooms.join(keys[round], &room) == JoinOutcome::Joined);
         let leave = |round: usize| count(&left, rooms.leave(keys[round], &room));
         in_step(ROUNDS, [&join, &leave]);
         let first = if already_in { ROUNDS } else { 0 };
@@ -56,10 +56,10 @@ fn join_survives_concurrent_room_removal() {
         let probe = MemberProbe::new(&format!("m{thread}"), &codec);
         let key = rooms.attach(probe.member());
         for round in 0..ROUNDS {
-            assert_eq!(rooms.join(key, &room), Joined::Joined);
+            assert_eq!(rooms.join(key, &room), JoinOutcome::Joined);
             if round % 16 == 0 {
                 let name = format!("{thread} {round}");
-                let queued = rooms.broadcast(&target, &event(&name)).relieve().queued;
+                let queued = rooms.broadcast(&target, &event(&name)).flush_backlog().queued;
                 assert!((1..=4).contains(&queued));
                 assert!(probe.received().contains(&format!("t:{name}[]")));
             }
@@ -82,7 +82,7 @@ fn concurrent_updates_keep_rooms_consistent() {
         for round in 0..ROUNDS {
             let room = &names[round % 2];
             match thread {
-                0 => count(&joins, rooms.join(key, room) == Joined::Joined),
+                0 => count(&joins, rooms.join(key, room) == JoinOutcome::Joined),
                 1 => count(&leaves, rooms.leave(key, room)),
                 2 => count(&joins, rooms.update(&everybody, &Membership::Join(vec![room.clone()])) == 1),
                 _ => count(&leaves, rooms.update(&everybody, &Membership::Leave(vec![room.clone()])) == 1),
@@ -117,11 +117,11 @@ fn stale_key_does_not_affect_successor() {
             });
             start.wait();
             let new = rooms.attach(newer.member());
-            assert_eq!(rooms.join(new, &room), Joined::Joined);
+            assert_eq!(rooms.join(new, &room), JoinOutcome::Joined);
             new
         });
         assert_eq!((rooms.count(&room), rooms.count(&Room::from("a"))), (1, 1));
-        assert_eq!(rooms.broadcast(&to_both, &event("hello")).relieve().queued, 1);
+        assert_eq!(rooms.broadcast(&to_both, &event("hello")).flush_backlog().queued, 1);
         assert_eq!(newer.received(), ["t:hello[]"]);
         assert!(rooms.detach(new));
         assert_eq!((rooms.room_count(), rooms.count(&Room::from("a"))), (0, 0));
@@ -147,13 +147,13 @@ fn crossing_broadcasts_do_not_deadlock() {
             let key = rooms.attach(probe.member());
             for round in 0..ROUNDS {
                 match thread {
-                    0 => assert!(rooms.broadcast(&rs, &event("rs")).relieve().queued >= 2),
-                    1 => assert!(rooms.broadcast(&sr, &event("sr")).relieve().queued >= 2),
-                    2 => assert!(rooms.broadcast(&r_not_s, &event("r")).relieve().queued >= 1),
-                    3 => assert!(rooms.broadcast(&s_not_r, &event("s")).relieve().queued >= 1),
+                    0 => assert!(rooms.broadcast(&rs, &event("rs")).flush_backlog().queued >= 2),
+                    1 => assert!(rooms.broadcast(&sr, &event("sr")).flush_backlog().queued >= 2),
+                    2 => assert!(rooms.broadcast(&r_not_s, &event("r")).flush_backlog().queued >= 1),
+                    3 => assert!(rooms.broadcast(&s_not_r, &event("s")).flush_backlog().queued >= 1),
                     _ => {
-                        assert_eq!(rooms.join(key, &r), Joined::Joined);
-                        assert_eq!(rooms.join(key, &s), Joined::Joined);
+                        assert_eq!(rooms.join(key, &r), JoinOutcome::Joined);
+                        assert_eq!(rooms.join(key, &s), JoinOutcome::Joined);
                         assert!(rooms.leave(key, if round % 2 == 0 { &r } else { &s }));
                         assert!(rooms.leave(key, if round % 2 == 0 { &s } else { &r }));
                     }
@@ -201,18 +201,18 @@ fn long_broadcast_delays_only_own_room() {
         let other_key = rooms.attach(other.member());
         let waits = AtomicBool::new(true);
         std::thread::scope(|scope| {
-            scope.spawn(|| assert_eq!(rooms.broadcast(&target, &event("long")).relieve().queued, 1));
+            scope.spawn(|| assert_eq!(rooms.broadcast(&target, &event("long")).flush_backlog().queued, 1));
             is_reached.recv().unwrap();
             scope.spawn(|| {
-                assert_eq!(rooms.join(newcomer, &room), Joined::Joined);
+                assert_eq!(rooms.join(newcomer, &room), JoinOutcome::Joined);
                 assert!(!waits.load(Ordering::SeqCst), "join did not wait for the broadcast to its room");
             });
             // While both are in progress: enough names to hit every shard of the map.
             for number in 0..1_000 {
                 let room = Room::new(format!("room {number}"));
-                assert_eq!(rooms.join(other_key, &room), Joined::Joined);
+                assert_eq!(rooms.join(other_key, &room), JoinOutcome::Joined);
                 let target = Target { rooms: vec![room.clone()], ..Target::default() };
-                assert_eq!(rooms.broadcast(&target, &event("short")).relieve().queued, 1);
+                assert_eq!(rooms.broadcast(&target, &event("short")).flush_backlog().queued, 1);
                 assert!(rooms.leave(other_key, &room));
                 let late = rooms.attach(MemberProbe::new("late", &codec).member());
                 assert!(rooms.detach(late));
@@ -240,7 +240,8 @@ fn keeps_order_during_flush() {
             let _done = Countdown(&sending);
             for number in 0..EVENTS {
                 let target = &targets[number % targets.len()];
-                let queued = rooms.broadcast(target, &event(&format!("{thread} {number}"))).relieve().queued;
+                let queued =
+                    rooms.broadcast(target, &event(&format!("{thread} {number}"))).flush_backlog().queued;
                 assert!(queued >= 4, "steady members get each event: {queued}");
             }
         }

@@ -10,6 +10,6 @@ pub(crate) fn now() -> Instant {
 
 /// Returns the time after `wait`, or a time some thirty years later if that cannot be represented.
 pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
-    const AGES: Duration = Duration::from_secs(1_000_000_000);
-    now.checked_add(wait).unwrap_or_else(|| now + AGES)
+    const FAR_FUTURE: Duration = Duration::from_secs(1_000_000_000);
+    now.checked_add(wait).unwrap_or_else(|| now + FAR_FUTURE)
 }

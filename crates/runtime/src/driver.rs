@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use roomcast_core::{
     AckId, Action, Args, Attended, Bounds, ByteString, CloseReason, Codec, Command, Connection,
-    ConnectionError, EncodeError, Event, Exchange, FlushList, Inbound, Lane, Message, Namespace, Outbox,
-    Overflow, Pushed, Received, Refused, Session, SocketId, TransportName,
+    ConnectionError, ConnectionRole, EncodeError, Event, Exchange, FlushList, Inbound, Message, Namespace,
+    Outbox, Overflow, PushOutcome, Received, RejectedExchange, Session, SocketId, TransportName,
 };
 
 use crate::clock;
@@ -18,11 +18,11 @@ use crate::stall::{Stall, StallLimits};
 use crate::timer::Timer;
 
 /// Maximum number of messages handled before the task yields.
-const MESSAGES: u32 = 256;
+const MESSAGES_PER_TURN: u32 = 256;
 /// Maximum number of reads from a connection whose write half failed.
 const LAST_READS: usize = 32;
 /// Lateness of a deadline after which the connection is polled once more before the deadline counts.
-const LATE: Duration = Duration::from_millis(100);
+const LATE_THRESHOLD: Duration = Duration::from_millis(100);
 
 /// Settings of a [`Driver`].
 #[derive(Debug, Clone, Copy)]
@@ -146,7 +146,7 @@ pub struct Driver {
     /// Messages handled since the task last yielded.
     handled: u32,
     /// A late deadline fired; the connection is polled once more before the deadline counts.
-    overslept: bool,
+    is_deadline_late: bool,
     buffer: Vec<Message>,
 }
 
@@ -198,7 +198,7 @@ impl Driver {
             stall: None,
             timer: Timer::default(),
             handled: 0,
-            overslept: false,
+            is_deadline_late: false,
             buffer: Vec::new(),
         }
     }
@@ -225,7 +225,7 @@ impl Driver {
             let now = clock::now();
             self.collect();
             while let Some(action) = self.actions.pop_front() {
-                if let Some(incoming) = self.hand_over(action, now) {
+                if let Some(incoming) = self.into_incoming(action, now) {
                     return Poll::Ready(Some(incoming));
                 }
             }
@@ -240,13 +240,13 @@ impl Driver {
                 }
                 Phase::Over => return Poll::Ready(None),
             };
-            let rests = self.handled >= MESSAGES;
-            if (rests || !progress) && !self.poll_timer(cx, now) {
-                if rests || self.overslept {
+            let should_yield = self.handled >= MESSAGES_PER_TURN;
+            if (should_yield || !progress) && !self.poll_timer(cx, now) {
+                if should_yield || self.is_deadline_late {
                     self.handled = 0;
                     self.collect();
                     if self.actions.is_empty() {
-                        give_way(cx);
+                        yield_now(cx);
                         return Poll::Pending;
                     }
                 } else {
@@ -297,7 +297,7 @@ impl Driver {
     ///
     /// # Errors
     /// If the codec cannot encode the event.
-    pub fn emit(&self, codec: &dyn Codec, event: &Event) -> Result<Pushed, EncodeError> {
+    pub fn emit(&self, codec: &dyn Codec, event: &Event) -> Result<PushOutcome, EncodeError> {
         let frame = event.frame(codec)?;
         Ok(self.push(frame))
     }
@@ -312,7 +312,7 @@ impl Driver {
         namespace: &Namespace,
         id: AckId,
         args: &Args,
-    ) -> Result<Pushed, EncodeError> {
+    ) -> Result<PushOutcome, EncodeError> {
         let frame = codec.encode_answer(namespace, id, args)?;
         Ok(self.push(frame))
     }
@@ -323,7 +323,7 @@ impl Driver {
     ///
     /// # Errors
     /// If the connection refuses the request; returns the exchange without a response.
-    pub fn request(&mut self, exchange: Exchange) -> Result<(), Refused> {
+    pub fn request(&mut self, exchange: Exchange) -> Result<(), RejectedExchange> {
         let taken = self.connection.accept(exchange);
         if taken.as_ref().is_err_and(|refused| refused.rejection.fatal) {
             self.close(CloseReason::TransportError);
@@ -331,10 +331,10 @@ impl Driver {
         taken
     }
 
-    fn push(&self, frame: roomcast_core::Frame) -> Pushed {
+    fn push(&self, frame: roomcast_core::Frame) -> PushOutcome {
         let pushed = self.outbox.push(frame, roomcast_core::Delivery::Reliable, Overflow::Inherit);
-        if pushed == Pushed::Backlogged {
-            self.outbox.relieve();
+        if pushed == PushOutcome::Backlogged {
+            self.outbox.flush_backlog();
         }
         pushed
     }
@@ -355,16 +355,18 @@ impl Driver {
         while let Some(action) = self.session.poll_action() {
             match action {
                 // An outbox that was given up accepts only the close message.
-                Action::Transmit { lane: Lane::Primary, frame, .. } if self.outbox.closed().is_some() => {
+                Action::Transmit { role: ConnectionRole::Primary, frame, .. }
+                    if self.outbox.closed().is_some() =>
+                {
                     let _ = self.outbox.push_last(frame);
                 }
-                Action::Transmit { lane: Lane::Primary, frame, delivery } => {
+                Action::Transmit { role: ConnectionRole::Primary, frame, delivery } => {
                     let _ = self.outbox.push(frame, delivery, Overflow::Close);
                 }
                 Action::Heartbeat(frame) => {
                     let _ = self.outbox.push_heartbeat(frame);
                 }
-                Action::Ping(Lane::Primary) => {
+                Action::Ping(ConnectionRole::Primary) => {
                     self.connection.ping(&self.outbox, 0);
                 }
                 Action::HeartbeatAnswered | Action::Refused { .. } => {}
@@ -380,7 +382,7 @@ impl Driver {
         }
     }
 
-    fn hand_over(&mut self, action: Action, now: Instant) -> Option<Incoming> {
+    fn into_incoming(&mut self, action: Action, now: Instant) -> Option<Incoming> {
         if !self.is_running() {
             return None;
         }
@@ -401,9 +403,9 @@ impl Driver {
             Poll::Ready(Ok(sink)) => {
                 self.phase = Phase::Open;
                 self.outbox.set_sink(sink);
-                self.session.handle_lane_opened(Lane::Primary, self.transport, now);
+                self.session.handle_connection_opened(ConnectionRole::Primary, self.transport, now);
             }
-            Poll::Ready(Err(error)) => self.lost(error.reason(), now),
+            Poll::Ready(Err(error)) => self.end_connection(error.reason(), now),
         }
         true
     }
@@ -416,8 +418,8 @@ impl Driver {
                 self.read.clear();
                 self.end(Command::Close(reason), reason, now);
             } else {
-                self.hear_out(cx, now);
-                self.lost(reason, now);
+                self.drain_reads(cx, now);
+                self.end_connection(reason, now);
             }
             return true;
         }
@@ -429,17 +431,17 @@ impl Driver {
         }
         if let Some(message) = self.read.pop_front() {
             self.handled += 1;
-            self.session.handle_message(Lane::Primary, message, now);
+            self.session.handle_message(ConnectionRole::Primary, message, now);
             return true;
         }
         match self.ended.take() {
             None => self.poll_recv(cx, now),
             Some(Ok(_)) => {
-                self.lost(CloseReason::TransportClose, now);
+                self.end_connection(CloseReason::TransportClose, now);
                 true
             }
             Some(Err(error)) => {
-                self.lost(error.reason(), now);
+                self.end_connection(error.reason(), now);
                 true
             }
         }
@@ -450,7 +452,7 @@ impl Driver {
         let arrived = !self.buffer.is_empty();
         self.read.extend(self.buffer.drain(..));
         if arrived || outcome.is_ready() {
-            self.session.handle_activity(Lane::Primary, now);
+            self.session.handle_activity(ConnectionRole::Primary, now);
         }
         match outcome {
             Poll::Pending => return arrived,
@@ -461,10 +463,10 @@ impl Driver {
     }
 
     /// Handles the complete messages received before the write half failed.
-    fn hear_out(&mut self, cx: &mut Context<'_>, now: Instant) {
+    fn drain_reads(&mut self, cx: &mut Context<'_>, now: Instant) {
         for _ in 0..LAST_READS {
             while let Some(message) = self.read.pop_front() {
-                self.session.handle_message(Lane::Primary, message, now);
+                self.session.handle_message(ConnectionRole::Primary, message, now);
             }
             if self.ended.is_some() || !self.poll_recv(cx, now) {
                 return;
@@ -479,20 +481,20 @@ impl Driver {
             return false;
         }
         let stall = self.stall.get_or_insert_with(|| Stall::new(now));
-        let judgement = stall.observe(attended, now, self.config.stall);
-        if judgement.heartbeat_sent {
+        let verdict = stall.observe(attended, now, self.config.stall);
+        if verdict.heartbeat_sent {
             self.session.handle_heartbeat_sent(now);
         }
-        if judgement.mark {
+        if verdict.mark {
             self.outbox.set_stalled();
         }
-        if judgement.give_up {
+        if verdict.evict {
             let reason = CloseReason::SlowConsumer;
-            self.outbox.give_up(reason);
+            self.outbox.evict(reason);
             self.read.clear();
             self.end(Command::Close(reason), reason, now);
         }
-        judgement.give_up
+        verdict.evict
     }
 
     /// Returns whether the outbound queue is short enough to resume reading.
@@ -501,11 +503,11 @@ impl Driver {
             return true;
         }
         if attended.writable {
-            if self.outbox.relieve() {
+            if self.outbox.flush_backlog() {
                 return true;
             }
             // Another writer has to release the write half.
-            give_way(cx);
+            yield_now(cx);
         }
         false
     }
@@ -517,18 +519,18 @@ impl Driver {
         let stalled = self.stall.as_mut().and_then(|stall| stall.deadline(limits)).filter(|at| *at > now);
         let next = deadline.into_iter().chain(stalled).min();
         if !self.timer.poll(next, cx, now) {
-            self.overslept = false;
+            self.is_deadline_late = false;
             return false;
         }
         // After a pause of the process, timers may fire before sockets are polled, where a response may already wait.
-        let is_late = deadline.is_some_and(|at| now > clock::after(at, LATE));
-        if is_late && !std::mem::replace(&mut self.overslept, true) {
+        let is_late = deadline.is_some_and(|at| now > clock::after(at, LATE_THRESHOLD));
+        if is_late && !std::mem::replace(&mut self.is_deadline_late, true) {
             return false;
         }
-        self.overslept = false;
+        self.is_deadline_late = false;
         if !self.read.is_empty() {
             // Messages that the driver has not handled yet do not count against the client.
-            self.session.handle_activity(Lane::Primary, now);
+            self.session.handle_activity(ConnectionRole::Primary, now);
         }
         if let Some(taken) =
             self.stall.as_ref().and_then(|stall| stall.delays_heartbeat(self.config.ping_timeout, now))
@@ -540,8 +542,8 @@ impl Driver {
     }
 
     /// Handles a lost connection.
-    fn lost(&mut self, reason: CloseReason, now: Instant) {
-        self.session.handle_lane_closed(Lane::Primary, reason, now);
+    fn end_connection(&mut self, reason: CloseReason, now: Instant) {
+        self.session.handle_connection_closed(ConnectionRole::Primary, reason, now);
         self.ensure_end(reason);
     }
 
@@ -560,7 +562,7 @@ impl Driver {
 
     fn start_closing(&mut self, reason: CloseReason, message: &str, now: Instant) -> Incoming {
         let opened = matches!(self.phase, Phase::Open);
-        self.connection.start_close_saying(reason, message, &self.outbox);
+        self.connection.start_close_with_message(reason, message, &self.outbox);
         self.outbox.finish();
         if !opened {
             self.outbox.close(reason);
@@ -596,6 +598,6 @@ impl Drop for Driver {
 }
 
 /// Reschedules the task after all other ready tasks and after the runtime has polled for I/O.
-fn give_way(cx: &mut Context<'_>) {
+fn yield_now(cx: &mut Context<'_>) {
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }

@@ -36,7 +36,9 @@ mod tests {
     use std::task::Context;
     use std::time::Duration;
 
-    use roomcast_core::{ConnectionError, Delivery, Frame, FrameSink, Outbox, Overflow, Pushed, Readiness};
+    use roomcast_core::{
+        ConnectionError, Delivery, Frame, FrameSink, Outbox, Overflow, PushOutcome, Readiness,
+    };
     use tokio::sync::Notify;
 
     use super::*;
@@ -76,7 +78,7 @@ mod tests {
             .collect();
         let push = |number: usize| {
             let pushed = members[number].push(Frame::new("x"), Delivery::Reliable, Overflow::Close);
-            assert_eq!(pushed, Pushed::Queued);
+            assert_eq!(pushed, PushOutcome::Queued);
         };
         let [before, behind, during] = [CROWD, CROWD + 1, CROWD + 2];
         for _ in 0..3 {

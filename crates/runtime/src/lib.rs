@@ -56,4 +56,4 @@ mod timer;
 
 pub use driver::{Driver, DriverConfig, Incoming};
 pub use flusher::flush;
-pub use stall::{Judgement, Stall, StallLimits};
+pub use stall::{Stall, StallLimits, StallVerdict};

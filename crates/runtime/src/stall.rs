@@ -43,10 +43,10 @@ impl Default for StallLimits {
 /// let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
 /// let (start, limits) = (Instant::now(), StallLimits::default());
 /// let mut stall = Stall::new(start);
-/// assert!(!stall.observe(&outbox.attend(&mut cx), start, limits).give_up);
+/// assert!(!stall.observe(&outbox.attend(&mut cx), start, limits).evict);
 /// while let Some(due) = stall.deadline(limits) {
 ///     // A driver sleeps until `due`, unless its outbox wakes it before.
-///     if stall.observe(&outbox.attend(&mut cx), due, limits).give_up {
+///     if stall.observe(&outbox.attend(&mut cx), due, limits).evict {
 ///         assert_eq!(due - start, Duration::from_secs(10));
 ///         break;
 ///     }
@@ -63,7 +63,7 @@ pub struct Stall {
     /// Last sample of `FrameSink::moved`.
     moved: Option<u64>,
     /// Time since which the queue has exceeded the limit.
-    over: Option<Instant>,
+    over_since: Option<Instant>,
     /// Whether the queue is too long for senders to continue.
     high: bool,
     /// Whether waiting senders were released.
@@ -78,9 +78,9 @@ pub struct Stall {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]
-pub struct Judgement {
-    /// The client has stalled for too long: [give it up](roomcast_core::Outbox::give_up).
-    pub give_up: bool,
+pub struct StallVerdict {
+    /// The client has stalled for too long: [give it up](roomcast_core::Outbox::evict).
+    pub evict: bool,
     /// Senders should no longer wait for it: [mark it](roomcast_core::Outbox::set_stalled).
     pub mark: bool,
     /// A queued heartbeat has just reached the transport: notify the
@@ -89,11 +89,11 @@ pub struct Judgement {
 }
 
 /// Time without progress after which a client no longer blocks senders that wait for recipients.
-const PATIENCE: Duration = Duration::from_millis(100);
+const SENDER_WAIT: Duration = Duration::from_millis(100);
 /// Divisor of the stall timeout: the time granted after the limit is exceeded, regardless of earlier progress.
 const GRACE: u32 = 10;
 /// Divisor of the stall timeout: a wake-up later than that means that the process or this thread did not run.
-const LATE: u32 = 4;
+const LATE_FRACTION: u32 = 4;
 
 impl Stall {
     /// Starts measuring a client that has just stopped accepting bytes.
@@ -104,7 +104,7 @@ impl Stall {
             bytes: 0,
             last: now,
             moved: None,
-            over: None,
+            over_since: None,
             high: false,
             marked: false,
             due: None,
@@ -115,35 +115,35 @@ impl Stall {
     /// Records the result of an attempt to write.
     ///
     /// `now` must not go back.
-    pub fn observe(&mut self, attended: &Attended, now: Instant, limits: StallLimits) -> Judgement {
+    pub fn observe(&mut self, attended: &Attended, now: Instant, limits: StallLimits) -> StallVerdict {
         let moved = attended.written.saturating_add(self.sample(attended.moved));
-        let late = self.due.take().is_some_and(|due| now > clock::after(due, limits.timeout / LATE));
+        let late = self.due.take().is_some_and(|due| now > clock::after(due, limits.timeout / LATE_FRACTION));
         if moved > 0 {
             self.bytes = self.bytes.saturating_add(moved);
             self.last = now;
             self.marked = false;
         }
         self.high = attended.high;
-        self.over = if attended.over_limit { self.over.or(Some(now)) } else { None };
+        self.over_since = if attended.over_limit { self.over_since.or(Some(now)) } else { None };
         let enough = (limits.min_rate as f64 * limits.timeout.as_secs_f64()) as u64;
         let window_over = now >= clock::after(self.since, limits.timeout);
         // If only the server held the client back, the client now accepts much at once; a few bytes do not count.
-        let saved = window_over && moved > enough / u64::from(GRACE);
-        if self.bytes >= enough.max(1) || saved || late {
+        let has_resumed = window_over && moved > enough / u64::from(GRACE);
+        if self.bytes >= enough.max(1) || has_resumed || late {
             self.since = now;
             self.bytes = 0;
         }
         let heartbeat_sent = self.heartbeat && !attended.heartbeat;
         self.heartbeat = attended.heartbeat;
-        let give_up = self.verdict_at(limits).is_some_and(|at| now >= at);
+        let evict = self.evict_at(limits).is_some_and(|at| now >= at);
         let mark = self.mark_at().is_some_and(|at| now >= at);
         self.marked |= mark;
-        Judgement { give_up, mark, heartbeat_sent }
+        StallVerdict { evict, mark, heartbeat_sent }
     }
 
     /// Returns when to attempt the next write if nothing happens before; `None` while the client is within its limits.
     pub fn deadline(&mut self, limits: StallLimits) -> Option<Instant> {
-        self.due = [self.verdict_at(limits), self.mark_at()].into_iter().flatten().min();
+        self.due = [self.evict_at(limits), self.mark_at()].into_iter().flatten().min();
         self.due
     }
 
@@ -157,13 +157,13 @@ impl Stall {
         (self.heartbeat && now < clock::after(self.last, ping_timeout)).then_some(self.last)
     }
 
-    fn verdict_at(&self, limits: StallLimits) -> Option<Instant> {
-        let over = clock::after(self.over?, limits.timeout / GRACE);
-        Some(over.max(clock::after(self.since, limits.timeout)))
+    fn evict_at(&self, limits: StallLimits) -> Option<Instant> {
+        let over_since = clock::after(self.over_since?, limits.timeout / GRACE);
+        Some(over_since.max(clock::after(self.since, limits.timeout)))
     }
 
     fn mark_at(&self) -> Option<Instant> {
-        (self.high && !self.marked).then(|| clock::after(self.last, PATIENCE))
+        (self.high && !self.marked).then(|| clock::after(self.last, SENDER_WAIT))
     }
 
     /// Returns the advance of the sink's counter; zero for the first sample.
@@ -200,11 +200,11 @@ mod tests {
                 heartbeat: false,
             };
             let mut client = Self { stall: Stall::new(start), start, attended };
-            assert_eq!(client.at(0.0, 0), Judgement::default());
+            assert_eq!(client.at(0.0, 0), StallVerdict::default());
             client
         }
 
-        fn at(&mut self, seconds: f64, written: u64) -> Judgement {
+        fn at(&mut self, seconds: f64, written: u64) -> StallVerdict {
             self.attended.written = written;
             self.stall.observe(&self.attended, self.time(seconds), LIMITS)
         }
@@ -217,7 +217,7 @@ mod tests {
         fn sleep_until(&mut self, seconds: f64) -> Option<f64> {
             while let Some(due) = self.stall.deadline(LIMITS).filter(|due| *due <= self.time(seconds)) {
                 let at = (due - self.start).as_secs_f64();
-                if self.at(at, 0).give_up {
+                if self.at(at, 0).evict {
                     return Some(at);
                 }
             }
@@ -236,7 +236,7 @@ mod tests {
         let mut client = Client::new(true);
         for second in 1..100 {
             assert_eq!(client.sleep_until(f64::from(second) * 9.0), None);
-            assert!(!client.at(f64::from(second) * 9.0, 10 * 1024).give_up);
+            assert!(!client.at(f64::from(second) * 9.0, 10 * 1024).evict);
         }
         assert_eq!(client.sleep_until(1_000.0), Some(99.0 * 9.0 + 10.0));
     }
@@ -245,7 +245,7 @@ mod tests {
     fn too_little_progress_does_not_count() {
         let mut client = Client::new(true);
         for second in 1..10 {
-            assert!(!client.at(f64::from(second), 1).give_up);
+            assert!(!client.at(f64::from(second), 1).evict);
         }
         assert_eq!(client.sleep_until(60.0), Some(10.0));
     }
@@ -253,9 +253,9 @@ mod tests {
     #[test]
     fn progress_on_last_attempt_saves_client() {
         let mut client = Client::new(true);
-        assert!(!client.at(10.0, 2_000).give_up);
+        assert!(!client.at(10.0, 2_000).evict);
         assert_eq!(client.sleep_until(60.0), Some(20.0));
-        assert!(Client::new(true).at(10.0, 1).give_up, "a byte is no progress");
+        assert!(Client::new(true).at(10.0, 1).evict, "a byte is no progress");
     }
 
     #[test]
@@ -263,7 +263,7 @@ mod tests {
         let mut client = Client::new(false);
         assert_eq!(client.sleep_until(30.0), None);
         client.attended.over_limit = true;
-        assert!(!client.at(30.0, 0).give_up, "within the grace period");
+        assert!(!client.at(30.0, 0).evict, "within the grace period");
         assert_eq!(client.sleep_until(60.0), Some(31.0));
     }
 
@@ -272,7 +272,7 @@ mod tests {
         let mut client = Client::new(true);
         assert_eq!(client.sleep_until(1.0), None);
         assert!(client.stall.deadline(LIMITS).is_some());
-        assert!(!client.at(25.0, 0).give_up, "wake-up is fifteen seconds late");
+        assert!(!client.at(25.0, 0).evict, "wake-up is fifteen seconds late");
         assert_eq!(client.sleep_until(60.0), Some(35.0));
     }
 
@@ -282,7 +282,7 @@ mod tests {
         for second in 1..10 {
             client.attended.moved = Some(second * 16 * 1024);
             let at = second as f64 * 9.0;
-            assert!(!client.at(at, 0).give_up);
+            assert!(!client.at(at, 0).evict);
         }
         assert_eq!(client.sleep_until(200.0), Some(91.0));
     }

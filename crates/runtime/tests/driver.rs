@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use roomcast_core::{
     AckTable, ByteString, CloseReason, Event, FlushList, Frame, IntoArgs, Member, MemberKey, Message,
-    Namespace, Overflow, Pushed, Room, Router, SocketId, Target, Transport,
+    Namespace, Overflow, PushOutcome, Room, Router, SocketId, Target, Transport,
 };
 use roomcast_plain::{Mode, PlainConfig, PlainSession};
 use roomcast_rooms::Rooms;
@@ -95,7 +95,7 @@ async fn welcome_precedes_room_events() {
     rooms.join(key, &Room::from("red"));
     let target = Target { rooms: vec![Room::from("red")], ..Target::default() };
     let event = Event::new(namespace, "news", "x".into_args().unwrap());
-    assert_eq!(rooms.broadcast(&target, &event).relieve().queued, 1);
+    assert_eq!(rooms.broadcast(&target, &event).flush_backlog().queued, 1);
     let driver = tokio::spawn(echo(driver, Mode::Json));
     assert!(!text(client.recv().await).contains("news"));
     assert_eq!(text(client.recv().await), r#"["news","x"]"#);
@@ -156,7 +156,7 @@ async fn delivers_frames_queued_before_close() {
     driver.accept(&namespace, SocketId::from("a"), || {}).expect("pending request");
     for number in 0..10 {
         let event = Event::new(Namespace::main(), "message", number.to_string().into_args().unwrap());
-        assert_eq!(driver.emit(Mode::Plain.codec().as_ref(), &event), Ok(Pushed::Queued));
+        assert_eq!(driver.emit(Mode::Plain.codec().as_ref(), &event), Ok(PushOutcome::Queued));
     }
     driver.close(CloseReason::ServerShutdown);
     let driver = tokio::spawn(echo(driver, Mode::Plain));

@@ -90,7 +90,7 @@ pub mod http {
 pub mod metrics {
     //! Server metrics and limits.
 
-    pub use crate::host::breach::Breach;
+    pub use crate::host::limit::Limit;
     pub use crate::host::metrics::Metrics;
 }
 
@@ -132,7 +132,7 @@ pub mod socket {
     pub use crate::app::model::user_data::DataError;
     pub use crate::session::shared::ClientKind;
     pub use roomcast_core::{CloseReason, SocketId};
-    pub use roomcast_recovery::Refused as RecoveryRefused;
+    pub use roomcast_recovery::RecoveryError as RecoveryRefused;
 }
 
 pub mod transport {

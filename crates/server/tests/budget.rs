@@ -39,7 +39,7 @@ fn evicts_longest_stalled_and_no_reader() {
             assert_eq!(reader.text(), format!(r#"42["tick",{heard}]"#));
             heard += 1;
         }
-        assert!(memory::held() <= BUDGET as usize, "{}", memory::held());
+        assert!(memory::in_use() <= BUDGET as usize, "{}", memory::in_use());
         assert_eq!(
             stage.reasons.recv_timeout(PATIENCE),
             Ok((crowd[evicted].1.id().clone(), CloseReason::SlowConsumer))

@@ -249,9 +249,9 @@ fn encodes_escapes_and_reordered_placeholders() {
 struct Nobody;
 
 impl AnswerSink for Nobody {
-    fn asked(&self, _: &SocketId) {}
+    fn requested(&self, _: &SocketId) {}
     fn answered(&self, _: &SocketId, _: Args) {}
-    fn gone(&self, _: &SocketId) {}
+    fn unanswered(&self, _: &SocketId) {}
 }
 
 /// Generates JSON values, some long enough for each length encoding.

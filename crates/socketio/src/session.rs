@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 use roomcast_core::{
-    Action, CloseReason, Command, Delivery, Frame, Inbound, Lane, Message, Namespace, Session, SocketId,
-    TransportName,
+    Action, CloseReason, Command, ConnectionRole, Delivery, Frame, Inbound, Message, Namespace, Session,
+    SocketId, TransportName,
 };
-use roomcast_engine::{Actions, Engine, Handshake};
+use roomcast_engine::{Actions, Engine, OpenPacket};
 
 use crate::{Body, Decoder, Packet, SocketIoConfig};
 
@@ -31,7 +31,7 @@ pub struct SocketIoSession {
     /// Close deadline and reason: no namespace joined, or a violation.
     close_at: Option<(Instant, CloseReason)>,
     /// Deadline of the attachments of an incomplete packet.
-    attachments_by: Option<Instant>,
+    attachment_deadline: Option<Instant>,
     actions: Actions,
 }
 
@@ -45,28 +45,28 @@ struct Membership {
 #[derive(Debug)]
 enum State {
     /// Requested; the application has not decided.
-    Pending(Box<Backlog>),
+    Pending(Box<BufferedMessages>),
     Joined,
     /// Removed, possibly unknown to the client: packets in transit are no violation.
-    TakenOut,
+    Removed,
 }
 
 /// Packets buffered for a namespace that the client is still joining.
 #[derive(Debug)]
-struct Backlog {
+struct BufferedMessages {
     packets: Vec<Packet>,
     bytes: usize,
 }
 
 impl SocketIoSession {
     /// Creates a session whose primary connection is not open yet.
-    pub fn new(config: Arc<SocketIoConfig>, handshake: Handshake) -> Self {
+    pub fn new(config: Arc<SocketIoConfig>, handshake: OpenPacket) -> Self {
         Self {
             engine: Engine::new(config.engine.clone(), handshake),
             decoder: config.parser.decoder(&config.limits),
             memberships: Vec::new(),
             close_at: None,
-            attachments_by: None,
+            attachment_deadline: None,
             actions: Actions::new(),
             config,
         }
@@ -77,9 +77,9 @@ impl SocketIoSession {
             return self.close(CloseReason::ForcedClose);
         };
         if !self.decoder.is_waiting() {
-            self.attachments_by = None;
-        } else if self.attachments_by.is_none() {
-            self.attachments_by = now.checked_add(self.config.attachment_timeout);
+            self.attachment_deadline = None;
+        } else if self.attachment_deadline.is_none() {
+            self.attachment_deadline = now.checked_add(self.config.attachment_timeout);
         }
         if let Some(packet) = packet {
             self.handle_packet(packet);
@@ -99,21 +99,21 @@ impl SocketIoSession {
             (Body::ConnectError, _) | (Body::Connect { .. }, State::Joined) => {
                 self.close(CloseReason::ForcedClose);
             }
-            (Body::Connect { auth }, State::TakenOut) => {
+            (Body::Connect { auth }, State::Removed) => {
                 self.forget(at);
                 self.connect(&packet.namespace, auth);
             }
             // Not requested yet, or no longer relevant.
-            (Body::Ack { .. }, State::Pending(_) | State::TakenOut)
-            | (Body::Event { .. }, State::TakenOut) => {}
-            (body, State::Pending(_)) => self.keep(at, Packet { namespace: packet.namespace, body }),
+            (Body::Ack { .. }, State::Pending(_) | State::Removed) | (Body::Event { .. }, State::Removed) => {
+            }
+            (body, State::Pending(_)) => self.buffer_packet(at, Packet { namespace: packet.namespace, body }),
             (Body::Event { name, args, ack }, State::Joined) => {
                 self.actions.push(Action::Event(Inbound { namespace, name, args, ack }));
             }
             (Body::Ack { id, args }, State::Joined) => {
                 self.actions.push(Action::Answer { namespace, id, args });
             }
-            (Body::Disconnect, State::TakenOut) => self.forget(at),
+            (Body::Disconnect, State::Removed) => self.forget(at),
             (Body::Disconnect, State::Joined) => {
                 self.forget(at);
                 let reason = CloseReason::ClientNamespaceDisconnect;
@@ -126,7 +126,7 @@ impl SocketIoSession {
     fn connect(&mut self, name: &ByteString, auth: ByteString) {
         let namespace = if name == "/" { main_namespace() } else { Namespace::new(&**name) };
         if self.memberships.len() >= self.config.max_namespaces {
-            self.forget(self.memberships.iter().position(|member| matches!(member.state, State::TakenOut)));
+            self.forget(self.memberships.iter().position(|member| matches!(member.state, State::Removed)));
         }
         if self.memberships.len() >= self.config.max_namespaces {
             self.transmit(self.config.parser.encode_connect_error(&namespace, TOO_MANY_NAMESPACES));
@@ -137,7 +137,7 @@ impl SocketIoSession {
         if !self.has_room_for_pending() {
             return self.close(CloseReason::Overloaded);
         }
-        let backlog = Box::new(Backlog { packets: Vec::new(), bytes });
+        let backlog = Box::new(BufferedMessages { packets: Vec::new(), bytes });
         if self.memberships.is_empty() {
             // Most clients use one namespace.
             self.memberships.reserve_exact(1);
@@ -147,7 +147,7 @@ impl SocketIoSession {
     }
 
     /// Buffers a packet until the application has decided.
-    fn keep(&mut self, at: Option<usize>, packet: Packet) {
+    fn buffer_packet(&mut self, at: Option<usize>, packet: Packet) {
         let room = self.has_room_for_pending();
         let membership = at.and_then(|at| self.memberships.get_mut(at));
         match membership.map(|membership| &mut membership.state) {
@@ -162,7 +162,7 @@ impl SocketIoSession {
     fn has_room_for_pending(&self) -> bool {
         let bytes = |membership: &Membership| match &membership.state {
             State::Pending(backlog) => backlog.bytes,
-            State::Joined | State::TakenOut => 0,
+            State::Joined | State::Removed => 0,
         };
         self.memberships.iter().map(bytes).sum::<usize>() <= self.config.pending_limit
     }
@@ -177,12 +177,12 @@ impl SocketIoSession {
         self.close_at = self.close_at.filter(|(_, reason)| *reason != CloseReason::ConnectTimeout);
         self.transmit(self.config.parser.encode_connect(namespace, socket, recovery));
         if let State::Pending(backlog) = state {
-            self.release(backlog.packets, now);
+            self.handle_buffered(backlog.packets, now);
         }
     }
 
     /// Handles the packets that arrived before admission.
-    fn release(&mut self, packets: Vec<Packet>, now: Instant) {
+    fn handle_buffered(&mut self, packets: Vec<Packet>, now: Instant) {
         for packet in packets {
             let joined = self.position(&packet.namespace).is_some();
             if joined && matches!(packet.body, Body::Connect { .. }) {
@@ -206,11 +206,11 @@ impl SocketIoSession {
         }
     }
 
-    fn take_out(&mut self, namespace: &Namespace) {
+    fn disconnect_namespace(&mut self, namespace: &Namespace) {
         let at = self.position(namespace.as_str());
         let Some(membership) = at.and_then(|at| self.memberships.get_mut(at)) else { return };
-        if !matches!(membership.state, State::TakenOut) {
-            membership.state = State::TakenOut;
+        if !matches!(membership.state, State::Removed) {
+            membership.state = State::Removed;
             self.transmit(self.config.parser.encode_disconnect(namespace));
         }
     }
@@ -220,7 +220,11 @@ impl SocketIoSession {
     }
 
     fn transmit(&mut self, frame: Frame) {
-        self.actions.push(Action::Transmit { lane: Lane::Primary, frame, delivery: Delivery::Protocol });
+        self.actions.push(Action::Transmit {
+            role: ConnectionRole::Primary,
+            frame,
+            delivery: Delivery::Protocol,
+        });
     }
 
     fn position(&self, namespace: &str) -> Option<usize> {
@@ -235,27 +239,27 @@ impl SocketIoSession {
 }
 
 impl Session for SocketIoSession {
-    fn handle_message(&mut self, lane: Lane, message: Message, now: Instant) {
-        if let Some(message) = self.engine.handle_message(lane, message, now, &mut self.actions) {
+    fn handle_message(&mut self, role: ConnectionRole, message: Message, now: Instant) {
+        if let Some(message) = self.engine.handle_message(role, message, now, &mut self.actions) {
             self.receive(message, now);
         }
     }
 
-    fn handle_lane_opened(&mut self, lane: Lane, transport: TransportName, now: Instant) {
+    fn handle_connection_opened(&mut self, role: ConnectionRole, transport: TransportName, now: Instant) {
         let was_open = self.engine.is_open();
-        self.engine.handle_lane_opened(lane, transport, now, &mut self.actions);
+        self.engine.handle_connection_opened(role, transport, now, &mut self.actions);
         if !was_open && self.engine.is_open() {
             let timeout = now.checked_add(self.config.connect_timeout);
             self.close_at = timeout.map(|at| (at, CloseReason::ConnectTimeout));
         }
     }
 
-    fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, _: Instant) {
-        self.engine.handle_lane_closed(lane, reason, &mut self.actions);
+    fn handle_connection_closed(&mut self, role: ConnectionRole, reason: CloseReason, _: Instant) {
+        self.engine.handle_connection_closed(role, reason, &mut self.actions);
     }
 
-    fn handle_activity(&mut self, lane: Lane, now: Instant) {
-        self.engine.handle_activity(lane, now);
+    fn handle_activity(&mut self, role: ConnectionRole, now: Instant) {
+        self.engine.handle_activity(role, now);
     }
 
     fn handle_heartbeat_sent(&mut self, now: Instant) {
@@ -275,13 +279,13 @@ impl Session for SocketIoSession {
                 self.accept(&namespace, &socket, recovery.as_deref(), now);
             }
             Command::Refuse { namespace, error } => self.refuse(&namespace, &error),
-            Command::Disconnect { namespace } => self.take_out(&namespace),
+            Command::Disconnect { namespace } => self.disconnect_namespace(&namespace),
             Command::Close(reason) => {
                 if reason == CloseReason::ForcedServerClose {
                     let joined =
                         self.memberships.iter().filter(|member| matches!(member.state, State::Joined));
                     let joined: Vec<_> = joined.map(|member| member.namespace.clone()).collect();
-                    joined.iter().for_each(|namespace| self.take_out(namespace));
+                    joined.iter().for_each(|namespace| self.disconnect_namespace(namespace));
                 }
                 self.close(reason);
             }
@@ -294,7 +298,7 @@ impl Session for SocketIoSession {
         if let Some((_, reason)) = self.close_at.take_if(|(at, _)| *at <= now) {
             self.close(reason);
         }
-        if self.attachments_by.take_if(|at| *at <= now).is_some() {
+        if self.attachment_deadline.take_if(|at| *at <= now).is_some() {
             self.close(CloseReason::ForcedClose);
         }
     }
@@ -308,7 +312,7 @@ impl Session for SocketIoSession {
             return None;
         }
         let close_at = self.close_at.map(|(at, _)| at);
-        [self.engine.poll_timeout(), close_at, self.attachments_by].into_iter().flatten().min()
+        [self.engine.poll_timeout(), close_at, self.attachment_deadline].into_iter().flatten().min()
     }
 
     fn is_congested(&self) -> bool {

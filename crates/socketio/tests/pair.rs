@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use roomcast_core::Lane;
+use roomcast_core::ConnectionRole;
 use roomcast_testkit::Pair;
 
 use support::{POLLING, WEBSOCKET, session};
@@ -63,7 +63,7 @@ fn upgrade_keeps_namespaces_and_answers() {
     pair.seen();
     pair.open_probe(WEBSOCKET);
     pair.receive(r#"42["by polling"]"#);
-    pair.receive_on(Lane::Probe, "2probe");
+    pair.receive_on(ConnectionRole::Probe, "2probe");
     pair.receive(r#"43/chat,7["by websocket"]"#);
     let expected = [
         "event / by polling()",
@@ -73,5 +73,5 @@ fn upgrade_keeps_namespaces_and_answers() {
         r#"answer /chat 7("by websocket")"#,
     ];
     assert_eq!(pair.seen(), expected);
-    assert_eq!(pair.sent_texts(Lane::Probe), ["3probe"]);
+    assert_eq!(pair.sent_texts(ConnectionRole::Probe), ["3probe"]);
 }

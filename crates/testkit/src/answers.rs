@@ -10,9 +10,9 @@ pub struct AnswerLog(Mutex<Log>);
 
 #[derive(Debug, Default)]
 struct Log {
-    asked: Vec<SocketId>,
+    requested: Vec<SocketId>,
     answered: Vec<(SocketId, Args)>,
-    gone: Vec<SocketId>,
+    unanswered: Vec<SocketId>,
 }
 
 impl AnswerLog {
@@ -23,8 +23,8 @@ impl AnswerLog {
     }
 
     /// Returns the sockets that received a request, sorted.
-    pub fn asked(&self) -> Vec<SocketId> {
-        sorted(&self.log().asked)
+    pub fn requested(&self) -> Vec<SocketId> {
+        sorted(&self.log().requested)
     }
 
     /// Returns the acknowledgements with their senders, in order of arrival.
@@ -33,8 +33,8 @@ impl AnswerLog {
     }
 
     /// Returns the sockets that will not acknowledge, sorted.
-    pub fn gone(&self) -> Vec<SocketId> {
-        sorted(&self.log().gone)
+    pub fn unanswered(&self) -> Vec<SocketId> {
+        sorted(&self.log().unanswered)
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -43,16 +43,16 @@ impl AnswerLog {
 }
 
 impl AnswerSink for AnswerLog {
-    fn asked(&self, socket: &SocketId) {
-        self.log().asked.push(socket.clone());
+    fn requested(&self, socket: &SocketId) {
+        self.log().requested.push(socket.clone());
     }
 
     fn answered(&self, socket: &SocketId, args: Args) {
         self.log().answered.push((socket.clone(), args));
     }
 
-    fn gone(&self, socket: &SocketId) {
-        self.log().gone.push(socket.clone());
+    fn unanswered(&self, socket: &SocketId) {
+        self.log().unanswered.push(socket.clone());
     }
 }
 

@@ -44,7 +44,7 @@ impl TextCodec {
         }
         let mut messages = vec![Message::from(text)];
         messages.extend(attachments.iter().cloned().map(Message::from));
-        Ok(Frame::of_all(messages))
+        Ok(Frame::from_messages(messages))
     }
 }
 

@@ -17,15 +17,15 @@ pub struct ControlProbe {
 impl ControlProbe {
     /// Creates a control whose data is this JSON text.
     pub fn new(data: &'static str) -> Arc<Self> {
-        Arc::new(Self::made(data, usize::MAX))
+        Arc::new(Self::with_limits(data, usize::MAX))
     }
 
     /// Creates a control with this room limit.
     pub fn with_max_rooms(max_rooms: usize) -> Arc<Self> {
-        Arc::new(Self::made("{}", max_rooms))
+        Arc::new(Self::with_limits("{}", max_rooms))
     }
 
-    fn made(data: &'static str, max_rooms: usize) -> Self {
+    fn with_limits(data: &'static str, max_rooms: usize) -> Self {
         Self { data, max_rooms, disconnected: Mutex::default(), limited: Mutex::default() }
     }
 
@@ -64,10 +64,10 @@ impl MemberControl for ControlProbe {
 
 /// Records room changes and checks the order guaranteed to a watcher.
 #[derive(Debug, Default)]
-pub struct RoomLog(Mutex<Noted>);
+pub struct RoomLog(Mutex<Recorded>);
 
 #[derive(Debug, Default)]
-struct Noted {
+struct Recorded {
     changes: Vec<String>,
     rooms: HashMap<String, Known>,
 }
@@ -76,7 +76,7 @@ struct Noted {
 #[derive(Debug, Default)]
 struct Known {
     /// Whether the creation was observed, so that all members are known.
-    from_the_start: bool,
+    creation_seen: bool,
     /// Whether an owner of the name may have been attached before watching began; no report covers it.
     may_have_owner: bool,
     /// Attachments by id; an id may be attached twice.
@@ -91,22 +91,22 @@ impl RoomLog {
 
     /// Returns the changes since the last call, such as `created r`, `a joined r`, `a left r`, `deleted r`.
     pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.noted().changes)
+        std::mem::take(&mut self.recorded().changes)
     }
 
     /// Returns the reported members of a room, sorted; `None` if there is no such room.
     pub fn members(&self, room: &str) -> Option<Vec<String>> {
-        let mut members: Vec<_> = self.noted().rooms.get(room)?.members.keys().cloned().collect();
+        let mut members: Vec<_> = self.recorded().rooms.get(room)?.members.keys().cloned().collect();
         members.sort();
         Some(members)
     }
 
     /// Returns the reported number of rooms.
     pub fn room_count(&self) -> usize {
-        self.noted().rooms.len()
+        self.recorded().rooms.len()
     }
 
-    fn noted(&self) -> MutexGuard<'_, Noted> {
+    fn recorded(&self) -> MutexGuard<'_, Recorded> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -116,12 +116,12 @@ impl RoomWatcher for RoomLog {
     ///
     /// Panics if the change cannot follow the earlier reports, so that a report was lost, duplicated or early.
     fn room_changed(&self, change: &RoomChange) {
-        let mut noted = self.noted();
-        let Noted { changes, rooms } = &mut *noted;
+        let mut recorded = self.recorded();
+        let Recorded { changes, rooms } = &mut *recorded;
         let name = change.room().as_str();
         match change {
             RoomChange::Created { .. } => {
-                let known = Known { from_the_start: true, ..Known::default() };
+                let known = Known { creation_seen: true, ..Known::default() };
                 assert!(rooms.insert(name.to_owned(), known).is_none(), "`{name}` was created twice");
                 changes.push(format!("created {name}"));
             }
@@ -134,7 +134,7 @@ impl RoomWatcher for RoomLog {
                 let known = rooms.entry(name.to_owned()).or_default();
                 let times = known.members.remove(socket.as_str()).unwrap_or(0);
                 let is_owner = known.may_have_owner && socket.as_str() == name;
-                let may_leave = times > 0 || !known.from_the_start || is_owner;
+                let may_leave = times > 0 || !known.creation_seen || is_owner;
                 assert!(may_leave, "`{socket}` left `{name}` without being a member");
                 if times > 1 {
                     known.members.insert(socket.to_string(), times - 1);
@@ -150,13 +150,13 @@ impl RoomWatcher for RoomLog {
                 // The room of an id also contains its owner, without a join.
                 let owner = known.members.remove(name);
                 assert!(
-                    !known.from_the_start || known.members == there,
+                    !known.creation_seen || known.members == there,
                     "`{name}` was reported with members {there:?}, expected {:?}",
                     known.members
                 );
                 there.extend(owner.map(|times| (name.to_owned(), times)));
-                let may_have_owner = known.may_have_owner || !known.from_the_start;
-                *known = Known { from_the_start: true, may_have_owner, members: there };
+                let may_have_owner = known.may_have_owner || !known.creation_seen;
+                *known = Known { creation_seen: true, may_have_owner, members: there };
                 changes.push(format!("reported {name}"));
             }
             RoomChange::Deleted { .. } => {

@@ -346,9 +346,9 @@ mod tests {
     fn server_sees_client_disconnect() {
         let (mut exchange, answer) = ExchangeBuilder::get("/").build();
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(exchange.respond.poll_gone(&mut cx).is_pending());
+        assert!(exchange.respond.poll_disconnected(&mut cx).is_pending());
         drop(answer);
-        assert!(exchange.respond.poll_gone(&mut cx).is_ready());
+        assert!(exchange.respond.poll_disconnected(&mut cx).is_ready());
     }
 
     #[test]

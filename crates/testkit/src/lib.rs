@@ -9,7 +9,6 @@
 #![allow(clippy::exhaustive_enums, clippy::exhaustive_structs, reason = "tests build and match its types")]
 
 mod answers;
-mod chance;
 #[cfg(feature = "client")]
 mod client;
 mod codec;
@@ -17,6 +16,7 @@ mod control;
 mod exchange;
 mod member;
 pub mod pair;
+mod rng;
 pub mod router;
 pub mod session;
 mod sink;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use roomcast_core::{
-    Action, CloseReason, Command, Delivery, Lane, Message, Namespace, Session, SocketId, TransportName,
+    Action, CloseReason, Command, ConnectionRole, Delivery, Message, Namespace, Session, SocketId,
+    TransportName,
 };
 
 /// Session and client in virtual time: no connection, no task, and a clock that moves only on request.
@@ -25,7 +26,7 @@ use roomcast_core::{
 ///     pair.open(TransportName("websocket"));
 ///     pair.advance(Duration::from_secs(3600));
 ///     assert_eq!(pair.closed(), None);
-///     pair.client.falls_silent();
+///     pair.client.stops_answering();
 ///     pair.advance(Duration::from_secs(45));
 ///     assert_eq!(pair.closed(), Some(CloseReason::PingTimeout));
 /// }
@@ -97,33 +98,33 @@ impl<S: Session> Pair<S> {
     /// Opens the primary connection of the session.
     pub fn open(&mut self, transport: TransportName) {
         self.opened = true;
-        self.session.handle_lane_opened(Lane::Primary, transport, self.now);
+        self.session.handle_connection_opened(ConnectionRole::Primary, transport, self.now);
         self.drive();
     }
 
     /// Opens another connection for a transport upgrade.
     pub fn open_probe(&mut self, transport: TransportName) {
         self.probing = true;
-        self.session.handle_lane_opened(Lane::Probe, transport, self.now);
+        self.session.handle_connection_opened(ConnectionRole::Probe, transport, self.now);
         self.drive();
     }
 
     /// Loses a connection.
-    pub fn lose(&mut self, lane: Lane, reason: CloseReason) {
-        self.client.forget(lane);
-        self.probing &= lane == Lane::Primary;
-        self.session.handle_lane_closed(lane, reason, self.now);
+    pub fn lose(&mut self, role: ConnectionRole, reason: CloseReason) {
+        self.client.forget(role);
+        self.probing &= role == ConnectionRole::Primary;
+        self.session.handle_connection_closed(role, reason, self.now);
         self.drive();
     }
 
     /// Sends a client message on the primary connection.
     pub fn receive(&mut self, message: impl Into<Message>) {
-        self.receive_on(Lane::Primary, message);
+        self.receive_on(ConnectionRole::Primary, message);
     }
 
     /// Sends a client message.
-    pub fn receive_on(&mut self, lane: Lane, message: impl Into<Message>) {
-        self.client.send(lane, message);
+    pub fn receive_on(&mut self, role: ConnectionRole, message: impl Into<Message>) {
+        self.client.send(role, message);
         self.drive();
     }
 
@@ -177,10 +178,10 @@ impl<S: Session> Pair<S> {
     pub fn step(&mut self) -> bool {
         if let Some(action) = self.session.poll_action() {
             self.perform(action);
-        } else if let Some((lane, arrival)) = self.client.arriving.pop_front() {
-            self.session.handle_activity(lane, self.now);
+        } else if let Some((role, arrival)) = self.client.arriving.pop_front() {
+            self.session.handle_activity(role, self.now);
             if let Some(message) = arrival {
-                self.session.handle_message(lane, message, self.now);
+                self.session.handle_message(role, message, self.now);
             }
         } else if self.session.poll_timeout().is_some_and(|due| due <= self.now) {
             self.session.handle_timeout(self.now);
@@ -227,15 +228,15 @@ impl<S: Session> Pair<S> {
     /// heartbeats have no line.
     pub fn seen(&mut self) -> Vec<String> {
         let actions = self.actions();
-        let told = actions.iter().filter(|action| !matches!(action, Action::HeartbeatAnswered));
-        told.map(|action| Line(action).to_string()).collect()
+        let visible = actions.iter().filter(|action| !matches!(action, Action::HeartbeatAnswered));
+        visible.map(|action| Line(action).to_string()).collect()
     }
 
     /// Returns the messages sent to the client on a connection since the last call, in order.
     ///
     /// A promoted connection continues as the primary one.
-    pub fn sent(&mut self, lane: Lane) -> Vec<Message> {
-        std::mem::take(&mut self.sent[lane as usize])
+    pub fn sent(&mut self, role: ConnectionRole) -> Vec<Message> {
+        std::mem::take(&mut self.sent[role as usize])
     }
 
     /// Returns the messages sent to the client on a connection since the last call, in order, as text.
@@ -243,33 +244,33 @@ impl<S: Session> Pair<S> {
     /// # Panics
     ///
     /// Panics if a message is binary and not UTF-8.
-    pub fn sent_texts(&mut self, lane: Lane) -> Vec<String> {
+    pub fn sent_texts(&mut self, role: ConnectionRole) -> Vec<String> {
         let text =
             |message: &Message| str::from_utf8(message.as_bytes()).expect("message is UTF-8").to_owned();
-        self.sent(lane).iter().map(text).collect()
+        self.sent(role).iter().map(text).collect()
     }
 
     fn perform(&mut self, action: Action) {
         assert!(self.closed.is_none(), "{action:?} after the close");
         match &action {
-            Action::Transmit { lane, frame, delivery } => {
+            Action::Transmit { role, frame, delivery } => {
                 assert!(*delivery != Delivery::Reliable, "protocol packet sent as an event");
-                assert!(self.is_there(*lane), "{action:?} on a missing connection");
+                assert!(self.is_connected(*role), "{action:?} on a missing connection");
                 for message in frame.messages() {
-                    self.sent[*lane as usize].push(message.clone());
-                    self.client.answer(*lane, message);
+                    self.sent[*role as usize].push(message.clone());
+                    self.client.answer(*role, message);
                 }
             }
             Action::Heartbeat(frame) => {
-                assert!(self.is_there(Lane::Primary), "{action:?} on a missing connection");
+                assert!(self.is_connected(ConnectionRole::Primary), "{action:?} on a missing connection");
                 for message in frame.messages() {
-                    self.sent[Lane::Primary as usize].push(message.clone());
-                    self.client.answer(Lane::Primary, message);
+                    self.sent[ConnectionRole::Primary as usize].push(message.clone());
+                    self.client.answer(ConnectionRole::Primary, message);
                 }
             }
-            Action::Ping(lane) => {
-                assert!(self.is_there(*lane), "{action:?} on a missing connection");
-                self.client.pong(*lane);
+            Action::Ping(role) => {
+                assert!(self.is_connected(*role), "{action:?} on a missing connection");
+                self.client.pong(*role);
             }
             Action::Promote => {
                 assert!(std::mem::take(&mut self.probing), "promotion without a probe");
@@ -277,7 +278,7 @@ impl<S: Session> Pair<S> {
             }
             Action::CloseProbe => {
                 self.probing = false;
-                self.client.forget(Lane::Probe);
+                self.client.forget(ConnectionRole::Probe);
             }
             Action::Connect { namespace, .. } => {
                 if let Some(verdict) = self.admission {
@@ -298,8 +299,8 @@ impl<S: Session> Pair<S> {
         self.log.push(action);
     }
 
-    fn is_there(&self, lane: Lane) -> bool {
-        if lane == Lane::Primary { self.opened } else { self.probing }
+    fn is_connected(&self, role: ConnectionRole) -> bool {
+        if role == ConnectionRole::Primary { self.opened } else { self.probing }
     }
 
     fn verdict(&mut self, verdict: Verdict, namespace: Namespace) -> Command {
@@ -327,19 +328,19 @@ impl<S: fmt::Debug> fmt::Debug for Pair<S> {
 /// Client of a [`Pair`]: sends messages on request and answers by rule.
 ///
 /// It answers transport-level heartbeats, such as a WebSocket ping, until it
-/// [falls silent](Self::falls_silent).
+/// [falls silent](Self::stops_answering).
 #[derive(Debug, Default)]
 pub struct ScriptedClient {
     answers: Vec<(Message, Message)>,
     /// Messages sent; `None` is a pong of the transport.
-    arriving: VecDeque<(Lane, Option<Message>)>,
+    arriving: VecDeque<(ConnectionRole, Option<Message>)>,
     silent: bool,
 }
 
 impl ScriptedClient {
     /// Queues a message, which arrives when the pair is next driven.
-    pub fn send(&mut self, lane: Lane, message: impl Into<Message>) {
-        self.arriving.push_back((lane, Some(message.into())));
+    pub fn send(&mut self, role: ConnectionRole, message: impl Into<Message>) {
+        self.arriving.push_back((role, Some(message.into())));
     }
 
     /// Answers each `question` at once, on the connection it arrived on.
@@ -350,32 +351,32 @@ impl ScriptedClient {
     /// Stops all answers, including transport answers.
     ///
     /// Explicitly queued messages are still sent.
-    pub fn falls_silent(&mut self) {
+    pub fn stops_answering(&mut self) {
         self.silent = true;
     }
 
-    fn answer(&mut self, lane: Lane, question: &Message) {
+    fn answer(&mut self, role: ConnectionRole, question: &Message) {
         if self.silent {
             return;
         }
         let answers = self.answers.iter().filter(|(asked, _)| asked == question);
-        self.arriving.extend(answers.map(|(_, answer)| (lane, Some(answer.clone()))));
+        self.arriving.extend(answers.map(|(_, answer)| (role, Some(answer.clone()))));
     }
 
-    fn pong(&mut self, lane: Lane) {
+    fn pong(&mut self, role: ConnectionRole) {
         if !self.silent {
-            self.arriving.push_back((lane, None));
+            self.arriving.push_back((role, None));
         }
     }
 
     /// Drops the old connection with the messages in flight on it, and makes the probe primary.
     fn promote(&mut self) {
-        self.forget(Lane::Primary);
-        self.arriving.iter_mut().for_each(|(lane, _)| *lane = Lane::Primary);
+        self.forget(ConnectionRole::Primary);
+        self.arriving.iter_mut().for_each(|(role, _)| *role = ConnectionRole::Primary);
     }
 
-    fn forget(&mut self, lost: Lane) {
-        self.arriving.retain(|(lane, _)| *lane != lost);
+    fn forget(&mut self, lost: ConnectionRole) {
+        self.arriving.retain(|(role, _)| *role != lost);
     }
 }
 
@@ -385,16 +386,16 @@ struct Line<'a>(&'a Action);
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Action::Transmit { lane, frame, delivery } => {
+            Action::Transmit { role, frame, delivery } => {
                 let condition = if *delivery == Delivery::Volatile { " if waiting" } else { "" };
                 let messages: Vec<_> = frame.messages().iter().map(readable).collect();
-                write!(f, "{}> {}{condition}", prefix(*lane, ""), messages.join(" + "))
+                write!(f, "{}> {}{condition}", prefix(*role, ""), messages.join(" + "))
             }
             Action::Heartbeat(frame) => {
                 let messages: Vec<_> = frame.messages().iter().map(readable).collect();
                 write!(f, "> {}", messages.join(" + "))
             }
-            Action::Ping(lane) => write!(f, "{}ping", prefix(*lane, " ")),
+            Action::Ping(role) => write!(f, "{}ping", prefix(*role, " ")),
             Action::Promote => f.write_str("promote"),
             Action::CloseProbe => f.write_str("close probe"),
             Action::Connect { namespace, auth } if auth.is_empty() => write!(f, "connect {namespace}"),
@@ -417,8 +418,8 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-fn prefix(lane: Lane, separator: &'static str) -> String {
-    if lane == Lane::Primary { String::new() } else { format!("probe{separator}") }
+fn prefix(role: ConnectionRole, separator: &'static str) -> String {
+    if role == ConnectionRole::Primary { String::new() } else { format!("probe{separator}") }
 }
 
 fn readable(message: &Message) -> String {

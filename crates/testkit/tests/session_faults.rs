@@ -5,7 +5,7 @@ use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
 use roomcast_core::{
-    Action, CloseReason, Command, Delivery, Lane, Message, Namespace, Session, TransportName,
+    Action, CloseReason, Command, ConnectionRole, Delivery, Message, Namespace, Session, TransportName,
 };
 use roomcast_testkit::session::cases as suite;
 
@@ -114,10 +114,10 @@ impl Faulty {
         self.fault == fault
     }
 
-    fn transmit(&mut self, lane: Lane, text: &'static str) {
+    fn transmit(&mut self, role: ConnectionRole, text: &'static str) {
         let competes = self.has(Fault::CompetesWithEvents);
         let delivery = if competes { Delivery::Reliable } else { Delivery::Protocol };
-        self.actions.push_back(Action::Transmit { lane, frame: text.into(), delivery });
+        self.actions.push_back(Action::Transmit { role, frame: text.into(), delivery });
     }
 
     fn close(&mut self, reason: CloseReason) {
@@ -133,9 +133,9 @@ impl Faulty {
 }
 
 impl Session for Faulty {
-    fn handle_message(&mut self, lane: Lane, message: Message, _: Instant) {
+    fn handle_message(&mut self, role: ConnectionRole, message: Message, _: Instant) {
         if self.phase == Phase::Unopened && self.has(Fault::HearsBeforeItIsOpen) {
-            self.transmit(Lane::Primary, "heard");
+            self.transmit(ConnectionRole::Primary, "heard");
         }
         if self.phase != Phase::Open {
             return;
@@ -144,47 +144,47 @@ impl Session for Faulty {
         if self.has(Fault::CutsText) && text.len() > 1 {
             let _ = &text[1..];
         }
-        match (lane, &*text, self.probe) {
-            (Lane::Probe, "2probe", Probe::Open | Probe::Answered) => {
+        match (role, &*text, self.probe) {
+            (ConnectionRole::Probe, "2probe", Probe::Open | Probe::Answered) => {
                 self.probe = Probe::Answered;
-                self.transmit(Lane::Probe, "3probe");
+                self.transmit(ConnectionRole::Probe, "3probe");
             }
-            (Lane::Probe, "2probe", _) if self.has(Fault::TalksToAProbeThatIsGone) => {
-                self.transmit(Lane::Probe, "3probe");
+            (ConnectionRole::Probe, "2probe", _) if self.has(Fault::TalksToAProbeThatIsGone) => {
+                self.transmit(ConnectionRole::Probe, "3probe");
             }
-            (Lane::Probe, "5", Probe::Answered) => {
+            (ConnectionRole::Probe, "5", Probe::Answered) => {
                 self.probe = Probe::Done;
                 self.actions.push_back(Action::Promote);
             }
-            (Lane::Probe, "5", Probe::None) if self.has(Fault::MovesWithoutAProbe) => {
+            (ConnectionRole::Probe, "5", Probe::None) if self.has(Fault::MovesWithoutAProbe) => {
                 self.actions.push_back(Action::Promote);
             }
             _ => {}
         }
     }
 
-    fn handle_lane_opened(&mut self, lane: Lane, transport: TransportName, now: Instant) {
-        match (lane, self.phase) {
-            (Lane::Primary, Phase::Open) if self.has(Fault::OpensTwice) => {
-                self.transmit(Lane::Primary, "hello");
+    fn handle_connection_opened(&mut self, role: ConnectionRole, transport: TransportName, now: Instant) {
+        match (role, self.phase) {
+            (ConnectionRole::Primary, Phase::Open) if self.has(Fault::OpensTwice) => {
+                self.transmit(ConnectionRole::Primary, "hello");
             }
-            (Lane::Primary, Phase::Unopened) => {
+            (ConnectionRole::Primary, Phase::Unopened) => {
                 self.phase = Phase::Open;
                 self.polled = transport.0 == "polling";
                 self.active = Some(now);
                 self.next_ping = Some(now + INTERVAL);
-                self.transmit(Lane::Primary, "hello");
+                self.transmit(ConnectionRole::Primary, "hello");
                 self.actions.push_back(Action::Connect { namespace: Namespace::main(), auth: "".into() });
             }
-            (Lane::Probe, Phase::Open) if self.can_upgrade() => self.probe = Probe::Open,
+            (ConnectionRole::Probe, Phase::Open) if self.can_upgrade() => self.probe = Probe::Open,
             _ => {}
         }
     }
 
-    fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, _: Instant) {
-        match lane {
-            Lane::Primary if self.has(Fault::SurvivesItsLane) => {}
-            Lane::Probe if !self.has(Fault::DiesWithItsProbe) => {
+    fn handle_connection_closed(&mut self, role: ConnectionRole, reason: CloseReason, _: Instant) {
+        match role {
+            ConnectionRole::Primary if self.has(Fault::SurvivesItsLane) => {}
+            ConnectionRole::Probe if !self.has(Fault::DiesWithItsProbe) => {
                 if self.probe != Probe::Done {
                     self.probe = Probe::None;
                 }
@@ -193,8 +193,8 @@ impl Session for Faulty {
         }
     }
 
-    fn handle_activity(&mut self, lane: Lane, now: Instant) {
-        if lane == Lane::Primary {
+    fn handle_activity(&mut self, role: ConnectionRole, now: Instant) {
+        if role == ConnectionRole::Primary {
             self.active = Some(now);
         }
     }
@@ -205,7 +205,7 @@ impl Session for Faulty {
         match command {
             Command::Accept { namespace, .. } if undecided && known(&namespace) => {
                 self.decided = true;
-                self.transmit(Lane::Primary, "welcome");
+                self.transmit(ConnectionRole::Primary, "welcome");
             }
             Command::Refuse { namespace, .. } if undecided && known(&namespace) => {
                 self.close(CloseReason::ForcedClose);
@@ -223,7 +223,7 @@ impl Session for Faulty {
         if self.idle_at().is_some_and(|at| at <= now) {
             self.close(CloseReason::IdleTimeout);
         } else if self.has(Fault::ActsEarly) || self.next_ping.is_some_and(|at| at <= now) {
-            self.actions.push_back(Action::Ping(Lane::Primary));
+            self.actions.push_back(Action::Ping(ConnectionRole::Primary));
             if !self.has(Fault::LetsTimeStandStill) {
                 self.next_ping = Some(now + INTERVAL);
             }

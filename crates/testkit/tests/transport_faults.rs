@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use roomcast_core::{
     Capabilities, CloseReason, Connection, ConnectionError, Exchange, Frame, FrameSink, Message, Outbox,
-    Readiness, Received, Refused, Transport, TransportName,
+    Readiness, Received, RejectedExchange, Transport, TransportName,
 };
 use roomcast_testkit::transport::{
     MemoryClient, MemoryTransport, Oversized, Requests, TransportClient, TransportHarness,
@@ -109,7 +109,7 @@ impl Transport for Faulty {
         Transport::capabilities(&self.memory)
     }
 
-    fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {
+    fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, RejectedExchange> {
         let connection = match self.memory.open(exchange) {
             Err(_) if self.fault == Fault::OpensForAnybody => {
                 let (exchange, _) = MemoryClient::connect(1);
@@ -129,7 +129,7 @@ struct FaultyConnection {
 }
 
 impl Connection for FaultyConnection {
-    fn accept(&mut self, exchange: Exchange) -> Result<(), Refused> {
+    fn accept(&mut self, exchange: Exchange) -> Result<(), RejectedExchange> {
         self.broken = self.fault == Fault::BreaksOnForeignRequests;
         self.connection.accept(exchange)
     }
@@ -242,5 +242,5 @@ fn tear(batch: &mut VecDeque<Frame>) {
     let messages = batch[at].messages().to_vec();
     batch[at] = Frame::new(messages[0].clone());
     let behind = (at + 2).min(batch.len());
-    batch.insert(behind, Frame::of_all(messages[1..].to_vec()));
+    batch.insert(behind, Frame::from_messages(messages[1..].to_vec()));
 }

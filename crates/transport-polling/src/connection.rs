@@ -4,8 +4,8 @@ use std::task::{Context, Poll};
 
 use http::{HeaderMap, Method, StatusCode, header};
 use roomcast_core::{
-    CloseReason, Connection, ConnectionError, Exchange, FrameSink, Message, Outbox, Received, Refused,
-    Rejection,
+    CloseReason, Connection, ConnectionError, Exchange, FrameSink, Message, Outbox, Received,
+    RejectedExchange, Rejection,
 };
 
 use crate::post::{Post, Step, aborted, empty};
@@ -35,25 +35,25 @@ impl PollingConnection {
         Self { slot, post: None, next_post: None, leaving: false, max_payload, closing: false }
     }
 
-    fn accept_get(&mut self, exchange: Exchange) -> Result<(), Refused> {
+    fn accept_get(&mut self, exchange: Exchange) -> Result<(), RejectedExchange> {
         if self.leaving {
-            return Err(Refused::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, "")));
+            return Err(RejectedExchange::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, "")));
         }
         if self.slot.is_parked() {
-            return Err(Refused::new(exchange, out_of_turn()));
+            return Err(RejectedExchange::new(exchange, unexpected_request()));
         }
         self.slot.park(exchange.respond);
         Ok(())
     }
 
-    fn accept_post(&mut self, exchange: Exchange) -> Result<(), Refused> {
+    fn accept_post(&mut self, exchange: Exchange) -> Result<(), RejectedExchange> {
         if self.closing {
-            return Err(Refused::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, "")));
+            return Err(RejectedExchange::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, "")));
         }
         // Binary bodies belong to version 3 of the protocol.
         let overlaps = self.next_post.is_some() || self.post.as_ref().is_some_and(|post| !post.is_answered());
         if overlaps || is_binary(&exchange.request.headers) {
-            return Err(Refused::new(exchange, out_of_turn()));
+            return Err(RejectedExchange::new(exchange, unexpected_request()));
         }
         let place = if self.post.is_none() { &mut self.post } else { &mut self.next_post };
         *place = Some(Post::new(exchange.body, exchange.respond));
@@ -67,11 +67,11 @@ impl PollingConnection {
 }
 
 impl Connection for PollingConnection {
-    fn accept(&mut self, exchange: Exchange) -> Result<(), Refused> {
+    fn accept(&mut self, exchange: Exchange) -> Result<(), RejectedExchange> {
         match exchange.request.method {
             Method::GET => self.accept_get(exchange),
             Method::POST => self.accept_post(exchange),
-            _ => Err(Refused::new(exchange, Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, ""))),
+            _ => Err(RejectedExchange::new(exchange, Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, ""))),
         }
     }
 
@@ -94,7 +94,7 @@ impl Connection for PollingConnection {
                     let error = ConnectionError::TooBig { limit: self.max_payload };
                     post.fail(StatusCode::PAYLOAD_TOO_LARGE, error);
                 }
-                Poll::Ready(Ok(Step::TooLate)) => {
+                Poll::Ready(Ok(Step::TimedOut)) => {
                     let error = aborted("POST body timed out");
                     post.fail(StatusCode::REQUEST_TIMEOUT, error);
                 }
@@ -102,14 +102,14 @@ impl Connection for PollingConnection {
                 Poll::Pending => break,
             }
         }
-        if self.leaving || self.slot.poll_gone(cx).is_pending() {
+        if self.leaving || self.slot.poll_disconnected(cx).is_pending() {
             return Poll::Pending;
         }
         self.leaving = true;
         Poll::Ready(Ok(Received::Leaving))
     }
 
-    fn owes_messages(&self) -> bool {
+    fn has_pending_messages(&self) -> bool {
         self.post.as_ref().is_some_and(Post::is_answered)
     }
 
@@ -126,7 +126,7 @@ impl Connection for PollingConnection {
     ///
     /// Another GET can fetch the remaining outbox for as long as the owner keeps the connection.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.slot.is_orphaned() { Poll::Ready(()) } else { self.slot.poll_vacant(cx) }
+        if self.slot.is_orphaned() { Poll::Ready(()) } else { self.slot.poll_empty(cx) }
     }
 }
 
@@ -140,7 +140,7 @@ impl Drop for PollingConnection {
     }
 }
 
-fn out_of_turn() -> Rejection {
+fn unexpected_request() -> Rejection {
     Rejection::new(StatusCode::BAD_REQUEST, "").fatal()
 }
 

@@ -15,7 +15,9 @@ mod post;
 mod sink;
 
 use http::{Method, StatusCode};
-use roomcast_core::{Capabilities, Connection, Exchange, Refused, Rejection, Transport, TransportName};
+use roomcast_core::{
+    Capabilities, Connection, Exchange, RejectedExchange, Rejection, Transport, TransportName,
+};
 
 use self::connection::PollingConnection;
 pub use self::payload::{Payload, PayloadError, PollingWire};
@@ -61,10 +63,10 @@ impl Transport for Polling {
         Capabilities { begins: true, upgrades_from: true, upgrades_to: false, polled: true }
     }
 
-    fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {
+    fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, RejectedExchange> {
         if exchange.request.method != Method::GET {
             let rejection = Rejection::new(StatusCode::BAD_REQUEST, "a polling client begins with a GET");
-            return Err(Refused::new(exchange, rejection));
+            return Err(RejectedExchange::new(exchange, rejection));
         }
         Ok(Box::new(PollingConnection::new(exchange, self.max_payload)))
     }

@@ -49,15 +49,15 @@ pub(crate) enum Step {
     /// The body exceeds the limit.
     TooBig,
     /// The body did not arrive in time.
-    TooLate,
+    TimedOut,
 }
 
 /// Maximum body chunks read at once, and messages delivered at once.
 ///
 /// A body may consist of separators only, whose messages take forty times their bytes in memory, so they are never all
 /// decoded at once.
-const PIECES: usize = 64;
-const MESSAGES: usize = 256;
+const MAX_CHUNKS: usize = 64;
+const MAX_MESSAGES: usize = 256;
 
 impl Post {
     pub(crate) fn new(body: RequestBody, respond: Responder) -> Self {
@@ -78,16 +78,16 @@ impl Post {
     ) -> Poll<Result<Step, ConnectionError>> {
         if let State::Arriving { body, collected, respond } = &mut self.0 {
             match collected.poll(cx, Pin::new(body), max_payload) {
-                Poll::Ready(Ok(Arrived::Whole)) => {
+                Poll::Ready(Ok(Arrived::Complete)) => {
                     self.answer();
                     return Poll::Ready(Ok(Step::Progress));
                 }
-                Poll::Ready(Ok(Arrived::Piece)) => return Poll::Ready(Ok(Step::Progress)),
-                Poll::Ready(Ok(Arrived::TooMuch)) => return Poll::Ready(Ok(Step::TooBig)),
-                Poll::Ready(Ok(Arrived::TooLate)) => return Poll::Ready(Ok(Step::TooLate)),
+                Poll::Ready(Ok(Arrived::Chunk)) => return Poll::Ready(Ok(Step::Progress)),
+                Poll::Ready(Ok(Arrived::TooBig)) => return Poll::Ready(Ok(Step::TooBig)),
+                Poll::Ready(Ok(Arrived::TimedOut)) => return Poll::Ready(Ok(Step::TimedOut)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
-                    ready!(respond.poll_gone(cx));
+                    ready!(respond.poll_disconnected(cx));
                     return Poll::Ready(Err(aborted("client disconnected during POST")));
                 }
             }
@@ -102,7 +102,7 @@ impl Post {
         }
         let State::Delivering(payload) = &mut self.0 else { return Poll::Ready(Ok(Step::Handled)) };
         let before = messages.len();
-        for message in payload.take(MESSAGES) {
+        for message in payload.take(MAX_MESSAGES) {
             messages.push(message.map_err(malformed)?);
         }
         Poll::Ready(Ok(if messages.len() > before { Step::Progress } else { Step::Handled }))
@@ -227,10 +227,10 @@ enum Collected {
 }
 
 enum Arrived {
-    Piece,
-    Whole,
-    TooMuch,
-    TooLate,
+    Chunk,
+    Complete,
+    TooBig,
+    TimedOut,
 }
 
 impl Collected {
@@ -240,25 +240,25 @@ impl Collected {
         mut body: Pin<&mut RequestBody>,
         limit: usize,
     ) -> Poll<Result<Arrived, ConnectionError>> {
-        for taken in 0..PIECES {
+        for taken in 0..MAX_CHUNKS {
             let piece = match body.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => frame.into_data(),
                 Poll::Ready(Some(Err(error))) if is_timeout(&error) => {
-                    return Poll::Ready(Ok(Arrived::TooLate));
+                    return Poll::Ready(Ok(Arrived::TimedOut));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(aborted(error))),
-                Poll::Ready(None) => return Poll::Ready(Ok(Arrived::Whole)),
+                Poll::Ready(None) => return Poll::Ready(Ok(Arrived::Complete)),
                 Poll::Pending if taken > 0 => break,
                 Poll::Pending => return Poll::Pending,
             };
             // Trailers are ignored.
             let Ok(piece) = piece else { continue };
             if self.len() + piece.len() > limit {
-                return Poll::Ready(Ok(Arrived::TooMuch));
+                return Poll::Ready(Ok(Arrived::TooBig));
             }
             self.push(piece);
         }
-        Poll::Ready(Ok(Arrived::Piece))
+        Poll::Ready(Ok(Arrived::Chunk))
     }
 
     fn push(&mut self, piece: Bytes) {

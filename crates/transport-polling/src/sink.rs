@@ -19,7 +19,7 @@ pub(crate) struct Slot(Arc<Mutex<Parked>>);
 struct Parked {
     get: Option<Responder>,
     /// Whether a client disconnected before its GET was answered.
-    gone: bool,
+    disconnected: bool,
     /// Woken when the client disconnects.
     reader: Option<Waker>,
     /// Woken when no GET is pending.
@@ -48,9 +48,10 @@ impl Slot {
     }
 
     /// Resolves once the client of a GET has disconnected.
-    pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_disconnected(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut parked = self.lock();
-        if parked.gone || parked.get.as_mut().is_some_and(|get| get.poll_gone(cx).is_ready()) {
+        if parked.disconnected || parked.get.as_mut().is_some_and(|get| get.poll_disconnected(cx).is_ready())
+        {
             return Poll::Ready(());
         }
         register(&mut parked.reader, cx);
@@ -63,18 +64,18 @@ impl Slot {
     }
 
     /// Resolves once no GET is pending, or its client has disconnected.
-    pub(crate) fn poll_vacant(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut parked = self.lock();
-        if parked.get.as_mut().is_none_or(|get| get.poll_gone(cx).is_ready()) {
+        if parked.get.as_mut().is_none_or(|get| get.poll_disconnected(cx).is_ready()) {
             return Poll::Ready(());
         }
         register(&mut parked.closer, cx);
         Poll::Pending
     }
 
-    fn mark_gone(&self) {
+    fn mark_disconnected(&self) {
         let mut parked = self.lock();
-        parked.gone = true;
+        parked.disconnected = true;
         let reader = parked.reader.take();
         drop(parked);
         wake(reader);
@@ -138,14 +139,14 @@ impl FrameSink for PollingSink {
         }
         let Some(get) = self.slot.take() else { return Ok(Readiness::Parked) };
         let count = fitting(batch, self.max_payload);
-        let answered = !get.is_gone() && {
+        let answered = !get.is_disconnected() && {
             let body = self.track(payload(batch, count));
             get.send(response(body, may_compress(batch, count))).is_ok()
         };
         if answered {
             batch.drain(..count);
         } else {
-            self.slot.mark_gone();
+            self.slot.mark_disconnected();
         }
         // The owner may have stored the next GET already, while a flusher held this sink and it could not be polled. It
         // must therefore poll again: a flusher wakes it when a sink blocks, and here it wakes itself.
@@ -185,7 +186,7 @@ fn payload(batch: &VecDeque<Frame>, count: usize) -> ResponseBody {
     if frames.peek().is_none() {
         return match first.wire(&PollingWire) {
             bytes if bytes.is_empty() => ResponseBody::Empty,
-            bytes => ResponseBody::OfFrame(first.clone(), bytes),
+            bytes => ResponseBody::Rendered(first.clone(), bytes),
         };
     }
     let len: usize = batch.iter().take(count).map(|frame| PollingWire::len_of(frame.messages()) + 1).sum();

@@ -42,23 +42,23 @@ fn slices(mut body: ResponseBody) -> Vec<Bytes> {
 fn answers_stay_charged_until_written() {
     let text = |len| Frame::new("4".repeat(len));
     let about = |bytes: usize| bytes..bytes + 1000;
-    assert_eq!(memory::held(), 0);
+    assert_eq!(memory::in_use(), 0);
 
     for len in [10_000, 100_000] {
         // A single frame for one client, and several: the charge ends with the last written slice.
         for frames in [1, 2] {
             let (_sink, body) = answer((0..frames).map(|_| text(len / frames)));
-            assert!(about(len).contains(&memory::held()), "{}", memory::held());
+            assert!(about(len).contains(&memory::in_use()), "{}", memory::in_use());
             let mut slices = slices(body);
-            assert!(about(len).contains(&memory::held()), "{}", memory::held());
+            assert!(about(len).contains(&memory::in_use()), "{}", memory::in_use());
             slices.truncate(1);
             assert!(
-                about(len).contains(&memory::held()),
+                about(len).contains(&memory::in_use()),
                 "a slice keeps the whole charge: {}",
-                memory::held()
+                memory::in_use()
             );
             drop(slices);
-            assert_eq!(memory::held(), 0, "{len}");
+            assert_eq!(memory::in_use(), 0, "{len}");
         }
     }
 
@@ -67,7 +67,7 @@ fn answers_stay_charged_until_written() {
     let answers: Vec<_> = (0..10).map(|_| answer([frame.clone()])).collect();
     let written: Vec<_> = answers.into_iter().map(|(_, body)| slices(body)).collect();
     drop(frame);
-    assert!(about(100_000).contains(&memory::held()), "{}", memory::held());
+    assert!(about(100_000).contains(&memory::in_use()), "{}", memory::in_use());
     drop(written);
-    assert_eq!(memory::held(), 0);
+    assert_eq!(memory::in_use(), 0);
 }

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use roomcast_core::{
-    CloseReason, Connection, ConnectionError, Exchange, Frame, FrameSink, Message, Outbox, Received, Refused,
-    Rejection, Upgrade,
+    CloseReason, Connection, ConnectionError, Exchange, Frame, FrameSink, Message, Outbox, Received,
+    RejectedExchange, Rejection, Upgrade,
 };
 use tokio::io::ReadBuf;
 
@@ -52,7 +52,7 @@ pub(crate) struct WsConnection {
     /// Whether the current message was already incomplete at the last ping.
     is_slow: bool,
     /// Whether the last read was pending: an incomplete message then waits for the client and not for the server.
-    is_starved: bool,
+    is_read_pending: bool,
     compressed: Option<Box<Compressed>>,
 }
 
@@ -70,7 +70,7 @@ enum End {
     },
     Broken(Violation),
     /// A message was not completed in time.
-    Late,
+    TimedOut,
 }
 
 enum State {
@@ -89,7 +89,7 @@ const MAX_READ: usize = 16 * 1024;
 const MAX_COMPRESSED_READ: usize = 4 * 1024;
 
 /// Reads on a closing connection before it yields to other tasks.
-const DISCARDS: usize = 16;
+const MAX_DISCARDING_READS: usize = 16;
 
 impl WsConnection {
     pub(crate) fn new(upgrade: Upgrade, settings: ConnectionSettings) -> Self {
@@ -102,7 +102,7 @@ impl WsConnection {
             bare_close,
             shutdown_code,
             is_slow: false,
-            is_starved: false,
+            is_read_pending: false,
             compressed: None,
         }
     }
@@ -111,7 +111,7 @@ impl WsConnection {
     pub(crate) fn compress(&mut self, compression: &Compression, agreement: Agreement) {
         let Agreement { window_bits, deflate_context, inflate_context, .. } = agreement;
         let compressor = match deflate_context {
-            Some(memory) => Compressor::Alone(DeflateContext::new(compression, window_bits, memory)),
+            Some(memory) => Compressor::Exclusive(DeflateContext::new(compression, window_bits, memory)),
             None => Compressor::Shared(DeflateWire::new(compression, window_bits)),
         };
         let reader = std::mem::take(&mut self.reader);
@@ -201,7 +201,7 @@ impl WsConnection {
                 self.push_close(outbox, Some(violation.close_code().into()), &reason);
                 Err(broken_by(violation))
             }
-            End::Late => {
+            End::TimedOut => {
                 let reason = if self.bare_close { "" } else { TOO_LATE };
                 self.push_close(outbox, Some(1008), reason);
                 Err(ConnectionError::Misused(TOO_LATE))
@@ -211,8 +211,8 @@ impl WsConnection {
 }
 
 impl Connection for WsConnection {
-    fn accept(&mut self, exchange: Exchange) -> Result<(), Refused> {
-        Err(Refused::new(
+    fn accept(&mut self, exchange: Exchange) -> Result<(), RejectedExchange> {
+        Err(RejectedExchange::new(
             exchange,
             Rejection::new(StatusCode::BAD_REQUEST, "a WebSocket takes no HTTP requests"),
         ))
@@ -251,7 +251,7 @@ impl Connection for WsConnection {
             let outcome = self.poll_fill(cx, buffers);
             (outcome, self.take_items(buffers, outbox, messages))
         });
-        self.is_starved = outcome.is_pending();
+        self.is_read_pending = outcome.is_pending();
         match ready!(outcome) {
             Ok(true) => {}
             Ok(false) => {
@@ -278,9 +278,9 @@ impl Connection for WsConnection {
     /// A client that answers pings in the middle of a message could otherwise hold its buffer indefinitely. Pings are
     /// the only clock of this layer.
     fn ping(&mut self, outbox: &Outbox, mark: u32) -> bool {
-        let is_unfinished = self.is_starved && !self.reader.is_idle();
+        let is_unfinished = self.is_read_pending && !self.reader.is_idle();
         if self.is_slow && is_unfinished && self.end.is_none() {
-            self.end = Some(End::Late);
+            self.end = Some(End::TimedOut);
         }
         self.is_slow = is_unfinished;
         if !self.close_sent {
@@ -297,7 +297,7 @@ impl Connection for WsConnection {
         self.push_close(outbox, code, text);
     }
 
-    fn start_close_saying(&mut self, reason: CloseReason, message: &str, outbox: &Outbox) {
+    fn start_close_with_message(&mut self, reason: CloseReason, message: &str, outbox: &Outbox) {
         match close_frame(reason, self.bare_close, self.shutdown_code) {
             (Some(code), _) if !message.is_empty() => self.push_close(outbox, Some(code), message),
             (code, text) => self.push_close(outbox, code, text),
@@ -316,7 +316,7 @@ impl Connection for WsConnection {
         let outcome = with_read_buffers(|buffers| {
             buffers.bytes.resize(MAX_READ, 0);
             let mut outcome = Poll::Ready(false);
-            for _ in 0..DISCARDS {
+            for _ in 0..MAX_DISCARDING_READS {
                 let mut buf = ReadBuf::new(&mut buffers.bytes);
                 outcome = stream.poll_read(cx, &mut buf).map(|read| read.is_err() || buf.filled().is_empty());
                 if outcome != Poll::Ready(false) {

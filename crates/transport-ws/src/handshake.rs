@@ -22,27 +22,27 @@ use tungstenite::handshake::derive_accept_key;
 /// # Errors
 ///
 /// Returns the client's error, which converts into the HTTP response that describes it.
-pub fn check(request: &Parts) -> Result<Accepted, Refused> {
+pub fn check(request: &Parts) -> Result<Accepted, HandshakeError> {
     let headers = &request.headers;
     if request.method != Method::GET {
-        return Err(Refused::Method);
+        return Err(HandshakeError::Method);
     }
     if request.version < Version::HTTP_11 {
-        return Err(Refused::HttpTooOld);
+        return Err(HandshakeError::HttpTooOld);
     }
     if request.version > Version::HTTP_11 {
-        return Err(Refused::HttpTooNew);
+        return Err(HandshakeError::HttpTooNew);
     }
     if !has_host(headers) {
-        return Err(Refused::Host);
+        return Err(HandshakeError::Host);
     }
     if !lists(headers, &UPGRADE, "websocket") || !lists(headers, &CONNECTION, "upgrade") {
-        return Err(Refused::NotAnUpgrade);
+        return Err(HandshakeError::NotAnUpgrade);
     }
     if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION) {
-        return Err(Refused::Version);
+        return Err(HandshakeError::Version);
     }
-    let key = only(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key)).ok_or(Refused::Key)?;
+    let key = only(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key)).ok_or(HandshakeError::Key)?;
     Ok(Accepted {
         accept_key: derive_accept_key(key.as_bytes()),
         protocols: protocols(headers)?,
@@ -88,7 +88,7 @@ pub struct Accepted {
 /// The text states what to send instead. [`Rejection::from`] builds the whole response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum Refused {
+pub enum HandshakeError {
     /// The method is not GET.
     #[error("A WebSocket is opened with GET.\n")]
     Method,
@@ -115,7 +115,7 @@ pub enum Refused {
     Protocol,
 }
 
-impl Refused {
+impl HandshakeError {
     /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -144,8 +144,8 @@ impl Refused {
     }
 }
 
-impl From<Refused> for Rejection {
-    fn from(refused: Refused) -> Self {
+impl From<HandshakeError> for Rejection {
+    fn from(refused: HandshakeError) -> Self {
         let rejection = Self::new(refused.status(), refused.to_string());
         refused
             .headers()
@@ -176,12 +176,12 @@ fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item
     values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-fn protocols(headers: &HeaderMap) -> Result<Vec<String>, Refused> {
+fn protocols(headers: &HeaderMap) -> Result<Vec<String>, HandshakeError> {
     let mut seen = HashSet::new();
     elements(headers, &SEC_WEBSOCKET_PROTOCOL)
         .map(|element| match str::from_utf8(element) {
             Ok(protocol) if is_token(protocol) && seen.insert(protocol) => Ok(protocol.to_owned()),
-            _ => Err(Refused::Protocol),
+            _ => Err(HandshakeError::Protocol),
         })
         .collect()
 }
@@ -240,7 +240,7 @@ mod tests {
     }
 
     /// Returns the result of the example with these values for a header.
-    fn with(name: HeaderName, values: &[&str]) -> Result<Accepted, Refused> {
+    fn with(name: HeaderName, values: &[&str]) -> Result<Accepted, HandshakeError> {
         let mut request = example();
         request.headers.remove(&name);
         for value in values {
@@ -249,7 +249,7 @@ mod tests {
         check(&request)
     }
 
-    fn protocols_of(values: &[&str]) -> Result<Vec<String>, Refused> {
+    fn protocols_of(values: &[&str]) -> Result<Vec<String>, HandshakeError> {
         with(SEC_WEBSOCKET_PROTOCOL, values).map(|accepted| accepted.protocols)
     }
 
@@ -291,19 +291,19 @@ mod tests {
         for method in [Method::POST, Method::HEAD, Method::OPTIONS, Method::CONNECT] {
             let mut request = example();
             request.method = method;
-            assert_eq!(check(&request), Err(Refused::Method));
+            assert_eq!(check(&request), Err(HandshakeError::Method));
         }
-        assert_eq!(Refused::Method.status(), 405);
-        assert_eq!(Refused::Method.headers(), [(ALLOW, HeaderValue::from_static("GET"))]);
+        assert_eq!(HandshakeError::Method.status(), 405);
+        assert_eq!(HandshakeError::Method.headers(), [(ALLOW, HeaderValue::from_static("GET"))]);
     }
 
     #[test]
     fn rejects_versions_except_http_1_1() {
         for (version, refused, status) in [
-            (Version::HTTP_09, Refused::HttpTooOld, 400),
-            (Version::HTTP_10, Refused::HttpTooOld, 400),
-            (Version::HTTP_2, Refused::HttpTooNew, 505),
-            (Version::HTTP_3, Refused::HttpTooNew, 505),
+            (Version::HTTP_09, HandshakeError::HttpTooOld, 400),
+            (Version::HTTP_10, HandshakeError::HttpTooOld, 400),
+            (Version::HTTP_2, HandshakeError::HttpTooNew, 505),
+            (Version::HTTP_3, HandshakeError::HttpTooNew, 505),
         ] {
             let mut request = example();
             request.version = version;
@@ -330,12 +330,12 @@ mod tests {
     fn rejects_request_without_upgrade() {
         for values in [[].as_slice(), &[""], &["h2c"], &["websockets"], &["web socket"], &["webs\u{f6}cket"]]
         {
-            assert_eq!(with(UPGRADE, values), Err(Refused::NotAnUpgrade), "{values:?}");
+            assert_eq!(with(UPGRADE, values), Err(HandshakeError::NotAnUpgrade), "{values:?}");
         }
         for values in [[].as_slice(), &["close"], &["upgrades"], &["keep-alive; upgrade"]] {
-            assert_eq!(with(CONNECTION, values), Err(Refused::NotAnUpgrade), "{values:?}");
+            assert_eq!(with(CONNECTION, values), Err(HandshakeError::NotAnUpgrade), "{values:?}");
         }
-        let rejection = Rejection::from(Refused::NotAnUpgrade);
+        let rejection = Rejection::from(HandshakeError::NotAnUpgrade);
         assert_eq!(rejection.status, 426);
         let headers = rejection.response().headers().clone();
         assert_eq!(headers[UPGRADE], "websocket");
@@ -349,11 +349,13 @@ mod tests {
         for values in
             [[].as_slice(), &[""], &["8"], &["0"], &["14"], &["13, 8"], &["013"], &["13", "13"], &["13", "8"]]
         {
-            assert_eq!(with(SEC_WEBSOCKET_VERSION, values), Err(Refused::Version), "{values:?}");
+            assert_eq!(with(SEC_WEBSOCKET_VERSION, values), Err(HandshakeError::Version), "{values:?}");
         }
-        assert_eq!(Refused::Version.status(), 426);
+        assert_eq!(HandshakeError::Version.status(), 426);
         assert!(
-            Refused::Version.headers().contains(&(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")))
+            HandshakeError::Version
+                .headers()
+                .contains(&(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")))
         );
     }
 
@@ -376,9 +378,9 @@ mod tests {
             &["dGhlIHNhbXBsZSBub25jZQAAAA=="],
             &[key, key],
         ] {
-            assert_eq!(with(SEC_WEBSOCKET_KEY, values), Err(Refused::Key), "{values:?}");
+            assert_eq!(with(SEC_WEBSOCKET_KEY, values), Err(HandshakeError::Key), "{values:?}");
         }
-        assert_eq!(Refused::Key.status(), 400);
+        assert_eq!(HandshakeError::Key.status(), 400);
     }
 
     #[test]
@@ -403,9 +405,9 @@ mod tests {
             &["a", "a"],
             &["a", "b"],
         ] {
-            assert_eq!(with(HOST, values), Err(Refused::Host), "{values:?}");
+            assert_eq!(with(HOST, values), Err(HandshakeError::Host), "{values:?}");
         }
-        assert_eq!(Refused::Host.status(), 400);
+        assert_eq!(HandshakeError::Host.status(), 400);
     }
 
     #[test]
@@ -433,16 +435,16 @@ mod tests {
             &["a, a"],
             &["a", "a"],
         ] {
-            assert_eq!(protocols_of(values), Err(Refused::Protocol), "{values:?}");
+            assert_eq!(protocols_of(values), Err(HandshakeError::Protocol), "{values:?}");
         }
-        assert_eq!(Refused::Protocol.status(), 400);
+        assert_eq!(HandshakeError::Protocol.status(), 400);
     }
 
     #[test]
     fn cve_2021_32640_parses_protocols_linearly() {
         // With quadratic parsing these sizes would keep the test from ending.
         let spaces = " ".repeat(4 << 20);
-        assert_eq!(protocols_of(&[&format!("b{spaces}x")]), Err(Refused::Protocol));
+        assert_eq!(protocols_of(&[&format!("b{spaces}x")]), Err(HandshakeError::Protocol));
         assert_eq!(protocols_of(&[&format!("b{spaces},{spaces}x")]).unwrap(), ["b", "x"]);
         let many: Vec<String> = (0..200_000).map(|at| format!("p{at}")).collect();
         assert_eq!(protocols_of(&[&many.join(",")]).unwrap(), many);
@@ -480,12 +482,12 @@ mod tests {
         request.headers = headers;
         assert!(check(&request).is_ok());
         request.headers.remove(UPGRADE);
-        assert_eq!(check(&request), Err(Refused::NotAnUpgrade));
+        assert_eq!(check(&request), Err(HandshakeError::NotAnUpgrade));
     }
 
     #[test]
     fn each_rejection_names_the_fix() {
-        let rejection = Rejection::from(Refused::Version);
+        let rejection = Rejection::from(HandshakeError::Version);
         assert!(rejection.text.contains("Sec-WebSocket-Version: 13"));
         assert_eq!(rejection.headers.len(), 3);
         assert!(!rejection.fatal);

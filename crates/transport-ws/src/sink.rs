@@ -43,7 +43,7 @@ enum Memory {
     /// A shared frame: its bytes are charged once for all holders.
     Shared { _frame: Frame },
     /// A rendering with no other holder, charged in full.
-    Alone { _charge: Charge },
+    Exclusive { _charge: Charge },
 }
 
 impl Rest {
@@ -53,13 +53,13 @@ impl Rest {
         let memory = if frame.is_shared() {
             Memory::Shared { _frame: frame }
         } else {
-            Memory::Alone { _charge: Charge::new(bytes.len()) }
+            Memory::Exclusive { _charge: Charge::new(bytes.len()) }
         };
         Self { bytes: bytes.slice(written..), _memory: memory }
     }
 
     fn copied(bytes: &[u8]) -> Self {
-        let memory = Memory::Alone { _charge: Charge::new(bytes.len()) };
+        let memory = Memory::Exclusive { _charge: Charge::new(bytes.len()) };
         Self { bytes: Bytes::copy_from_slice(bytes), _memory: memory }
     }
 }
@@ -70,7 +70,7 @@ pub(crate) enum Compressor {
     /// Each frame once for all clients with the same parameters.
     Shared(DeflateWire),
     /// Separately for this client, in the context of its earlier messages.
-    Alone(DeflateContext),
+    Exclusive(DeflateContext),
 }
 
 /// Maximum bytes of one write that copies several frames together.
@@ -80,7 +80,7 @@ const COPY_BELOW: usize = 16 * 1024;
 /// Maximum bytes sent at once to a client with its own context, except for the last frame.
 ///
 /// All of it is retained until written.
-const ALONE_CORK: usize = 16 * 1024;
+const EXCLUSIVE_CORK: usize = 16 * 1024;
 
 /// Maximum header length of a server frame in bytes (RFC 6455 section 5.2).
 const MAX_FRAME_HEADER: usize = 10;
@@ -99,8 +99,8 @@ impl WsSink {
         loop {
             ready!(self.poll_rest(cx))?;
             let Some(first) = batch.front() else { break };
-            if matches!(self.compressor.as_deref(), Some(Compressor::Alone(_))) {
-                ready!(self.poll_alone(cx, batch))?;
+            if matches!(self.compressor.as_deref(), Some(Compressor::Exclusive(_))) {
+                ready!(self.poll_exclusive(cx, batch))?;
                 continue;
             }
             let wire = shared(self.compressor.as_deref());
@@ -141,13 +141,13 @@ impl WsSink {
     /// Writes the front of a batch for a client with its own context.
     ///
     /// Bytes compressed in a context must be sent, so the sink retains all unwritten bytes.
-    fn poll_alone(&mut self, cx: &mut Context<'_>, batch: &mut VecDeque<Frame>) -> Poll<io::Result<()>> {
-        let Some(Compressor::Alone(context)) = self.compressor.as_deref_mut() else {
+    fn poll_exclusive(&mut self, cx: &mut Context<'_>, batch: &mut VecDeque<Frame>) -> Poll<io::Result<()>> {
+        let Some(Compressor::Exclusive(context)) = self.compressor.as_deref_mut() else {
             return Poll::Ready(Ok(()));
         };
         let (outcome, was_empty) = with_write_buffer(|corked| {
             while let Some(frame) = batch.front()
-                && corked.len() < ALONE_CORK
+                && corked.len() < EXCLUSIVE_CORK
             {
                 match frame.rendered(WsWire::wire_key()) {
                     // Frames of this wire only, such as a pong, are never compressed.
@@ -269,7 +269,7 @@ fn fill(wire: Option<&DeflateWire>, corked: &mut Vec<u8>, batch: &VecDeque<Frame
     let mut offered = Offered { frames: 0, bytes: 0, closes: false };
     for frame in batch {
         if wire.is_none()
-            && let Some(message) = alone(frame)
+            && let Some(message) = exclusive(frame)
         {
             let size = message.len() + MAX_FRAME_HEADER;
             if offered.frames > 0 && (corked.len() + size > CORK || size >= COPY_BELOW) {
@@ -302,7 +302,7 @@ fn fill(wire: Option<&DeflateWire>, corked: &mut Vec<u8>, batch: &VecDeque<Frame
 }
 
 /// Returns the single message of an unshared and unrendered frame, such as an acknowledgement.
-fn alone(frame: &Frame) -> Option<&Message> {
+fn exclusive(frame: &Frame) -> Option<&Message> {
     match frame.messages() {
         [message] if !frame.is_shared() && frame.rendered(WsWire::wire_key()).is_none() => Some(message),
         _ => None,

@@ -1,7 +1,9 @@
 //! WebSocket transport: turns upgrade requests into connections.
 
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
-use roomcast_core::{Capabilities, Connection, Exchange, Refused, Rejection, Transport, TransportName};
+use roomcast_core::{
+    Capabilities, Connection, Exchange, RejectedExchange, Rejection, Transport, TransportName,
+};
 
 use crate::close;
 use crate::connection::{ConnectionSettings, GOING_AWAY, WsConnection};
@@ -75,17 +77,17 @@ impl Transport for WebSocket {
         Capabilities { begins: true, upgrades_from: false, upgrades_to: true, polled: false }
     }
 
-    fn open(&self, mut exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {
+    fn open(&self, mut exchange: Exchange) -> Result<Box<dyn Connection>, RejectedExchange> {
         let accepted = match handshake::check(&exchange.request) {
             Ok(accepted) => accepted,
-            Err(refused) => return Err(Refused::new(exchange, refused.into())),
+            Err(refused) => return Err(RejectedExchange::new(exchange, refused.into())),
         };
         let Some(upgrade) = exchange.upgrade.take() else {
             let rejection = Rejection::new(
                 http::StatusCode::INTERNAL_SERVER_ERROR,
                 "this server cannot take the connection over from HTTP here",
             );
-            return Err(Refused::new(exchange, rejection));
+            return Err(RejectedExchange::new(exchange, rejection));
         };
         let mut response =
             handshake::response(&accepted, exchange.subprotocol.as_deref()).map(|()| Default::default());

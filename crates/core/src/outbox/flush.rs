@@ -6,19 +6,19 @@ use std::task::{Context, Waker};
 
 use super::lease::{GROUP, Lease, Writer};
 use super::state::Outbox;
-use super::written::Written;
+use super::written::WriteStats;
 
 impl Outbox {
     /// Writes the backlog on behalf of a pusher, until the queue is empty or the carrier refuses more.
     ///
-    /// Call it after [`Pushed::Backlogged`](crate::Pushed::Backlogged) and without holding a lock: the sender that
+    /// Call it after [`PushOutcome::Backlogged`](crate::PushOutcome::Backlogged) and without holding a lock: the sender that
     /// causes a backlog writes it. Returns `false` if another writer has leased the sink; that writer ends its lease
     /// after its batch, and the backlog remains. Otherwise returns `true`, also while the outbox is [held](Self::hold):
     /// the flusher writes after the hold.
-    pub fn relieve(&self) -> bool {
+    pub fn flush_backlog(&self) -> bool {
         match Lease::take(self, Writer::Pusher) {
             Ok(lease) => {
-                self.0.flusher.record(lease.write(&mut no_one()));
+                self.0.flusher.record(lease.write(&mut noop_context()));
                 true
             }
             Err(leased) => !leased,
@@ -26,16 +26,16 @@ impl Outbox {
     }
 
     /// Writes the queue on behalf of a flusher.
-    pub(super) fn flush(&self) -> Written {
+    pub(super) fn flush(&self) -> WriteStats {
         Lease::take(self, Writer::Flusher)
-            .map_or_else(|_| Written::default(), |lease| lease.write(&mut no_one()))
+            .map_or_else(|_| WriteStats::default(), |lease| lease.write(&mut noop_context()))
     }
 
     /// Takes up to `most` outboxes from the front and writes their queues.
     ///
     /// Prefetches a few outboxes at a time. A panic in a sink closes only the client of that sink.
-    pub(super) fn flush_some(outboxes: &mut VecDeque<Self>, most: usize) -> Written {
-        let mut written = Written::default();
+    pub(super) fn flush_some(outboxes: &mut VecDeque<Self>, most: usize) -> WriteStats {
+        let mut written = WriteStats::default();
         let mut left = most.min(outboxes.len());
         while left > 0 {
             let size = left.min(GROUP);
@@ -52,7 +52,7 @@ impl Outbox {
     }
 
     /// Writes the queues of up to [`GROUP`] outboxes.
-    pub(super) fn flush_group(group: &[Self]) -> Written {
+    pub(super) fn flush_group(group: &[Self]) -> WriteStats {
         if let [alone] = group {
             return alone.flush();
         }
@@ -62,8 +62,8 @@ impl Outbox {
             group.get(at).and_then(|outbox| Lease::take(outbox, Writer::Flusher).ok())
         });
         leases.iter().flatten().for_each(Lease::prefetch);
-        let mut written = Written::default();
-        leases.into_iter().flatten().for_each(|lease| written += lease.write(&mut no_one()));
+        let mut written = WriteStats::default();
+        leases.into_iter().flatten().for_each(|lease| written += lease.write(&mut noop_context()));
         written
     }
 }
@@ -103,18 +103,18 @@ impl Backlog {
         self.0.is_none()
     }
 
-    /// [Relieves](Outbox::relieve) each outbox once; keeps the outboxes that another writer has leased.
+    /// [Relieves](Outbox::flush_backlog) each outbox once; keeps the outboxes that another writer has leased.
     ///
     /// The caller must not hold a lock: this writes to sockets.
-    pub fn relieve(&mut self) {
+    pub fn flush_backlog(&mut self) {
         if let Some(outboxes) = &mut self.0 {
-            outboxes.retain(|outbox| !outbox.relieve());
+            outboxes.retain(|outbox| !outbox.flush_backlog());
         }
         self.0.take_if(|outboxes| outboxes.is_empty());
     }
 }
 
 /// Returns a context without a waker: when a sink blocks, the owner polls it again.
-fn no_one() -> Context<'static> {
+fn noop_context() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::state::{FlushList, Outbox};
-use super::written::Written;
+use super::written::WriteStats;
 
 /// Outboxes that are written one after the other.
 type Round = VecDeque<Outbox>;
@@ -139,7 +139,7 @@ impl Flusher {
             // Only if no other round is in progress: several large rounds in turns are enough work.
             let may_wait = !urgent && self.rounds.is_empty() && self.postponed.is_none();
             if may_wait && self.pace.expects_more(&round) {
-                self.postponed = Some(Postponed { round, waits: WAITS });
+                self.postponed = Some(Postponed { round, waits_left: MAX_WAITS });
             } else {
                 self.rounds.push_front(round);
             }
@@ -156,16 +156,16 @@ impl Flusher {
                 self.rounds.push_back(round);
             }
         }
-        if let Some(Postponed { round, waits }) = &mut self.postponed {
-            if *waits > 0 && self.pace.expects_more(round) {
-                *waits -= 1;
+        if let Some(Postponed { round, waits_left }) = &mut self.postponed {
+            if *waits_left > 0 && self.pace.expects_more(round) {
+                *waits_left -= 1;
             } else {
                 self.rounds.push_back(std::mem::take(round));
                 self.postponed = None;
             }
         }
         if self.rounds.is_empty() && self.postponed.is_none() {
-            self.pace.settle();
+            self.pace.update_baseline();
         }
     }
 
@@ -195,30 +195,30 @@ impl Flusher {
 struct Postponed {
     round: Round,
     /// Number of waits that are left.
-    waits: u32,
+    waits_left: u32,
 }
 
 /// Estimate of the frames per outbox and write in large rounds.
 #[derive(Debug, Default)]
 struct Pace {
-    usual: f64,
+    baseline: f64,
     frames: f64,
     outboxes: f64,
 }
 
 impl Pace {
-    fn count(&mut self, outboxes: usize, written: Written) {
-        if outboxes >= CROWD {
+    fn count(&mut self, outboxes: usize, written: WriteStats) {
+        if outboxes >= LARGE_ROUND {
             self.outboxes += outboxes as f64;
             self.frames += written.frames as f64;
         }
     }
 
     /// Updates the estimate from the counts; it rises at once and falls gradually.
-    fn settle(&mut self) {
+    fn update_baseline(&mut self) {
         if self.outboxes > 0.0 {
             let now = self.frames / self.outboxes;
-            self.usual = now.max(f64::midpoint(self.usual, now));
+            self.baseline = now.max(f64::midpoint(self.baseline, now));
             (self.frames, self.outboxes) = (0.0, 0.0);
         }
     }
@@ -226,15 +226,17 @@ impl Pace {
     /// Returns whether a round has far fewer frames than the estimate.
     fn expects_more(&self, round: &Round) -> bool {
         let Some(next) = round.front() else { return false };
-        self.usual >= MANY && round.len() >= CROWD && (next.waiting().frames as f64) < ENOUGH * self.usual
+        self.baseline >= BUSY_FRAMES
+            && round.len() >= LARGE_ROUND
+            && (next.waiting().frames as f64) < READY_SHARE * self.baseline
     }
 }
 
 /// Smallest round, in outboxes, for which waiting pays.
-const CROWD: usize = 64;
+const LARGE_ROUND: usize = 64;
 /// Smallest estimate, in frames per outbox and write, at which more frames are expected.
-const MANY: f64 = 4.0;
+const BUSY_FRAMES: f64 = 4.0;
 /// Share of the estimated frames at which a round is written at once.
-const ENOUGH: f64 = 0.75;
+const READY_SHARE: f64 = 0.75;
 /// Maximum waits of a round.
-const WAITS: u32 = 3;
+const MAX_WAITS: u32 = 3;

@@ -5,7 +5,7 @@ use std::task::{Context, Waker};
 
 use super::sink::{FrameSink, Readiness};
 use super::state::{Outbox, State, wake};
-use super::written::Written;
+use super::written::WriteStats;
 use crate::sync::MutexGuard;
 use crate::{CloseReason, Frame};
 
@@ -66,10 +66,10 @@ impl<'a> Lease<'a> {
     ///
     /// A pusher has no turns: it writes until the queue is empty, so that it is as slow as the carrier. If another
     /// pusher wants the sink, the lease ends after the current batch.
-    pub(super) fn write(mut self, cx: &mut Context<'_>) -> Written {
-        let mut written = Written::default();
+    pub(super) fn write(mut self, cx: &mut Context<'_>) -> WriteStats {
+        let mut written = WriteStats::default();
         self.in_use = true;
-        for visit in 1.. {
+        for round in 1.. {
             let frames = self.batch.len();
             let sink = self.sink.as_deref_mut().expect("a lease has its sink until it ends");
             // Up to the next lock, this writer has exclusive use of the sink and holds no lock.
@@ -79,7 +79,7 @@ impl<'a> Lease<'a> {
             written.bytes += self.bytes.saturating_sub(self.batch.iter().map(Frame::len).sum()) as u64;
             let mut state = self.outbox.state();
             let mut retired = None;
-            let mut spilled = None;
+            let mut discarded = None;
             match (state.take_successor(), outcome) {
                 // The new sink continues from here, even if the old one failed.
                 (Some(successor), _) => {
@@ -93,13 +93,13 @@ impl<'a> Lease<'a> {
                     );
                     state.set_readiness(readiness, taken > 0);
                 }
-                (None, Err(error)) => spilled = Some(state.close(error.reason())),
+                (None, Err(error)) => discarded = Some(state.close(error.reason())),
             }
             state.put_back(&mut self.batch, taken);
-            let has_turn = self.writer == Writer::Pusher || visit < BATCHES_PER_VISIT;
-            let goes_on = has_turn && !state.wanted && !state.held && !state.is_closed();
+            let has_turn = self.writer == Writer::Pusher || round < BATCHES_PER_LEASE;
+            let continues = has_turn && !state.wanted && !state.held && !state.is_closed();
             // Rarely true: frames were pushed meanwhile, or the batch did not take the whole queue.
-            if state.readiness == Readiness::Ready && goes_on && state.has_frames() {
+            if state.readiness == Readiness::Ready && continues && state.has_frames() {
                 self.bytes = state.take_batch(&mut self.batch, self.outbox.0.bounds.limit());
                 if !self.batch.is_empty() {
                     drop(state);
@@ -108,7 +108,7 @@ impl<'a> Lease<'a> {
                 }
             }
             self.end(state);
-            drop((retired, spilled));
+            drop((retired, discarded));
             break;
         }
         written
@@ -121,24 +121,24 @@ impl<'a> Lease<'a> {
         if !state.is_closed() {
             state.sink = sink.take();
         }
-        let came = std::mem::take(&mut state.owner_came);
+        let polled = std::mem::take(&mut state.owner_polled);
         // The owner is awake if it is the writer; another wake-up would make it spin for as long as it waits.
-        let waited = std::mem::take(&mut state.owner_waits) && self.writer != Writer::Owner;
+        let awaits_sink = std::mem::take(&mut state.owner_waiting) && self.writer != Writer::Owner;
         let wanted = match state.readiness {
             Readiness::Ready => false,
             Readiness::Blocked => self.writer != Writer::Owner,
-            Readiness::Parked => came,
+            Readiness::Parked => polled,
         };
-        let owner = if wanted || waited || state.is_closed() { state.owner.take() } else { None };
-        let is_awaited = state.rare.is_some() && (state.queue.is_low() || state.is_closed());
-        let senders = is_awaited.then(|| state.take_senders());
-        let at_once = std::mem::take(&mut state.wanted);
+        let owner = if wanted || awaits_sink || state.is_closed() { state.owner.take() } else { None };
+        let has_ready_senders = state.rare.is_some() && (state.queue.is_low() || state.is_closed());
+        let senders = has_ready_senders.then(|| state.take_senders());
+        let is_urgent = std::mem::take(&mut state.wanted);
         let enlist = state.wants_flush();
-        let at_once = at_once && state.has_frames() && state.readiness == Readiness::Ready;
+        let is_urgent = is_urgent && state.has_frames() && state.readiness == Readiness::Ready;
         state.listed |= enlist;
         drop(state);
-        if at_once {
-            self.outbox.0.flusher.hurry(enlist.then(|| self.outbox.clone()));
+        if is_urgent {
+            self.outbox.0.flusher.enlist_urgent(enlist.then(|| self.outbox.clone()));
         } else if enlist {
             self.outbox.0.flusher.enlist(self.outbox.clone());
         }
@@ -215,7 +215,7 @@ pub(super) enum Writer {
 pub(super) const GROUP: usize = if cfg!(loom) { 2 } else { 16 };
 
 /// Maximum batches that a flusher writes for an outbox before it continues with the next.
-pub(super) const BATCHES_PER_VISIT: usize = if cfg!(loom) { 2 } else { 16 };
+pub(super) const BATCHES_PER_LEASE: usize = if cfg!(loom) { 2 } else { 16 };
 
 #[cfg(not(loom))]
 thread_local! {

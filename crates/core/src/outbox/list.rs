@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::deferred;
 use super::state::{Counters, Deferred, FlushList, Listed, Outbox, Shared, wake};
-use super::written::Written;
+use super::written::WriteStats;
 use crate::sync::lock;
 
 impl FlushList {
@@ -40,7 +40,7 @@ impl FlushList {
     pub(super) fn poll_listed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut listed = lock(&self.0.listed);
         if listed.outboxes.is_empty() && listed.pending_wakers.is_empty() && !listed.urgent {
-            return listed.sleep(cx);
+            return listed.park_flusher(cx);
         }
         Poll::Ready(())
     }
@@ -56,19 +56,19 @@ impl FlushList {
     }
 
     /// Adds to the amount written for outboxes of this list.
-    pub(super) fn record(&self, written: Written) {
+    pub(super) fn record(&self, written: WriteStats) {
         self.0.written.frames.fetch_add(written.frames, Ordering::Relaxed);
         self.0.written.bytes.fetch_add(written.bytes, Ordering::Relaxed);
     }
 
     /// Returns the amount written for outboxes of this list by its flusher, pushers and owners.
-    pub fn written(&self) -> Written {
+    pub fn written(&self) -> WriteStats {
         let Counters { frames, bytes } = &self.0.written;
-        Written { frames: frames.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }
+        WriteStats { frames: frames.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }
     }
 
     /// Puts an outbox, if given, at the front of the list, and wakes the flusher without deferral.
-    pub(super) fn hurry(&self, outbox: Option<Outbox>) {
+    pub(super) fn enlist_urgent(&self, outbox: Option<Outbox>) {
         let mut listed = lock(&self.0.listed);
         outbox.into_iter().for_each(|outbox| listed.outboxes.push_front(outbox));
         listed.urgent = true;
@@ -118,7 +118,7 @@ impl FlushList {
 }
 
 impl Listed {
-    fn sleep(&mut self, cx: &Context<'_>) -> Poll<()> {
+    fn park_flusher(&mut self, cx: &Context<'_>) -> Poll<()> {
         self.deferred = None;
         self.flusher = Some(cx.waker().clone());
         Poll::Pending

@@ -14,8 +14,8 @@ use ::loom::sync::Mutex;
 use ::loom::thread;
 
 use crate::{
-    CloseReason, ConnectionError, Delivery, FlushList, Frame, FrameSink, Message, Outbox, Overflow, Pushed,
-    Readiness,
+    CloseReason, ConnectionError, Delivery, FlushList, Frame, FrameSink, Message, Outbox, Overflow,
+    PushOutcome, Readiness,
 };
 
 #[test]
@@ -172,7 +172,10 @@ fn close_frees_queue_and_sink() {
             let outbox = outbox.clone();
             thread::spawn(move || {
                 let pushed = outbox.push(Frame::new("a2"), Delivery::Reliable, Overflow::Close);
-                assert!(matches!(pushed, Pushed::Queued | Pushed::Backlogged | Pushed::Closed));
+                assert!(matches!(
+                    pushed,
+                    PushOutcome::Queued | PushOutcome::Backlogged | PushOutcome::Closed
+                ));
             })
         };
         let closing = {
@@ -240,7 +243,10 @@ fn wakes_owner_when_drained() {
                 drained |= owner.take_woken() && drain();
             }
             assert!(drained);
-            assert_eq!(outbox.push(Frame::new("late"), Delivery::Reliable, Overflow::Close), Pushed::Closed);
+            assert_eq!(
+                outbox.push(Frame::new("late"), Delivery::Reliable, Overflow::Close),
+                PushOutcome::Closed
+            );
         });
     }
 }
@@ -259,7 +265,7 @@ fn wakes_owner_on_overflow() {
             })
         };
         let mut closed = owner.poll().is_ready();
-        assert_eq!(pusher.join().unwrap(), Pushed::Overflowed);
+        assert_eq!(pusher.join().unwrap(), PushOutcome::Overflowed);
         if owner.take_woken() {
             closed |= owner.poll() == Poll::Ready(CloseReason::OutboxFull);
         }
@@ -308,7 +314,7 @@ fn keeps_order_when_pusher_relieves() {
             thread::spawn(move || {
                 push_two(&outbox, "a");
                 // No frame may be lost, whether it wrote or another writer had the sink.
-                let _ = outbox.relieve();
+                let _ = outbox.flush_backlog();
                 push(&outbox, "a3");
             })
         };
@@ -337,7 +343,7 @@ fn writes_held_frames_after_hold() {
             })
         };
         flusher.run();
-        let _ = outbox.relieve();
+        let _ = outbox.flush_backlog();
         announcing.join().unwrap();
         flusher.rest();
         assert_eq!(carrier.written(), two("a"));
@@ -357,7 +363,7 @@ fn wakes_owner_when_relief_blocks() {
             let outbox = outbox.clone();
             thread::spawn(move || {
                 push_two(&outbox, "a");
-                let _ = outbox.relieve();
+                let _ = outbox.flush_backlog();
             })
         };
         flusher.run();
@@ -433,7 +439,7 @@ fn outbox() -> (Flusher, Outbox) {
 
 fn push(outbox: &Outbox, text: &str) {
     let pushed = outbox.push(Frame::new(text.to_owned()), Delivery::Reliable, Overflow::Close);
-    assert!(matches!(pushed, Pushed::Queued | Pushed::Backlogged));
+    assert!(matches!(pushed, PushOutcome::Queued | PushOutcome::Backlogged));
 }
 
 fn push_two(outbox: &Outbox, name: &str) {

@@ -23,12 +23,12 @@ pub use self::deferred::DeferredWakes;
 pub use self::flush::Backlog;
 pub use self::flusher::Flusher;
 use self::lease::{Lease, Writer};
-pub use self::policy::{Delivery, Overflow, Pushed, Waiting};
+pub use self::policy::{Delivery, Overflow, PushOutcome, QueueDepth};
 use self::queue::{Admission, Queue};
 pub use self::sink::{FrameSink, Readiness};
 pub use self::state::{FlushList, Outbox};
 use self::state::{Inner, Phase, State, wake};
-pub use self::written::Written;
+pub use self::written::WriteStats;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::{CloseReason, Frame};
 
@@ -69,7 +69,7 @@ impl Drop for Hold {
 /// Eviction criteria of an outbox, for when memory has to be freed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "drivers and their tests build it")]
-pub struct Standing {
+pub struct OutboxStatus {
     /// Whether the sink accepts bytes now, so that queued bytes are the server's debt.
     pub writable: bool,
     /// Queued bytes, including those in flight.
@@ -93,8 +93,8 @@ impl Outbox {
             rare: None,
             owner: None,
             order: 0,
-            owner_came: false,
-            owner_waits: false,
+            owner_polled: false,
+            owner_waiting: false,
             phase: Phase::Open,
             overflow: Overflow::Close,
             readiness: Readiness::Parked,
@@ -111,32 +111,32 @@ impl Outbox {
 
     /// Appends a frame to the queue.
     ///
-    /// Does not block and does not write. While the client reads, every frame is queued; [`Pushed::Backlogged`] asks
-    /// the pusher to [relieve](Self::relieve) the outbox. While the client stalls, `overflow` applies to
+    /// Does not block and does not write. While the client reads, every frame is queued; [`PushOutcome::Backlogged`] asks
+    /// the pusher to [flush_backlog](Self::flush_backlog) the outbox. While the client stalls, `overflow` applies to
     /// [`Delivery::Reliable`] frames beyond the limit. A push beyond the hard cap gives the client up with
     /// [`CloseReason::OutboxFull`].
     #[inline]
-    pub fn push(&self, frame: Frame, delivery: Delivery, overflow: Overflow) -> Pushed {
+    pub fn push(&self, frame: Frame, delivery: Delivery, overflow: Overflow) -> PushOutcome {
         let mut state = self.state();
         if state.phase != Phase::Open {
-            return Pushed::Closed;
+            return PushOutcome::Closed;
         }
         let writable = state.readiness == Readiness::Ready;
         if delivery == Delivery::Volatile && !writable {
-            return Pushed::Dropped;
+            return PushOutcome::Dropped;
         }
         let overflow = if overflow == Overflow::Inherit { state.overflow } else { overflow };
         let displaced = match state.queue.admit(&frame, delivery, overflow, self.0.bounds, writable) {
             Admission::Admitted(displaced) => displaced,
-            Admission::Refused => return Pushed::Dropped,
+            Admission::Refused => return PushOutcome::Dropped,
             Admission::Overflowed => {
-                self.give_up_locked(state, CloseReason::OutboxFull);
-                return Pushed::Overflowed;
+                self.evict_locked(state, CloseReason::OutboxFull);
+                return PushOutcome::Overflowed;
             }
         };
         let backlogged = state.queue.is_high() && writable;
         state.queue.push_back(frame, delivery);
-        if !writable && !state.over_limit && state.queue.counted() > self.0.bounds.limit() {
+        if !writable && !state.over_limit && state.queue.reserved_bytes() > self.0.bounds.limit() {
             state.over_limit = true;
             let owner = state.owner.take();
             drop(state);
@@ -145,47 +145,47 @@ impl Outbox {
             self.unlock_and_enlist(state);
         }
         match displaced {
-            0 if backlogged => Pushed::Backlogged,
-            0 => Pushed::Queued,
-            displaced => Pushed::Displaced(displaced),
+            0 if backlogged => PushOutcome::Backlogged,
+            0 => PushOutcome::Queued,
+            displaced => PushOutcome::Displaced(displaced),
         }
     }
 
     /// Appends a protocol packet or an acknowledgement to the queue.
-    pub fn push_protocol(&self, frame: Frame) -> Pushed {
+    pub fn push_protocol(&self, frame: Frame) -> PushOutcome {
         self.push(frame, Delivery::Protocol, Overflow::Close)
     }
 
     /// Puts a heartbeat at the front of the queue and replaces one that is still queued.
     ///
     /// Behind a long queue, the heartbeat would reach the client too late for an answer in time.
-    pub fn push_heartbeat(&self, frame: Frame) -> Pushed {
+    pub fn push_heartbeat(&self, frame: Frame) -> PushOutcome {
         let mut state = self.state();
         if state.phase != Phase::Open {
-            return Pushed::Closed;
+            return PushOutcome::Closed;
         }
         let replaced = state.heartbeat.replace(frame);
         self.unlock_and_enlist(state);
         drop(replaced);
-        Pushed::Queued
+        PushOutcome::Queued
     }
 
     /// Appends the carrier's final frame, such as a close frame, to the queue.
     ///
-    /// After [`give_up`](Self::give_up) the outbox accepts only this frame, so a client that reads again receives the
+    /// After [`evict`](Self::evict) the outbox accepts only this frame, so a client that reads again receives the
     /// close reason.
-    pub fn push_last(&self, frame: Frame) -> Pushed {
+    pub fn push_last(&self, frame: Frame) -> PushOutcome {
         let pushed = self.push_protocol(frame.clone());
-        if !matches!(pushed, Pushed::Closed | Pushed::Overflowed) {
+        if !matches!(pushed, PushOutcome::Closed | PushOutcome::Overflowed) {
             return pushed;
         }
         let mut state = self.state();
-        if !matches!(state.phase, Phase::GivenUp(_)) || !state.queue.is_empty() {
-            return Pushed::Closed;
+        if !matches!(state.phase, Phase::Evicted(_)) || !state.queue.is_empty() {
+            return PushOutcome::Closed;
         }
         state.queue.push_back(frame, Delivery::Protocol);
         self.unlock_and_enlist(state);
-        Pushed::Queued
+        PushOutcome::Queued
     }
 
     /// Sets the policy for later frames that are pushed with [`Overflow::Inherit`].
@@ -229,7 +229,7 @@ impl Outbox {
     pub fn take_sink(&self) -> Option<Box<dyn FrameSink>> {
         let mut state = self.state();
         if state.leased {
-            state.owner_waits = true;
+            state.owner_waiting = true;
             return None;
         }
         state.set_readiness(Readiness::Parked, false);
@@ -249,15 +249,15 @@ impl Outbox {
                 state.owner = Some(cx.waker().clone());
             }
             if state.leased {
-                state.owner_came = true;
-                return state.attended(Written::default());
+                state.owner_polled = true;
+                return state.attended(WriteStats::default());
             }
             if state.readiness == Readiness::Ready || state.sink.is_none() {
-                return state.attended(Written::default());
+                return state.attended(WriteStats::default());
             }
         }
         let written =
-            Lease::take(self, Writer::Owner).map_or_else(|_| Written::default(), |lease| lease.write(cx));
+            Lease::take(self, Writer::Owner).map_or_else(|_| WriteStats::default(), |lease| lease.write(cx));
         if written.frames > 0 {
             self.0.flusher.record(written);
         }
@@ -265,7 +265,7 @@ impl Outbox {
         if let Some(reason) = state.phase.reason() {
             return Attended::closed(reason);
         }
-        state.over_limit = state.queue.counted() > self.0.bounds.limit();
+        state.over_limit = state.queue.reserved_bytes() > self.0.bounds.limit();
         state.attended(written)
     }
 
@@ -305,20 +305,20 @@ impl Outbox {
     ///
     /// The write half stays, so a client that reads again receives the close reason. Wakes the owner. Returns the
     /// number of bytes that were queued. Does nothing unless the outbox is open.
-    pub fn give_up(&self, reason: CloseReason) -> usize {
+    pub fn evict(&self, reason: CloseReason) -> usize {
         let state = self.state();
         if state.phase != Phase::Open {
             return 0;
         }
-        let bytes = state.queue.counted();
-        self.give_up_locked(state, reason);
+        let bytes = state.queue.reserved_bytes();
+        self.evict_locked(state, reason);
         bytes
     }
 
     /// Rejects further frames; queued frames are still sent.
     pub fn finish(&self) {
         let mut state = self.state();
-        if matches!(state.phase, Phase::Open | Phase::GivenUp(_)) {
+        if matches!(state.phase, Phase::Open | Phase::Evicted(_)) {
             state.phase = Phase::Finishing;
         }
     }
@@ -335,7 +335,7 @@ impl Outbox {
         }
         // The current or next lease wakes the owner when it ends.
         state.owner = Some(cx.waker().clone());
-        state.owner_waits = true;
+        state.owner_waiting = true;
         Poll::Pending
     }
 
@@ -357,11 +357,11 @@ impl Outbox {
     }
 
     /// Returns the eviction criteria of the outbox.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> OutboxStatus {
         let state = self.state();
-        Standing {
+        OutboxStatus {
             writable: state.readiness == Readiness::Ready,
-            bytes: state.queue.counted(),
+            bytes: state.queue.reserved_bytes(),
             stalled: state.stalled,
             order: state.order,
         }
@@ -378,23 +378,23 @@ impl Outbox {
         }
     }
 
-    fn give_up_locked(&self, mut state: MutexGuard<'_, State>, reason: CloseReason) {
-        state.phase = Phase::GivenUp(reason);
-        let spilled = (std::mem::take(&mut state.queue), state.heartbeat.take());
+    fn evict_locked(&self, mut state: MutexGuard<'_, State>, reason: CloseReason) {
+        state.phase = Phase::Evicted(reason);
+        let discarded = (std::mem::take(&mut state.queue), state.heartbeat.take());
         let (owner, senders) = (state.owner.take(), state.take_senders());
         drop(state);
-        drop(spilled);
+        drop(discarded);
         wake(owner);
         senders.into_iter().for_each(Waker::wake);
     }
 }
 
 impl State {
-    fn attended(&self, written: Written) -> Attended {
+    fn attended(&self, written: WriteStats) -> Attended {
         Attended {
             closed: None,
             writable: self.readiness == Readiness::Ready,
-            stalled: self.queue.counted(),
+            stalled: self.queue.reserved_bytes(),
             over_limit: self.over_limit,
             written: written.bytes,
             high: !self.queue.is_low(),

@@ -37,12 +37,12 @@ pub enum Overflow {
 /// Outcome of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "callers match every outcome")]
-pub enum Pushed {
+pub enum PushOutcome {
     /// The frame was queued.
     Queued,
     /// The frame was queued behind a backlog at high water.
     ///
-    /// The pusher has to call [`Outbox::relieve`](crate::Outbox::relieve) once it holds no lock.
+    /// The pusher has to call [`Outbox::flush_backlog`](crate::Outbox::flush_backlog) once it holds no lock.
     Backlogged,
     /// The frame was queued, and this many older frames were dropped for it.
     Displaced(u32),
@@ -57,7 +57,7 @@ pub enum Pushed {
 /// Depth of an outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Waiting {
+pub struct QueueDepth {
     /// Queued frames, without those in flight.
     pub frames: usize,
     /// Bytes of these frames, as counted against the limit.

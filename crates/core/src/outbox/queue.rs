@@ -16,8 +16,8 @@ pub(super) struct Queue {
     /// Bytes of queued frames and of the batch in flight; the batch keeps its room in case the sink returns it.
     bytes: usize,
     /// Part of `bytes` that no policy may drop.
-    kept: usize,
-    /// Part of `kept` that is in flight.
+    undroppable: usize,
+    /// Part of `undroppable` that is in flight.
     in_flight: usize,
 }
 
@@ -53,7 +53,7 @@ impl Queue {
     }
 
     /// Returns the queued bytes, including those in flight.
-    pub(super) fn counted(&self) -> usize {
+    pub(super) fn reserved_bytes(&self) -> usize {
         self.bytes
     }
 
@@ -100,11 +100,13 @@ impl Queue {
     ) -> Admission {
         let protocol = delivery == Delivery::Protocol;
         let (cost, in_flight) = (cost(frame), self.in_flight);
-        let within = |counted: usize, most| counted == in_flight || counted.saturating_add(cost) <= most;
+        let within = |reserved_bytes: usize, most| {
+            reserved_bytes == in_flight || reserved_bytes.saturating_add(cost) <= most
+        };
         let keeps_latest = overflow == Overflow::KeepLatest && !protocol && frame.key().is_some();
-        let stale = if keeps_latest { self.bytes_under(frame) } else { 0 };
+        let stale = if keeps_latest { self.bytes_with_key(frame) } else { 0 };
         if within(self.bytes - stale, limit) {
-            return Admission::Admitted(if stale > 0 { self.remove_under(frame) } else { 0 });
+            return Admission::Admitted(if stale > 0 { self.remove_with_key(frame) } else { 0 });
         }
         match (delivery, overflow) {
             (Delivery::Volatile, _) => Admission::Refused,
@@ -112,8 +114,8 @@ impl Queue {
                 Admission::Admitted(0)
             }
             (Delivery::Protocol, _) | (_, Overflow::Close | Overflow::Inherit) => Admission::Overflowed,
-            (_, Overflow::DropOldest) if within(self.kept, limit) => {
-                Admission::Admitted(self.remove_oldest(|counted| within(counted, limit)))
+            (_, Overflow::DropOldest) if within(self.undroppable, limit) => {
+                Admission::Admitted(self.remove_oldest(|reserved_bytes| within(reserved_bytes, limit)))
             }
             (_, Overflow::DropOldest | Overflow::DropNewest | Overflow::KeepLatest) => Admission::Refused,
         }
@@ -157,7 +159,7 @@ impl Queue {
         let mut next = self.head.take();
         while let Some(Entry { frame, delivery, .. }) = next {
             let cost = cost(&frame);
-            self.kept += if delivery == Delivery::Protocol { 0 } else { cost };
+            self.undroppable += if delivery == Delivery::Protocol { 0 } else { cost };
             in_flight += cost;
             taken += frame.len();
             batch.push_back(frame);
@@ -168,7 +170,7 @@ impl Queue {
         }
         self.head = next;
         self.in_flight = in_flight;
-        let used = KEPT_CAPACITY.max(KEPT_TIMES * batch.len());
+        let used = RETAINED_CAPACITY.max(RETAINED_FACTOR * batch.len());
         // A call on an empty queue keeps the ring.
         if !batch.is_empty() && self.head.is_none() && self.tail.capacity() > used {
             self.shrink();
@@ -185,7 +187,7 @@ impl Queue {
             return batch.clear();
         }
         self.bytes -= self.in_flight;
-        self.kept -= self.in_flight;
+        self.undroppable -= self.in_flight;
         self.in_flight = 0;
         while let Some(frame) = batch.pop_back() {
             // The frame was in flight and counts as sent, so no policy may drop it.
@@ -196,22 +198,22 @@ impl Queue {
     }
 
     /// Returns the bytes of queued frames with the key of `frame`.
-    fn bytes_under(&self, frame: &Frame) -> usize {
+    fn bytes_with_key(&self, frame: &Frame) -> usize {
         let entries = self.head.iter().chain(&self.tail);
-        entries.filter(|entry| entry.is_under_key_of(frame)).map(|entry| cost(&entry.frame)).sum()
+        entries.filter(|entry| entry.has_key_of(frame)).map(|entry| cost(&entry.frame)).sum()
     }
 
     /// Removes queued frames with the key of `frame`; returns their number.
-    fn remove_under(&mut self, frame: &Frame) -> u32 {
+    fn remove_with_key(&mut self, frame: &Frame) -> u32 {
         let mut removed = 0;
         let mut freed = 0;
         let mut keep = |entry: &Entry| {
-            let goes = entry.is_under_key_of(frame);
-            if goes {
+            let is_stale = entry.has_key_of(frame);
+            if is_stale {
                 removed += 1;
                 freed += cost(&entry.frame);
             }
-            !goes
+            !is_stale
         };
         if self.head.as_ref().is_some_and(|head| !keep(head)) {
             self.head = None;
@@ -233,7 +235,7 @@ impl Queue {
             if entry.delivery == Delivery::Protocol {
                 passed.push(entry);
             } else {
-                self.discount(&entry);
+                self.uncount(&entry);
                 removed += 1;
             }
         }
@@ -257,12 +259,12 @@ impl Queue {
 
     fn count(&mut self, entry: &Entry) {
         self.bytes += cost(&entry.frame);
-        self.kept += entry.kept();
+        self.undroppable += entry.undroppable();
     }
 
-    fn discount(&mut self, entry: &Entry) {
+    fn uncount(&mut self, entry: &Entry) {
         self.bytes -= cost(&entry.frame);
-        self.kept -= entry.kept();
+        self.undroppable -= entry.undroppable();
     }
 }
 
@@ -280,13 +282,13 @@ impl Entry {
         Self { frame, key_hash, delivery }
     }
 
-    fn is_under_key_of(&self, frame: &Frame) -> bool {
+    fn has_key_of(&self, frame: &Frame) -> bool {
         self.key_hash == frame.key_hash()
             && self.delivery != Delivery::Protocol
             && self.frame.key() == frame.key()
     }
 
-    fn kept(&self) -> usize {
+    fn undroppable(&self) -> usize {
         if self.delivery == Delivery::Protocol { cost(&self.frame) } else { 0 }
     }
 }
@@ -304,11 +306,11 @@ const HIGH_WATER_FRAMES: usize = if cfg!(loom) { 2 } else { 256 };
 pub(super) const BATCH_FRAMES: usize = if cfg!(loom) { 1 } else { 64 };
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
 /// Ring capacity that a drained queue always keeps.
-const KEPT_CAPACITY: usize = 16;
+const RETAINED_CAPACITY: usize = 16;
 /// Ratio of ring capacity to the last batch above which the ring is freed.
 ///
 /// A ring that fills again and again is kept: allocators are slow when one thread allocates and another frees.
-const KEPT_TIMES: usize = 4;
+const RETAINED_FACTOR: usize = 4;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -371,7 +373,7 @@ mod tests {
                             Admission::Refused => prop_assert_eq!((queue.bytes(), queue.frames()), (before, count)),
                             Admission::Overflowed => {
                                 prop_assert!(delivery != Delivery::Volatile && queue.bytes() == before);
-                                prop_assert!(queue.counted() + cost(&frame) > MAX);
+                                prop_assert!(queue.reserved_bytes() + cost(&frame) > MAX);
                             }
                         }
                     }
@@ -388,10 +390,10 @@ mod tests {
                 }
                 let entries = || queue.head.iter().chain(&queue.tail);
                 let waiting = costs(entries().map(|entry| &entry.frame));
-                let kept = costs(entries().filter(|entry| entry.kept() > 0).map(|entry| &entry.frame));
+                let undroppable = costs(entries().filter(|entry| entry.undroppable() > 0).map(|entry| &entry.frame));
                 let out = costs(batch.iter());
                 prop_assert_eq!((queue.bytes(), queue.frames()), (waiting, entries().count()));
-                prop_assert_eq!((queue.bytes, queue.kept, queue.in_flight), (waiting + out, kept + out, out));
+                prop_assert_eq!((queue.bytes, queue.undroppable, queue.in_flight), (waiting + out, undroppable + out, out));
                 prop_assert!(waiting <= MAX + 2 * largest);
             }
         }
@@ -404,7 +406,7 @@ mod tests {
     fn frees_ring_memory_after_drain() {
         let mut queue = Queue::default();
         let mut batch = VecDeque::new();
-        let (few, many) = (KEPT_CAPACITY / 2, 100 * KEPT_CAPACITY);
+        let (few, many) = (RETAINED_CAPACITY / 2, 100 * RETAINED_CAPACITY);
         let load = [(few, false), (many, true), (BATCH_FRAMES, false), (BATCH_FRAMES, false), (1, true)];
         for (frames, given_back) in load {
             (0..frames).for_each(|_| queue.push_back(Frame::new("x"), Delivery::Reliable));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 
 use super::bounds::Bounds;
-use super::policy::{Overflow, Waiting};
+use super::policy::{Overflow, QueueDepth};
 use super::queue::Queue;
 use super::sink::{FrameSink, Readiness};
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
@@ -27,9 +27,9 @@ use crate::{CloseReason, Frame};
 /// Queued bytes are either backlog or stalled. While the sink is [`Ready`](Readiness::Ready) they are *backlog*: not
 /// yet offered to the carrier, which is the server's debt. Otherwise they are *stalled*: the carrier refused them or is
 /// absent, which is the client's debt. Backlog causes backpressure: from high water on (64 KiB or 256 frames) a push
-/// returns [`Pushed::Backlogged`](crate::Pushed::Backlogged), and the pusher [relieves](Self::relieve) the outbox by
+/// returns [`PushOutcome::Backlogged`](crate::PushOutcome::Backlogged), and the pusher [relieves](Self::flush_backlog) the outbox by
 /// writing itself. Stalled bytes are queued up to the hard cap. The owner has the clock, and calls
-/// [`give_up`](Self::give_up) when the client has stalled for too long. A push closes a client only at the hard cap.
+/// [`evict`](Self::evict) when the client has stalled for too long. A push closes a client only at the hard cap.
 ///
 /// Clones are handles to the same outbox.
 #[derive(Clone)]
@@ -48,12 +48,12 @@ pub(super) struct State {
     pub(super) sink: Option<Box<dyn FrameSink>>,
     pub(super) rare: Option<Box<Rare>>,
     pub(super) owner: Option<Waker>,
-    /// Sequence number of the last progress, see [`Standing::order`].
+    /// Sequence number of the last progress, see [`OutboxStatus::order`].
     pub(super) order: u32,
     /// The owner attended while the sink was leased, possibly because a parked sink became writable.
-    pub(super) owner_came: bool,
+    pub(super) owner_polled: bool,
     /// The owner waits for the end of the lease.
-    pub(super) owner_waits: bool,
+    pub(super) owner_waiting: bool,
     pub(super) phase: Phase,
     pub(super) overflow: Overflow,
     pub(super) readiness: Readiness,
@@ -84,7 +84,7 @@ pub(super) struct Rare {
 pub(super) enum Phase {
     Open,
     /// The client was given up: the queue was freed, and only a final frame is accepted.
-    GivenUp(CloseReason),
+    Evicted(CloseReason),
     /// New frames are rejected; queued frames are still sent.
     Finishing,
     /// The queue and the sink were dropped.
@@ -140,9 +140,9 @@ static STALLS: AtomicU32 = AtomicU32::new(0);
 
 impl Outbox {
     /// Returns the number of queued frames and bytes, without those in flight.
-    pub fn waiting(&self) -> Waiting {
+    pub fn waiting(&self) -> QueueDepth {
         let state = self.state();
-        Waiting { frames: state.queue.frames(), bytes: state.queue.bytes() }
+        QueueDepth { frames: state.queue.frames(), bytes: state.queue.bytes() }
     }
 
     /// Prefetches the memory that the next push or write reads first.
@@ -155,10 +155,10 @@ impl Outbox {
     }
 
     pub(super) fn close_locked(&self, mut state: MutexGuard<'_, State>, reason: CloseReason) {
-        let spilled = state.close(reason);
+        let discarded = state.close(reason);
         let (owner, senders) = (state.owner.take(), state.take_senders());
         drop(state);
-        drop(spilled);
+        drop(discarded);
         wake(owner);
         senders.into_iter().for_each(Waker::wake);
     }
@@ -175,7 +175,7 @@ impl Phase {
     pub(super) fn reason(self) -> Option<CloseReason> {
         match self {
             Self::Open | Self::Finishing => None,
-            Self::GivenUp(reason) | Self::Closed(reason) => Some(reason),
+            Self::Evicted(reason) | Self::Closed(reason) => Some(reason),
         }
     }
 }
@@ -238,9 +238,9 @@ impl State {
     /// Closes the outbox; returns the values to drop outside the lock.
     ///
     /// Boxed, so that a write which closes nothing checks one pointer.
-    pub(super) fn close(&mut self, reason: CloseReason) -> Box<Spilled> {
+    pub(super) fn close(&mut self, reason: CloseReason) -> Box<Discarded> {
         self.phase = Phase::Closed(self.phase.reason().unwrap_or(reason));
-        Box::new(Spilled {
+        Box::new(Discarded {
             _queue: std::mem::take(&mut self.queue),
             _heartbeat: self.heartbeat.take(),
             _sinks: [self.sink.take(), self.take_successor()],
@@ -249,7 +249,7 @@ impl State {
 }
 
 /// Values to drop outside the lock.
-pub(super) struct Spilled {
+pub(super) struct Discarded {
     _queue: Queue,
     _heartbeat: Option<Frame>,
     _sinks: [Option<Box<dyn FrameSink>>; 2],

@@ -202,7 +202,7 @@ fn exactly(bytes: usize) -> Bounds {
     Bounds::new(bytes, bytes)
 }
 
-fn push(outbox: &Outbox, text: &str) -> Pushed {
+fn push(outbox: &Outbox, text: &str) -> PushOutcome {
     outbox.push(frame(text), Delivery::Reliable, Overflow::Inherit)
 }
 

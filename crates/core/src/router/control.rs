@@ -67,7 +67,7 @@ pub enum MemberLimit {
 /// Snapshot of a socket that a query found.
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "routers build it")]
-pub struct Found {
+pub struct SocketInfo {
     /// Key that is unique on this node; `None` for a socket of another node.
     pub key: Option<MemberKey>,
     /// Public id.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use bytestring::ByteString;
 
-pub use self::control::{Found, MemberControl, MemberLimit};
+pub use self::control::{MemberControl, MemberLimit, SocketInfo};
 pub use self::nodes::ServerSide;
 pub use self::watch::{ChangeQueue, PresentMember, RoomChange, RoomWatcher};
 use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, Overflow, Room, SocketId};
@@ -25,7 +25,7 @@ use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, 
 /// Methods that are not async do not block. Handlers and watchers call them, so a router must not hold its own lock
 /// while it calls a [`MemberControl`], a [`RoomWatcher`] or a [`ServerSide`]. Events that one task emits in sequence
 /// reach every common recipient in that order. A broadcast only queues: its result names the outboxes that the caller
-/// has to [relieve](Dispatched::relieve).
+/// has to [flush_backlog](Dispatched::flush_backlog).
 ///
 /// `roomcast_testkit::router_conformance!` checks these rules. A custom router usually wraps another, such as
 /// `roomcast_rooms::Rooms`.
@@ -43,7 +43,7 @@ use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, 
 /// use std::sync::{Arc, Weak};
 ///
 /// use roomcast_core::{
-///     Args, ByteString, Delivery, Dispatched, Event, Found, Joined, Member, MemberKey, Membership, Namespace,
+///     Args, ByteString, Delivery, Dispatched, Event, SocketInfo, JoinOutcome, Member, MemberKey, Membership, Namespace,
 ///     Overflow, Room, RoomWatcher, Router, RouterError, ServerSide, Target,
 /// };
 ///
@@ -60,7 +60,7 @@ use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, 
 ///
 ///     fn attach(&self, member: Member) -> MemberKey { self.0.attach(member) }
 ///     fn detach(&self, key: MemberKey) -> bool { self.0.detach(key) }
-///     fn join(&self, key: MemberKey, room: &Room) -> Joined { self.0.join(key, room) }
+///     fn join(&self, key: MemberKey, room: &Room) -> JoinOutcome { self.0.join(key, room) }
 ///     fn leave(&self, key: MemberKey, room: &Room) -> bool { self.0.leave(key, room) }
 ///     fn rooms_of(&self, key: MemberKey) -> Vec<Room> { self.0.rooms_of(key) }
 ///     fn count(&self, room: &Room) -> usize { self.0.count(room) }
@@ -68,23 +68,23 @@ use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, 
 ///         self.0.send(to, how, full, event)
 ///     }
 ///     fn update(&self, target: &Target, change: &Membership) -> usize { self.0.update(target, change) }
-///     fn find(&self, target: &Target) -> Vec<Found> { self.0.find(target) }
+///     fn find(&self, target: &Target) -> Vec<SocketInfo> { self.0.find(target) }
 ///     fn disconnect(&self, target: &Target, close: bool) -> usize { self.0.disconnect(target, close) }
 ///     fn watch(&self, watcher: Arc<dyn RoomWatcher>) { self.0.watch(watcher) }
 ///     fn survey(&self) { self.0.survey() }
 ///     fn listen(&self, servers: Weak<dyn ServerSide>) { self.0.listen(servers) }
 ///     fn server_side_emit(&self, name: &ByteString, args: &Args) { self.0.server_side_emit(name, args) }
-///     async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>> {
+///     async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>> {
 ///         self.0.fetch(target).await
 ///     }
-///     async fn server_side_ask(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>> {
-///         self.0.server_side_ask(name, args).await
+///     async fn server_side_emit_with_ack(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>> {
+///         self.0.server_side_emit_with_ack(name, args).await
 ///     }
 /// }
 ///
 /// let router = Counting(roomcast_testkit::MemoryRouter::default(), AtomicUsize::new(0));
 /// let event = Event::new(Namespace::main(), "hello", Args::empty());
-/// assert_eq!(router.broadcast(&Target::default(), &event).relieve().queued, 0);
+/// assert_eq!(router.broadcast(&Target::default(), &event).flush_backlog().queued, 0);
 /// assert_eq!(router.1.into_inner(), 1);
 /// ```
 #[async_trait]
@@ -106,7 +106,7 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     ///
     /// At the member's [limit of rooms](MemberControl::max_rooms) the join is rejected and the member's control is
     /// notified. Concurrent joins do not exceed the limit.
-    fn join(&self, key: MemberKey, room: &Room) -> Joined;
+    fn join(&self, key: MemberKey, room: &Room) -> JoinOutcome;
 
     /// Removes a member from a room; returns `false` if it was not in it.
     fn leave(&self, key: MemberKey, room: &Room) -> bool;
@@ -142,13 +142,13 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Returns the sockets on this node that match the target.
-    fn find(&self, target: &Target) -> Vec<Found>;
+    fn find(&self, target: &Target) -> Vec<SocketInfo>;
 
     /// Returns the sockets that match the target, in the whole cluster unless the target is local.
     ///
     /// # Errors
     /// Returns an error if some nodes did not answer in time. The error holds the answers of the others.
-    async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>>;
+    async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>>;
 
     /// Disconnects all members that match the target; returns how many on this node were notified.
     ///
@@ -180,7 +180,11 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// Returns an error if some nodes did not answer in time. The error holds the answers of the others.
-    async fn server_side_ask(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>>;
+    async fn server_side_emit_with_ack(
+        &self,
+        name: &ByteString,
+        args: &Args,
+    ) -> Result<Vec<Args>, RouterError<Args>>;
 }
 
 /// Socket as a router sees it.
@@ -262,7 +266,7 @@ pub enum Membership {
 /// Outcome of a join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "routers match every outcome")]
-pub enum Joined {
+pub enum JoinOutcome {
     /// The member joined.
     Joined,
     /// The member was in the room already.
@@ -303,8 +307,8 @@ pub struct Dispatched {
 impl Dispatched {
     /// Counts the outcome of a push, and records the outbox if it is at high water.
     #[inline]
-    pub fn record(&mut self, pushed: crate::Pushed, outbox: &Outbox) {
-        if pushed == crate::Pushed::Backlogged {
+    pub fn record(&mut self, pushed: crate::PushOutcome, outbox: &Outbox) {
+        if pushed == crate::PushOutcome::Backlogged {
             self.backlog.add(outbox);
         }
         self.receipt.record(pushed);
@@ -313,9 +317,9 @@ impl Dispatched {
     /// Relieves the backlog once, and returns the receipt.
     ///
     /// The caller must hold no lock.
-    pub fn relieve(mut self) -> Receipt {
+    pub fn flush_backlog(mut self) -> Receipt {
         if !self.backlog.is_empty() {
-            self.backlog.relieve();
+            self.backlog.flush_backlog();
         }
         self.receipt
     }
@@ -336,16 +340,16 @@ impl AddAssign for Dispatched {
 
 impl Receipt {
     /// Counts the outcome of a push.
-    pub fn record(&mut self, pushed: crate::Pushed) {
+    pub fn record(&mut self, pushed: crate::PushOutcome) {
         match pushed {
-            crate::Pushed::Queued | crate::Pushed::Backlogged => self.queued += 1,
-            crate::Pushed::Displaced(older) => {
+            crate::PushOutcome::Queued | crate::PushOutcome::Backlogged => self.queued += 1,
+            crate::PushOutcome::Displaced(older) => {
                 self.queued += 1;
                 self.dropped += older as usize;
             }
-            crate::Pushed::Dropped => self.dropped += 1,
-            crate::Pushed::Closed => self.closed += 1,
-            crate::Pushed::Overflowed => {
+            crate::PushOutcome::Dropped => self.dropped += 1,
+            crate::PushOutcome::Closed => self.closed += 1,
+            crate::PushOutcome::Overflowed => {
                 self.closed += 1;
                 self.overflowed += 1;
             }

@@ -90,7 +90,7 @@ pub trait RoomWatcher: Send + Sync + 'static {
 
 /// Queue of changes for a watcher, for use by routers.
 ///
-/// Call [`push`](Self::push) under the lock that orders the change, and [`tell`](Self::tell) under no lock afterwards.
+/// Call [`push`](Self::push) under the lock that orders the change, and [`notify`](Self::notify) under no lock afterwards.
 /// The queue holds no more changes than threads are about to deliver.
 pub struct ChangeQueue {
     changes: Mutex<VecDeque<RoomChange>>,
@@ -101,10 +101,10 @@ pub struct ChangeQueue {
 thread_local! {
     /// Whether this thread is inside a watcher, where it must not wait for another delivering thread.
     ///
-    /// A watcher may call any method of a router, which ends in [`ChangeQueue::tell`] without a parameter that could
+    /// A watcher may call any method of a router, which ends in [`ChangeQueue::notify`] without a parameter that could
     /// carry it; waiting there for the thread's own lock would deadlock. A field of the queue is not enough: two
     /// watchers that change rooms of each other's namespaces would deadlock. Bounded: one flag a thread.
-    static TELLING: Cell<bool> = const { Cell::new(false) };
+    static NOTIFYING: Cell<bool> = const { Cell::new(false) };
 }
 
 impl ChangeQueue {
@@ -121,9 +121,9 @@ impl ChangeQueue {
     /// Delivers all changes, or waits until another thread has delivered them.
     ///
     /// Inside a watcher it does not wait: the thread that called the watcher delivers the rest.
-    pub fn tell(&self) {
+    pub fn notify(&self) {
         loop {
-            let watcher = if TELLING.get() {
+            let watcher = if NOTIFYING.get() {
                 match self.watcher.try_lock() {
                     Ok(watcher) => watcher,
                     Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -133,7 +133,7 @@ impl ChangeQueue {
                 self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
             };
             while let Some(change) = self.next() {
-                let _telling = Telling::begin();
+                let _guard = NotifyGuard::begin();
                 watcher.room_changed(&change);
             }
             drop(watcher);
@@ -160,19 +160,19 @@ impl fmt::Debug for ChangeQueue {
 }
 
 /// Marks this thread as inside a watcher until dropped, including by a panic of the watcher.
-struct Telling {
+struct NotifyGuard {
     before: bool,
 }
 
-impl Telling {
+impl NotifyGuard {
     fn begin() -> Self {
-        Self { before: TELLING.replace(true) }
+        Self { before: NOTIFYING.replace(true) }
     }
 }
 
-impl Drop for Telling {
+impl Drop for NotifyGuard {
     fn drop(&mut self) {
-        TELLING.set(self.before);
+        NOTIFYING.set(self.before);
     }
 }
 
@@ -185,26 +185,26 @@ mod tests {
 
     /// Watcher that reports each change, and then waits for permission to return.
     struct Slow {
-        told: Mutex<mpsc::SyncSender<String>>,
-        goes_on: Mutex<mpsc::Receiver<()>>,
+        notified: Mutex<mpsc::SyncSender<String>>,
+        resume: Mutex<mpsc::Receiver<()>>,
     }
 
     impl RoomWatcher for Slow {
         fn room_changed(&self, change: &RoomChange) {
-            self.told.lock().unwrap().send(change.room().to_string()).unwrap();
-            self.goes_on.lock().unwrap().recv().unwrap();
+            self.notified.lock().unwrap().send(change.room().to_string()).unwrap();
+            self.resume.lock().unwrap().recv().unwrap();
         }
     }
 
     #[test]
     fn tell_waits_for_concurrent_delivery() {
-        let (told, hears) = mpsc::sync_channel(2);
-        let (lets_go_on, goes_on) = mpsc::sync_channel(2);
-        let watcher = Slow { told: Mutex::new(told), goes_on: Mutex::new(goes_on) };
+        let (notified, hears) = mpsc::sync_channel(2);
+        let (lets_go_on, resume) = mpsc::sync_channel(2);
+        let watcher = Slow { notified: Mutex::new(notified), resume: Mutex::new(resume) };
         let queue = &ChangeQueue::new(Arc::new(watcher));
         let change = |room: &str| {
             queue.push(RoomChange::Created { room: room.into() });
-            queue.tell();
+            queue.notify();
         };
         let (returned, returns) = mpsc::sync_channel(2);
         std::thread::scope(|scope| {

@@ -60,12 +60,12 @@ impl Responder {
     }
 
     /// Completes once the client has disconnected, so that no response can reach it.
-    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_disconnected(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.poll_closed(cx)
     }
 
     /// Returns whether the client has disconnected.
-    pub fn is_gone(&self) -> bool {
+    pub fn is_disconnected(&self) -> bool {
         self.0.is_closed()
     }
 }
@@ -119,14 +119,14 @@ impl fmt::Debug for Upgrade {
 /// Exchange that a transport rejected, with the rejection.
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs, reason = "transports build it")]
-pub struct Refused {
+pub struct RejectedExchange {
     /// The exchange, without a response.
     pub exchange: Box<Exchange>,
     /// Rejection to respond with.
     pub rejection: Rejection,
 }
 
-impl Refused {
+impl RejectedExchange {
     /// Rejects an exchange.
     pub fn new(exchange: Exchange, rejection: Rejection) -> Self {
         Self { exchange: Box::new(exchange), rejection }

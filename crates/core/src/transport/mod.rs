@@ -5,7 +5,9 @@ mod http;
 use std::fmt;
 use std::task::{Context, Poll};
 
-pub use self::http::{ByteStream, Exchange, Refused, Rejection, RequestBody, Responder, Upgrade, Upgraded};
+pub use self::http::{
+    ByteStream, Exchange, RejectedExchange, Rejection, RequestBody, Responder, Upgrade, Upgraded,
+};
 use crate::{CloseReason, ConnectionError, FrameSink, Message, Outbox};
 
 /// Opens connections of one kind.
@@ -20,7 +22,7 @@ use crate::{CloseReason, ConnectionError, FrameSink, Message, Outbox};
 /// A transport for clients that only listen, with a GET whose response is held until there is something to send:
 ///
 /// ```
-/// use roomcast_core::{Capabilities, Connection, Exchange, Refused, Rejection, Transport, TransportName};
+/// use roomcast_core::{Capabilities, Connection, Exchange, RejectedExchange, Rejection, Transport, TransportName};
 /// # use std::task::{Context, Poll};
 /// # use roomcast_core::{CloseReason, ConnectionError, FrameSink, Message, Outbox, Received};
 ///
@@ -36,10 +38,10 @@ use crate::{CloseReason, ConnectionError, FrameSink, Message, Outbox};
 ///         Capabilities { begins: true, upgrades_from: false, upgrades_to: false, polled: true }
 ///     }
 ///
-///     fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {
+///     fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, RejectedExchange> {
 ///         if exchange.request.method != http::Method::GET {
 ///             let rejection = Rejection::new(http::StatusCode::METHOD_NOT_ALLOWED, "listen with a GET");
-///             return Err(Refused::new(exchange, rejection)); // unanswered: the server answers
+///             return Err(RejectedExchange::new(exchange, rejection)); // unanswered: the server answers
 ///         }
 ///         Ok(Box::new(Held(exchange))) // a `Connection`, see there
 ///     }
@@ -47,7 +49,7 @@ use crate::{CloseReason, ConnectionError, FrameSink, Message, Outbox};
 /// # #[derive(Debug)]
 /// # struct Held(Exchange);
 /// # impl Connection for Held {
-/// #     fn accept(&mut self, next: Exchange) -> Result<(), Refused> {
+/// #     fn accept(&mut self, next: Exchange) -> Result<(), RejectedExchange> {
 /// #         self.0 = next;
 /// #         Ok(())
 /// #     }
@@ -60,7 +62,7 @@ use crate::{CloseReason, ConnectionError, FrameSink, Message, Outbox};
 /// #         _: &Outbox,
 /// #         _: &mut Vec<Message>,
 /// #     ) -> Poll<Result<Received, ConnectionError>> {
-/// #         self.0.respond.poll_gone(cx).map(|()| Ok(Received::Closed))
+/// #         self.0.respond.poll_disconnected(cx).map(|()| Ok(Received::Closed))
 /// #     }
 /// #     fn ping(&mut self, _: &Outbox, _: u32) -> bool {
 /// #         false
@@ -90,7 +92,7 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// Returns the unanswered exchange and a rejection if the request does not open such a connection.
-    fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, Refused>;
+    fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, RejectedExchange>;
 }
 
 /// Connection of a session: reads its messages here, and writes through its [`FrameSink`].
@@ -124,7 +126,7 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
 /// use std::task::{Context, Poll, ready};
 ///
 /// use roomcast_core::{
-///     CloseReason, Connection, ConnectionError, Exchange, FrameSink, Message, Outbox, Received, Refused, Rejection,
+///     CloseReason, Connection, ConnectionError, Exchange, FrameSink, Message, Outbox, Received, RejectedExchange, Rejection,
 /// };
 /// use tokio::sync::mpsc;
 ///
@@ -135,9 +137,9 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
 /// }
 ///
 /// impl Connection for Channel {
-///     fn accept(&mut self, exchange: Exchange) -> Result<(), Refused> {
+///     fn accept(&mut self, exchange: Exchange) -> Result<(), RejectedExchange> {
 ///         let rejection = Rejection::new(http::StatusCode::BAD_REQUEST, "this transport takes no requests");
-///         Err(Refused::new(exchange, rejection))
+///         Err(RejectedExchange::new(exchange, rejection))
 ///     }
 ///
 ///     fn poll_open(&mut self, _: &mut Context<'_>) -> Poll<Result<Box<dyn FrameSink>, ConnectionError>> {
@@ -184,7 +186,7 @@ pub trait Connection: Send + fmt::Debug {
     /// # Errors
     /// Returns an error if this kind of connection takes no requests, or the request is out of turn.
     /// [`Rejection::fatal`] says whether the session is closed.
-    fn accept(&mut self, exchange: Exchange) -> Result<(), Refused>;
+    fn accept(&mut self, exchange: Exchange) -> Result<(), RejectedExchange>;
 
     /// Completes with the write half once bytes can flow. Not called again after that.
     ///
@@ -211,7 +213,7 @@ pub trait Connection: Send + fmt::Debug {
     ///
     /// The owner moves the session away from this connection only when there are none, or they would be lost. A change
     /// wakes the task that polled last. Default: `false`.
-    fn owes_messages(&self) -> bool {
+    fn has_pending_messages(&self) -> bool {
         false
     }
 
@@ -228,7 +230,7 @@ pub trait Connection: Send + fmt::Debug {
     /// Starts to close as [`start_close`](Self::start_close) does, with as much of `message` as the carrier can send.
     ///
     /// Default: omits the message.
-    fn start_close_saying(&mut self, reason: CloseReason, message: &str, outbox: &Outbox) {
+    fn start_close_with_message(&mut self, reason: CloseReason, message: &str, outbox: &Outbox) {
         let _ = message;
         self.start_close(reason, outbox);
     }

@@ -5,11 +5,11 @@ use super::*;
 /// An operation of a driver, a client or an application.
 #[derive(Debug, Clone)]
 enum Op {
-    Text(Lane, String),
-    Binary(Lane, Vec<u8>),
-    Open(Lane, TransportName),
-    Lose(Lane),
-    Activity(Lane),
+    Text(ConnectionRole, String),
+    Binary(ConnectionRole, Vec<u8>),
+    Open(ConnectionRole, TransportName),
+    Lose(ConnectionRole),
+    Activity(ConnectionRole),
     Advance(u16),
     Stall(u16),
     Accept,
@@ -18,8 +18,8 @@ enum Op {
     Close,
 }
 
-fn lane() -> impl Strategy<Value = Lane> {
-    prop_oneof![3 => Just(Lane::Primary), 2 => Just(Lane::Probe)]
+fn role() -> impl Strategy<Value = ConnectionRole> {
+    prop_oneof![3 => Just(ConnectionRole::Primary), 2 => Just(ConnectionRole::Probe)]
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -33,11 +33,11 @@ fn text() -> impl Strategy<Value = String> {
 fn op() -> impl Strategy<Value = Op> {
     let transport = prop::sample::select(vec![POLLING, WEBSOCKET]);
     prop_oneof![
-        12 => (lane(), text()).prop_map(|(lane, text)| Op::Text(lane, text)),
-        2 => (lane(), prop::collection::vec(any::<u8>(), 0..4)).prop_map(|(lane, bytes)| Op::Binary(lane, bytes)),
-        6 => (lane(), transport).prop_map(|(lane, transport)| Op::Open(lane, transport)),
-        1 => lane().prop_map(Op::Lose),
-        2 => lane().prop_map(Op::Activity),
+        12 => (role(), text()).prop_map(|(role, text)| Op::Text(role, text)),
+        2 => (role(), prop::collection::vec(any::<u8>(), 0..4)).prop_map(|(role, bytes)| Op::Binary(role, bytes)),
+        6 => (role(), transport).prop_map(|(role, transport)| Op::Open(role, transport)),
+        1 => role().prop_map(Op::Lose),
+        2 => role().prop_map(Op::Activity),
         6 => any::<u16>().prop_map(Op::Advance),
         1 => any::<u16>().prop_map(Op::Stall),
         2 => Just(Op::Accept),
@@ -48,11 +48,11 @@ fn op() -> impl Strategy<Value = Op> {
 fn perform(pair: &mut Pair, op: Op) {
     let namespace = Namespace::main();
     match op {
-        Op::Text(lane, text) => pair.receive_on(lane, text),
-        Op::Binary(lane, bytes) => pair.receive_on(lane, Bytes::from(bytes)),
-        Op::Open(lane, transport) => pair.lane_opened(lane, transport),
-        Op::Lose(lane) => pair.lane_closed(lane, CloseReason::TransportError),
-        Op::Activity(lane) => pair.session.handle_activity(lane, pair.now),
+        Op::Text(role, text) => pair.receive_on(role, text),
+        Op::Binary(role, bytes) => pair.receive_on(role, Bytes::from(bytes)),
+        Op::Open(role, transport) => pair.connection_opened(role, transport),
+        Op::Lose(role) => pair.connection_closed(role, CloseReason::TransportError),
+        Op::Activity(role) => pair.session.handle_activity(role, pair.now),
         Op::Advance(ms) => pair.advance(Duration::from_millis(ms.into())),
         Op::Stall(ms) => pair.stall(Duration::from_millis(ms.into())),
         Op::Accept => pair.accept(),
@@ -69,7 +69,7 @@ proptest! {
     fn random_input_keeps_session_invariants(begin in prop::bool::weighted(0.9), ops in prop::collection::vec(op(), 0..60)) {
         let mut pair = Pair::new(config());
         if begin {
-            pair.lane_opened(Lane::Primary, POLLING);
+            pair.connection_opened(ConnectionRole::Primary, POLLING);
             prop_assert!(pair.seen[0].starts_with("> 0"));
         }
         let mut promoted = 0;

@@ -71,7 +71,7 @@ fn any_traffic_extends_pong_deadline() {
     pair.advance(INTERVAL);
     pair.advance(TIMEOUT - MS);
     for other in ["4x", "6", "5"] {
-        pair.session.handle_activity(Lane::Primary, pair.now);
+        pair.session.handle_activity(ConnectionRole::Primary, pair.now);
         pair.receive(other);
     }
     pair.seen.clear();
@@ -99,7 +99,7 @@ fn messages_before_ping_change_nothing() {
     let mut pair = Pair::open(WEBSOCKET);
     pair.advance(INTERVAL - MS);
     pair.receive("4x");
-    pair.session.handle_activity(Lane::Primary, pair.now);
+    pair.session.handle_activity(ConnectionRole::Primary, pair.now);
     pair.seen.clear();
     pair.advance(MS);
     assert_eq!(pair.seen(), ["> 2"]);
@@ -123,7 +123,7 @@ fn times_beyond_clock_never_fire() {
     let mut config = config();
     config.ping_interval = Duration::MAX;
     let mut pair = Pair::new(config);
-    pair.lane_opened(Lane::Primary, WEBSOCKET);
+    pair.connection_opened(ConnectionRole::Primary, WEBSOCKET);
     assert_eq!(pair.session.poll_timeout(), None);
 }
 

@@ -6,10 +6,10 @@ const OPEN: &str = r#"> 0{"sid":"s3cret","upgrades":["websocket"],"pingInterval"
 fn open_packet_has_five_keys() {
     let mut pair = Pair::new(config());
     assert!(!pair.session.can_upgrade());
-    pair.lane_opened(Lane::Primary, POLLING);
+    pair.connection_opened(ConnectionRole::Primary, POLLING);
     assert_eq!(pair.seen(), [OPEN, "connect /"]);
     assert!(pair.session.can_upgrade());
-    pair.lane_opened(Lane::Primary, POLLING);
+    pair.connection_opened(ConnectionRole::Primary, POLLING);
     assert_eq!(pair.seen(), [""; 0], "a session opens once");
 }
 
@@ -21,7 +21,7 @@ fn open_packet_shows_configured_values() {
     config.max_payload = 100;
     config.upgrades.push(TransportName("web\"transport"));
     let mut pair = Pair::new(config);
-    pair.lane_opened(Lane::Primary, POLLING);
+    pair.connection_opened(ConnectionRole::Primary, POLLING);
     assert_eq!(
         pair.seen()[0],
         r#"> 0{"sid":"s3cret","upgrades":["websocket","web\"transport"],"pingInterval":300,"pingTimeout":200,"maxPayload":100}"#,
@@ -33,14 +33,14 @@ fn omits_upgrades_without_upgrade_transports() {
     let told = OPEN.replace(r#"["websocket"]"#, "[]");
 
     let mut pair = Pair::new(config());
-    pair.lane_opened(Lane::Primary, WEBSOCKET);
+    pair.connection_opened(ConnectionRole::Primary, WEBSOCKET);
     assert_eq!(pair.seen()[0], told, "already on the upgrade target");
     assert!(!pair.session.can_upgrade());
 
     let mut forbidden = config();
     forbidden.upgrades.clear();
     let mut pair = Pair::new(forbidden);
-    pair.lane_opened(Lane::Primary, POLLING);
+    pair.connection_opened(ConnectionRole::Primary, POLLING);
     assert_eq!(pair.seen()[0], told, "upgrades are disabled");
     assert!(!pair.session.can_upgrade());
     pair.receive("abc");
@@ -53,7 +53,7 @@ fn sends_initial_message_with_open() {
         let mut config = config();
         config.initial_message = Some(initial);
         let mut pair = Pair::new(config);
-        pair.lane_opened(Lane::Primary, POLLING);
+        pair.connection_opened(ConnectionRole::Primary, POLLING);
         assert_eq!(pair.seen()[0], format!("{OPEN}\u{1e}{sent}"));
     }
 }
@@ -71,8 +71,8 @@ fn messages_are_events_with_one_argument() {
     let mut pair = Pair::open(WEBSOCKET);
     pair.receive("4say \"hé\"");
     pair.receive("4");
-    pair.receive_on(Lane::Primary, binary(b"\x04\xff"));
-    pair.receive_on(Lane::Primary, binary(b""));
+    pair.receive_on(ConnectionRole::Primary, binary(b"\x04\xff"));
+    pair.receive_on(ConnectionRole::Primary, binary(b""));
     assert_eq!(
         pair.seen(),
         [
@@ -87,7 +87,7 @@ fn messages_are_events_with_one_argument() {
 #[test]
 fn queues_messages_until_accepted() {
     let mut pair = Pair::new(config());
-    pair.lane_opened(Lane::Primary, WEBSOCKET);
+    pair.connection_opened(ConnectionRole::Primary, WEBSOCKET);
     pair.seen.clear();
     pair.receive("4one");
     pair.receive("4two");
@@ -109,9 +109,9 @@ fn bounds_messages_queued_before_accept() {
         (300 - 2 * 64, 2, "the message that exceeds the limit is kept"),
     ] {
         let mut pair = Pair::new(config.clone());
-        pair.lane_opened(Lane::Primary, WEBSOCKET);
+        pair.connection_opened(ConnectionRole::Primary, WEBSOCKET);
         pair.seen.clear();
-        pair.receive_on(Lane::Primary, format!("4{}", "x".repeat(first)));
+        pair.receive_on(ConnectionRole::Primary, format!("4{}", "x".repeat(first)));
         (0..more).for_each(|_| pair.receive("4"));
         assert_eq!(pair.seen(), [""; 0], "{why}");
         assert!(pair.session.is_congested(), "a driver stops reading here");
@@ -124,7 +124,7 @@ fn bounds_messages_queued_before_accept() {
 fn closes_refused_and_disconnected_clients() {
     let refuse = Command::Refuse { namespace: Namespace::main(), error: "{}".into() };
     let mut pair = Pair::new(config());
-    pair.lane_opened(Lane::Primary, POLLING);
+    pair.connection_opened(ConnectionRole::Primary, POLLING);
     pair.seen.clear();
     pair.receive("4one");
     pair.command(refuse);
@@ -158,7 +158,7 @@ fn sends_close_packet_only_over_polling() {
     pair.command(Command::Close(CloseReason::ServerShutdown));
     assert_eq!(pair.seen(), ["> 1", "close: server shutting down"]);
     pair.command(Command::Close(CloseReason::ForcedServerClose));
-    pair.lane_closed(Lane::Primary, CloseReason::TransportClose);
+    pair.connection_closed(ConnectionRole::Primary, CloseReason::TransportClose);
     pair.advance(INTERVAL + TIMEOUT);
     assert_eq!(pair.seen(), [""; 0], "a session ends once");
     assert_eq!(pair.session.poll_timeout(), None);
@@ -199,11 +199,11 @@ fn ignores_packets_out_of_place() {
 fn ends_session_with_primary_connection() {
     for reason in [CloseReason::TransportClose, CloseReason::TransportError, CloseReason::MessageTooBig] {
         let mut pair = Pair::open(POLLING);
-        pair.lane_closed(Lane::Primary, reason);
+        pair.connection_closed(ConnectionRole::Primary, reason);
         let told = "> 1 if waiting".to_owned();
         assert_eq!(pair.seen(), [told, format!("close: {reason}")], "another request may be pending");
         let mut pair = Pair::open(WEBSOCKET);
-        pair.lane_closed(Lane::Primary, reason);
+        pair.connection_closed(ConnectionRole::Primary, reason);
         assert_eq!(pair.seen(), [format!("close: {reason}")]);
     }
 }

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use roomcast_core::{
-    Action, Capabilities, CloseReason, Command, Delivery, Frame, Lane, Message, Namespace, Session, Sid,
-    SocketId, TransportName,
+    Action, Capabilities, CloseReason, Command, ConnectionRole, Delivery, Frame, Message, Namespace, Session,
+    Sid, SocketId, TransportName,
 };
 
-use crate::{EngineConfig, EngineSession, Handshake, Version};
+use crate::{EngineConfig, EngineSession, OpenPacket, Version};
 
 const POLLING: TransportName = TransportName("polling");
 const WEBSOCKET: TransportName = TransportName("websocket");
@@ -37,14 +37,14 @@ struct Pair {
 
 impl Pair {
     fn new(config: EngineConfig) -> Self {
-        let handshake = Handshake { sid: Sid::new("s3cret"), version: Version::V4 };
+        let handshake = OpenPacket { sid: Sid::new("s3cret"), version: Version::V4 };
         Self { session: EngineSession::new(Arc::new(config), handshake), now: start(), seen: vec![] }
     }
 
     /// Opens a session on this transport, admitted and with an empty log.
     fn open(transport: TransportName) -> Self {
         let mut pair = Self::new(config());
-        pair.lane_opened(Lane::Primary, transport);
+        pair.connection_opened(ConnectionRole::Primary, transport);
         pair.accept();
         pair.seen.clear();
         pair
@@ -53,35 +53,35 @@ impl Pair {
     /// Opens a session on polling with an answered probe.
     fn answered_probe() -> Self {
         let mut pair = Self::open(POLLING);
-        pair.lane_opened(Lane::Probe, WEBSOCKET);
-        pair.receive_on(Lane::Probe, "2probe");
+        pair.connection_opened(ConnectionRole::Probe, WEBSOCKET);
+        pair.receive_on(ConnectionRole::Probe, "2probe");
         assert_eq!(pair.seen(), ["probe> 3probe"]);
         pair
     }
 
     fn upgraded() -> Self {
         let mut pair = Self::answered_probe();
-        pair.receive_on(Lane::Probe, "5");
+        pair.receive_on(ConnectionRole::Probe, "5");
         assert_eq!(pair.seen(), ["> 6 if waiting", "promote"]);
         pair
     }
 
     fn receive(&mut self, message: &'static str) {
-        self.receive_on(Lane::Primary, message);
+        self.receive_on(ConnectionRole::Primary, message);
     }
 
-    fn receive_on(&mut self, lane: Lane, message: impl Into<Message>) {
+    fn receive_on(&mut self, lane: ConnectionRole, message: impl Into<Message>) {
         self.session.handle_message(lane, message.into(), self.now);
         self.drain();
     }
 
-    fn lane_opened(&mut self, lane: Lane, transport: TransportName) {
-        self.session.handle_lane_opened(lane, transport, self.now);
+    fn connection_opened(&mut self, lane: ConnectionRole, transport: TransportName) {
+        self.session.handle_connection_opened(lane, transport, self.now);
         self.drain();
     }
 
-    fn lane_closed(&mut self, lane: Lane, reason: CloseReason) {
-        self.session.handle_lane_closed(lane, reason, self.now);
+    fn connection_closed(&mut self, lane: ConnectionRole, reason: CloseReason) {
+        self.session.handle_connection_closed(lane, reason, self.now);
         self.drain();
     }
 
@@ -131,8 +131,8 @@ impl Pair {
 
 fn describe(action: &Action) -> String {
     match action {
-        Action::Transmit { lane, frame, delivery } => {
-            let lane = if *lane == Lane::Primary { "" } else { "probe" };
+        Action::Transmit { role: lane, frame, delivery } => {
+            let lane = if *lane == ConnectionRole::Primary { "" } else { "probe" };
             let condition = match delivery {
                 Delivery::Protocol => "",
                 Delivery::Volatile => " if waiting",

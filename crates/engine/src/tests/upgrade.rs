@@ -8,14 +8,14 @@ const NOOP_DELAY: Duration = Duration::from_millis(20);
 fn promotes_probe_that_completes_upgrade() {
     let mut pair = Pair::open(POLLING);
     assert!(pair.session.can_upgrade());
-    pair.lane_opened(Lane::Probe, WEBSOCKET);
+    pair.connection_opened(ConnectionRole::Probe, WEBSOCKET);
     assert_eq!(pair.seen(), [""; 0]);
     assert!(!pair.session.can_upgrade(), "one probe at a time");
-    pair.receive_on(Lane::Probe, "2probe");
+    pair.receive_on(ConnectionRole::Probe, "2probe");
     assert_eq!(pair.seen(), ["probe> 3probe"]);
     pair.receive("4still by polling");
     assert_eq!(pair.seen(), ["event \"still by polling\""]);
-    pair.receive_on(Lane::Probe, "5");
+    pair.receive_on(ConnectionRole::Probe, "5");
     assert_eq!(pair.seen(), ["> 6 if waiting", "promote"]);
     pair.receive("4by websocket");
     assert_eq!(pair.seen(), ["event \"by websocket\""]);
@@ -33,7 +33,7 @@ fn answers_polls_until_client_moves() {
         pair.advance(MS);
         assert_eq!(pair.seen(), ["> 6 if waiting"]);
     }
-    pair.receive_on(Lane::Probe, "5");
+    pair.receive_on(ConnectionRole::Probe, "5");
     assert_eq!(pair.seen(), ["> 6 if waiting", "promote"]);
     pair.advance(UPGRADE_TIMEOUT);
     assert_eq!(pair.seen(), [""; 0], "noop and upgrade timers are disarmed");
@@ -44,7 +44,7 @@ fn ends_polls_soon_during_probe() {
     let mut pair = probing();
     pair.writable();
     assert_eq!(pair.seen(), [""; 0], "the client polls until its probe is answered");
-    pair.receive_on(Lane::Probe, "2probe");
+    pair.receive_on(ConnectionRole::Probe, "2probe");
     assert_eq!(pair.seen(), ["probe> 3probe"]);
     pair.advance(NOOP_DELAY - MS);
     // A pending request delays nothing.
@@ -56,7 +56,7 @@ fn ends_polls_soon_during_probe() {
     pair.writable();
     pair.advance(NOOP_DELAY);
     assert_eq!(pair.seen(), ["> 6 if waiting"], "a later request is answered too");
-    pair.receive_on(Lane::Probe, "5");
+    pair.receive_on(ConnectionRole::Probe, "5");
     assert_eq!(pair.seen(), ["> 6 if waiting", "promote"]);
     pair.writable();
     assert_eq!(pair.seen(), [""; 0]);
@@ -65,9 +65,9 @@ fn ends_polls_soon_during_probe() {
 #[test]
 fn answers_repeated_probe_ping() {
     let mut pair = Pair::answered_probe();
-    pair.receive_on(Lane::Probe, "2probe");
+    pair.receive_on(ConnectionRole::Probe, "2probe");
     assert_eq!(pair.seen(), ["probe> 3probe"]);
-    pair.receive_on(Lane::Probe, "5");
+    pair.receive_on(ConnectionRole::Probe, "5");
     assert_eq!(pair.seen(), ["> 6 if waiting", "promote"]);
 }
 
@@ -75,16 +75,16 @@ fn answers_repeated_probe_ping() {
 fn other_packets_close_only_the_probe() {
     for other in ["", "2", "2x", "2probe ", "3", "3probe", "4hello", "1", "6", "abc", "éabcd"] {
         for mut pair in [probing(), Pair::answered_probe()] {
-            pair.receive_on(Lane::Probe, other);
+            pair.receive_on(ConnectionRole::Probe, other);
             assert_eq!(pair.seen(), ["close probe"], "{other:?}");
             assert_lives_on(pair);
         }
     }
     let mut pair = probing();
-    pair.receive_on(Lane::Probe, "5");
+    pair.receive_on(ConnectionRole::Probe, "5");
     assert_eq!(pair.seen(), ["close probe"], "the probe ping is missing");
     let mut pair = Pair::answered_probe();
-    pair.receive_on(Lane::Probe, binary(b"5"));
+    pair.receive_on(ConnectionRole::Probe, binary(b"5"));
     assert_eq!(pair.seen(), ["close probe"]);
     assert_lives_on(pair);
 }
@@ -109,7 +109,7 @@ fn closes_probe_on_timeout() {
 #[test]
 fn lost_probe_keeps_the_session() {
     for mut pair in [probing(), Pair::answered_probe()] {
-        pair.lane_closed(Lane::Probe, CloseReason::TransportError);
+        pair.connection_closed(ConnectionRole::Probe, CloseReason::TransportError);
         assert_eq!(pair.seen(), [""; 0]);
         pair.advance(UPGRADE_TIMEOUT);
         assert_eq!(pair.seen(), [""; 0]);
@@ -120,9 +120,9 @@ fn lost_probe_keeps_the_session() {
 #[test]
 fn accepts_end_of_closed_probe() {
     let mut pair = probing();
-    pair.receive_on(Lane::Probe, "4");
-    pair.receive_on(Lane::Probe, "2probe");
-    pair.lane_closed(Lane::Probe, CloseReason::TransportClose);
+    pair.receive_on(ConnectionRole::Probe, "4");
+    pair.receive_on(ConnectionRole::Probe, "2probe");
+    pair.connection_closed(ConnectionRole::Probe, CloseReason::TransportClose);
     assert_eq!(pair.seen(), ["close probe"]);
     assert_lives_on(pair);
 }
@@ -130,10 +130,10 @@ fn accepts_end_of_closed_probe() {
 #[test]
 fn losing_primary_ends_upgrading_session() {
     for mut pair in [probing(), Pair::answered_probe()] {
-        pair.lane_closed(Lane::Primary, CloseReason::TransportError);
+        pair.connection_closed(ConnectionRole::Primary, CloseReason::TransportError);
         assert_eq!(pair.seen(), ["> 1 if waiting", "close: transport error"]);
-        pair.receive_on(Lane::Probe, "2probe");
-        pair.receive_on(Lane::Probe, "5");
+        pair.receive_on(ConnectionRole::Probe, "2probe");
+        pair.receive_on(ConnectionRole::Probe, "5");
         assert_eq!(pair.seen(), [""; 0]);
     }
 }
@@ -141,13 +141,13 @@ fn losing_primary_ends_upgrading_session() {
 #[test]
 fn closes_probe_where_none_is_allowed() {
     for mut pair in [Pair::open(WEBSOCKET), Pair::upgraded()] {
-        pair.lane_opened(Lane::Probe, WEBSOCKET);
+        pair.connection_opened(ConnectionRole::Probe, WEBSOCKET);
         assert_eq!(pair.seen(), ["close probe"]);
         pair.receive("4unharmed");
         assert_eq!(pair.seen(), ["event \"unharmed\""]);
     }
     let mut pair = Pair::open(POLLING);
-    pair.lane_opened(Lane::Probe, POLLING);
+    pair.connection_opened(ConnectionRole::Probe, POLLING);
     assert_eq!(pair.seen(), ["close probe"], "no session upgrades to polling");
     assert_lives_on(pair);
 }
@@ -160,13 +160,13 @@ fn polling_and_upgrading_are_independent() {
         let first = Capabilities { begins: true, upgrades_from, upgrades_to: false, polled };
         let config = EngineConfig::default().transports([(POLLING, first), (WEBSOCKET, websocket)]);
         let mut pair = Pair::new(config);
-        pair.lane_opened(Lane::Primary, POLLING);
+        pair.connection_opened(ConnectionRole::Primary, POLLING);
         let opened = pair.seen().join(" ");
         assert_eq!(opened.contains(r#""upgrades":["websocket"]"#), upgrades_from, "{opened}");
         pair.accept();
         pair.seen.clear();
         assert_eq!(pair.session.can_upgrade(), upgrades_from);
-        pair.lane_opened(Lane::Probe, WEBSOCKET);
+        pair.connection_opened(ConnectionRole::Probe, WEBSOCKET);
         let refused: &[&str] = if upgrades_from { &[] } else { &["close probe"] };
         assert_eq!(pair.seen(), refused);
         pair.command(Command::Close(CloseReason::ServerShutdown));
@@ -221,16 +221,16 @@ fn closes_session_without_upgrade_pong() {
 }
 
 fn upgrade(pair: &mut Pair) {
-    pair.lane_opened(Lane::Probe, WEBSOCKET);
-    pair.receive_on(Lane::Probe, "2probe");
-    pair.receive_on(Lane::Probe, "5");
+    pair.connection_opened(ConnectionRole::Probe, WEBSOCKET);
+    pair.receive_on(ConnectionRole::Probe, "2probe");
+    pair.receive_on(ConnectionRole::Probe, "5");
     assert!(pair.seen.ends_with(&["promote".to_owned()]));
     pair.seen.clear();
 }
 
 fn probing() -> Pair {
     let mut pair = Pair::open(POLLING);
-    pair.lane_opened(Lane::Probe, WEBSOCKET);
+    pair.connection_opened(ConnectionRole::Probe, WEBSOCKET);
     pair
 }
 

@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
+use super::client_pool::{ClientPool, Patience};
 use super::exchange::{Exchange, LISTEN_ON};
 use super::meter::Reading;
 use super::probing::probe;
 use super::settings::Settings;
 use super::stamp::{Action, Filler, Stamp, is_intact};
-use super::swarm::{Patience, Swarm};
 use super::verifier::Verifier;
 use super::{Scenario, Watch};
 use crate::latencies::Latencies;
@@ -38,9 +38,9 @@ pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Repor
 }
 
 struct Both {
-    crowd: Swarm,
+    crowd: ClientPool,
     exchange: Exchange,
-    pair: Swarm,
+    pair: ClientPool,
     talk: Talk,
     /// Send time of the current broadcast.
     launched: u64,
@@ -68,12 +68,12 @@ struct Talk {
 
 impl Both {
     fn connect(settings: &Settings, watch: &mut dyn Watch) -> Result<Self, Error> {
-        let mut crowd = Swarm::connect(settings, watch)?;
+        let mut crowd = ClientPool::connect(settings, watch)?;
         let mut exchange = Exchange::new(settings);
         probe(&mut exchange, &mut crowd, settings)?;
         exchange.begin();
         let two = Settings { clients: 2, ..settings.clone() };
-        let mut pair = Swarm::connect(&two, watch)?;
+        let mut pair = ClientPool::connect(&two, watch)?;
         let mut talk = Talk::new(settings);
         talk.join(&mut pair, settings)?;
         Ok(Self { crowd, exchange, pair, talk, launched: 0, lengths: Latencies::new() })
@@ -191,7 +191,7 @@ impl Talk {
     }
 
     /// Joins both clients to the chat room and probes that messages reach them.
-    fn join(&mut self, pair: &mut Swarm, settings: &Settings) -> Result<(), Error> {
+    fn join(&mut self, pair: &mut ClientPool, settings: &Settings) -> Result<(), Error> {
         for client in 0..2 {
             pair.say(client, Action::Join(ROOM), |_| ());
             pair.flush(client)?;
@@ -209,14 +209,14 @@ impl Talk {
         Ok(())
     }
 
-    fn ask(&mut self, pair: &mut Swarm) -> Result<(), Error> {
+    fn ask(&mut self, pair: &mut ClientPool) -> Result<(), Error> {
         self.asked = pair.clock();
         self.talking = true;
         self.say(pair, 0, false)
     }
 
     /// Receives pending chat messages and answers them.
-    fn look(&mut self, pair: &mut Swarm) -> Result<(), Error> {
+    fn look(&mut self, pair: &mut ClientPool) -> Result<(), Error> {
         pair.turn(Duration::ZERO, &mut |client, payload, at| self.hear(client, payload, at))?;
         let at = pair.clock();
         self.looks.record(at - self.looked);
@@ -227,7 +227,7 @@ impl Talk {
         }
     }
 
-    fn say(&mut self, pair: &mut Swarm, client: u16, probe: bool) -> Result<(), Error> {
+    fn say(&mut self, pair: &mut ClientPool, client: u16, probe: bool) -> Result<(), Error> {
         let sequence = if probe { 0 } else { self.verifier.send(ROOM, client) };
         let stamp = Stamp { probe, group: ROOM, stream: client, slot: 0, sequence, sent_at: pair.clock() };
         let client = usize::from(client);

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::Scenario;
+use super::client_pool::{ClientPool, Patience};
 use super::meter::Reading;
 use super::probes::Probes;
 use super::settings::Settings;
 use super::stamp::{Action, Filler, Stamp, is_intact};
-use super::swarm::{Patience, Swarm};
 use super::verifier::Verifier;
 use super::watch::{Sampler, Watch};
 use crate::latencies::Latencies;
@@ -114,21 +114,21 @@ impl Exchange {
     /// Warms up, measures, and waits until everything has landed.
     pub(super) fn load(
         &mut self,
-        swarm: &mut Swarm,
+        client_pool: &mut ClientPool,
         settings: &Settings,
         watch: &mut dyn Watch,
         report: &mut Report,
     ) -> Result<(), Error> {
         self.begin();
-        let begun = swarm.clock();
+        let begun = client_pool.clock();
         self.schedule = settings.rate.map(|rate| Schedule { begun, nanos_each: 1e9 / rate });
         self.sampler = watch.every().map(|every| Sampler::new(every, settings.pid)).transpose()?;
         let mut patience = Patience::new(settings.stall);
         let mut window: Option<(Reading, u64, u64)> = None;
         let mut next = now() + settings.warmup;
         loop {
-            self.launch(swarm)?;
-            self.turn(swarm, settings, &mut patience)?;
+            self.launch(client_pool)?;
+            self.turn(client_pool, settings, &mut patience)?;
             if let Some(sampler) = &mut self.sampler
                 && let Some(sample) = sampler.take(self.deliveries, self.flying, window.is_some())?
             {
@@ -152,10 +152,11 @@ impl Exchange {
         }
         self.latencies = None;
         // Missing messages count as lost, so a stall here needs no error.
-        while self.flying > 0 && self.turn(swarm, settings, &mut patience).is_ok() {}
+        while self.flying > 0 && self.turn(client_pool, settings, &mut patience).is_ok() {}
         let end = now() + LISTEN_ON;
         while now() < end {
-            swarm.turn(settings.patience(), &mut |client, payload, at| self.receive(client, payload, at))?;
+            client_pool
+                .turn(settings.patience(), &mut |client, payload, at| self.receive(client, payload, at))?;
         }
         Ok(())
     }
@@ -194,22 +195,28 @@ impl Exchange {
         self.verifier.finish()
     }
 
-    fn turn(&mut self, swarm: &mut Swarm, settings: &Settings, patience: &mut Patience) -> Result<(), Error> {
+    fn turn(
+        &mut self,
+        client_pool: &mut ClientPool,
+        settings: &Settings,
+        patience: &mut Patience,
+    ) -> Result<(), Error> {
         let before = self.deliveries;
         // Wait until the next message is due, up to the usual timeout.
-        let due = self.schedule.map(|schedule| schedule.after(self.sent).saturating_sub(swarm.clock()));
+        let due = self.schedule.map(|schedule| schedule.after(self.sent).saturating_sub(client_pool.clock()));
         let timeout =
             due.map_or_else(|| settings.patience(), |due| settings.patience().min(Duration::from_nanos(due)));
-        swarm.turn(timeout, &mut |client, payload, at| self.receive(client, payload, at))?;
+        client_pool.turn(timeout, &mut |client, payload, at| self.receive(client, payload, at))?;
         patience.check(self.deliveries > before || self.flying == 0, || {
             format!("{} messages in flight after {before} deliveries", self.flying)
         })
     }
 
     /// Sends a new message for each one that has landed; with a rate, only messages that are due.
-    pub(super) fn launch(&mut self, swarm: &mut Swarm) -> Result<(), Error> {
-        let due =
-            self.schedule.map_or(u64::MAX, |schedule| schedule.due(swarm.clock()).saturating_sub(self.sent));
+    pub(super) fn launch(&mut self, client_pool: &mut ClientPool) -> Result<(), Error> {
+        let due = self
+            .schedule
+            .map_or(u64::MAX, |schedule| schedule.due(client_pool.clock()).saturating_sub(self.sent));
         let count = self.landed.len().min(usize::try_from(due).unwrap_or(usize::MAX));
         for index in 0..count {
             let slot = self.landed[index];
@@ -223,16 +230,17 @@ impl Exchange {
             let remaining = self.groups[usize::from(group)] - usize::from(self.without_sender && is_member);
             self.flights[usize::from(slot)] = Flight { group, stream, sequence, remaining };
             // The latency of a message delayed by an earlier one counts from its due time.
-            let sent_at = self.schedule.map_or_else(|| swarm.clock(), |schedule| schedule.after(self.sent));
+            let sent_at =
+                self.schedule.map_or_else(|| client_pool.clock(), |schedule| schedule.after(self.sent));
             self.flying += 1;
             self.sent += 1;
             let stamp = Stamp { probe: false, group, stream, slot, sequence, sent_at };
-            swarm.say(sender, self.action(group), |out| stamp.write(out, self.payload, self.filler));
+            client_pool.say(sender, self.action(group), |out| stamp.write(out, self.payload, self.filler));
             self.to_flush.push(sender);
         }
         self.landed.drain(..count);
         for sender in self.to_flush.drain(..) {
-            swarm.flush(sender)?;
+            client_pool.flush(sender)?;
         }
         Ok(())
     }

@@ -1,26 +1,26 @@
 //! Broadcast, room and echo scenarios.
 
 use super::Watch;
+use super::client_pool::ClientPool;
 use super::exchange::Exchange;
 use super::probing::probe;
 use super::settings::Settings;
-use super::swarm::Swarm;
 use crate::{Error, Report};
 
 /// Connects, probes, warms up, measures, and waits for all messages in flight.
 pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Report) -> Result<(), Error> {
     (report.senders, report.outstanding) = (settings.senders, settings.outstanding);
-    let mut swarm = Swarm::connect(settings, watch)?;
+    let mut client_pool = ClientPool::connect(settings, watch)?;
     let mut exchange = Exchange::new(settings);
     for speaker in 0..settings.speakers() {
-        swarm.let_speak(speaker)?;
+        client_pool.let_speak(speaker)?;
     }
-    let outcome = probe(&mut exchange, &mut swarm, settings)
-        .and_then(|()| exchange.load(&mut swarm, settings, watch, report));
+    let outcome = probe(&mut exchange, &mut client_pool, settings)
+        .and_then(|()| exchange.load(&mut client_pool, settings, watch, report));
     report.faults = exchange.faults();
-    report.others = swarm.others();
+    report.others = client_pool.others();
     if settings.gentle {
-        swarm.say_goodbye();
+        client_pool.say_goodbye();
     }
     outcome
 }

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use super::Watch;
+use super::client_pool::ClientPool;
 use super::meter::{Reading, server_memory};
 use super::settings::Settings;
-use super::swarm::Swarm;
 use crate::process::now;
 use crate::{Error, IdleReport, Report};
 
@@ -12,13 +12,13 @@ pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Repor
     let pid = settings.pid.ok_or_else(|| Error::Usage("--scenario idle requires --pid".into()))?;
     let base_rss_bytes = server_memory(pid)?;
     let start = Reading::take(Some(pid))?;
-    let mut swarm = Swarm::connect(settings, watch)?;
-    let connect_s = swarm.clock() as f64 / 1e9;
-    hold(&mut swarm, SETTLE, settings, watch)?;
+    let mut client_pool = ClientPool::connect(settings, watch)?;
+    let connect_s = client_pool.clock() as f64 / 1e9;
+    hold(&mut client_pool, SETTLE, settings, watch)?;
     let connected = Reading::take(Some(pid))?;
     let memory = server_memory(pid)?;
     let before_idle = Reading::take(Some(pid))?;
-    hold(&mut swarm, settings.window, settings, watch)?;
+    hold(&mut client_pool, settings.window, settings, watch)?;
     let end = Reading::take(Some(pid))?;
 
     let micros = |time: Option<Duration>| time.unwrap_or_default().as_secs_f64() * 1e6;
@@ -34,16 +34,21 @@ pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Repor
         connect_s,
     });
     if settings.gentle {
-        swarm.say_goodbye();
+        client_pool.say_goodbye();
     }
     Ok(())
 }
 
 /// Keeps the connections open: answers heartbeats and detects closed connections.
-fn hold(swarm: &mut Swarm, time: Duration, settings: &Settings, watch: &dyn Watch) -> Result<(), Error> {
+fn hold(
+    client_pool: &mut ClientPool,
+    time: Duration,
+    settings: &Settings,
+    watch: &dyn Watch,
+) -> Result<(), Error> {
     let end = now() + time;
     while now() < end && !watch.stopped() {
-        swarm.turn(settings.patience(), &mut |_, _, _| ())?;
+        client_pool.turn(settings.patience(), &mut |_, _, _| ())?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::violation::Violation;
+use super::violation::FaultMessage;
 use crate::websocket::MAX_PAYLOAD;
 
 /// Decompressor of server messages (RFC 7692).
@@ -14,7 +14,7 @@ pub(super) struct Inflater {
 
 impl Inflater {
     /// Creates it from the server's `Sec-WebSocket-Extensions`.
-    pub(super) fn new(chosen: &[u8]) -> Result<Self, Violation> {
+    pub(super) fn new(chosen: &[u8]) -> Result<Self, FaultMessage> {
         let chosen = String::from_utf8_lossy(chosen);
         let mut parts = chosen.split(';').map(str::trim);
         if parts.next() != Some("permessage-deflate") {
@@ -25,7 +25,7 @@ impl Inflater {
     }
 
     /// Returns the text of a message, valid until the next call.
-    pub(super) fn inflate(&mut self, payload: &[u8]) -> Result<&[u8], Violation> {
+    pub(super) fn inflate(&mut self, payload: &[u8]) -> Result<&[u8], FaultMessage> {
         if self.forgets {
             self.stream.reset(false);
         }

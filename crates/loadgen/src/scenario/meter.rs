@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::error::Doing as _;
+use crate::error::ErrorContext as _;
 use crate::process::{CpuTime, MachineTime, now, own_cpu_time, resident_bytes};
 use crate::{Error, Report};
 

@@ -5,7 +5,7 @@
 //! that are lost, duplicated, late or misdelivered.
 
 mod chat;
-mod dialect;
+mod client_pool;
 mod exchange;
 mod fanout;
 mod idle;
@@ -17,22 +17,22 @@ mod probing;
 mod session;
 mod settings;
 mod stamp;
-mod swarm;
 mod verifier;
 mod violation;
 mod watch;
+mod wire_protocol;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Doing as _;
+use crate::error::ErrorContext as _;
 use crate::process::{only_cpu, raise_open_files, run_on};
 use crate::{Error, Report};
-pub(crate) use dialect::Dialect;
 pub(crate) use settings::{Server, Settings};
 pub(crate) use stamp::Filler;
 use watch::Unwatched;
 pub(crate) use watch::{Sample, Watch};
+pub(crate) use wire_protocol::WireProtocol;
 
 /// Load-test a server, verify every delivery, and print the result as one line of JSON
 ///
@@ -235,7 +235,7 @@ impl Options {
             pid: self.pid,
             scenario: self.scenario,
             kind: self.kind,
-            dialect: Arc::new(Dialect::strict(self.kind, self.scenario, self.payload)),
+            wire_protocol: Arc::new(WireProtocol::strict(self.kind, self.scenario, self.payload)),
             clients: self.clients(),
             senders: self.senders(),
             outstanding: self.outstanding(),

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::dialect::Dialect;
 use super::settings::Server;
-use super::violation::{Violation, no_http, refused, unexpected};
+use super::violation::{FaultMessage, no_http, refused, unexpected};
+use super::wire_protocol::WireProtocol;
 use crate::websocket::{MAX_HEAD, MAX_PAYLOAD, head_len, header};
 
 /// Polling connection of a client; always has a GET pending.
 pub(super) struct Poller {
     server: Arc<Server>,
-    dialect: Arc<Dialect>,
+    wire_protocol: Arc<WireProtocol>,
     /// Number of messages that the server sent on its own.
     others: u64,
     phase: Phase,
@@ -32,9 +32,9 @@ enum Phase {
 }
 
 impl Poller {
-    pub(super) fn new(server: Arc<Server>, dialect: Arc<Dialect>) -> Self {
+    pub(super) fn new(server: Arc<Server>, wire_protocol: Arc<WireProtocol>) -> Self {
         let (sid, partial) = (String::new(), Vec::new());
-        Self { server, dialect, others: 0, phase: Phase::Opening, sid, pinged: false, partial }
+        Self { server, wire_protocol, others: 0, phase: Phase::Opening, sid, pinged: false, partial }
     }
 
     /// Returns the number of messages that the server sent on its own.
@@ -72,7 +72,7 @@ impl Poller {
         bytes: &[u8],
         answer: &mut Vec<u8>,
         deliver: &mut impl FnMut(&[u8]),
-    ) -> Result<(), Violation> {
+    ) -> Result<(), FaultMessage> {
         self.partial.extend_from_slice(bytes);
         while let Some((head, length)) = response(&self.partial)? {
             let input = std::mem::take(&mut self.partial);
@@ -88,7 +88,7 @@ impl Poller {
         body: &[u8],
         answer: &mut Vec<u8>,
         deliver: &mut impl FnMut(&[u8]),
-    ) -> Result<(), Violation> {
+    ) -> Result<(), FaultMessage> {
         match self.phase {
             Phase::Opening => {
                 let open = body.strip_prefix(b"0").ok_or_else(|| unexpected(body))?;
@@ -97,7 +97,7 @@ impl Poller {
                 answer.extend_from_slice(&post_request(
                     &self.server,
                     &self.session_path(),
-                    self.dialect.connect().as_bytes(),
+                    self.wire_protocol.connect().as_bytes(),
                 ));
                 self.phase = Phase::Posting;
                 return Ok(());
@@ -114,16 +114,16 @@ impl Poller {
         Ok(())
     }
 
-    fn packet(&mut self, packet: &[u8], deliver: &mut impl FnMut(&[u8])) -> Result<(), Violation> {
-        if self.phase == Phase::Ready && self.dialect.take(packet, &mut self.others, deliver) {
+    fn packet(&mut self, packet: &[u8], deliver: &mut impl FnMut(&[u8])) -> Result<(), FaultMessage> {
+        if self.phase == Phase::Ready && self.wire_protocol.take(packet, &mut self.others, deliver) {
             return Ok(());
         }
         match (self.phase, packet) {
             (_, b"2") => self.pinged = true,
-            (Phase::Connecting, _) if self.dialect.is_connected(packet) => self.phase = Phase::Ready,
+            (Phase::Connecting, _) if self.wire_protocol.is_connected(packet) => self.phase = Phase::Ready,
             (Phase::Connecting, [b'4', b'4', ..]) => return Err(refused(packet)),
             // Noop: ends a poll before an upgrade or a close.
-            (_, b"6") if self.dialect.is_lenient() => {}
+            (_, b"6") if self.wire_protocol.is_lenient() => {}
             _ => return Err(unexpected(packet)),
         }
         Ok(())
@@ -168,7 +168,7 @@ impl Poster {
     }
 
     /// Handles received bytes and appends the next request.
-    pub(super) fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
+    pub(super) fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), FaultMessage> {
         self.partial.extend_from_slice(bytes);
         while let Some((head, length)) = response(&self.partial)? {
             if !self.posting || &self.partial[head..length] != b"ok" {
@@ -183,7 +183,7 @@ impl Poster {
 }
 
 /// Returns the length of the head, and of the whole HTTP response, at the start of `bytes`.
-fn response(bytes: &[u8]) -> Result<Option<(usize, usize)>, Violation> {
+fn response(bytes: &[u8]) -> Result<Option<(usize, usize)>, FaultMessage> {
     if !b"HTTP/1.".starts_with(&bytes[..bytes.len().min(7)]) {
         return Err(no_http(bytes));
     }
@@ -229,7 +229,7 @@ mod tests {
 
     fn poller() -> Poller {
         let server = Server::local(80, "/socket.io/?EIO=4&transport=polling", Kind::Poll);
-        Poller::new(Arc::new(server), Arc::new(Dialect::strict(Kind::Poll, Scenario::Paced, 64)))
+        Poller::new(Arc::new(server), Arc::new(WireProtocol::strict(Kind::Poll, Scenario::Paced, 64)))
     }
 
     fn ok(body: &str) -> String {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::Scenario;
+use super::client_pool::{ClientPool, Patience};
 use super::exchange::Exchange;
 use super::probes::Probes;
 use super::settings::Settings;
 use super::stamp::{Action, Stamp};
-use super::swarm::{Patience, Swarm};
 use crate::Error;
 use crate::process::now;
 
@@ -15,21 +15,25 @@ use crate::process::now;
 ///
 /// A server may register a client shortly after it has confirmed the connection. No protocol rules this out, and a
 /// message sent in between would count as lost.
-pub(super) fn probe(exchange: &mut Exchange, swarm: &mut Swarm, settings: &Settings) -> Result<(), Error> {
+pub(super) fn probe(
+    exchange: &mut Exchange,
+    client_pool: &mut ClientPool,
+    settings: &Settings,
+) -> Result<(), Error> {
     let clients = settings.clients;
     exchange.probes = Probes::new(None, exchange.groups.len(), clients);
     if exchange.scenario == Scenario::Rooms {
-        return probe_rooms(exchange, swarm, settings);
+        return probe_rooms(exchange, client_pool, settings);
     }
     if exchange.scenario == Scenario::Echo {
         for client in 0..clients {
-            say_probe(exchange, swarm, client, client as u16, client as u32)?;
+            say_probe(exchange, client_pool, client, client as u16, client as u32)?;
             if client % PROBES_AT_ONCE == 0 {
-                swarm
+                client_pool
                     .turn(Duration::ZERO, &mut |client, payload, at| exchange.receive(client, payload, at))?;
             }
         }
-        let unseen = await_probes(exchange, swarm, settings, settings.stall, 0)?;
+        let unseen = await_probes(exchange, client_pool, settings, settings.stall, 0)?;
         return if unseen == 0 { Ok(()) } else { Err(Error::Stalled(reached(clients - unseen, clients))) };
     }
     let mut patience = Patience::new(settings.stall);
@@ -39,8 +43,8 @@ pub(super) fn probe(exchange: &mut Exchange, swarm: &mut Swarm, settings: &Setti
         if exchange.without_sender {
             exchange.probes.receive(0, attempt);
         }
-        say_probe(exchange, swarm, 0, 0, attempt)?;
-        let unseen = await_probes(exchange, swarm, settings, settings.stall.min(PROBE_AGAIN), 0)?;
+        say_probe(exchange, client_pool, 0, 0, attempt)?;
+        let unseen = await_probes(exchange, client_pool, settings, settings.stall.min(PROBE_AGAIN), 0)?;
         if unseen == 0 {
             break;
         }
@@ -53,17 +57,22 @@ pub(super) fn probe(exchange: &mut Exchange, swarm: &mut Swarm, settings: &Setti
 /// Joins the rooms; the first member of each sends until all members have received a message.
 ///
 /// Each client then receives one probe. If every member sent one, a room of thousands would get millions of messages.
-fn probe_rooms(exchange: &mut Exchange, swarm: &mut Swarm, settings: &Settings) -> Result<(), Error> {
+fn probe_rooms(
+    exchange: &mut Exchange,
+    client_pool: &mut ClientPool,
+    settings: &Settings,
+) -> Result<(), Error> {
     let (clients, rooms) = (settings.clients, exchange.groups.len());
     for client in 0..clients {
-        swarm.say(client, Action::Join((client % rooms) as u16), |_| ());
-        swarm.flush(client)?;
+        client_pool.say(client, Action::Join((client % rooms) as u16), |_| ());
+        client_pool.flush(client)?;
         if client % PROBES_AT_ONCE == 0 {
-            swarm.turn(Duration::ZERO, &mut |client, payload, at| exchange.receive(client, payload, at))?;
+            client_pool
+                .turn(Duration::ZERO, &mut |client, payload, at| exchange.receive(client, payload, at))?;
         }
     }
     if exchange.without_sender {
-        return wait_blindly(exchange, swarm, settings);
+        return wait_blindly(exchange, client_pool, settings);
     }
     let quiet = settings.stall.min(PROBE_AGAIN);
     let mut patience = Patience::new(settings.stall);
@@ -73,11 +82,11 @@ fn probe_rooms(exchange: &mut Exchange, swarm: &mut Swarm, settings: &Settings) 
         let mut left = exchange.probes.unseen;
         let (mut before, mut under_way) = (left, 0);
         for room in (0..rooms).filter(|&room| missing[room] > 0) {
-            say_probe(exchange, swarm, room, room as u16, room as u32)?;
+            say_probe(exchange, client_pool, room, room as u16, room as u32)?;
             left -= missing[room];
             under_way += exchange.groups[room];
             if under_way >= PROBED_AT_ONCE || left == 0 {
-                let unseen = await_probes(exchange, swarm, settings, quiet, left)?;
+                let unseen = await_probes(exchange, client_pool, settings, quiet, left)?;
                 patience.check(unseen < before, || reached(clients - unseen, clients))?;
                 (before, under_way) = (unseen, 0);
             }
@@ -87,30 +96,36 @@ fn probe_rooms(exchange: &mut Exchange, swarm: &mut Swarm, settings: &Settings) 
 }
 
 /// Waits for the joins, where the sender would receive no probe.
-fn wait_blindly(exchange: &mut Exchange, swarm: &mut Swarm, settings: &Settings) -> Result<(), Error> {
+fn wait_blindly(
+    exchange: &mut Exchange,
+    client_pool: &mut ClientPool,
+    settings: &Settings,
+) -> Result<(), Error> {
     let end = now() + JOINING;
     while now() < end {
-        swarm.turn(settings.patience(), &mut |client, payload, at| exchange.receive(client, payload, at))?;
+        client_pool
+            .turn(settings.patience(), &mut |client, payload, at| exchange.receive(client, payload, at))?;
     }
     Ok(())
 }
 
 fn say_probe(
     exchange: &Exchange,
-    swarm: &mut Swarm,
+    client_pool: &mut ClientPool,
     client: usize,
     group: u16,
     number: u32,
 ) -> Result<(), Error> {
     let stamp = Stamp { probe: true, group, stream: 0, slot: 0, sequence: number, sent_at: 0 };
-    swarm.say(client, exchange.action(group), |out| stamp.write(out, exchange.payload, exchange.filler));
-    swarm.flush(client)
+    client_pool
+        .say(client, exchange.action(group), |out| stamp.write(out, exchange.payload, exchange.filler));
+    client_pool.flush(client)
 }
 
 /// Waits until at most `left` probes are missing, or none arrives for `quiet`. Returns the number of missing probes.
 fn await_probes(
     exchange: &mut Exchange,
-    swarm: &mut Swarm,
+    client_pool: &mut ClientPool,
     settings: &Settings,
     quiet: Duration,
     left: usize,
@@ -118,7 +133,8 @@ fn await_probes(
     let mut last = now();
     while exchange.probes.unseen > left && now() - last <= quiet {
         let before = exchange.probes.unseen;
-        swarm.turn(settings.patience(), &mut |client, payload, at| exchange.receive(client, payload, at))?;
+        client_pool
+            .turn(settings.patience(), &mut |client, payload, at| exchange.receive(client, payload, at))?;
         if exchange.probes.unseen < before {
             last = now();
         }
@@ -155,9 +171,9 @@ mod tests {
         let line = format!("loadgen --port {port} --scenario rooms --clients {clients}");
         let mut settings = Options::parse_from(line.split(' ')).settings();
         settings.groups = rooms;
-        let mut swarm = Swarm::connect(&settings, &mut Unwatched).unwrap();
+        let mut client_pool = ClientPool::connect(&settings, &mut Unwatched).unwrap();
         let mut exchange = Exchange::new(&settings);
-        probe(&mut exchange, &mut swarm, &settings).unwrap();
+        probe(&mut exchange, &mut client_pool, &settings).unwrap();
         assert_eq!(exchange.probes.unseen, 0);
         exchange.probes.heard
     }

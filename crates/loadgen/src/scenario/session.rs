@@ -3,10 +3,10 @@ use std::sync::Arc;
 use tungstenite::handshake::derive_accept_key;
 
 use super::Kind;
-use super::dialect::Dialect;
 use super::inflate::Inflater;
 use super::settings::Server;
-use super::violation::{Violation, no_http, refused, unexpected};
+use super::violation::{FaultMessage, no_http, refused, unexpected};
+use super::wire_protocol::WireProtocol;
 use crate::websocket::{
     FrameHeader, MAX_HEAD, Opcode, append_frame, append_header, apply_mask, head_len, header,
 };
@@ -14,7 +14,7 @@ use crate::websocket::{
 /// Sans-IO WebSocket client.
 pub(super) struct Session {
     kind: Kind,
-    dialect: Arc<Dialect>,
+    wire_protocol: Arc<WireProtocol>,
     phase: Phase,
     /// Number of messages that the server sent on its own.
     others: u64,
@@ -37,9 +37,9 @@ enum Phase {
 }
 
 impl Session {
-    pub(super) fn new(kind: Kind, dialect: Arc<Dialect>, deflate: bool) -> Self {
+    pub(super) fn new(kind: Kind, wire_protocol: Arc<WireProtocol>, deflate: bool) -> Self {
         let (phase, partial) = (Phase::Upgrading, Vec::new());
-        Self { kind, dialect, phase, others: 0, deflate, inflater: None, partial }
+        Self { kind, wire_protocol, phase, others: 0, deflate, inflater: None, partial }
     }
 
     /// Returns the number of messages that the server sent on its own.
@@ -57,7 +57,7 @@ impl Session {
         bytes: &[u8],
         answer: &mut Vec<u8>,
         deliver: &mut impl FnMut(&[u8]),
-    ) -> Result<(), Violation> {
+    ) -> Result<(), FaultMessage> {
         if self.partial.is_empty() {
             let taken = self.take(bytes, answer, deliver)?;
             self.partial.extend_from_slice(&bytes[taken..]);
@@ -76,7 +76,7 @@ impl Session {
         input: &[u8],
         answer: &mut Vec<u8>,
         deliver: &mut impl FnMut(&[u8]),
-    ) -> Result<usize, Violation> {
+    ) -> Result<usize, FaultMessage> {
         let mut taken = 0;
         if self.phase == Phase::Upgrading {
             if !b"HTTP/1.".starts_with(&input[..input.len().min(7)]) {
@@ -104,7 +104,7 @@ impl Session {
                 Opcode::Text => self.text(payload, answer, deliver)?,
                 Opcode::Ping => append_frame(answer, Opcode::Pong, Some(MASK), payload),
                 Opcode::Pong => {}
-                Opcode::Binary if self.dialect.is_lenient() => self.others += 1,
+                Opcode::Binary if self.wire_protocol.is_lenient() => self.others += 1,
                 Opcode::Binary => return Err("a binary frame".into()),
                 Opcode::Close => {
                     return Err(format!("a close frame: {:?}", String::from_utf8_lossy(payload)));
@@ -120,17 +120,17 @@ impl Session {
         text: &[u8],
         answer: &mut Vec<u8>,
         deliver: &mut impl FnMut(&[u8]),
-    ) -> Result<(), Violation> {
-        if self.phase == Phase::Ready && self.dialect.take(text, &mut self.others, deliver) {
+    ) -> Result<(), FaultMessage> {
+        if self.phase == Phase::Ready && self.wire_protocol.take(text, &mut self.others, deliver) {
             return Ok(());
         }
         match (self.phase, text) {
             (_, b"2") => append_frame(answer, Opcode::Text, Some(MASK), b"3"),
             (Phase::Opening, [b'0', ..]) => {
-                append_frame(answer, Opcode::Text, Some(MASK), self.dialect.connect().as_bytes());
+                append_frame(answer, Opcode::Text, Some(MASK), self.wire_protocol.connect().as_bytes());
                 self.phase = Phase::Connecting;
             }
-            (Phase::Connecting, _) if self.dialect.is_connected(text) => self.phase = Phase::Ready,
+            (Phase::Connecting, _) if self.wire_protocol.is_connected(text) => self.phase = Phase::Ready,
             (Phase::Connecting, [b'4', b'4', ..]) => return Err(refused(text)),
             _ => return Err(unexpected(text)),
         }
@@ -164,7 +164,7 @@ pub(super) fn append_close(out: &mut Vec<u8>) {
 }
 
 /// Checks the upgrade response and returns the decompressor, if compression was negotiated.
-fn check_upgrade(head: &[u8], deflate: bool) -> Result<Option<Inflater>, Violation> {
+fn check_upgrade(head: &[u8], deflate: bool) -> Result<Option<Inflater>, FaultMessage> {
     let status = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     if !status.starts_with(b"HTTP/1.1 101") {
         return Err(format!("the upgrade response {:?}", String::from_utf8_lossy(status)));
@@ -194,7 +194,7 @@ mod tests {
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
     fn session(kind: Kind) -> Session {
-        Session::new(kind, Arc::new(Dialect::strict(kind, Scenario::Paced, 64)), false)
+        Session::new(kind, Arc::new(WireProtocol::strict(kind, Scenario::Paced, 64)), false)
     }
 
     fn server_frames(texts: &[&str]) -> Vec<u8> {

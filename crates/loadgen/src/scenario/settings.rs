@@ -3,8 +3,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dialect::Dialect;
 use super::stamp::Filler;
+use super::wire_protocol::WireProtocol;
 use super::{Kind, Scenario};
 use crate::tls::Tls;
 
@@ -16,7 +16,7 @@ pub(crate) struct Settings {
     pub(crate) pid: Option<u32>,
     pub(crate) scenario: Scenario,
     pub(crate) kind: Kind,
-    pub(crate) dialect: Arc<Dialect>,
+    pub(crate) wire_protocol: Arc<WireProtocol>,
     pub(crate) clients: usize,
     pub(crate) senders: usize,
     /// Maximum number of messages in flight per sender.

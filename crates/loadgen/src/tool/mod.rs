@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::error::Doing as _;
+use crate::error::ErrorContext as _;
 use crate::scenario::{
-    Dialect, Filler, Kind, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Sample, Scenario, Settings, run_watched,
+    Filler, Kind, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Sample, Scenario, Settings, WireProtocol, run_watched,
     seconds,
 };
 use crate::tls::Trust;
@@ -242,13 +242,13 @@ impl Options {
             return usage("--pattern idle measures the server's CPU time and memory: pass --pid");
         }
         let trust = Trust { authorities: self.ca.clone(), anything: self.insecure };
-        let dialect = self.dialect(kind, scenario)?;
+        let wire_protocol = self.wire_protocol(kind, scenario)?;
         let settings = Settings {
             servers: servers(&self.urls, kind, &self.headers, &trust)?,
             pid: self.pid,
             scenario,
             kind,
-            dialect: Arc::new(dialect),
+            wire_protocol: Arc::new(wire_protocol),
             clients,
             senders,
             outstanding,
@@ -268,7 +268,7 @@ impl Options {
         Ok(settings)
     }
 
-    fn dialect(&self, kind: Kind, scenario: Scenario) -> Result<Dialect, Error> {
+    fn wire_protocol(&self, kind: Kind, scenario: Scenario) -> Result<WireProtocol, Error> {
         let usage = |problem: String| Err(Error::Usage(problem));
         let [message, join, say] = match (kind, scenario) {
             (Kind::Plain, _) => ["{payload}", "J{room}", "R{room} {payload}"],
@@ -301,7 +301,7 @@ impl Options {
         if !self.namespace.starts_with('/') || self.namespace.contains(',') {
             return usage("--namespace must begin with / and contain no comma".into());
         }
-        Ok(Dialect::any(kind, &self.namespace, auth, [message, join, say], self.payload))
+        Ok(WireProtocol::any(kind, &self.namespace, auth, [message, join, say], self.payload))
     }
 }
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::Error;
-use crate::error::Doing as _;
+use crate::error::ErrorContext as _;
 use crate::scenario::{Kind, Server};
 use crate::tls::{Tls, Trust};
 

@@ -88,6 +88,6 @@ fn closes_client_over_early_limit() {
 fn discards_client_that_leaves_early() {
     let mut client = Client::knocking(Mode::Plain, PlainConfig::default());
     client.text("early");
-    client.lane_closed(roomcast_core::Lane::Primary, CloseReason::TransportClose);
+    client.connection_closed(roomcast_core::ConnectionRole::Primary, CloseReason::TransportClose);
     client.assert_ends(CloseReason::TransportClose);
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use roomcast_core::{
-    Action, ByteString, Bytes, CloseReason, Command, Delivery, Inbound, Lane, Message, Namespace, Session,
-    SocketId, TransportName,
+    Action, ByteString, Bytes, CloseReason, Command, ConnectionRole, Delivery, Inbound, Message, Namespace,
+    Session, SocketId, TransportName,
 };
 use roomcast_plain::{Mode, PlainConfig, PlainSession};
 
@@ -24,7 +24,11 @@ impl Client {
     /// Creates a client that awaits admission.
     pub(crate) fn knocking(mode: Mode, config: PlainConfig) -> Self {
         let mut client = Self::new(mode, config);
-        client.session.handle_lane_opened(Lane::Primary, TransportName("websocket"), client.now);
+        client.session.handle_connection_opened(
+            ConnectionRole::Primary,
+            TransportName("websocket"),
+            client.now,
+        );
         let Some(Action::Connect { namespace, auth }) = client.next() else {
             panic!("expected a connect request")
         };
@@ -69,23 +73,23 @@ impl Client {
     }
 
     pub(crate) fn message(&mut self, message: impl Into<Message>) {
-        self.session.handle_message(Lane::Primary, message.into(), self.now);
+        self.session.handle_message(ConnectionRole::Primary, message.into(), self.now);
     }
 
-    pub(crate) fn message_on(&mut self, lane: Lane, text: &'static str) {
-        self.session.handle_message(lane, text.into(), self.now);
+    pub(crate) fn message_on(&mut self, role: ConnectionRole, text: &'static str) {
+        self.session.handle_message(role, text.into(), self.now);
     }
 
     pub(crate) fn activity(&mut self) {
-        self.session.handle_activity(Lane::Primary, self.now);
+        self.session.handle_activity(ConnectionRole::Primary, self.now);
     }
 
     pub(crate) fn command(&mut self, command: Command) {
         self.session.handle_command(command, self.now);
     }
 
-    pub(crate) fn lane_closed(&mut self, lane: Lane, reason: CloseReason) {
-        self.session.handle_lane_closed(lane, reason, self.now);
+    pub(crate) fn connection_closed(&mut self, role: ConnectionRole, reason: CloseReason) {
+        self.session.handle_connection_closed(role, reason, self.now);
     }
 
     /// Advances time without notifying the session.
@@ -126,7 +130,8 @@ impl Client {
 
     /// Returns the next message to the client, which must be a text.
     pub(crate) fn told(&mut self) -> String {
-        let Some(Action::Transmit { lane: Lane::Primary, frame, delivery: Delivery::Protocol }) = self.next()
+        let Some(Action::Transmit { role: ConnectionRole::Primary, frame, delivery: Delivery::Protocol }) =
+            self.next()
         else {
             panic!("expected a protocol message");
         };
@@ -159,7 +164,7 @@ impl Client {
         self.command(Self::accept());
         self.command(Self::refuse());
         self.command(Command::Close(CloseReason::ForcedServerClose));
-        self.lane_closed(Lane::Primary, CloseReason::TransportClose);
+        self.connection_closed(ConnectionRole::Primary, CloseReason::TransportClose);
         self.pass(Duration::from_secs(1_000));
         self.timeout();
         self.assert_idle();

@@ -5,7 +5,7 @@ mod client;
 mod json;
 mod time;
 
-use roomcast_core::{Action, CloseReason, Command, Lane, Namespace};
+use roomcast_core::{Action, CloseReason, Command, ConnectionRole, Namespace};
 use roomcast_plain::{Mode, PlainSession};
 
 use self::client::Client;
@@ -45,7 +45,7 @@ fn leaving_namespace_closes_session() {
         client.assert_ends(CloseReason::ServerShutdown);
 
         let mut client = Client::admitted(mode);
-        client.lane_closed(Lane::Primary, CloseReason::TransportClose);
+        client.connection_closed(ConnectionRole::Primary, CloseReason::TransportClose);
         client.assert_ends(CloseReason::TransportClose);
     }
 }
@@ -56,8 +56,8 @@ fn unrelated_input_changes_nothing() {
     client.command(Command::Disconnect { namespace: Namespace::new("/other") });
     client.command(Client::accept());
     client.command(Client::refuse());
-    client.lane_closed(Lane::Probe, CloseReason::TransportClose);
-    client.message_on(Lane::Probe, "nonsense");
+    client.connection_closed(ConnectionRole::Probe, CloseReason::TransportClose);
+    client.message_on(ConnectionRole::Probe, "nonsense");
     client.assert_idle();
     client.text(r#"["still here"]"#);
     assert!(matches!(client.next(), Some(Action::Event(_))));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast_core::{Action, CloseReason, Lane};
+use roomcast_core::{Action, CloseReason, ConnectionRole};
 use roomcast_plain::{Mode, PlainConfig};
 
 use crate::client::Client;
@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn sends_pings_and_ends_silent_session() {
     let mut client = Client::admitted(Mode::Plain);
     assert_eq!(client.pass_to_timeout(), 25 * SECOND);
-    assert!(matches!(client.next(), Some(Action::Ping(Lane::Primary))));
+    assert!(matches!(client.next(), Some(Action::Ping(ConnectionRole::Primary))));
     client.assert_idle();
     assert_eq!(client.poll_timeout(), Some(20 * SECOND));
     client.pass(20 * SECOND - Duration::from_nanos(1));
@@ -48,7 +48,7 @@ fn any_traffic_extends_the_deadline() {
 fn ends_silent_client_before_accept() {
     let mut client = Client::knocking(Mode::Json, PlainConfig::default());
     assert_eq!(client.pass_to_timeout(), 25 * SECOND);
-    assert!(matches!(client.next(), Some(Action::Ping(Lane::Primary))));
+    assert!(matches!(client.next(), Some(Action::Ping(ConnectionRole::Primary))));
     assert_eq!(client.pass_to_timeout(), 20 * SECOND);
     client.assert_ends(CloseReason::IdleTimeout);
 }

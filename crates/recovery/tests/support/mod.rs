@@ -8,7 +8,7 @@ use roomcast_core::{
     AckId, Args, Codec, Delivery, EncodeError, Event, Frame, IntoArgs, Member, MemberKey, Namespace,
     Overflow, Room, Router, Target,
 };
-use roomcast_recovery::{Order, RecoveryConfig, Refused, Sequencer};
+use roomcast_recovery::{Order, RecoveryConfig, RecoveryError, Sequencer};
 use roomcast_rooms::Rooms;
 use roomcast_testkit::MemberProbe;
 
@@ -118,13 +118,18 @@ impl Client {
 
     /// Breaks the connection; the last `lost` events do not arrive.
     pub(crate) fn cut(&mut self, lost: usize) {
-        assert!(self.sequencer.keep(self.key, self.secret().into(), "null".into(), self.pinged.take()));
+        assert!(self.sequencer.detach_and_retain(
+            self.key,
+            self.secret().into(),
+            "null".into(),
+            self.pinged.take()
+        ));
         self.hear_all_but(lost);
     }
 
-    pub(crate) fn come_back(&mut self) -> Result<(), Refused> {
+    pub(crate) fn come_back(&mut self) -> Result<(), RecoveryError> {
         let claim = self.sequencer.claim(&self.secret(), self.last.as_deref(), BUDGET)?;
-        assert_eq!(claim.kept().id().as_str(), self.id);
+        assert_eq!(claim.retained().id().as_str(), self.id);
         let probe = MemberProbe::with_limit(&self.id, &self.codec, BUDGET);
         let member = probe.member();
         let outbox = member.outbox.clone();
@@ -162,9 +167,9 @@ pub(crate) fn to(rooms: &[&str]) -> Target {
 }
 
 pub(crate) fn emit(sequencer: &Sequencer, rooms: &[&str], name: &str) {
-    sequencer.broadcast(&to(rooms), &event(name)).relieve();
+    sequencer.broadcast(&to(rooms), &event(name)).flush_backlog();
 }
 
 pub(crate) fn emit_volatile(sequencer: &Sequencer, rooms: &[&str], name: &str) {
-    sequencer.broadcast(&Target { delivery: Delivery::Volatile, ..to(rooms) }, &event(name)).relieve();
+    sequencer.broadcast(&Target { delivery: Delivery::Volatile, ..to(rooms) }, &event(name)).flush_backlog();
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
 use roomcast_core::{
-    Args, ByteString, Delivery, Dispatched, Event, Found, Joined, Member, MemberKey, Membership, Overflow,
-    Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, Target,
+    Args, ByteString, Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Overflow,
+    Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketInfo, Target,
 };
 use roomcast_rooms::Rooms;
 
@@ -21,11 +21,11 @@ const MAX_ROOMS: usize = 10_000;
 pub(crate) struct Retained {
     rooms: Rooms,
     name: ByteString,
-    kept: Mutex<Kept>,
+    kept: Mutex<RetainedEvent>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct RetainedEvent {
     members: HashMap<MemberKey, Member>,
     events: HashMap<Room, (u64, Arc<Event>)>,
     /// Number of the last event.
@@ -38,7 +38,7 @@ impl Retained {
         Self { rooms: Rooms::default(), name: ByteString::from_static(name), kept: Mutex::default() }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, RetainedEvent> {
         // The state is consistent after every statement, so a poisoned lock is usable.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -59,7 +59,7 @@ impl Retained {
             };
             self.rooms
                 .send(&member, Delivery::Reliable, Overflow::Inherit, &mut Event::clone(&event))
-                .relieve();
+                .flush_backlog();
             // A newer event may have been broadcast before this send; the loop then sends the newer event again.
             sent = number;
         }
@@ -88,9 +88,9 @@ impl Router for Retained {
         detached
     }
 
-    fn join(&self, key: MemberKey, room: &Room) -> Joined {
+    fn join(&self, key: MemberKey, room: &Room) -> JoinOutcome {
         let joined = self.rooms.join(key, room);
-        if joined == Joined::Joined {
+        if joined == JoinOutcome::Joined {
             self.catch_up(key, room);
         }
         joined
@@ -155,11 +155,11 @@ impl Router for Retained {
         self.rooms.stats()
     }
 
-    fn find(&self, target: &Target) -> Vec<Found> {
+    fn find(&self, target: &Target) -> Vec<SocketInfo> {
         self.rooms.find(target)
     }
 
-    async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>> {
+    async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>> {
         self.rooms.fetch(target).await
     }
 
@@ -183,7 +183,11 @@ impl Router for Retained {
         self.rooms.server_side_emit(name, args);
     }
 
-    async fn server_side_ask(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>> {
-        self.rooms.server_side_ask(name, args).await
+    async fn server_side_emit_with_ack(
+        &self,
+        name: &ByteString,
+        args: &Args,
+    ) -> Result<Vec<Args>, RouterError<Args>> {
+        self.rooms.server_side_emit_with_ack(name, args).await
     }
 }

@@ -15,8 +15,8 @@ use bytes::{Buf, Bytes};
 use http::{HeaderValue, Response, StatusCode, header};
 use roomcast_core::{
     ByteStream, Capabilities, CloseReason, Connection, ConnectionError, Exchange, Frame, FrameSink, Message,
-    Outbox, Readiness, Received, Refused, Rejection, ResponseBody, Transport, TransportName, Upgrade, Wire,
-    WireKey,
+    Outbox, Readiness, Received, RejectedExchange, Rejection, ResponseBody, Transport, TransportName,
+    Upgrade, Wire, WireKey,
 };
 use tokio::io::ReadBuf;
 
@@ -49,12 +49,12 @@ impl Transport for Lines {
         Capabilities { begins: true, upgrades_from: false, upgrades_to: false, polled: false }
     }
 
-    fn open(&self, mut exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {
+    fn open(&self, mut exchange: Exchange) -> Result<Box<dyn Connection>, RejectedExchange> {
         let asks = exchange.request.headers.get(header::UPGRADE).is_some_and(|name| name == "lines");
         let Some(upgrade) = exchange.upgrade.take_if(|_| asks) else {
             let rejection = Rejection::new(StatusCode::UPGRADE_REQUIRED, "ask with `Upgrade: lines`")
                 .header(header::UPGRADE, HeaderValue::from_static("lines"));
-            return Err(Refused::new(exchange, rejection));
+            return Err(RejectedExchange::new(exchange, rejection));
         };
         let mut response = Response::new(ResponseBody::default());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -123,9 +123,9 @@ impl LineConnection {
 }
 
 impl Connection for LineConnection {
-    fn accept(&mut self, exchange: Exchange) -> Result<(), Refused> {
+    fn accept(&mut self, exchange: Exchange) -> Result<(), RejectedExchange> {
         let rejection = Rejection::new(StatusCode::BAD_REQUEST, "a connection of lines takes no requests");
-        Err(Refused::new(exchange, rejection))
+        Err(RejectedExchange::new(exchange, rejection))
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<dyn FrameSink>, ConnectionError>> {

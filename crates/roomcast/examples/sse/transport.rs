@@ -19,7 +19,7 @@ use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
 use roomcast_core::{
     BoxError, ByteString, Capabilities, CloseReason, Connection, ConnectionError, Exchange, Frame, FrameSink,
-    Message, Outbox, Readiness, Received, Refused, Rejection, RequestBody, Responder, ResponseBody,
+    Message, Outbox, Readiness, Received, RejectedExchange, Rejection, RequestBody, Responder, ResponseBody,
     Transport, TransportName, Wire, WireKey,
 };
 
@@ -55,10 +55,10 @@ impl Transport for Sse {
         Capabilities { begins: true, upgrades_from: false, upgrades_to: false, polled: false }
     }
 
-    fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {
+    fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, RejectedExchange> {
         if exchange.request.method != Method::GET {
             let rejection = Rejection::new(StatusCode::BAD_REQUEST, "a stream of events begins with a GET");
-            return Err(Refused::new(exchange, rejection));
+            return Err(RejectedExchange::new(exchange, rejection));
         }
         let pipe = Pipe::default();
         let mut response = Response::new(ResponseBody::Stream(UnsyncBoxBody::new(Events(pipe.clone()))));
@@ -81,9 +81,10 @@ struct SseConnection {
 }
 
 impl Connection for SseConnection {
-    fn accept(&mut self, exchange: Exchange) -> Result<(), Refused> {
-        let refuse =
-            |exchange, why| Err(Refused::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, why)));
+    fn accept(&mut self, exchange: Exchange) -> Result<(), RejectedExchange> {
+        let refuse = |exchange, why| {
+            Err(RejectedExchange::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, why)))
+        };
         if exchange.request.method != Method::POST {
             return refuse(exchange, "a session has one stream of events, and takes POSTs besides");
         }
@@ -122,7 +123,7 @@ impl Connection for SseConnection {
             self.post.take().into_iter().for_each(|post| post.answer(status));
             return Poll::Ready(Ok(Received::Activity));
         }
-        self.pipe.poll_gone(cx).map(|()| Ok(Received::Closed))
+        self.pipe.poll_disconnected(cx).map(|()| Ok(Received::Closed))
     }
 
     fn ping(&mut self, _: &Outbox, _: u32) -> bool {
@@ -315,7 +316,7 @@ impl Flow {
 }
 
 impl Pipe {
-    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_disconnected(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut flow = self.lock();
         if flow.is_gone {
             return Poll::Ready(());

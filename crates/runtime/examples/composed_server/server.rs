@@ -124,7 +124,7 @@ impl Server {
                 Incoming::Event(event) => {
                     let target = Target { rooms: vec![room.clone()], skip: Some(key), ..Target::default() };
                     let relayed = Event::new(event.namespace, event.name, event.args);
-                    let told = self.rooms.broadcast(&target, &relayed).relieve();
+                    let told = self.rooms.broadcast(&target, &relayed).flush_backlog();
                     if let Some(id) = event.ack {
                         let told = roomcast_core::IntoArgs::into_args(told.queued).unwrap_or_default();
                         // A client that cannot receive acks does not request them.

@@ -23,8 +23,8 @@ use crate::host::limits::Limits;
 use crate::host::metrics::Metrics;
 use crate::host::runtime::Flushers;
 use crate::session::endpoint::Endpoint;
+use crate::session::pending_sessions::PendingSessions;
 use crate::session::shared::Sessions;
-use crate::session::unjoined::Unjoined;
 use crate::web::client_files::ClientFiles;
 use crate::web::handshake::Handshake;
 
@@ -199,7 +199,7 @@ impl IoBuilder {
         let main = Arc::new(NamespaceState::new(main, router_of_main, &config, &budget));
         let limits =
             Arc::new(Limits::new(config.limits.max_sessions, config.limits.max_connections_per_address));
-        let unjoined = Unjoined::new(config.limits.max_unjoined_sessions);
+        let unjoined = PendingSessions::new(config.limits.max_unjoined_sessions);
         let io = Io::of_app(App {
             config,
             hooks,
@@ -212,7 +212,7 @@ impl IoBuilder {
             metrics: Metrics::default(),
             limits,
             budget,
-            heads: Arc::default(),
+            header_names: Arc::default(),
             lifecycle: Lifecycle::default(),
             build_info,
             main,
@@ -276,7 +276,7 @@ impl IoBuilder {
     /// that of the [socket](crate::Socket::id).
     ///
     /// An id must be unique and consist of 1 to 256 letters, digits, `-`, `_`, `.` or `~`. If it does not, or the
-    /// generator fails, the client is rejected with `Bad request` and the reason is logged. Plain WebSocket clients
+    /// generator fails, the client is rejected with `BadRequest request` and the reason is logged. Plain WebSocket clients
     /// never receive their session id and always get the default one.
     ///
     /// Default: 120 bits from the operating system's random source, as 20 characters.

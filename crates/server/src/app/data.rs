@@ -30,7 +30,7 @@ impl Socket {
     /// # Errors
     /// Returns an error if the value cannot be written as JSON.
     pub fn set_data(&self, data: &(impl Serialize + ?Sized)) -> Result<(), DataError> {
-        self.kept().data().set(write(data)?);
+        self.user_data().data().set(write(data)?);
         self.recount_data();
         Ok(())
     }
@@ -40,7 +40,7 @@ impl Socket {
     /// # Errors
     /// Returns an error if the value is not a `T`.
     pub fn data<T: DeserializeOwned>(&self) -> Result<Option<T>, DataError> {
-        let json = self.extras().map(|extras| extras.kept.data_json()).filter(|json| !json.is_empty());
+        let json = self.extras().map(|extras| extras.user_data.data_json()).filter(|json| !json.is_empty());
         json.map(|json| read(&json)).transpose()
     }
 
@@ -49,16 +49,16 @@ impl Socket {
     /// A value that holds the socket itself is a reference cycle: remove it once the socket has disconnected, or
     /// neither is ever freed.
     pub fn set_extension<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
-        self.kept().extensions().insert(value)
+        self.user_data().extensions().insert(value)
     }
 
     /// Returns a clone of the value of type `T` stored with the socket in this process.
     pub fn extension<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
-        self.extras()?.kept.extensions().get().cloned()
+        self.extras()?.user_data.extensions().get().cloned()
     }
 
     /// Removes the value of type `T` and returns it.
     pub fn remove_extension<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
-        self.extras()?.kept.extensions().remove()
+        self.extras()?.user_data.extensions().remove()
     }
 }

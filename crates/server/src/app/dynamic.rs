@@ -194,7 +194,7 @@ impl Io {
         });
     }
 
-    /// Returns a namespace for a connecting client; it exists at least until [`vacate`](Self::vacate).
+    /// Returns a namespace for a connecting client; it exists at least until [`release`](Self::release).
     pub(crate) fn enter(&self, name: &Namespace) -> Option<Arc<NamespaceState>> {
         if name.is_main() {
             return self.namespace(name);
@@ -227,7 +227,7 @@ impl Io {
             let made = self.make(name, Some(parent));
             if made.is_sealed() {
                 self.discard(&made);
-                // Balanced by `vacate`, which the rejection of the client calls.
+                // Balanced by `release`, which the rejection of the client calls.
                 made.family().into_iter().for_each(Family::enter);
                 return Some(made);
             }
@@ -246,7 +246,7 @@ impl Io {
     }
 
     /// Releases a namespace after a client has left it, and removes it if it is empty and cleanup is enabled.
-    pub(crate) fn vacate(&self, state: &Arc<NamespaceState>) {
+    pub(crate) fn release(&self, state: &Arc<NamespaceState>) {
         let Some(family) = state.family() else { return };
         if !family.leave() || !self.config().cleanup_empty_child_namespaces {
             return;

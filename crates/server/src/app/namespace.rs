@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roomcast_core::{Namespace, Overflow, Room, Router};
 
-use crate::app::model::event_input::Board;
+use crate::app::model::event_input::HandlerRegistry;
 use crate::app::model::io::Io;
 use crate::app::model::namespace_state::NamespaceState;
 use crate::app::model::socket::Socket;
@@ -68,8 +68,8 @@ impl NamespaceHandle {
         &self.io
     }
 
-    pub(crate) fn board(&self) -> &Board {
-        &self.state.board
+    pub(crate) fn registry(&self) -> &HandlerRegistry {
+        &self.state.registry
     }
 }
 

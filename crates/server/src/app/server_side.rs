@@ -58,7 +58,7 @@ impl NamespaceHandle {
         args: impl IntoArgs,
     ) -> Result<Vec<Args>, ServerSideError> {
         let (event, args) = (checked(event)?, args.into_args().map_err(EmitError::from)?);
-        Ok(self.state.router.server_side_ask(&event, &args).await?)
+        Ok(self.state.router.server_side_emit_with_ack(&event, &args).await?)
     }
 }
 

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use roomcast_core::{CloseReason, Received};
 
-use super::crew::Outliving;
-use super::lane::close_apart;
+use super::connection_slot::close_apart;
+use super::dispatch::DetachedWork;
 use super::members::Members;
 use super::phase::Phase;
 use super::state::Driver;
-use crate::host::breach::{Breach, breach};
+use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::metrics::count;
-use crate::session::inbox::Visit;
+use crate::session::mailbox::SessionCommand;
 use crate::util::clock;
 use crate::util::log_limit::log_limited;
 use crate::util::scratch::with_messages;
@@ -53,11 +53,16 @@ impl Driver {
             }
             CloseReason::ConnectTimeout => {
                 let address = self.shared.handshake.address_field();
-                breach!(io, Breach::ConnectTime, address, "client closed: joined no namespace in time");
+                limit_exceeded!(
+                    io,
+                    Limit::ConnectTime,
+                    address,
+                    "client closed: joined no namespace in time"
+                );
             }
             CloseReason::RateLimited => {
                 let address = self.shared.handshake.address_field();
-                breach!(io, Breach::EventRate, address, "client closed: event rate exceeded");
+                limit_exceeded!(io, Limit::EventRate, address, "client closed: event rate exceeded");
             }
             CloseReason::ParseError | CloseReason::ForcedClose => {
                 count::protocol_errors(io.metrics());
@@ -99,17 +104,20 @@ impl Driver {
             reason => reason,
         };
         let members = self.members.take_all();
-        let outliving = members.into_iter().filter_map(|member| self.part(member, told, cx)).collect();
+        let detached =
+            members.into_iter().filter_map(|member| self.disconnect_member(member, told, cx)).collect();
         // The handlers need not wait until the client has received the close.
-        let mut work = std::mem::take(&mut self.work);
-        work.drop_admissions();
-        if let Some(outliving) = Outliving::of(&self.shared.io, work, Members::outliving(outliving)) {
-            tokio::spawn(outliving.run());
+        let mut handlers_running = std::mem::take(&mut self.handlers_running);
+        handlers_running.drop_admissions();
+        if let Some(detached) =
+            DetachedWork::of(&self.shared.io, handlers_running, Members::detached(detached))
+        {
+            tokio::spawn(detached.run());
         }
         if let Some(probe) = probe {
             close_apart(*probe, reason, io.config().timeouts.close_timeout);
         }
-        self.primary.connection.start_close_saying(reason, message, &self.shared.outbox);
+        self.primary.connection.start_close_with_message(reason, message, &self.shared.outbox);
         self.shared.outbox.finish();
         if !lingers {
             self.forget();
@@ -188,8 +196,8 @@ impl Driver {
             limits.give_back_handshake(self.shared.handshake.own_bytes());
             limits.end_session(address);
         }
-        for visit in self.shared.inbox.close() {
-            if let Visit::Exchange(_, exchange) = visit {
+        for visit in self.shared.mailbox.close() {
+            if let SessionCommand::Exchange(_, exchange) = visit {
                 let _ = exchange.respond.send(unknown_session());
             }
         }

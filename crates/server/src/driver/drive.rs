@@ -5,18 +5,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use roomcast_core::{Action, CloseReason, Command, Lane, Overflow};
+use roomcast_core::{Action, CloseReason, Command, ConnectionRole, Overflow};
 
 use super::flow::Flow;
 use super::phase::Phase;
 use super::reading::MESSAGES;
 use super::state::Driver;
-use crate::host::breach::{Breach, breach};
 use crate::host::config::EventRate;
+use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::pace;
-use crate::session::inbox::Visit;
+use crate::session::mailbox::SessionCommand;
 use crate::util::clock;
-use crate::util::coop::give_way;
+use crate::util::coop::yield_now;
 
 /// Rounds of one visit before the task yields
 const ROUNDS: usize = 32;
@@ -25,7 +25,7 @@ const LATE: Duration = Duration::from_millis(100);
 
 impl Driver {
     fn visit(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        self.heard = 0;
+        self.messages_read = 0;
         for _ in 0..ROUNDS {
             let mut progress = self.poll_inbox(cx, now);
             if self.phase.is_closing() {
@@ -33,10 +33,10 @@ impl Driver {
             }
             progress |= self.phase.is_promoting() && self.promote(cx, now);
             if !self.phase.is_promoting() {
-                progress |= self.poll_lane(Lane::Primary, cx, now);
+                progress |= self.poll_connection(ConnectionRole::Primary, cx, now);
                 // Messages on the probe were sent after those taken from the primary lane.
-                let reads_probe = self.phase.probe().is_some() && !self.owes_messages();
-                progress |= reads_probe && self.poll_lane(Lane::Probe, cx, now);
+                let reads_probe = self.phase.probe().is_some() && !self.has_pending_messages();
+                progress |= reads_probe && self.poll_connection(ConnectionRole::Probe, cx, now);
             }
             progress |= self.poll_work(cx, now);
             progress |= self.poll_timer(cx, now);
@@ -50,20 +50,20 @@ impl Driver {
                 return Poll::Pending;
             }
         }
-        give_way(cx);
+        yield_now(cx);
         Poll::Pending
     }
 
     /// Returns whether messages of the primary lane are unprocessed.
-    fn owes_messages(&self) -> bool {
-        self.primary.connection.owes_messages()
+    fn has_pending_messages(&self) -> bool {
+        self.primary.connection.has_pending_messages()
             || self.flow.as_ref().is_some_and(|flow| !flow.kept.is_empty())
     }
 
     /// Returns whether this visit should yield, or outboxes must be relieved before the next message.
     fn gives_way(&self) -> bool {
         let waits = |flow: &Flow| !flow.paused && !flow.kept.is_empty() || !flow.backlog.is_empty();
-        self.heard >= MESSAGES
+        self.messages_read >= MESSAGES
             || pace::is_spent()
             || self.overslept
             || self.flow.as_deref().is_some_and(waits)
@@ -71,19 +71,21 @@ impl Driver {
 
     fn poll_inbox(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut progress = false;
-        while let Poll::Ready(visit) = self.shared.inbox.poll_next(cx) {
+        while let Poll::Ready(visit) = self.shared.mailbox.poll_next(cx) {
             progress = true;
             match visit {
-                Visit::Exchange(transport, exchange) => self.receive_exchange(transport, *exchange, cx, now),
-                Visit::PutOut => {
+                SessionCommand::Exchange(transport, exchange) => {
+                    self.receive_exchange(transport, *exchange, cx, now)
+                }
+                SessionCommand::SocketDisconnected => {
                     self.send_away(cx, now);
                     self.perform(cx, now);
                 }
-                Visit::Close(reason) if !self.phase.is_closing() => {
+                SessionCommand::Close(reason) if !self.phase.is_closing() => {
                     self.session.handle_command(Command::Close(reason), now);
                     self.perform(cx, now);
                 }
-                Visit::Close(_) => self.hasten_closing(now),
+                SessionCommand::Close(_) => self.hasten_closing(now),
             }
         }
         progress
@@ -110,15 +112,15 @@ impl Driver {
         }
         self.overslept = false;
         if let Some(leaving) = leaving.filter(|leaving| leaving.at <= now) {
-            self.hear_out(cx, now);
-            self.lane_lost(Lane::Primary, leaving.reason, now);
+            self.read_remaining(cx, now);
+            self.connection_lost(ConnectionRole::Primary, leaving.reason, now);
             self.perform(cx, now);
             return true;
         }
         if let Some(flow) = &self.flow {
             // Input not read, or output not written, by the driver's choice does not count against the client.
             if flow.holds_back() {
-                self.session.handle_activity(Lane::Primary, now);
+                self.session.handle_activity(ConnectionRole::Primary, now);
             }
             let ping_timeout = self.shared.io.config().timeouts.ping_timeout;
             let delayed = flow.stall.as_ref().and_then(|stall| stall.delays_heartbeat(ping_timeout, now));
@@ -141,11 +143,13 @@ impl Driver {
 
     pub(super) fn perform_one(&mut self, action: Action, cx: &mut Context<'_>, now: Instant) {
         match action {
-            Action::Transmit { lane: Lane::Primary, frame, .. } if matches!(self.phase, Phase::GivenUp) => {
+            Action::Transmit { role: ConnectionRole::Primary, frame, .. }
+                if matches!(self.phase, Phase::Evicted) =>
+            {
                 let _ = self.shared.outbox.push_last(frame);
             }
-            Action::Transmit { lane, frame, delivery } => {
-                if let Some((_, outbox)) = self.lane(lane) {
+            Action::Transmit { role, frame, delivery } => {
+                if let Some((_, outbox)) = self.role(role) {
                     // A closed outbox is reported by the next poll.
                     let _ = outbox.push(frame, delivery, Overflow::Close);
                 }
@@ -154,19 +158,19 @@ impl Driver {
                 self.mark_ping(now);
                 _ = self.shared.outbox.push_heartbeat(frame);
             }
-            Action::HeartbeatAnswered => self.reach.answered(),
-            Action::Ping(lane) => {
+            Action::HeartbeatAnswered => self.delivered.answered(),
+            Action::Ping(role) => {
                 let mark = self.mark_ping(now);
-                if let Some((state, outbox)) = self.lane(lane) {
+                if let Some((state, outbox)) = self.role(role) {
                     state.connection.ping(outbox, mark);
                 }
             }
             Action::Promote => {
                 // The old connection writes its remaining data, such as the response to a waiting poll.
-                let _ = self.shared.outbox.relieve();
+                let _ = self.shared.outbox.flush_backlog();
                 // For the application the upgrade is complete: later messages arrive on the new lane.
                 if let Some(probe) = self.phase.begin_promotion() {
-                    self.shared.set_transport(probe.lane.name);
+                    self.shared.set_transport(probe.role.name);
                 }
             }
             Action::CloseProbe => self.drop_probe(CloseReason::TransportClose),
@@ -175,9 +179,9 @@ impl Driver {
             Action::Connect { namespace, auth } => self.admit(namespace, &auth, cx, now),
             Action::Refused { .. } => {
                 let (io, address) = (&self.shared.io, self.shared.handshake.address_field());
-                breach!(
+                limit_exceeded!(
                     io,
-                    Breach::JoinedNamespaces,
+                    Limit::JoinedNamespaces,
                     address,
                     "connect refused: client is in too many namespaces"
                 );
@@ -201,7 +205,7 @@ impl Driver {
     /// Records a ping about to be sent; returns its mark.
     fn mark_ping(&mut self, now: Instant) -> u32 {
         let is_alone = self.shared.outbox.standing().bytes == 0;
-        self.reach.ping(is_alone, now)
+        self.delivered.ping(is_alone, now)
     }
 
     /// Returns whether the event rate allows one more event; closes the client if not.
@@ -230,7 +234,7 @@ impl Future for Driver {
         let backlog = pace::end();
         if !backlog.is_empty() {
             this.flow.get_or_insert_default().backlog.append(backlog);
-            give_way(cx);
+            yield_now(cx);
         }
         this.flow.take_if(|flow| flow.is_idle());
         polled

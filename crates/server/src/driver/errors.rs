@@ -12,7 +12,7 @@ use crate::util::log_limit::log_limited;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Connect middleware; a failure rejects the client
-    Door,
+    ConnectMiddleware,
     /// Event middleware; a failure rejects the event
     Middleware,
     /// Any other handler
@@ -32,7 +32,7 @@ pub(super) fn failure(role: Role, error: HandlerError) -> EventErrorCause {
 ///
 /// Only errors written by the application are sent verbatim. A serde error about `auth` names the application's types
 /// and fields, so it is only logged.
-pub(super) fn told(cause: &EventErrorCause) -> HandlerError {
+pub(super) fn client_error(cause: &EventErrorCause) -> HandlerError {
     let message = match cause {
         EventErrorCause::Failed(error) | EventErrorCause::Refused(error) => return error.clone(),
         EventErrorCause::Mismatch(ArgsError::Absent { .. }) | EventErrorCause::Panicked => "internal error",
@@ -50,7 +50,7 @@ pub(super) fn note(socket: &Socket, name: &ByteString, role: Role, cause: &Event
     let is_connected = socket.is_connected();
     let (event, namespace, socket) = (&**name, socket.name_of_namespace(), socket.id());
     match cause {
-        EventErrorCause::Failed(error) if role == Role::Door => {
+        EventErrorCause::Failed(error) if role == Role::ConnectMiddleware => {
             count::connects_refused(io.metrics());
             tracing::debug!(%namespace, %socket, %error, "connect refused by middleware");
         }

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use roomcast_core::{CloseReason, Command, Inbound};
 
-use super::crew::Crew;
-use super::running::Then;
+use super::dispatch::EventDispatcher;
+use super::running::Continuation;
+use super::running_handlers::cost;
 use super::state::Driver;
-use super::work::cost;
-use crate::host::breach::{Breach, breach};
+use crate::host::limit::{Limit, limit_exceeded};
 use crate::util::log_limit::log_limited;
 
 impl Driver {
@@ -23,14 +23,15 @@ impl Driver {
         }
         let Some(position) = self.members.position(&inbound.namespace) else { return };
         let Some(member) = self.members.at(position) else { return };
-        let must_wait =
-            !member.waiting.is_empty() || self.work.under_way() >= max_handlers || member.is_busy();
+        let must_wait = !member.waiting.is_empty()
+            || self.handlers_running.under_way() >= max_handlers
+            || member.is_busy();
         if must_wait {
             return self.let_wait(position, inbound, now);
         }
-        self.crew().start_event(position, inbound, cx);
+        self.dispatcher().start_event(position, inbound, cx);
         // Before the next message: a disconnected client is notified, regardless of later events.
-        if self.members.at(position).is_some_and(|member| member.socket().is_put_out()) {
+        if self.members.at(position).is_some_and(|member| member.socket().is_barred()) {
             self.send_away(cx, now);
         }
     }
@@ -39,14 +40,14 @@ impl Driver {
     fn refuse_name(&mut self, now: Instant) {
         let (io, address) = (&self.shared.io, self.shared.handshake.address_field());
         let value = io.config().limits.max_name_bytes;
-        breach!(io, Breach::NameSize, address, value, "client closed: event name too long");
+        limit_exceeded!(io, Limit::NameSize, address, value, "client closed: event name too long");
         self.session.handle_command(Command::Close(CloseReason::ParseError), now);
     }
 
     #[cold]
     fn let_wait(&mut self, position: usize, inbound: Inbound, now: Instant) {
         let Some(member) = self.members.at(position) else { return };
-        let waiting_bytes = self.work.waiting_bytes + cost(&inbound);
+        let waiting_bytes = self.handlers_running.waiting_bytes + cost(&inbound);
         let config = self.shared.io.config();
         // Reading pauses before this limit, unless an awaited acknowledgement may come behind these events.
         if waiting_bytes
@@ -64,12 +65,12 @@ impl Driver {
             self.session.handle_command(Command::Close(CloseReason::Overloaded), now);
             return;
         }
-        self.work.waiting_bytes = waiting_bytes;
+        self.handlers_running.waiting_bytes = waiting_bytes;
         member.waiting.push_back(inbound);
     }
 
-    fn crew(&mut self) -> Crew<'_> {
-        Crew { members: &mut self.members, work: &mut self.work }
+    fn dispatcher(&mut self) -> EventDispatcher<'_> {
+        EventDispatcher { members: &mut self.members, handlers_running: &mut self.handlers_running }
     }
 
     /// Polls running handlers.
@@ -77,19 +78,19 @@ impl Driver {
         let mut progress = false;
         // A closing session joins no namespace, and its remaining handlers run elsewhere.
         while !self.phase.is_closing() {
-            let Poll::Ready(Some(ended)) = self.work.poll_next(cx) else { break };
+            let Poll::Ready(Some(ended)) = self.handlers_running.poll_next(cx) else { break };
             progress = true;
-            match self.crew().ended(ended, cx) {
-                Some((Then::Admit(admission), Ok(()))) => self.ask_next(admission, cx, now),
-                Some((Then::Admit(admission), Err(error))) => {
-                    self.refuse(admission.socket(), &error, cx, now);
+            match self.dispatcher().ended(ended, cx) {
+                Some((Continuation::Admit(pending), Ok(()))) => self.ask_next(pending, cx, now),
+                Some((Continuation::Admit(pending), Err(error))) => {
+                    self.refuse(pending.socket(), &error, cx, now);
                 }
-                Some((Then::Open(opening), Ok(()))) => self.open(*opening, cx, now),
-                Some((Then::Open(opening), Err(_))) => self.ask_parents(*opening, cx, now),
+                Some((Continuation::Open(opening), Ok(()))) => self.open(*opening, cx, now),
+                Some((Continuation::Open(opening), Err(_))) => self.ask_parents(*opening, cx, now),
                 _ => {}
             }
             let max_handlers = self.shared.io.config().limits.max_handlers;
-            self.crew().start_waiting(max_handlers, cx);
+            self.dispatcher().start_waiting(max_handlers, cx);
             self.send_away(cx, now);
             self.perform(cx, now);
         }

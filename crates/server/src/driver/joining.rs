@@ -6,25 +6,25 @@ use std::task::Context;
 use std::time::Instant;
 
 use bytestring::ByteString;
-use roomcast_core::{AckTable, Action, CloseReason, Command, Lane, Member, MemberKey, Namespace};
-use roomcast_recovery::Claim;
+use roomcast_core::{AckTable, Action, CloseReason, Command, ConnectionRole, Member, MemberKey, Namespace};
+use roomcast_recovery::PendingRecovery;
 
-use super::admission::{Admission, Opening};
-use super::errors::{Role, told};
-use super::members::{MemberState, Stay, handlers};
-use super::running::{Running, Then};
+use super::errors::{Role, client_error};
+use super::members::{MemberState, SocketGuard, handlers};
+use super::pending::{PendingConnect, PendingNamespace};
+use super::running::{Continuation, Running};
 use super::state::Driver;
 use crate::app::error::{
     EventErrorCause, HandlerError, auth_too_large, internal_error, invalid_namespace, refusal,
 };
-use crate::app::model::event_input::{Arguments, Beside, HandlerInput, Listeners};
+use crate::app::model::event_input::{Arguments, EventContext, HandlerInput, Listeners};
 use crate::app::model::io::SessionShared;
-use crate::app::model::listeners::Topic;
+use crate::app::model::listeners::ListenerKind;
 use crate::app::model::namespace_state::{Family, NamespaceState};
 use crate::app::model::socket::Socket;
-use crate::host::breach::{Breach, breach};
+use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::metrics::count;
-use crate::session::recovery::{self, Recoverable, Shown};
+use crate::session::recovery::{self, Recoverable, RecoveryCredentials};
 use crate::util::clock;
 use crate::util::ids;
 use crate::util::log_limit::log_limited;
@@ -38,7 +38,7 @@ impl Driver {
         cx: &mut Context<'_>,
         now: Instant,
     ) {
-        if self.work.is_crowded(self.shared.io.config().limits.max_handlers) {
+        if self.handlers_running.is_crowded(self.shared.io.config().limits.max_handlers) {
             log_limited!(
                 WARN, (), %namespace, limit = "max_handlers", value = self.shared.io.config().limits.max_handlers,
                 "client overloaded: connects faster than its handlers finish"
@@ -49,35 +49,37 @@ impl Driver {
         let (io, config) = (&self.shared.io, self.shared.io.config());
         let address = self.shared.handshake.address_field();
         if namespace.as_str().len() > config.limits.max_name_bytes {
-            breach!(
+            limit_exceeded!(
                 io,
-                Breach::NameSize,
+                Limit::NameSize,
                 address,
                 value = config.limits.max_name_bytes,
                 "connect refused: namespace too long"
             );
-            return self.turn_away(namespace, invalid_namespace(), cx, now);
+            return self.reject_connect(namespace, invalid_namespace(), cx, now);
         }
         if auth.len() > config.limits.max_auth_bytes {
-            breach!(
+            limit_exceeded!(
                 io,
-                Breach::AuthSize,
+                Limit::AuthSize,
                 address,
                 value = config.limits.max_auth_bytes,
                 "connect refused: auth too large"
             );
-            return self.turn_away(namespace, auth_too_large(), cx, now);
+            return self.reject_connect(namespace, auth_too_large(), cx, now);
         }
         match self.shared.io.enter(&namespace) {
-            Some(state) => self.greet(state, auth, cx, now),
-            None => {
-                self.ask_parents(Opening::new(namespace, auth.clone(), self.shared.io.parents()), cx, now)
-            }
+            Some(state) => self.begin_connect(state, auth, cx, now),
+            None => self.ask_parents(
+                PendingNamespace::new(namespace, auth.clone(), self.shared.io.parents()),
+                cx,
+                now,
+            ),
         }
     }
 
     /// Continues a connect once the client has entered the namespace.
-    pub(super) fn greet(
+    pub(super) fn begin_connect(
         &mut self,
         state: Arc<NamespaceState>,
         auth: &ByteString,
@@ -85,8 +87,8 @@ impl Driver {
         now: Instant,
     ) {
         if state.is_sealed() {
-            self.shared.io.vacate(&state);
-            return self.turn_away(state.name.clone(), internal_error(), cx, now);
+            self.shared.io.release(&state);
+            return self.reject_connect(state.name.clone(), internal_error(), cx, now);
         }
         let claim = self.claim(&state, auth);
         self.admit_as(claim, state, auth.clone(), cx, now);
@@ -95,7 +97,7 @@ impl Driver {
     /// Runs the connect middlewares for a new or recovered client.
     fn admit_as(
         &mut self,
-        claim: Option<Box<Claim>>,
+        claim: Option<Box<PendingRecovery>>,
         state: Arc<NamespaceState>,
         auth: ByteString,
         cx: &mut Context<'_>,
@@ -103,17 +105,26 @@ impl Driver {
     ) {
         let recovery = self.recovery(&state, claim.as_deref());
         let skips = claim.as_ref().is_some_and(|claim| claim.skips_middlewares());
-        let asked = if skips { Vec::new() } else { handlers(&[state.board.topic(Topic::Door)]) };
+        let asked = if skips {
+            Vec::new()
+        } else {
+            handlers(&[state.registry.topic(ListenerKind::ConnectMiddleware)])
+        };
         let rest = asked.into_iter();
-        let key = claim.as_ref().map_or_else(MemberKey::next, |claim| claim.kept().key());
+        let key = claim.as_ref().map_or_else(MemberKey::next, |claim| claim.retained().key());
         let id = match &claim {
-            Some(claim) => Ok(Some(claim.kept().id().clone())),
+            Some(claim) => Ok(Some(claim.retained().id().clone())),
             None => self.shared.io.hooks().socket_id(&self.shared.handshake, &state.name),
         };
         let Ok(id) = id else {
             count::handlers_panicked(self.shared.io.metrics());
-            self.shared.io.vacate(&state);
-            return self.turn_away(state.name.clone(), refusal(&told(&EventErrorCause::Panicked)), cx, now);
+            self.shared.io.release(&state);
+            return self.reject_connect(
+                state.name.clone(),
+                refusal(&client_error(&EventErrorCause::Panicked)),
+                cx,
+                now,
+            );
         };
         let member = Member {
             key,
@@ -123,33 +134,33 @@ impl Driver {
             acks: AckTable::with_limit(self.shared.io.config().limits.max_acks),
             control: None,
         };
-        let stay = Stay(Socket::new(member, state, self.shared.clone(), recovery));
-        stay.0.set_auth(&auth);
+        let guard = SocketGuard(Socket::new(member, state, self.shared.clone(), recovery));
+        guard.0.set_auth(&auth);
         if let Some(claim) = &claim {
-            stay.0.restore_data(claim.kept().data().clone());
+            guard.0.restore_data(claim.retained().data().clone());
         }
-        self.ask_next(Box::new(Admission { stay, auth, rest, deadline: None, claim }), cx, now);
+        self.ask_next(Box::new(PendingConnect { guard, auth, rest, deadline: None, claim }), cx, now);
     }
 
     /// Runs the remaining connect middlewares up to the first that is pending.
-    pub(super) fn ask_next(&mut self, mut admission: Box<Admission>, cx: &mut Context<'_>, now: Instant) {
-        while let Some(middleware) = admission.rest.next() {
+    pub(super) fn ask_next(&mut self, mut pending: Box<PendingConnect>, cx: &mut Context<'_>, now: Instant) {
+        while let Some(middleware) = pending.rest.next() {
             let name = ByteString::from_static("connect");
-            let (args, beside) = (Arguments::none(), Beside::Auth(&admission.auth));
-            let mut input = HandlerInput { socket: admission.socket(), name: &name, args, ack: None, beside };
-            match Running::start(&middleware, Role::Door, &mut input, cx) {
+            let (args, beside) = (Arguments::none(), EventContext::Auth(&pending.auth));
+            let mut input = HandlerInput { socket: pending.socket(), name: &name, args, ack: None, beside };
+            match Running::start(&middleware, Role::ConnectMiddleware, &mut input, cx) {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => return self.refuse(admission.socket(), &error, cx, now),
+                Ok(Err(error)) => return self.refuse(pending.socket(), &error, cx, now),
                 Err(running) => {
                     let timeout = self.shared.io.config().timeouts.connect_timeout;
-                    let deadline = *admission.deadline.get_or_insert_with(|| clock::after(now, timeout));
+                    let deadline = *pending.deadline.get_or_insert_with(|| clock::after(now, timeout));
                     let mut running = running.until(deadline);
-                    running.then = Then::Admit(admission);
-                    return self.work.add(running);
+                    running.then = Continuation::Admit(pending);
+                    return self.handlers_running.add(running);
                 }
             }
         }
-        self.accept(*admission, cx, now);
+        self.accept(*pending, cx, now);
     }
 
     pub(super) fn refuse(
@@ -159,11 +170,11 @@ impl Driver {
         cx: &mut Context<'_>,
         now: Instant,
     ) {
-        self.turn_away(socket.name_of_namespace().clone(), refusal(error), cx, now);
+        self.reject_connect(socket.name_of_namespace().clone(), refusal(error), cx, now);
     }
 
     /// Rejects a connect.
-    pub(super) fn turn_away(
+    pub(super) fn reject_connect(
         &mut self,
         namespace: Namespace,
         error: ByteString,
@@ -174,13 +185,13 @@ impl Driver {
         self.perform(cx, now);
     }
 
-    fn accept(&mut self, admission: Admission, cx: &mut Context<'_>, now: Instant) {
-        let Admission { stay, auth, claim, .. } = admission;
+    fn accept(&mut self, pending: PendingConnect, cx: &mut Context<'_>, now: Instant) {
+        let PendingConnect { guard, auth, claim, .. } = pending;
         // Disconnected in the meantime; the session is about to close.
-        if self.shared.put_out.load(Ordering::Relaxed) {
+        if self.shared.has_disconnected.load(Ordering::Relaxed) {
             return;
         }
-        let socket = stay.0.clone();
+        let socket = guard.0.clone();
         self.members.introduce(&socket);
         // Order: the CONNECT response is queued first, so no broadcast precedes it; then the socket joins its rooms;
         // then the application is notified; then queued events run. The response is not written before the join, so a
@@ -201,7 +212,7 @@ impl Driver {
                 drop(hold);
                 self.shared.io.metrics().recoveries.count_recovered();
                 // Replayed events are a backlog like any other.
-                self.shared.outbox.relieve();
+                self.shared.outbox.flush_backlog();
                 next
             }
             _ => {
@@ -211,14 +222,14 @@ impl Driver {
                 next
             }
         };
-        self.members.enter(stay);
+        self.members.enter(guard);
         self.shared.io.app().unjoined.end(&self.shared);
         tracing::debug!(
             socket = %socket.id(), namespace = %socket.name_of_namespace(), kind = self.shared.kind.as_str(),
             transport = self.primary.name.0, address = self.shared.handshake.address_field(),
             recovered = socket.recovered(), "client connected"
         );
-        self.tell(&socket, Topic::Connect, Beside::Auth(&auth), cx);
+        self.notify(&socket, ListenerKind::Connect, EventContext::Auth(&auth), cx);
         if let Some(action) = next {
             self.perform_one(action, cx, now);
         }
@@ -233,10 +244,10 @@ impl Driver {
         if self.phase.is_closing() {
             return;
         }
-        if self.shared.put_out.load(Ordering::Relaxed) {
+        if self.shared.has_disconnected.load(Ordering::Relaxed) {
             return self.session.handle_command(Command::Close(CloseReason::ForcedServerClose), now);
         }
-        while let Some(namespace) = self.members.put_out() {
+        while let Some(namespace) = self.members.mark_disconnected() {
             self.session.handle_command(Command::Disconnect { namespace: namespace.clone() }, now);
             self.leave(&namespace, CloseReason::ServerNamespaceDisconnect, cx);
         }
@@ -249,7 +260,7 @@ impl Driver {
         self.session.handle_command(Command::Accept { namespace, socket: id, recovery }, now);
         loop {
             match self.session.poll_action() {
-                Some(action @ Action::Transmit { lane: Lane::Primary, .. }) => {
+                Some(action @ Action::Transmit { role: ConnectionRole::Primary, .. }) => {
                     self.perform_one(action, cx, now);
                 }
                 other => return other,
@@ -258,10 +269,10 @@ impl Driver {
     }
 
     /// Looks up the state retained for a reconnecting client.
-    fn claim(&self, state: &NamespaceState, auth: &str) -> Option<Box<Claim>> {
+    fn claim(&self, state: &NamespaceState, auth: &str) -> Option<Box<PendingRecovery>> {
         let sequencer = state.sequencer.as_ref()?;
         let SessionShared { kind, handshake, outbox, io, .. } = &*self.shared;
-        let shown = Shown::by(*kind, auth, handshake)?;
+        let shown = RecoveryCredentials::by(*kind, auth, handshake)?;
         // A replay needs memory like any emit, and may evict clients.
         let room = if state.budget.admit().is_ok() { io.config().limits.outbox_max / 2 } else { 0 };
         match shown.claim(sequencer, outbox, room) {
@@ -275,10 +286,10 @@ impl Driver {
     }
 
     /// Returns the recovery credentials of a client, if its kind supports recovery.
-    fn recovery(&self, state: &NamespaceState, claim: Option<&Claim>) -> Option<Box<Recoverable>> {
+    fn recovery(&self, state: &NamespaceState, claim: Option<&PendingRecovery>) -> Option<Box<Recoverable>> {
         let sequencer = state.sequencer.clone()?;
         recovery::order(self.shared.kind)?;
-        let kept = claim.map(|claim| claim.kept().secret().clone());
+        let kept = claim.map(|claim| claim.retained().secret().clone());
         let secret = kept.unwrap_or_else(ids::recovery_secret);
         Some(Box::new(Recoverable { sequencer, secret, recovered: claim.is_some() }))
     }
@@ -286,9 +297,9 @@ impl Driver {
     /// Removes a socket from its namespace.
     pub(super) fn leave(&mut self, namespace: &Namespace, reason: CloseReason, cx: &mut Context<'_>) {
         if let Some(member) = self.members.remove(namespace)
-            && let Some(outliving) = self.part(member, reason, cx)
+            && let Some(detached) = self.disconnect_member(member, reason, cx)
         {
-            self.members.add(outliving);
+            self.members.add(detached);
         }
     }
 
@@ -296,44 +307,50 @@ impl Driver {
     ///
     /// Events already read are handled, except events of a socket that the application disconnected or of a client
     /// closed for its event rate.
-    pub(super) fn part(
+    pub(super) fn disconnect_member(
         &mut self,
         mut member: MemberState,
         reason: CloseReason,
         cx: &mut Context<'_>,
     ) -> Option<MemberState> {
-        if member.outlives {
+        if member.outlives_client {
             return Some(member);
         }
         let socket = member.socket();
-        let told = socket.reason_over(reason);
+        let client_error = socket.reason_over(reason);
         tracing::debug!(
-            socket = %socket.id(), namespace = %socket.name_of_namespace(), reason = %told, "client disconnected"
+            socket = %socket.id(), namespace = %socket.name_of_namespace(), reason = %client_error, "client disconnected"
         );
-        socket.show_parting(true);
-        self.tell(socket, Topic::Disconnecting, Beside::Reason(told), cx);
-        socket.detach(recovery::is_recoverable(reason), self.reach.arrived());
-        socket.show_parting(false);
+        socket.expose_left_rooms(true);
+        self.notify(socket, ListenerKind::Disconnecting, EventContext::Reason(client_error), cx);
+        socket.detach(recovery::is_recoverable(reason), self.delivered.arrived());
+        socket.expose_left_rooms(false);
         // The application may have disconnected it in the meantime.
-        let beside = Beside::Reason(socket.reason_over(reason));
-        self.tell(socket, Topic::Disconnect, beside, cx);
+        let beside = EventContext::Reason(socket.reason_over(reason));
+        self.notify(socket, ListenerKind::Disconnect, beside, cx);
         let is_too_much = matches!(reason, CloseReason::Overloaded | CloseReason::RateLimited);
-        member.outlives = !is_too_much && !socket.is_put_out() && !member.waiting.is_empty();
-        if member.outlives {
+        member.outlives_client = !is_too_much && !socket.is_barred() && !member.waiting.is_empty();
+        if member.outlives_client {
             return Some(member);
         }
-        member.waiting.iter().for_each(|inbound| self.work.release(inbound));
+        member.waiting.iter().for_each(|inbound| self.handlers_running.release(inbound));
         None
     }
 
     /// Calls the listeners for connects or disconnects.
-    fn tell(&mut self, socket: &Socket, topic: Topic, beside: Beside<'_>, cx: &mut Context<'_>) {
-        let name = if topic == Topic::Connect { "connect" } else { "disconnect" };
+    fn notify(
+        &mut self,
+        socket: &Socket,
+        topic: ListenerKind,
+        beside: EventContext<'_>,
+        cx: &mut Context<'_>,
+    ) {
+        let name = if topic == ListenerKind::Connect { "connect" } else { "disconnect" };
         let name = ByteString::from_static(name);
         for listener in socket.listening_to(topic).iter().flat_map(Listeners::as_slice) {
             let mut input = HandlerInput { socket, name: &name, args: Arguments::none(), ack: None, beside };
             if let Err(running) = Running::start(&listener.handler, Role::Handler, &mut input, cx) {
-                self.work.add(running);
+                self.handlers_running.add(running);
             }
         }
     }

@@ -13,34 +13,34 @@ pub(crate) struct Members(Box<[MemberState]>);
 
 /// Socket and its queued events.
 pub(crate) struct MemberState {
-    pub(super) stay: Stay,
+    pub(super) guard: SocketGuard,
     /// Running event handlers
     pub(crate) running: u32,
     /// Whether an event is in its middlewares
     pub(crate) passing: bool,
     /// Has left, and is retained until its queued events have run
-    pub(super) outlives: bool,
-    pub(crate) waiting: Waiting,
+    pub(super) outlives_client: bool,
+    pub(crate) waiting: QueuedEvents,
 }
 
 /// Queued events; boxed, since most sessions never have any.
 #[allow(clippy::box_collection, reason = "three words are much where it is nearly always empty")]
 #[derive(Default)]
-pub(crate) struct Waiting(Option<Box<VecDeque<Inbound>>>);
+pub(crate) struct QueuedEvents(Option<Box<VecDeque<Inbound>>>);
 
 /// Guard of a socket from connect to disconnect; cleans up on drop.
-pub(super) struct Stay(pub(super) Socket);
+pub(super) struct SocketGuard(pub(super) Socket);
 
-impl Drop for Stay {
+impl Drop for SocketGuard {
     fn drop(&mut self) {
         self.0.clear();
-        self.0.io().vacate(self.0.state());
+        self.0.io().release(self.0.state());
     }
 }
 
 impl MemberState {
     pub(crate) fn socket(&self) -> &Socket {
-        &self.stay.0
+        &self.guard.0
     }
 
     /// Returns whether its next event must wait for one in progress.
@@ -49,7 +49,7 @@ impl MemberState {
     }
 }
 
-impl Waiting {
+impl QueuedEvents {
     pub(crate) fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
@@ -75,7 +75,9 @@ impl Members {
 
     /// Returns the position of a namespace's member, ignoring members that have left.
     pub(crate) fn position(&self, namespace: &Namespace) -> Option<usize> {
-        self.0.iter().position(|member| !member.outlives && member.socket().name_of_namespace() == namespace)
+        self.0
+            .iter()
+            .position(|member| !member.outlives_client && member.socket().name_of_namespace() == namespace)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -83,7 +85,7 @@ impl Members {
     }
 
     /// Collects members that have left with events still queued.
-    pub(crate) fn outliving(members: Vec<MemberState>) -> Self {
+    pub(crate) fn detached(members: Vec<MemberState>) -> Self {
         Self(members.into())
     }
 
@@ -96,14 +98,14 @@ impl Members {
     }
 
     /// Returns the namespace of a socket that the application disconnected and that is still listed.
-    pub(super) fn put_out(&self) -> Option<Namespace> {
-        let is_put_out = |member: &&MemberState| !member.outlives && member.socket().is_put_out();
-        self.0.iter().find(is_put_out).map(|member| member.socket().name_of_namespace().clone())
+    pub(super) fn mark_disconnected(&self) -> Option<Namespace> {
+        let is_barred = |member: &&MemberState| !member.outlives_client && member.socket().is_barred();
+        self.0.iter().find(is_barred).map(|member| member.socket().name_of_namespace().clone())
     }
 
     /// Removes a member that has left, once it has no queued events.
-    pub(crate) fn let_go(&mut self, position: usize) {
-        let is_over = |member: &MemberState| member.outlives && member.waiting.is_empty();
+    pub(crate) fn release_if_idle(&mut self, position: usize) {
+        let is_over = |member: &MemberState| member.outlives_client && member.waiting.is_empty();
         if self.0.get(position).is_some_and(is_over) {
             drop(self.remove_at(position));
         }
@@ -130,14 +132,14 @@ impl Members {
 
     /// Registers a connecting socket with the client's other sockets.
     pub(super) fn introduce(&self, socket: &Socket) {
-        if let Some(other) = self.0.iter().find(|member| !member.outlives) {
+        if let Some(other) = self.0.iter().find(|member| !member.outlives_client) {
             socket.join_siblings(other.socket());
         }
     }
 
-    pub(super) fn enter(&mut self, stay: Stay) {
-        let waiting = Waiting::default();
-        self.add(MemberState { stay, running: 0, passing: false, outlives: false, waiting });
+    pub(super) fn enter(&mut self, guard: SocketGuard) {
+        let waiting = QueuedEvents::default();
+        self.add(MemberState { guard, running: 0, passing: false, outlives_client: false, waiting });
     }
 
     pub(super) fn add(&mut self, member: MemberState) {

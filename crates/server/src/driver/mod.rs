@@ -1,24 +1,24 @@
 //! Driver task of a session
 
-mod admission;
 mod closing;
-mod crew;
+mod connection_slot;
+mod delivery_proof;
+mod dispatch;
 mod drive;
 mod errors;
 mod events;
 mod flow;
 mod joining;
-mod lane;
 mod members;
 mod opening;
+mod pending;
 mod phase;
 mod rate;
-mod reach;
 mod reading;
 mod running;
+mod running_handlers;
 mod state;
 mod timer;
 mod upgrade;
-mod work;
 
 pub(crate) use self::state::Driver;

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use roomcast_core::{CloseReason, Lane};
+use roomcast_core::{CloseReason, ConnectionRole};
 
-use super::lane::Probe;
+use super::connection_slot::Probe;
 
 /// Phase of a session: which connections it has, and their purposes.
 ///
@@ -14,7 +14,7 @@ use super::lane::Probe;
 /// | `Open` | is read and written | none |
 /// | `Probing` | is read and written | is opened, then read after the messages of the other |
 /// | `Promoting` | is written, not read | replaces the other as soon as no flusher has its write half |
-/// | `GivenUp` | sends the last frame, and nothing queued before it | none |
+/// | `Evicted` | sends the last frame, and nothing queued before it | none |
 /// | `Closing` | sends queued frames, then closes | none |
 ///
 /// Each transition is a method, which changes nothing in a phase where it does not apply:
@@ -26,7 +26,7 @@ use super::lane::Probe;
 /// | `begin_promotion` | `Probing`, if the probe is open | `Promoting` |
 /// | `end_promotion` | `Promoting` | `Open`, with the former probe as its connection |
 /// | `drop_probe` | `Probing`, `Promoting` | `Open` |
-/// | `give_up` | `Open`, `Probing` | `GivenUp` |
+/// | `evict` | `Open`, `Probing` | `Evicted` |
 /// | `close` | all but `Closing` | `Closing`, the last one |
 ///
 /// Two related states are no phases, as they occur together with several: reading may pause (`Flow::paused`), and a
@@ -37,7 +37,7 @@ pub(super) enum Phase {
     // Boxed, as the next ones: few sessions have one, and all others only wait.
     Probing(Box<Probe>),
     Promoting(Box<Probe>),
-    GivenUp,
+    Evicted,
     Closing(Box<Closing>),
 }
 
@@ -66,10 +66,10 @@ impl Phase {
     }
 
     /// Returns whether a connection is there and has its write half.
-    pub(super) fn is_open(&self, lane: Lane) -> bool {
-        match lane {
-            Lane::Primary => !matches!(self, Self::Opening),
-            Lane::Probe => self.probe().is_some_and(|probe| probe.open),
+    pub(super) fn is_open(&self, role: ConnectionRole) -> bool {
+        match role {
+            ConnectionRole::Primary => !matches!(self, Self::Opening),
+            ConnectionRole::Probe => self.probe().is_some_and(|probe| probe.open),
         }
     }
 
@@ -88,10 +88,10 @@ impl Phase {
     }
 
     /// Records that a connection has its write half.
-    pub(super) fn opened(&mut self, lane: Lane) {
-        match (self, lane) {
-            (phase @ Self::Opening, Lane::Primary) => *phase = Self::Open,
-            (Self::Probing(probe), Lane::Probe) => probe.open = true,
+    pub(super) fn opened(&mut self, role: ConnectionRole) {
+        match (self, role) {
+            (phase @ Self::Opening, ConnectionRole::Primary) => *phase = Self::Open,
+            (Self::Probing(probe), ConnectionRole::Probe) => probe.open = true,
             _ => {}
         }
     }
@@ -134,12 +134,12 @@ impl Phase {
     /// Stops all sending but the last frame; returns the probe if there was one.
     ///
     /// A client is given up by its own connection, which is not looked at before it is open nor during a promotion.
-    pub(super) fn give_up(&mut self) -> Option<Box<Probe>> {
+    pub(super) fn evict(&mut self) -> Option<Box<Probe>> {
         if !matches!(self, Self::Open | Self::Probing(_)) {
             return None;
         }
         let probe = self.drop_probe();
-        *self = Self::GivenUp;
+        *self = Self::Evicted;
         probe
     }
 
@@ -154,7 +154,7 @@ impl Phase {
             return None;
         }
         let probe = self.drop_probe();
-        let opened = self.is_open(Lane::Primary);
+        let opened = self.is_open(ConnectionRole::Primary);
         *self = Self::Closing(Box::new(Closing { reason, deadline, lingers, drained: false, opened }));
         probe
     }
@@ -165,11 +165,11 @@ mod tests {
     use std::task::{Context, Poll};
 
     use roomcast_core::{
-        Connection, ConnectionError, Exchange, FlushList, FrameSink, Message, Outbox, Received, Refused,
-        Rejection, TransportName,
+        Connection, ConnectionError, Exchange, FlushList, FrameSink, Message, Outbox, Received,
+        RejectedExchange, Rejection, TransportName,
     };
 
-    use super::super::lane::LaneState;
+    use super::super::connection_slot::ConnectionSlot;
     use super::*;
     use crate::util::clock;
 
@@ -177,8 +177,11 @@ mod tests {
     struct Silent;
 
     impl Connection for Silent {
-        fn accept(&mut self, exchange: Exchange) -> Result<(), Refused> {
-            Err(Refused::new(exchange, Rejection::new(http::StatusCode::BAD_REQUEST, "takes no requests")))
+        fn accept(&mut self, exchange: Exchange) -> Result<(), RejectedExchange> {
+            Err(RejectedExchange::new(
+                exchange,
+                Rejection::new(http::StatusCode::BAD_REQUEST, "takes no requests"),
+            ))
         }
 
         fn poll_open(&mut self, _: &mut Context<'_>) -> Poll<Result<Box<dyn FrameSink>, ConnectionError>> {
@@ -206,8 +209,8 @@ mod tests {
     }
 
     fn probe() -> Probe {
-        let lane = LaneState::new(Box::new(Silent), TransportName("silent"));
-        Probe { lane, outbox: Outbox::new(1024, FlushList::new()), open: false }
+        let role = ConnectionSlot::new(Box::new(Silent), TransportName("silent"));
+        Probe { role, outbox: Outbox::new(1024, FlushList::new()), open: false }
     }
 
     fn close(phase: &mut Phase, reason: CloseReason) -> Option<Box<Probe>> {
@@ -234,7 +237,7 @@ mod tests {
             Phase::Open => "open",
             Phase::Probing(_) => "probing",
             Phase::Promoting(_) => "promoting",
-            Phase::GivenUp => "given up",
+            Phase::Evicted => "given up",
             Phase::Closing(_) => "closing",
         }
     }
@@ -242,9 +245,9 @@ mod tests {
     #[test]
     fn upgrade_ends_on_the_probe() {
         let mut phase = Phase::Opening;
-        phase.opened(Lane::Primary);
+        phase.opened(ConnectionRole::Primary);
         assert!(phase.begin_probe(probe()).is_ok());
-        phase.opened(Lane::Probe);
+        phase.opened(ConnectionRole::Probe);
         assert!(phase.begin_promotion().is_some());
         assert!(phase.end_promotion().is_some_and(|probe| probe.open));
         assert_eq!(name(&phase), "open");
@@ -252,7 +255,7 @@ mod tests {
 
     #[test]
     fn probe_needs_an_open_session() {
-        for mut phase in [Phase::Opening, probing(true), promoting(), Phase::GivenUp, closing()] {
+        for mut phase in [Phase::Opening, probing(true), promoting(), Phase::Evicted, closing()] {
             let before = name(&phase);
             assert!(phase.begin_probe(probe()).is_err(), "{before}");
             assert_eq!(name(&phase), before);
@@ -261,7 +264,7 @@ mod tests {
 
     #[test]
     fn promotion_needs_an_open_probe() {
-        for mut phase in [Phase::Opening, Phase::Open, probing(false), promoting(), Phase::GivenUp, closing()]
+        for mut phase in [Phase::Opening, Phase::Open, probing(false), promoting(), Phase::Evicted, closing()]
         {
             let before = name(&phase);
             assert!(phase.begin_promotion().is_none(), "{before}");
@@ -271,7 +274,7 @@ mod tests {
 
     #[test]
     fn unproven_probe_never_carries_session() {
-        for mut phase in [Phase::Opening, Phase::Open, probing(true), Phase::GivenUp, closing()] {
+        for mut phase in [Phase::Opening, Phase::Open, probing(true), Phase::Evicted, closing()] {
             let before = name(&phase);
             assert!(phase.end_promotion().is_none(), "{before}");
             assert_eq!(name(&phase), before);
@@ -280,19 +283,19 @@ mod tests {
 
     #[test]
     fn given_up_only_when_read() {
-        for mut phase in [Phase::Opening, promoting(), Phase::GivenUp, closing()] {
+        for mut phase in [Phase::Opening, promoting(), Phase::Evicted, closing()] {
             let before = name(&phase);
-            assert!(phase.give_up().is_none(), "{before}");
+            assert!(phase.evict().is_none(), "{before}");
             assert_eq!(name(&phase), before);
         }
         let mut phase = probing(true);
-        assert!(phase.give_up().is_some(), "the probe goes with it");
+        assert!(phase.evict().is_some(), "the probe goes with it");
         assert_eq!(name(&phase), "given up");
     }
 
     #[test]
     fn dropped_probe_leaves_other_phases() {
-        for mut phase in [Phase::Opening, Phase::Open, Phase::GivenUp, closing()] {
+        for mut phase in [Phase::Opening, Phase::Open, Phase::Evicted, closing()] {
             let before = name(&phase);
             assert!(phase.drop_probe().is_none(), "{before}");
             assert_eq!(name(&phase), before);
@@ -305,22 +308,22 @@ mod tests {
 
     #[test]
     fn opening_twice_changes_nothing() {
-        for mut phase in [Phase::Open, probing(false), promoting(), Phase::GivenUp, closing()] {
+        for mut phase in [Phase::Open, probing(false), promoting(), Phase::Evicted, closing()] {
             let before = name(&phase);
-            phase.opened(Lane::Primary);
+            phase.opened(ConnectionRole::Primary);
             assert_eq!(name(&phase), before);
         }
-        for mut phase in [Phase::Opening, Phase::Open, Phase::GivenUp, closing()] {
-            phase.opened(Lane::Probe);
-            assert!(!phase.is_open(Lane::Probe), "{}", name(&phase));
+        for mut phase in [Phase::Opening, Phase::Open, Phase::Evicted, closing()] {
+            phase.opened(ConnectionRole::Probe);
+            assert!(!phase.is_open(ConnectionRole::Probe), "{}", name(&phase));
         }
     }
 
     #[test]
     fn session_closes_once() {
-        for mut phase in [Phase::Opening, Phase::Open, probing(true), promoting(), Phase::GivenUp] {
+        for mut phase in [Phase::Opening, Phase::Open, probing(true), promoting(), Phase::Evicted] {
             let has_probe = phase.probe().is_some();
-            let was_open = phase.is_open(Lane::Primary);
+            let was_open = phase.is_open(ConnectionRole::Primary);
             assert_eq!(close(&mut phase, CloseReason::ParseError).is_some(), has_probe);
             assert!(close(&mut phase, CloseReason::TransportClose).is_none());
             let Phase::Closing(closing) = phase else { panic!("{}", name(&phase)) };

@@ -3,12 +3,12 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use roomcast_core::{Attended, CloseReason, Command, ConnectionError, Lane, Message, Received};
+use roomcast_core::{Attended, CloseReason, Command, ConnectionError, ConnectionRole, Message, Received};
 
 use roomcast_runtime::{Stall, StallLimits};
 
+use super::connection_slot::close_apart;
 use super::flow::Leaving;
-use super::lane::close_apart;
 use super::state::Driver;
 use crate::host::metrics::count;
 use crate::host::pace;
@@ -28,25 +28,30 @@ const LEAVING_GRACE: Duration = Duration::from_millis(50);
 const OWN_OUTBOX_EVERY: u32 = 8;
 
 impl Driver {
-    pub(super) fn poll_lane(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
-        if !self.phase.is_open(lane) {
-            return self.poll_open(lane, cx, now);
+    pub(super) fn poll_connection(
+        &mut self,
+        role: ConnectionRole,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> bool {
+        if !self.phase.is_open(role) {
+            return self.poll_open(role, cx, now);
         }
-        let Some((_, outbox)) = self.lane(lane) else { return false };
+        let Some((_, outbox)) = self.role(role) else { return false };
         let attended = outbox.attend(cx);
         if let Some(reason) = attended.closed {
-            if lane == Lane::Primary && is_given_up(reason) {
-                self.give_up(reason, now);
+            if role == ConnectionRole::Primary && is_evicted(reason) {
+                self.evict(reason, now);
             } else {
-                if lane == Lane::Primary {
-                    self.hear_out(cx, now);
+                if role == ConnectionRole::Primary {
+                    self.read_remaining(cx, now);
                 }
-                self.lane_lost(lane, reason, now);
+                self.connection_lost(role, reason, now);
             }
             self.perform(cx, now);
             return true;
         }
-        if lane == Lane::Primary && (!attended.writable || self.flow.is_some()) {
+        if role == ConnectionRole::Primary && (!attended.writable || self.flow.is_some()) {
             if self.watch_stall(&attended, now) {
                 self.perform(cx, now);
                 return true;
@@ -57,35 +62,38 @@ impl Driver {
             if self.flow.as_deref().is_some_and(|flow| !flow.kept.is_empty() || flow.ended.is_some()) {
                 return self.hear_kept(cx, now);
             }
-        } else if lane == Lane::Primary && !self.may_read(&attended) {
+        } else if role == ConnectionRole::Primary && !self.may_read(&attended) {
             return false;
         }
         // Any queued message also answers the request.
-        if lane == Lane::Primary && attended.writable && attended.stalled == 0 && self.phase.probe().is_some()
+        if role == ConnectionRole::Primary
+            && attended.writable
+            && attended.stalled == 0
+            && self.phase.probe().is_some()
         {
             self.session.handle_writable(now);
             self.perform(cx, now);
         }
         let is_deaf =
             || self.flow.as_ref().and_then(|flow| flow.leaving).is_some_and(|leaving| !leaving.reads);
-        if lane == Lane::Primary && is_deaf() {
+        if role == ConnectionRole::Primary && is_deaf() {
             return false;
         }
-        self.poll_recv(lane, cx, now)
+        self.poll_recv(role, cx, now)
     }
 
     /// Completes the opening of a connection.
-    fn poll_open(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Some((state, outbox)) = self.lane(lane) else { return false };
+    fn poll_open(&mut self, role: ConnectionRole, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some((state, outbox)) = self.role(role) else { return false };
         match state.connection.poll_open(cx) {
             Poll::Pending => return false,
             Poll::Ready(Ok(sink)) => {
                 outbox.set_sink(sink);
                 let name = state.name;
-                self.phase.opened(lane);
-                self.session.handle_lane_opened(lane, name, now);
+                self.phase.opened(role);
+                self.session.handle_connection_opened(role, name, now);
             }
-            Poll::Ready(Err(error)) => self.lane_lost(lane, error.reason(), now),
+            Poll::Ready(Err(error)) => self.connection_lost(role, error.reason(), now),
         }
         self.perform(cx, now);
         true
@@ -101,23 +109,23 @@ impl Driver {
         }
         let limits = self.stall_limits();
         let flow = self.flow.get_or_insert_default();
-        let judgement = flow.stall.get_or_insert_with(|| Stall::new(now)).observe(attended, now, limits);
-        if judgement.heartbeat_sent {
+        let verdict = flow.stall.get_or_insert_with(|| Stall::new(now)).observe(attended, now, limits);
+        if verdict.heartbeat_sent {
             self.session.handle_heartbeat_sent(now);
         }
-        if judgement.mark {
+        if verdict.mark {
             self.shared.outbox.set_stalled();
         }
-        if judgement.give_up {
-            self.shared.outbox.give_up(CloseReason::SlowConsumer);
-            self.give_up(CloseReason::SlowConsumer, now);
+        if verdict.evict {
+            self.shared.outbox.evict(CloseReason::SlowConsumer);
+            self.evict(CloseReason::SlowConsumer, now);
         }
-        judgement.give_up
+        verdict.evict
     }
 
     /// Closes the session of a client whose outbox was given up; sends only the close frame.
-    fn give_up(&mut self, reason: CloseReason, now: Instant) {
-        if let Some(probe) = self.phase.give_up() {
+    fn evict(&mut self, reason: CloseReason, now: Instant) {
+        if let Some(probe) = self.phase.evict() {
             close_apart(*probe, reason, self.shared.io.config().timeouts.close_timeout);
         }
         if let Some(flow) = &mut self.flow {
@@ -140,14 +148,14 @@ impl Driver {
         if let Some(flow) = &mut self.flow
             && !flow.backlog.is_empty()
         {
-            flow.backlog.relieve();
+            flow.backlog.flush_backlog();
             if !flow.backlog.is_empty() {
                 return false;
             }
         }
         let heavy = attended.stalled >= self.shared.io.config().limits.outbox_max / 2;
         // A carrier pushes pongs itself, so no emit has relieved them.
-        if heavy && attended.writable && !self.shared.outbox.relieve() {
+        if heavy && attended.writable && !self.shared.outbox.flush_backlog() {
             self.flow.get_or_insert_default().backlog.add(&self.shared.outbox);
             return false;
         }
@@ -161,25 +169,26 @@ impl Driver {
     /// Returns whether the application is too far behind for this client to be read.
     #[inline(always)]
     fn is_behind(&mut self) -> bool {
-        // Pending connects and running handlers are both in `work`.
-        !self.work.is_idle() && self.is_far_behind()
+        // Pending connects and running handlers are both in `handlers_running`.
+        !self.handlers_running.is_idle() && self.is_far_behind()
     }
 
     #[inline(never)]
     fn is_far_behind(&mut self) -> bool {
         let config = self.shared.io.config();
-        let behind = self.work.is_behind(config.limits.max_handlers, config.limits.max_event_bytes)
-            || self.session.is_congested();
+        let behind =
+            self.handlers_running.is_behind(config.limits.max_handlers, config.limits.max_event_bytes)
+                || self.session.is_congested();
         behind && !self.members.each().any(|member| member.socket().owes_answers())
     }
 
     /// Returns whether the rest of a read must wait for the next visit.
     #[inline(always)]
     fn must_rest(&mut self) -> bool {
-        self.heard >= MESSAGES
+        self.messages_read >= MESSAGES
             || pace::is_spent()
             || self.is_behind()
-            || self.heard % OWN_OUTBOX_EVERY == OWN_OUTBOX_EVERY - 1 && self.is_own_outbox_heavy()
+            || self.messages_read % OWN_OUTBOX_EVERY == OWN_OUTBOX_EVERY - 1 && self.is_own_outbox_heavy()
     }
 
     /// Returns whether the client's own outbox is at half its hard cap, as the client does not read.
@@ -189,29 +198,29 @@ impl Driver {
         !standing.writable && standing.bytes >= self.shared.io.config().limits.outbox_max / 2
     }
 
-    fn poll_recv(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
-        with_messages(|messages| self.poll_recv_into(messages, lane, cx, now))
+    fn poll_recv(&mut self, role: ConnectionRole, cx: &mut Context<'_>, now: Instant) -> bool {
+        with_messages(|messages| self.poll_recv_into(messages, role, cx, now))
     }
 
     fn poll_recv_into(
         &mut self,
         messages: &mut Vec<Message>,
-        lane: Lane,
+        role: ConnectionRole,
         cx: &mut Context<'_>,
         now: Instant,
     ) -> bool {
-        let Some((state, outbox)) = self.lane(lane) else { return false };
+        let Some((state, outbox)) = self.role(role) else { return false };
         let outcome = state.connection.poll_recv(cx, outbox, messages);
         let arrived = !messages.is_empty();
         if arrived || outcome.is_ready() {
-            self.session.handle_activity(lane, now);
+            self.session.handle_activity(role, now);
         }
         if arrived {
             let bytes = messages.iter().map(Message::len).sum();
             self.shared.io.metrics().received.add(messages.len(), bytes);
         }
         let mut left = messages.drain(..);
-        let kept = match self.hear(lane, &mut left, cx, now) {
+        let kept = match self.handle_messages(role, &mut left, cx, now) {
             None => false,
             Some(next) => {
                 let flow = self.flow.get_or_insert_default();
@@ -230,7 +239,7 @@ impl Driver {
                 true
             }
             Poll::Ready(ended) => {
-                self.received(lane, ended, cx, now);
+                self.received(role, ended, cx, now);
                 true
             }
         }
@@ -238,9 +247,9 @@ impl Driver {
 
     /// Passes messages to the session until the rest must wait; returns the first that does.
     #[inline]
-    fn hear(
+    fn handle_messages(
         &mut self,
-        lane: Lane,
+        role: ConnectionRole,
         messages: &mut impl Iterator<Item = Message>,
         cx: &mut Context<'_>,
         now: Instant,
@@ -250,11 +259,11 @@ impl Driver {
                 return None;
             }
             // After the packet that proves the probe, messages come from the carrier.
-            let from = if self.phase.is_promoting() { Lane::Primary } else { lane };
-            if from == Lane::Primary && self.must_rest() {
+            let from = if self.phase.is_promoting() { ConnectionRole::Primary } else { role };
+            if from == ConnectionRole::Primary && self.must_rest() {
                 return Some(message);
             }
-            self.heard += 1;
+            self.messages_read += 1;
             self.session.handle_message(from, message, now);
             self.perform(cx, now);
         }
@@ -265,7 +274,12 @@ impl Driver {
     fn hear_kept(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(flow) = &mut self.flow else { return false };
         let mut kept = std::mem::take(&mut flow.kept);
-        let next = self.hear(Lane::Primary, &mut std::iter::from_fn(|| kept.pop_front()), cx, now);
+        let next = self.handle_messages(
+            ConnectionRole::Primary,
+            &mut std::iter::from_fn(|| kept.pop_front()),
+            cx,
+            now,
+        );
         if self.phase.is_closing() {
             return true;
         }
@@ -274,19 +288,19 @@ impl Driver {
             kept.push_front(next);
             flow.kept = kept;
         } else if let Some(ended) = flow.ended.take() {
-            self.received(Lane::Primary, ended, cx, now);
+            self.received(ConnectionRole::Primary, ended, cx, now);
         }
         true
     }
 
     /// Processes all kept messages regardless of limits: nothing follows them.
-    pub(super) fn hear_out(&mut self, cx: &mut Context<'_>, now: Instant) {
+    pub(super) fn read_remaining(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Some(flow) = &mut self.flow else { return };
         for message in std::mem::take(&mut flow.kept) {
             if self.phase.is_closing() {
                 return;
             }
-            self.session.handle_message(Lane::Primary, message, now);
+            self.session.handle_message(ConnectionRole::Primary, message, now);
             self.perform(cx, now);
         }
     }
@@ -294,19 +308,19 @@ impl Driver {
     /// Handles the outcome of a read.
     fn received(
         &mut self,
-        lane: Lane,
+        role: ConnectionRole,
         outcome: Result<Received, ConnectionError>,
         cx: &mut Context<'_>,
         now: Instant,
     ) {
         match outcome {
             Ok(Received::Activity) => {}
-            Ok(Received::Pong(mark)) => self.reach.answered_with(mark),
-            Ok(Received::Closed) => self.lane_lost(lane, CloseReason::TransportClose, now),
-            Ok(Received::Leaving) if lane == Lane::Primary => {
+            Ok(Received::Pong(mark)) => self.delivered.answered_with(mark),
+            Ok(Received::Closed) => self.connection_lost(role, CloseReason::TransportClose, now),
+            Ok(Received::Leaving) if role == ConnectionRole::Primary => {
                 self.begin_leaving(CloseReason::TransportError, true, now);
             }
-            Ok(Received::Leaving) => self.lane_lost(lane, CloseReason::TransportClose, now),
+            Ok(Received::Leaving) => self.connection_lost(role, CloseReason::TransportClose, now),
             Err(error) => {
                 // A broken connection is not a protocol error; malformed input counts when the session ends.
                 let broke_protocol =
@@ -318,12 +332,12 @@ impl Driver {
                 tracing::debug!(%error, transport, address, broke_protocol, "connection failed");
                 // The official client reports its first read: the POST's status or the end of a waiting poll.
                 let is_refused_post = matches!(error, ConnectionError::TooBig { .. })
-                    && lane == Lane::Primary
+                    && role == ConnectionRole::Primary
                     && self.shared.is_polled(self.primary.name);
                 if is_refused_post {
                     self.begin_leaving(error.reason(), false, now);
                 } else {
-                    self.lane_lost(lane, error.reason(), now);
+                    self.connection_lost(role, error.reason(), now);
                 }
             }
         }
@@ -336,18 +350,18 @@ impl Driver {
         flow.leaving = Some(Leaving { at, reason, reads });
     }
 
-    pub(super) fn lane_lost(&mut self, lane: Lane, reason: CloseReason, now: Instant) {
+    pub(super) fn connection_lost(&mut self, role: ConnectionRole, reason: CloseReason, now: Instant) {
         if !self.phase.is_closing() {
-            let lost = if self.phase.is_promoting() { Lane::Primary } else { lane };
-            self.session.handle_lane_closed(lost, reason, now);
+            let lost = if self.phase.is_promoting() { ConnectionRole::Primary } else { role };
+            self.session.handle_connection_closed(lost, reason, now);
         }
-        if lane == Lane::Probe {
+        if role == ConnectionRole::Probe {
             self.drop_probe(reason);
         }
     }
 }
 
 /// Returns whether the outbox was closed because of its client and the connection can still send a close.
-fn is_given_up(reason: CloseReason) -> bool {
+fn is_evicted(reason: CloseReason) -> bool {
     matches!(reason, CloseReason::SlowConsumer | CloseReason::OutboxFull)
 }

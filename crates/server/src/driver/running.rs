@@ -10,14 +10,14 @@ use bytestring::ByteString;
 use futures_util::future::join_all;
 use roomcast_core::Inbound;
 
-use super::admission::{Admission, Opening};
-use super::errors::{Role, failure, note, told};
+use super::errors::{Role, client_error, failure, note};
+use super::pending::{PendingConnect, PendingNamespace};
 use crate::app::error::{EventError, EventErrorCause, HandlerError};
 use crate::app::model::ack::Ack;
-use crate::app::model::event_input::{AnyHandler, Arguments, Beside, HandlerInput};
+use crate::app::model::event_input::{AnyHandler, Arguments, EventContext, HandlerInput};
 use crate::app::model::event_rewrite::EventRewrite;
 use crate::app::model::handler_future::{HandlerFuture, Started};
-use crate::app::model::listeners::Topic;
+use crate::app::model::listeners::ListenerKind;
 use crate::app::model::socket::Socket;
 use crate::util::log_limit::log_limited;
 
@@ -32,36 +32,36 @@ pub(crate) struct Running {
     spare: Option<Box<Ack>>,
     /// Failure, while its error listeners run
     failed: Option<Box<HandlerError>>,
-    pub(crate) then: Then,
+    pub(crate) then: Continuation,
 }
 
 /// Continuation after a handler has ended.
 #[derive(Default)]
-pub(crate) enum Then {
+pub(crate) enum Continuation {
     #[default]
     Nothing,
     /// An event handler ended; start time if it is timed
     EventEnded(Option<Instant>),
     /// Continue with the event's next middleware
-    Pass(Box<Passage>),
+    Pass(Box<PendingEvent>),
     /// Continue with the next connect middleware
-    Admit(Box<Admission>),
+    Admit(Box<PendingConnect>),
     /// Create the namespace, or ask the next parent
-    Open(Box<Opening>),
+    Open(Box<PendingNamespace>),
 }
 
 /// Event in its middlewares.
-pub(crate) struct Passage {
+pub(crate) struct PendingEvent {
     pub(super) inbound: Inbound,
     pub(super) ack: Option<Ack>,
     pub(super) rest: std::vec::IntoIter<AnyHandler>,
     /// It was queued when its client left
-    pub(super) outlives: bool,
+    pub(super) outlives_client: bool,
     /// Rewrite by the running middleware
     pub(super) rewrite: Option<EventRewrite>,
 }
 
-impl Passage {
+impl PendingEvent {
     /// Applies the rewrite of a middleware that accepted the event.
     pub(super) fn rewrite(&mut self) {
         if let Some(rewrite) = self.rewrite.take() {
@@ -73,7 +73,7 @@ impl Passage {
 /// Handler that has ended.
 pub(crate) struct Ended {
     pub(crate) socket: Option<Socket>,
-    pub(crate) then: Then,
+    pub(crate) then: Continuation,
     pub(crate) outcome: Result<(), HandlerError>,
 }
 
@@ -87,7 +87,7 @@ impl Running {
     ) -> Result<Result<(), HandlerError>, Self> {
         let HandlerInput { socket, name, .. } = *input;
         let spare = match &mut input.ack {
-            Some(ack) if role != Role::Error && socket.hears_errors() => Some(ack.share()),
+            Some(ack) if role != Role::Error && socket.has_error_listeners() => Some(ack.share()),
             _ => None,
         };
         let _acting = socket.acting();
@@ -106,8 +106,8 @@ impl Running {
             Ok(Err(error)) => EventErrorCause::Mismatch(error),
             Err(_) => EventErrorCause::Panicked,
         };
-        let failed = told(&cause);
-        match went_wrong(socket, name, role, cause, spare, cx) {
+        let failed = client_error(&cause);
+        match report_failure(socket, name, role, cause, spare, cx) {
             None => Ok(Err(failed)),
             Some(telling) => {
                 let failed = Some(Box::new(failed));
@@ -117,12 +117,12 @@ impl Running {
     }
 
     pub(crate) fn new(future: HandlerFuture, socket: Option<Socket>, name: ByteString, role: Role) -> Self {
-        Self { future, socket, name, role, spare: None, failed: None, then: Then::Nothing }
+        Self { future, socket, name, role, spare: None, failed: None, then: Continuation::Nothing }
     }
 
     /// Returns whether this decides about a connect.
     pub(super) fn is_admission(&self) -> bool {
-        matches!(self.then, Then::Admit(_) | Then::Open(_))
+        matches!(self.then, Continuation::Admit(_) | Continuation::Open(_))
     }
 
     /// Rejects the client if this has not decided at `deadline`.
@@ -151,7 +151,7 @@ impl Running {
             Ok(Poll::Ready(Err(error))) => failure(self.role, error),
             Err(_) => EventErrorCause::Panicked,
         };
-        let failed = told(&cause);
+        let failed = client_error(&cause);
         let Some(socket) = &self.socket else {
             if cause == EventErrorCause::Panicked {
                 log_limited!(ERROR, (), namespace = &*self.name, "dynamic-namespace predicate panicked");
@@ -159,7 +159,7 @@ impl Running {
             return Poll::Ready(Err(failed));
         };
         let spare = self.spare.take().map(|ack| *ack);
-        match went_wrong(socket, &self.name, self.role, cause, spare, cx) {
+        match report_failure(socket, &self.name, self.role, cause, spare, cx) {
             None => Poll::Ready(Err(failed)),
             Some(telling) => {
                 self.future = telling;
@@ -183,7 +183,7 @@ impl Future for Running {
 }
 
 /// Counts and logs a failure, and calls error listeners with the acknowledgement; returns the pending rest.
-fn went_wrong(
+fn report_failure(
     socket: &Socket,
     name: &ByteString,
     role: Role,
@@ -193,14 +193,15 @@ fn went_wrong(
 ) -> Option<HandlerFuture> {
     note(socket, name, role, &cause);
     // Rejecting a client is a normal outcome of a connect middleware.
-    let is_refused_client = role == Role::Door && matches!(cause, EventErrorCause::Failed(_));
+    let is_refused_client = role == Role::ConnectMiddleware && matches!(cause, EventErrorCause::Failed(_));
     if role == Role::Error || is_refused_client {
         return None;
     }
     let error = EventError::new(name, cause);
     let mut telling = Vec::new();
-    for listener in socket.listening_to(Topic::Error).iter().flat_map(|listeners| listeners.as_slice()) {
-        let beside = Beside::Error(&error);
+    for listener in socket.listening_to(ListenerKind::Error).iter().flat_map(|listeners| listeners.as_slice())
+    {
+        let beside = EventContext::Error(&error);
         let ack = ack.as_mut().map(Ack::share);
         let mut input = HandlerInput { socket, name, args: Arguments::none(), ack, beside };
         if let Err(running) = Running::start(&listener.handler, Role::Error, &mut input, cx) {

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use roomcast_core::{CloseReason, Connection, Lane, Outbox, Session};
+use roomcast_core::{CloseReason, Connection, ConnectionRole, Outbox, Session};
 
+use super::connection_slot::{ConnectionSlot, Probe};
+use super::delivery_proof::DeliveryProof;
 use super::flow::Flow;
-use super::lane::{LaneState, Probe};
 use super::members::Members;
 use super::phase::Phase;
-use super::reach::Reach;
+use super::running_handlers::RunningHandlers;
 use super::timer::Timer;
-use super::work::Work;
 use crate::app::model::io::SessionShared;
 use crate::host::limits::Permit;
 
@@ -22,18 +22,18 @@ pub(crate) struct Driver {
     pub(super) shared: Arc<SessionShared>,
     pub(super) session: Box<dyn Session>,
     /// Carrier of the session
-    pub(super) primary: LaneState,
+    pub(super) primary: ConnectionSlot,
     pub(super) phase: Phase,
     pub(super) members: Members,
-    pub(super) work: Work,
+    pub(super) handlers_running: RunningHandlers,
     // Boxed, since few sessions need it.
     pub(super) flow: Option<Box<Flow>>,
     pub(super) timer: Timer,
     /// A deadline fired so late that connections are polled once more before it counts
     pub(super) overslept: bool,
-    pub(super) reach: Reach,
+    pub(super) delivered: DeliveryProof,
     /// Messages processed in this visit
-    pub(super) heard: u32,
+    pub(super) messages_read: u32,
 }
 
 // With the runtime's overhead a task fits a 256-byte block, or else takes 384: costly for idle clients.
@@ -48,7 +48,7 @@ impl Driver {
         permit: Option<Arc<Permit>>,
     ) -> Self {
         shared.io.app().lifecycle.driver_started();
-        let mut primary = LaneState::new(connection, shared.transport());
+        let mut primary = ConnectionSlot::new(connection, shared.transport());
         primary.permit = permit;
         Self {
             shared,
@@ -56,22 +56,22 @@ impl Driver {
             primary,
             phase: Phase::Opening,
             members: Members::default(),
-            work: Work::default(),
+            handlers_running: RunningHandlers::default(),
             flow: None,
             timer: Timer::default(),
             overslept: false,
-            reach: Reach::default(),
-            heard: 0,
+            delivered: DeliveryProof::default(),
+            messages_read: 0,
         }
     }
 
     /// Returns a connection and its outbox.
-    pub(super) fn lane(&mut self, lane: Lane) -> Option<(&mut LaneState, &Outbox)> {
-        match lane {
-            Lane::Primary => Some((&mut self.primary, &self.shared.outbox)),
-            Lane::Probe => {
-                let Probe { lane, outbox, .. } = self.phase.probe_mut()?;
-                Some((lane, outbox))
+    pub(super) fn role(&mut self, role: ConnectionRole) -> Option<(&mut ConnectionSlot, &Outbox)> {
+        match role {
+            ConnectionRole::Primary => Some((&mut self.primary, &self.shared.outbox)),
+            ConnectionRole::Probe => {
+                let Probe { role, outbox, .. } = self.phase.probe_mut()?;
+                Some((role, outbox))
             }
         }
     }

@@ -4,12 +4,14 @@ use std::task::Context;
 use std::time::Instant;
 
 use http::{Method, StatusCode};
-use roomcast_core::{Bounds, CloseReason, Command, Exchange, Lane, Outbox, Rejection, TransportName};
+use roomcast_core::{
+    Bounds, CloseReason, Command, ConnectionRole, Exchange, Outbox, Rejection, TransportName,
+};
 
-use super::lane::{LaneState, Probe, close_apart, open_and_close};
+use super::connection_slot::{ConnectionSlot, Probe, close_apart, open_and_close};
 use super::state::Driver;
 use crate::host::metrics::count;
-use crate::web::engine_error::{Bad, Refusal, unknown_session};
+use crate::web::engine_error::{BadRequest, Refusal, unknown_session};
 
 /// Outbox limit of an unproven connection, in bytes; it carries two short packets
 const PROBE_OUTBOX: usize = 64 * 1024;
@@ -42,7 +44,7 @@ impl Driver {
             return;
         }
         if !upgrades {
-            let refusal = Refusal::BadRequest(Bad::Mismatch(self.primary.name));
+            let refusal = Refusal::BadRequest(BadRequest::Mismatch(self.primary.name));
             let io = &self.shared.io;
             let response = io.hooks().refuse(io.metrics(), &refusal, &exchange.request, false);
             let _ = exchange.respond.send(response);
@@ -59,9 +61,9 @@ impl Driver {
             Ok(connection) => {
                 let bounds = Bounds::new(PROBE_OUTBOX, PROBE_OUTBOX);
                 let outbox = Outbox::new(bounds, self.shared.io.app().flushers.list());
-                let mut lane = LaneState::new(connection, transport);
-                lane.permit = permit;
-                let probe = Probe { lane, outbox, open: false };
+                let mut role = ConnectionSlot::new(connection, transport);
+                role.permit = permit;
+                let probe = Probe { role, outbox, open: false };
                 let refused = if is_wanted { self.phase.begin_probe(probe).err() } else { Some(probe) };
                 if let Some(probe) = refused {
                     // As on Node: a client library may report a refused handshake as its own error.
@@ -80,7 +82,7 @@ impl Driver {
         let Some(probe) = self.phase.probe() else { return false };
         if let Some(reason) = probe.outbox.closed() {
             // It broke after the session had moved to it.
-            self.lane_lost(Lane::Probe, reason, now);
+            self.connection_lost(ConnectionRole::Probe, reason, now);
             self.perform(cx, now);
             return true;
         }
@@ -89,7 +91,7 @@ impl Driver {
         }
         let Some(sink) = probe.outbox.take_sink() else { return true };
         let Some(probe) = self.phase.end_promotion() else { return false };
-        let LaneState { connection, name, permit, .. } = probe.lane;
+        let ConnectionSlot { connection, name, permit, .. } = probe.role;
         self.primary.connection.start_close(CloseReason::TransportClose, &self.shared.outbox);
         self.shared.outbox.set_sink(sink);
         self.primary.connection = connection;

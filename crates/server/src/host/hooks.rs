@@ -42,9 +42,9 @@ pub(crate) struct Hooks {
     pub(crate) connection_error: Option<Box<TellOfRefusal>>,
 }
 
-type Asked<T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send>>;
-pub(crate) type AllowRequest = dyn Fn(Handshake) -> Asked<()> + Send + Sync;
-pub(crate) type GenerateId = dyn Fn(Handshake) -> Asked<String> + Send + Sync;
+type HookFuture<T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send>>;
+pub(crate) type AllowRequest = dyn Fn(Handshake) -> HookFuture<()> + Send + Sync;
+pub(crate) type GenerateId = dyn Fn(Handshake) -> HookFuture<String> + Send + Sync;
 pub(crate) type GenerateSocketId = dyn Fn(&Handshake, &Namespace) -> SocketId + Send + Sync;
 pub(crate) type ChangeHeaders = dyn Fn(&mut HeaderMap, &Parts) + Send + Sync;
 pub(crate) type TellOfRefusal = dyn for<'a> Fn(&RefusedRequest<'a>) + Send + Sync;

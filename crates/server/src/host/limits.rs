@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use crate::host::breach::Breach;
 use crate::host::config::Config;
+use crate::host::limit::Limit;
 
 /// Open connections and sessions, with their limits.
 pub(crate) struct Limits {
@@ -71,13 +71,13 @@ impl Limits {
     }
 
     /// Counts a session; release it by [`end_session`](Self::end_session) with the same address.
-    pub(crate) fn begin_session(&self, address: Option<IpAddr>) -> Result<(), Breach> {
-        take(&self.sessions, self.max_sessions).map_err(|()| Breach::Sessions)?;
+    pub(crate) fn begin_session(&self, address: Option<IpAddr>) -> Result<(), Limit> {
+        take(&self.sessions, self.max_sessions).map_err(|()| Limit::Sessions)?;
         if let (Some(addresses), Some(address)) = (&self.addresses, address)
             && !addresses.take(address, |open| &mut open.sessions)
         {
             self.sessions.fetch_sub(1, Ordering::Relaxed);
-            return Err(Breach::Address);
+            return Err(Limit::Address);
         }
         Ok(())
     }
@@ -155,8 +155,8 @@ impl OpenedOn {
     }
 
     /// Counts a session, if below the limit.
-    pub(crate) fn begin_session(self) -> Result<Permit, Breach> {
-        take(&self.sessions, self.max).map_err(|()| Breach::ConnectionSessions)?;
+    pub(crate) fn begin_session(self) -> Result<Permit, Limit> {
+        take(&self.sessions, self.max).map_err(|()| Limit::ConnectionSessions)?;
         Ok(Permit::Session(SessionPermit(self.sessions)))
     }
 }
@@ -178,16 +178,16 @@ pub(crate) struct ConnectionPermit {
 
 impl ConnectionPermit {
     /// Counts a connection, if below the limit.
-    pub(crate) fn new(limits: &Arc<Limits>, max_connections: usize) -> Result<Self, Breach> {
-        take(&limits.connections, max_connections).map_err(|()| Breach::Connections)?;
+    pub(crate) fn new(limits: &Arc<Limits>, max_connections: usize) -> Result<Self, Limit> {
+        take(&limits.connections, max_connections).map_err(|()| Limit::Connections)?;
         Ok(Self { limits: limits.clone(), address: None })
     }
 
     /// Counts it for this address too.
-    pub(crate) fn for_address(mut self, address: IpAddr) -> Result<Self, Breach> {
+    pub(crate) fn for_address(mut self, address: IpAddr) -> Result<Self, Limit> {
         if let Some(addresses) = &self.limits.addresses {
             if !addresses.take(address, |open| &mut open.connections) {
-                return Err(Breach::Address);
+                return Err(Limit::Address);
             }
             self.address = Some(Box::new(address));
         }
@@ -241,9 +241,9 @@ mod tests {
         let (a, b) = (ip("192.0.2.1"), ip("192.0.2.2"));
         assert_eq!(limits.begin_session(a), Ok(()));
         assert_eq!(limits.begin_session(a), Ok(()));
-        assert_eq!(limits.begin_session(a), Err(Breach::Address));
+        assert_eq!(limits.begin_session(a), Err(Limit::Address));
         assert_eq!(limits.begin_session(b), Ok(()));
-        assert_eq!(limits.begin_session(None), Err(Breach::Sessions));
+        assert_eq!(limits.begin_session(None), Err(Limit::Sessions));
         limits.end_session(a);
         assert_eq!(limits.begin_session(None), Ok(()));
     }
@@ -264,7 +264,7 @@ mod tests {
         let begin = || opened_on.clone().begin_session();
         let first = begin().expect("there is room");
         let _second = begin().expect("there is room");
-        assert_eq!(begin().err(), Some(Breach::ConnectionSessions));
+        assert_eq!(begin().err(), Some(Limit::ConnectionSessions));
         drop(first);
         assert!(begin().is_ok());
     }
@@ -289,9 +289,9 @@ mod tests {
     fn bounds_sessions_per_ipv6_subnet() {
         let limits = Limits::new(10, Some(1));
         assert_eq!(limits.begin_session(ip("2001:db8:0:1::1")), Ok(()));
-        assert_eq!(limits.begin_session(ip("2001:db8:0:1:ffff::2")), Err(Breach::Address));
+        assert_eq!(limits.begin_session(ip("2001:db8:0:1:ffff::2")), Err(Limit::Address));
         assert_eq!(limits.begin_session(ip("2001:db8:0:2::1")), Ok(()));
         assert_eq!(limits.begin_session(ip("192.0.2.1")), Ok(()));
-        assert_eq!(limits.begin_session(ip("::ffff:192.0.2.1")), Err(Breach::Address));
+        assert_eq!(limits.begin_session(ip("::ffff:192.0.2.1")), Err(Limit::Address));
     }
 }

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use roomcast_recovery::Refused;
+use roomcast_recovery::RecoveryError;
 
-use crate::host::breach::{Breach, Breaches, Tally};
+use crate::host::limit::{Limit, LimitCounters, Tally};
 use crate::util::clock;
 
 macro_rules! counters {
@@ -15,9 +15,9 @@ macro_rules! counters {
         #[derive(Debug)]
         pub struct Metrics {
             $($name: AtomicU64,)*
-            pub(crate) breaches: Breaches,
+            pub(crate) limits_exceeded: LimitCounters,
             pub(crate) accept_failures: Tally,
-            pub(crate) received: Received,
+            pub(crate) received: ReceiveCounters,
             pub(crate) recoveries: Recoveries,
             /// Seconds from push to write, measured by the probes of [`crate::serve::probe`]
             pub(crate) delivery: Histogram,
@@ -29,9 +29,9 @@ macro_rules! counters {
             fn default() -> Self {
                 Self {
                     $($name: AtomicU64::new(0),)*
-                    breaches: Breaches::default(),
+                    limits_exceeded: LimitCounters::default(),
                     accept_failures: Tally::default(),
-                    received: Received::default(),
+                    received: ReceiveCounters::default(),
                     recoveries: Recoveries::default(),
                     delivery: Histogram::new(exponential_buckets(0.000_05, 4.0, 9)),
                     handlers: Histogram::new(exponential_buckets(0.000_01, 4.0, 11)),
@@ -111,8 +111,8 @@ impl Metrics {
     }
 
     /// Returns how often a limit rejected clients.
-    pub fn breaches(&self, breach: Breach) -> u64 {
-        self.breaches.count(breach)
+    pub fn limits_exceeded(&self, limit: Limit) -> u64 {
+        self.limits_exceeded.count(limit)
     }
 
     /// Returns the number of failed accepts, most often due to exhausted descriptors.
@@ -133,7 +133,7 @@ impl Metrics {
     }
 
     /// Returns the number of clients not recovered for this reason.
-    pub fn recovery_refused(&self, refused: Refused) -> u64 {
+    pub fn recovery_refused(&self, refused: RecoveryError) -> u64 {
         self.recoveries.refused(refused)
     }
 
@@ -150,7 +150,7 @@ impl Metrics {
 
 /// Receive counters, one cache line per thread.
 #[derive(Debug, Default)]
-pub(crate) struct Received([Shard; SHARDS]);
+pub(crate) struct ReceiveCounters([Shard; SHARDS]);
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -162,7 +162,7 @@ struct Shard {
 /// Further threads share shards
 const SHARDS: usize = 16;
 
-impl Received {
+impl ReceiveCounters {
     /// Counts the messages and bytes of one read.
     pub(crate) fn add(&self, messages: usize, bytes: usize) {
         thread_local! {
@@ -187,7 +187,7 @@ impl Received {
 #[derive(Debug, Default)]
 pub(crate) struct Recoveries {
     recovered: AtomicU64,
-    refused: [AtomicU64; Refused::ALL.len()],
+    refused: [AtomicU64; RecoveryError::ALL.len()],
 }
 
 impl Recoveries {
@@ -195,7 +195,7 @@ impl Recoveries {
         self.recovered.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_refused(&self, refused: Refused) {
+    pub(crate) fn count_refused(&self, refused: RecoveryError) {
         self.refused[refused as usize].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -203,7 +203,7 @@ impl Recoveries {
         self.recovered.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn refused(&self, refused: Refused) -> u64 {
+    pub(crate) fn refused(&self, refused: RecoveryError) -> u64 {
         self.refused[refused as usize].load(Ordering::Relaxed)
     }
 }
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn reasons_match_table_order() {
-        for (at, refused) in Refused::ALL.into_iter().enumerate() {
+        for (at, refused) in RecoveryError::ALL.into_iter().enumerate() {
             assert_eq!(refused as usize, at);
         }
     }

@@ -1,10 +1,10 @@
 //! Process state: settings, limits, memory budget, metrics and flushers.
 
-pub(crate) mod breach;
 pub(crate) mod budget;
 pub(crate) mod config;
 pub(crate) mod hooks;
 pub(crate) mod lifecycle;
+pub(crate) mod limit;
 pub(crate) mod limits;
 pub(crate) mod metrics;
 pub(crate) mod origin_check;

@@ -37,7 +37,7 @@ pub(crate) fn settle(dispatched: Dispatched, event: &str) -> Receipt {
     // Not `LocalKey::set`, which is slower (see `scratch::put_back`).
     DELIVERIES.with(|deliveries| deliveries.set(deliveries.get().saturating_add(receipt.queued as u32)));
     if !backlog.is_empty() {
-        relieve(backlog);
+        flush_backlog(backlog);
     }
     if receipt.overflowed > 0 {
         warn_of_overflow(event, receipt.overflowed);
@@ -47,8 +47,8 @@ pub(crate) fn settle(dispatched: Dispatched, event: &str) -> Receipt {
 
 #[cold]
 #[inline(never)]
-fn relieve(mut backlog: Backlog) {
-    backlog.relieve();
+fn flush_backlog(mut backlog: Backlog) {
+    backlog.flush_backlog();
     if !backlog.is_empty() && IS_VISIT.get() {
         DELIVERIES.set(IN_DEBT);
         UNPAID.with_borrow_mut(|unpaid| unpaid.append(backlog));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
-use roomcast_core::{DeferredWakes, FlushList, Written};
+use roomcast_core::{DeferredWakes, FlushList, WriteStats};
 use roomcast_runtime::flush;
 use tokio::runtime::{Handle, Id};
 use tokio::task::coop::unconstrained;
@@ -53,8 +53,8 @@ impl Flushers {
     }
 
     /// Returns the totals written by all lists.
-    pub(crate) fn written(&self) -> Written {
-        let mut written = Written::default();
+    pub(crate) fn written(&self) -> WriteStats {
+        let mut written = WriteStats::default();
         self.each().iter().for_each(|(_, list)| written += list.written());
         written
     }

@@ -7,13 +7,13 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use roomcast_core::{Exchange, Rejection, ResponseBody, Transport, TransportName};
 
-use super::answer::Refused;
-use super::open::Applicant;
+use super::answer::RefusalResponse;
+use super::open::SessionRequest;
 use super::route::Route;
 use crate::app::model::io::{Io, SessionShared};
-use crate::host::breach::{Breach, breach};
+use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::origin_check;
-use crate::web::engine_error::{Bad, Refusal};
+use crate::web::engine_error::{BadRequest, Refusal};
 use crate::web::engine_query::EngineQuery;
 use crate::web::origin;
 use crate::web::peer::Peer;
@@ -22,7 +22,7 @@ use crate::web::upgrade;
 /// Request that passed the checks.
 pub(super) enum Admitted<'a> {
     /// Begins a session
-    Begins(Box<Applicant<'a>>),
+    Begins(Box<SessionRequest<'a>>),
     /// Belongs to an existing session
     Continues(Continued),
 }
@@ -38,7 +38,11 @@ pub(super) struct Continued {
 ///
 /// # Errors
 /// The response to a request that is refused.
-pub(super) fn admit<'a>(io: &'a Io, route: &Route<'a>, exchange: Exchange) -> Result<Admitted<'a>, Refused> {
+pub(super) fn admit<'a>(
+    io: &'a Io,
+    route: &Route<'a>,
+    exchange: Exchange,
+) -> Result<Admitted<'a>, RefusalResponse> {
     let request = &exchange.request;
     if request.method == Method::GET && has_body(&request.headers) {
         return Err(Box::new(unread_body()));
@@ -51,7 +55,11 @@ pub(super) fn admit<'a>(io: &'a Io, route: &Route<'a>, exchange: Exchange) -> Re
 }
 
 /// Checks a request with Engine.IO's query parameters.
-fn admit_engine<'a>(io: &'a Io, route: &Route<'a>, mut exchange: Exchange) -> Result<Admitted<'a>, Refused> {
+fn admit_engine<'a>(
+    io: &'a Io,
+    route: &Route<'a>,
+    mut exchange: Exchange,
+) -> Result<Admitted<'a>, RefusalResponse> {
     let endpoint = route.endpoint;
     let upgrades = upgrade::is_asked(&exchange.request.headers);
     let refuse = |exchange: &Exchange, refusal: Refusal| {
@@ -61,14 +69,14 @@ fn admit_engine<'a>(io: &'a Io, route: &Route<'a>, mut exchange: Exchange) -> Re
     let transport = query.transport.and_then(|name| endpoint.transport_named(name));
     let Some(transport) = transport else { return refuse(&exchange, Refusal::UnknownTransport) };
     if !has_sane_origin(&exchange.request) {
-        return refuse(&exchange, Refusal::BadRequest(Bad::Origin));
+        return refuse(&exchange, Refusal::BadRequest(BadRequest::Origin));
     }
     if (query.sid.is_none() || upgrades) && check_origin(io, &exchange.request).is_err() {
         return refuse(&exchange, Refusal::ForeignOrigin);
     }
     let needs_upgrade = transport.capabilities().upgrades_to;
     if upgrades && !needs_upgrade {
-        return refuse(&exchange, Refusal::BadRequest(Bad::Handshake));
+        return refuse(&exchange, Refusal::BadRequest(BadRequest::Handshake));
     }
     if upgrades {
         exchange.subprotocol = endpoint.chosen_subprotocol(&exchange.request.headers);
@@ -78,7 +86,7 @@ fn admit_engine<'a>(io: &'a Io, route: &Route<'a>, mut exchange: Exchange) -> Re
             return refuse(&exchange, Refusal::BadMethod);
         }
         if needs_upgrade && !upgrades || !transport.capabilities().begins {
-            return refuse(&exchange, Refusal::BadRequest(Bad::Handshake));
+            return refuse(&exchange, Refusal::BadRequest(BadRequest::Handshake));
         }
         return begins(io, route, transport, exchange, upgrades);
     };
@@ -89,19 +97,24 @@ fn admit_engine<'a>(io: &'a Io, route: &Route<'a>, mut exchange: Exchange) -> Re
     };
     if needs_upgrade && !upgrades {
         let previous = session.transport();
-        let bad = if previous == transport.name() { Bad::Handshake } else { Bad::Mismatch(previous) };
+        let bad =
+            if previous == transport.name() { BadRequest::Handshake } else { BadRequest::Mismatch(previous) };
         return refuse(&exchange, Refusal::BadRequest(bad));
     }
     // A session keeps the revision it began with; later requests may not change it.
     if !query.is_supported() {
-        return refuse(&exchange, Refusal::BadRequest(Bad::Protocol));
+        return refuse(&exchange, Refusal::BadRequest(BadRequest::Protocol));
     }
     let (transport, exchange) = (transport.name(), Box::new(exchange));
     Ok(Admitted::Continues(Continued { session, transport, exchange }))
 }
 
 /// Checks a request of a plain WebSocket client.
-fn admit_plain<'a>(io: &'a Io, route: &Route<'a>, mut exchange: Exchange) -> Result<Admitted<'a>, Refused> {
+fn admit_plain<'a>(
+    io: &'a Io,
+    route: &Route<'a>,
+    mut exchange: Exchange,
+) -> Result<Admitted<'a>, RefusalResponse> {
     let Some(transport) = route.endpoint.transports().first() else {
         return Err(Box::new(Rejection::new(StatusCode::NOT_FOUND, "").response()));
     };
@@ -118,9 +131,9 @@ fn begins<'a>(
     transport: &'a Arc<dyn Transport>,
     exchange: Exchange,
     upgrades: bool,
-) -> Result<Admitted<'a>, Refused> {
-    let applicant = Applicant::new(io, route.endpoint, transport, exchange, upgrades)?;
-    Ok(Admitted::Begins(Box::new(applicant.with_path_rest(route.rest_len))))
+) -> Result<Admitted<'a>, RefusalResponse> {
+    let request = SessionRequest::new(io, route.endpoint, transport, exchange, upgrades)?;
+    Ok(Admitted::Begins(Box::new(request.with_path_rest(route.rest_len))))
 }
 
 /// Returns whether a request has a body.
@@ -142,9 +155,9 @@ fn unread_body() -> Response<ResponseBody> {
 fn check_origin(io: &Io, request: &Parts) -> Result<(), ()> {
     let peer = Peer::of(&request.extensions);
     origin_check::check(io.config(), peer, &request.headers).map_err(|foreign| {
-        breach!(
+        limit_exceeded!(
             io,
-            Breach::Origin,
+            Limit::Origin,
             origin = foreign.origin,
             host = foreign.host,
             fix = &*foreign.fix,

@@ -5,7 +5,7 @@ use roomcast_core::ResponseBody;
 use tokio::sync::oneshot;
 
 /// Response to a request that is refused.
-pub(super) type Refused = Box<Response<ResponseBody>>;
+pub(super) type RefusalResponse = Box<Response<ResponseBody>>;
 
 /// Receives the session's response.
 pub(super) type Answer = oneshot::Receiver<Response<ResponseBody>>;

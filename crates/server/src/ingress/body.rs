@@ -12,7 +12,7 @@ use roomcast_core::{BoxError, RequestBody};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::app::model::io::Io;
-use crate::host::breach::{Breach, breach};
+use crate::host::limit::{Limit, limit_exceeded};
 use crate::util::clock;
 
 /// Body of a POST that fails with [`io::ErrorKind::TimedOut`] if the client is too slow.
@@ -75,9 +75,9 @@ impl Body for TimedBody {
             };
             if is_late {
                 let timeout_ms = clock::millis(this.io.config().timeouts.body_timeout);
-                breach!(
+                limit_exceeded!(
                     this.io,
-                    Breach::BodyTime,
+                    Limit::BodyTime,
                     timeout_ms,
                     status = 408,
                     "request refused: body timed out"

@@ -83,7 +83,7 @@ where
     let (exchange, answer) = exchange(io, request);
     let respond = Respond::to(io, &route, &exchange.request);
     let begun = match admit::admit(io, &route, exchange) {
-        Ok(Admitted::Begins(applicant)) => open::open(*applicant).await,
+        Ok(Admitted::Begins(request)) => open::open(*request).await,
         Ok(Admitted::Continues(continued)) => resume::resume(io, continued),
         Err(refused) => Err(refused),
     };

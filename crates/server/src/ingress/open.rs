@@ -7,19 +7,19 @@ use http::header::CONNECTION;
 use http::{Extensions, HeaderValue, StatusCode};
 use roomcast_core::{Bounds, CloseReason, Exchange, Outbox, Rejection, Sid, Transport};
 
-use super::answer::{Refused, unanswered};
+use super::answer::{RefusalResponse, unanswered};
 use super::place::{SessionPlace, no_room};
 use crate::app::model::io::{Io, SessionShared};
 use crate::driver::Driver;
-use crate::host::breach::{Breach, breach};
+use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::limits::{OpenedOn, Permit};
 use crate::host::metrics::count;
 use crate::session::endpoint::Endpoint;
-use crate::session::inbox::Visit;
-use crate::session::shared::Beginning;
+use crate::session::mailbox::SessionCommand;
+use crate::session::shared::SessionInit;
 use crate::util::log_limit::log_limited;
 use crate::util::{clock, ids};
-use crate::web::engine_error::{Bad, Refusal};
+use crate::web::engine_error::{BadRequest, Refusal};
 use crate::web::engine_query::EngineQuery;
 use crate::web::handshake::Handshake;
 use crate::web::peer::Peer;
@@ -27,18 +27,18 @@ use crate::web::peer::Peer;
 /// Begins the session after the application's hooks have accepted it.
 ///
 /// Returns the session cookie, if one is configured.
-pub(super) async fn open(applicant: Applicant<'_>) -> Result<Option<HeaderValue>, Refused> {
-    if applicant.io.hooks().ask() {
-        return Box::pin(applicant.ask()).await;
+pub(super) async fn open(request: SessionRequest<'_>) -> Result<Option<HeaderValue>, RefusalResponse> {
+    if request.io.hooks().ask() {
+        return Box::pin(request.ask()).await;
     }
-    if !applicant.is_supported() {
-        return Err(applicant.refuse(Refusal::UnsupportedVersion));
+    if !request.is_supported() {
+        return Err(request.refuse(Refusal::UnsupportedVersion));
     }
-    applicant.begin(ids::sid())
+    request.begin(ids::sid())
 }
 
 /// Request for a new session.
-pub(super) struct Applicant<'a> {
+pub(super) struct SessionRequest<'a> {
     io: &'a Io,
     endpoint: &'a Endpoint,
     transport: &'a Arc<dyn Transport>,
@@ -49,7 +49,7 @@ pub(super) struct Applicant<'a> {
     upgrades: bool,
 }
 
-impl<'a> Applicant<'a> {
+impl<'a> SessionRequest<'a> {
     /// Counts the session against the limits.
     pub(super) fn new(
         io: &'a Io,
@@ -57,7 +57,7 @@ impl<'a> Applicant<'a> {
         transport: &'a Arc<dyn Transport>,
         mut exchange: Exchange,
         upgrades: bool,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, RefusalResponse> {
         let app = io.app();
         // The remaining extensions come from outer layers; handlers may extract them.
         let extensions = &mut exchange.request.extensions;
@@ -81,7 +81,7 @@ impl<'a> Applicant<'a> {
         }
         let extensions = &exchange.request.extensions;
         let extensions = if extensions.is_empty() { Extensions::new() } else { extensions.clone() };
-        let handshake = Handshake::new(&app.heads, &exchange.request, address, secure, clock::wall());
+        let handshake = Handshake::new(&app.header_names, &exchange.request, address, secure, clock::wall());
         let handshake = handshake.with_extensions(extensions);
         place.take_handshake(&handshake)?;
         Ok(Self { io, endpoint, transport, exchange, place, handshake, permit, upgrades })
@@ -92,7 +92,7 @@ impl<'a> Applicant<'a> {
         Self { handshake: self.handshake.with_path_rest(len), ..self }
     }
 
-    async fn ask(self) -> Result<Option<HeaderValue>, Refused> {
+    async fn ask(self) -> Result<Option<HeaderValue>, RefusalResponse> {
         let hooks = self.io.hooks();
         if let Some(allow) = &hooks.allow_request
             && let Err(text) = allow(self.handshake.clone()).await
@@ -117,12 +117,12 @@ impl<'a> Applicant<'a> {
         !self.endpoint.is_engine() || EngineQuery::parse(query).is_supported()
     }
 
-    fn refuse_id(&self, error: Cow<'static, str>) -> Refused {
+    fn refuse_id(&self, error: Cow<'static, str>) -> RefusalResponse {
         log_limited!(ERROR, (), %error, hook = "generate_id", "session id from hook not usable");
-        self.refuse(Refusal::BadRequest(Bad::Id(error)))
+        self.refuse(Refusal::BadRequest(BadRequest::Id(error)))
     }
 
-    fn refuse(&self, refusal: Refusal) -> Refused {
+    fn refuse(&self, refusal: Refusal) -> RefusalResponse {
         if !self.endpoint.is_engine() {
             let Refusal::Forbidden(text) = refusal else { return Box::new(unanswered()) };
             let text = if text.is_empty() { "Forbidden".to_owned() } else { text };
@@ -134,7 +134,7 @@ impl<'a> Applicant<'a> {
     /// Opens the connection and starts the driver task.
     ///
     /// Returns the session cookie, if one is configured.
-    fn begin(self, sid: Sid) -> Result<Option<HeaderValue>, Refused> {
+    fn begin(self, sid: Sid) -> Result<Option<HeaderValue>, RefusalResponse> {
         let app = self.io.app();
         if app.hooks.ask() && app.sessions.find(sid.expose()).is_some() {
             return Err(self.refuse_id("there is a session with this id".into()));
@@ -154,7 +154,7 @@ impl<'a> Applicant<'a> {
             Box::new(response)
         })?;
         let (kind, codec, session) = endpoint.begin(&sid, subprotocol.as_deref());
-        let shared = Arc::new(SessionShared::new(Beginning {
+        let shared = Arc::new(SessionShared::new(SessionInit {
             io: io.clone(),
             sid: sid.clone(),
             kind,
@@ -176,9 +176,15 @@ impl<'a> Applicant<'a> {
         if let Some(oldest) = app.unjoined.begin(&shared) {
             let (address, value) =
                 (oldest.handshake.address_field(), app.config.limits.max_unjoined_sessions);
-            breach!(io, Breach::Unjoined, address, value, "client closed: too many have joined no namespace");
+            limit_exceeded!(
+                io,
+                Limit::Unjoined,
+                address,
+                value,
+                "client closed: too many have joined no namespace"
+            );
             // A session that has ended needs no closing.
-            let _ = oldest.inbox.push(Visit::Close(CloseReason::ConnectTimeout));
+            let _ = oldest.mailbox.push(SessionCommand::Close(CloseReason::ConnectTimeout));
         }
         count::sessions_opened(io.metrics());
         tracing::debug!(

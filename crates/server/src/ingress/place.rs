@@ -6,23 +6,23 @@ use http::header::{CONNECTION, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use roomcast_core::Rejection;
 
-use super::answer::{RETRY_AFTER as SECONDS, Refused};
+use super::answer::{RETRY_AFTER as SECONDS, RefusalResponse};
 use crate::app::model::io::Io;
-use crate::host::breach::{Breach, breach};
 use crate::host::lifecycle::Phase;
+use crate::host::limit::{Limit, limit_exceeded};
 use crate::web::handshake::Handshake;
 
 /// Returns the response to a request whose session exceeds a limit.
-pub(super) fn no_room(io: &Io, limit: Breach, address: Option<IpAddr>) -> Refused {
-    if limit == Breach::Draining {
+pub(super) fn no_room(io: &Io, limit: Limit, address: Option<IpAddr>) -> RefusalResponse {
+    if limit == Limit::Draining {
         // The shutdown is intended and may affect many clients, so it is not logged.
-        let _ = io.metrics().breaches.record(limit);
+        let _ = io.metrics().limits_exceeded.record(limit);
     } else {
         let address = address.map(tracing::field::display);
-        breach!(io, limit, address, status = 503, "session refused");
+        limit_exceeded!(io, limit, address, status = 503, "session refused");
     }
     let text = match limit {
-        Breach::Draining => "This server is going away; connect to another.",
+        Limit::Draining => "This server is going away; connect to another.",
         _ => "There is no room for another session here; try again later.",
     };
     let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, text)
@@ -40,10 +40,10 @@ pub(super) struct SessionPlace<'a> {
 }
 
 impl<'a> SessionPlace<'a> {
-    pub(super) fn take(io: &'a Io, address: Option<IpAddr>) -> Result<Self, Refused> {
+    pub(super) fn take(io: &'a Io, address: Option<IpAddr>) -> Result<Self, RefusalResponse> {
         let app = io.app();
         let draining = app.lifecycle.phase() >= Phase::Draining;
-        let room = if draining { Err(Breach::Draining) } else { app.limits.begin_session(address) };
+        let room = if draining { Err(Limit::Draining) } else { app.limits.begin_session(address) };
         match room {
             Ok(()) => Ok(Self { io, address, handshake_bytes: 0, kept: false }),
             Err(limit) => Err(no_room(io, limit, address)),
@@ -51,20 +51,20 @@ impl<'a> SessionPlace<'a> {
     }
 
     /// Reserves the memory of the retained handshake.
-    pub(super) fn take_handshake(&mut self, handshake: &Handshake) -> Result<(), Refused> {
+    pub(super) fn take_handshake(&mut self, handshake: &Handshake) -> Result<(), RefusalResponse> {
         let (config, app) = (self.io.config(), self.io.app());
         let value = config.limits.max_handshake_bytes;
         if handshake.bytes() > value {
             let address = handshake.address_field();
-            breach!(self.io, Breach::HandshakeSize, address, value, status = 431, "session refused");
+            limit_exceeded!(self.io, Limit::HandshakeSize, address, value, status = 431, "session refused");
             const TEXT: &str = "The path and the headers of this request are too large.\n";
             let rejection = Rejection::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, TEXT)
                 .header(CONNECTION, HeaderValue::from_static("close"));
             return Err(Box::new(rejection.response()));
         }
-        let (own, shared) = (handshake.own_bytes(), app.heads.bytes());
+        let (own, shared) = (handshake.own_bytes(), app.header_names.bytes());
         if !app.limits.take_handshake(own, config.limits.max_handshakes_bytes.saturating_sub(shared)) {
-            return Err(no_room(self.io, Breach::HandshakesSize, self.address));
+            return Err(no_room(self.io, Limit::HandshakesSize, self.address));
         }
         self.handshake_bytes = own;
         Ok(())

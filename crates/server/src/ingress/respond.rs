@@ -5,7 +5,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 use roomcast_core::ResponseBody;
 
-use super::answer::{Answer, Refused, unanswered};
+use super::answer::{Answer, RefusalResponse, unanswered};
 use super::cors;
 use super::route::Route;
 use crate::app::model::io::Io;
@@ -39,7 +39,7 @@ impl Respond {
     pub(super) async fn with(
         self,
         io: &Io,
-        begun: Result<Option<HeaderValue>, Refused>,
+        begun: Result<Option<HeaderValue>, RefusalResponse>,
         answer: Answer,
     ) -> Response<ResponseBody> {
         let mut response = match begun {

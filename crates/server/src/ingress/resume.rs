@@ -3,11 +3,11 @@
 use http::HeaderValue;
 
 use super::admit::Continued;
-use super::answer::Refused;
+use super::answer::RefusalResponse;
 use crate::app::model::io::Io;
-use crate::host::breach::{Breach, breach};
-use crate::session::inbox::NotTaken;
-use crate::web::engine_error::{Bad, Refusal};
+use crate::host::limit::{Limit, limit_exceeded};
+use crate::session::mailbox::PushError;
+use crate::web::engine_error::{BadRequest, Refusal};
 use crate::web::upgrade;
 
 /// Queues a request for its session, which answers it.
@@ -16,15 +16,20 @@ use crate::web::upgrade;
 ///
 /// # Errors
 /// The response to a request whose session has ended or has too many requests waiting.
-pub(super) fn resume(io: &Io, continued: Continued) -> Result<Option<HeaderValue>, Refused> {
+pub(super) fn resume(io: &Io, continued: Continued) -> Result<Option<HeaderValue>, RefusalResponse> {
     let Continued { session, transport, exchange } = continued;
     let limit = io.app().config.limits.max_requests;
-    let (refusal, exchange) = match session.inbox.push_exchange(transport, exchange, limit) {
+    let (refusal, exchange) = match session.mailbox.push_exchange(transport, exchange, limit) {
         Ok(()) => return Ok(None),
-        Err(NotTaken::Over(exchange)) => (Refusal::UnknownSession, exchange),
-        Err(NotTaken::Crowded(exchange)) => {
-            breach!(io, Breach::Requests, value = limit, "request refused: too many of its session wait");
-            (Refusal::BadRequest(Bad::Crowded(limit)), exchange)
+        Err(PushError::Over(exchange)) => (Refusal::UnknownSession, exchange),
+        Err(PushError::Crowded(exchange)) => {
+            limit_exceeded!(
+                io,
+                Limit::Requests,
+                value = limit,
+                "request refused: too many of its session wait"
+            );
+            (Refusal::BadRequest(BadRequest::Crowded(limit)), exchange)
         }
     };
     let upgrades = upgrade::is_asked(&exchange.request.headers);

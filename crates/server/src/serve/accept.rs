@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use super::descriptors::tell_of_failure;
+use super::descriptors::report_failure_to_client;
 use super::http::serve_connection;
 use super::server::Server;
 use crate::host::lifecycle::Phase;
@@ -76,7 +76,7 @@ pub(super) async fn accept_all(server: &Server, listener: TcpListener) {
                     tokio::spawn(serve_connection(shared.clone(), stream, address));
                 }
                 Err(error) => {
-                    tell_of_failure(&server.io, &error, "cannot accept a connection");
+                    report_failure_to_client(&server.io, &error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::app::model::io::Io;
-use crate::serve::descriptors::tell_of_failure;
+use crate::serve::descriptors::report_failure_to_client;
 use crate::serve::exposition;
 use crate::serve::probe::probe;
 
@@ -52,7 +52,7 @@ pub(crate) async fn serve(io: Io, listener: TcpListener) {
                 connections.push_back(tasks.spawn(serve_connection(io.clone(), stream, any_host)));
             }
             Err(error) => {
-                tell_of_failure(&io, &error, "cannot accept a connection of the admin listener");
+                report_failure_to_client(&io, &error, "cannot accept a connection of the admin listener");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

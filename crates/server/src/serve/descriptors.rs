@@ -13,7 +13,7 @@ const FEW: usize = 256;
 /// Counts a failed accept, and logs it at most once a second.
 ///
 /// With descriptors exhausted it fails as long as clients keep connecting, on every thread.
-pub(crate) fn tell_of_failure(io: &Io, error: &io::Error, message: &str) {
+pub(crate) fn report_failure_to_client(io: &Io, error: &io::Error, message: &str) {
     if let Some(times) = io.metrics().accept_failures.record() {
         let descriptors = descriptors();
         tracing::warn!(%error, times, descriptors, "{message}");

@@ -7,7 +7,7 @@ use roomcast_core::CloseReason;
 
 use crate::app::model::io::Io;
 use crate::host::lifecycle::Phase;
-use crate::session::inbox::Visit;
+use crate::session::mailbox::SessionCommand;
 use crate::util::clock;
 
 /// Settings of a graceful shutdown.
@@ -160,7 +160,7 @@ impl Io {
             }
             for session in batch {
                 // A session that has ended needs no closing.
-                let _ = session.inbox.push(Visit::Close(CloseReason::ServerShutdown));
+                let _ = session.mailbox.push(SessionCommand::Close(CloseReason::ServerShutdown));
             }
         }
     }

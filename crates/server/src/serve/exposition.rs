@@ -8,13 +8,13 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, t
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use roomcast_core::{Written, memory};
-use roomcast_recovery::{Refused, Usage};
+use roomcast_core::{WriteStats, memory};
+use roomcast_recovery::{RecoveryError, Usage};
 
 use roomcast_transport_ws::{Compressed, Compression};
 
 use crate::app::model::io::Io;
-use crate::host::breach::Breach;
+use crate::host::limit::Limit;
 use crate::serve::families::{counter, gauge, gauges};
 use crate::serve::process::Process;
 use crate::util::log_limit::LogLimit;
@@ -64,7 +64,7 @@ struct Snapshot {
     kept: BTreeMap<String, Usage>,
     recovered: u64,
     not_recovered: Vec<(&'static str, u64)>,
-    written: Written,
+    written: WriteStats,
     messages_received: u64,
     bytes_received: u64,
     compressed: Compressed,
@@ -92,11 +92,11 @@ impl Snapshot {
             waiting_bytes: 0,
             waiting_most: 0,
             memory_budget: app.budget.limit(),
-            memory_held: memory::held(),
+            memory_held: memory::in_use(),
             namespaces: BTreeMap::new(),
             kept: BTreeMap::new(),
             recovered: metrics.recovered(),
-            not_recovered: Refused::ALL
+            not_recovered: RecoveryError::ALL
                 .iter()
                 .map(|reason| (reason.as_str(), metrics.recovery_refused(*reason)))
                 .collect(),
@@ -111,7 +111,10 @@ impl Snapshot {
                 .map(Compression::compressed)
                 .unwrap_or_default(),
             counters: metrics.described().collect(),
-            refused: Breach::ALL.iter().map(|limit| (limit.as_str(), metrics.breaches(*limit))).collect(),
+            refused: Limit::ALL
+                .iter()
+                .map(|limit| (limit.as_str(), metrics.limits_exceeded(*limit)))
+                .collect(),
             delivery: metrics.delivery.clone(),
             handlers: metrics.handlers.clone(),
             accept_failures: metrics.accept_failures(),

@@ -20,13 +20,13 @@ use tokio::net::TcpStream;
 
 use super::rules;
 use super::server::Server;
-use crate::host::breach::{Breach, breach};
 use crate::host::lifecycle::Phase;
+use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::limits::{ConnectionPermit, OpenedOn, Permit};
 use crate::ingress::{RETRY_AFTER, answer, panicked};
 use crate::serve::proxy_protocol::{self, Proxied};
 use crate::util::clock::{self, millis};
-use crate::util::coop::give_way;
+use crate::util::coop::yield_now;
 use crate::web::forwarded::canonical;
 use crate::web::peer::Peer;
 use crate::web::stream::{ActiveBody, Activity, ArrivingBody, HttpStream};
@@ -75,8 +75,8 @@ async fn secure(
             None
         }
         Err(_) => {
-            breach!(
-                server.io, Breach::HeaderTime, address = %peer.address, timeout_ms = millis(server.http.header_timeout),
+            limit_exceeded!(
+                server.io, Limit::HeaderTime, address = %peer.address, timeout_ms = millis(server.http.header_timeout),
                 "connection closed: TLS handshake timed out"
             );
             None
@@ -95,11 +95,11 @@ async fn peer(server: &Server, stream: &mut TcpStream, address: SocketAddr) -> O
         Ok(Ok(Proxied::From(address, secure))) => Some(Peer { address: canonical(address), secure }),
         Ok(Ok(Proxied::Itself)) => Some(direct),
         Ok(Err(error)) => {
-            breach!(server.io, Breach::ProxyHeader, %address, %error, "connection closed: PROXY header not valid");
+            limit_exceeded!(server.io, Limit::ProxyHeader, %address, %error, "connection closed: PROXY header not valid");
             None
         }
         Err(_) => {
-            breach!(server.io, Breach::ProxyHeader, %address, "connection closed: PROXY header timed out");
+            limit_exceeded!(server.io, Limit::ProxyHeader, %address, "connection closed: PROXY header timed out");
             None
         }
     }
@@ -160,7 +160,7 @@ where
     let mut overslept = false;
     let end = poll_fn(|cx| {
         if std::mem::take(&mut hurries) {
-            give_way(cx);
+            yield_now(cx);
             return Poll::Pending;
         }
         if !told && leaving.as_mut().poll(cx).is_ready() {
@@ -189,7 +189,7 @@ where
             }
             // After a process pause, timers may fire before the socket is polled, although data has arrived.
             if now > clock::after(deadline, LATE) && !std::mem::replace(&mut overslept, true) {
-                give_way(cx);
+                yield_now(cx);
                 return Poll::Pending;
             }
             return Poll::Ready(End::Late);
@@ -201,15 +201,15 @@ where
         End::Over(Ok(())) => {}
         End::Over(Err(error)) => {
             if error.is_parse_too_large() {
-                breach!(
-                    io, Breach::HeaderSize, address = %peer.address, max_header_bytes = http.max_header_bytes,
+                limit_exceeded!(
+                    io, Limit::HeaderSize, address = %peer.address, max_header_bytes = http.max_header_bytes,
                     max_headers = http.max_headers, status = 431, "request refused: headers too large"
                 );
             }
             tracing::debug!(%error, address = %peer.address, "HTTP connection failed");
         }
-        End::Late if activity.is_in_header() => breach!(
-            io, Breach::HeaderTime, address = %peer.address, timeout_ms = millis(http.header_timeout),
+        End::Late if activity.is_in_header() => limit_exceeded!(
+            io, Limit::HeaderTime, address = %peer.address, timeout_ms = millis(http.header_timeout),
             "connection closed: request headers timed out"
         ),
         End::Late => {
@@ -247,8 +247,8 @@ const HTTP_BUFFER: usize = 64 * 1024;
 const DEFAULT_MAX_HEADERS: usize = 100;
 
 /// Rejects a connection above a limit, and closes it.
-async fn refuse(server: &Server, mut stream: TcpStream, limit: Breach, address: SocketAddr) {
-    breach!(server.io, limit, %address, status = 503, "connection refused");
+async fn refuse(server: &Server, mut stream: TcpStream, limit: Limit, address: SocketAddr) {
+    limit_exceeded!(server.io, limit, %address, status = 503, "connection refused");
     if server.has_tls() {
         // A TLS handshake would cost more than the rejection is worth.
         return;

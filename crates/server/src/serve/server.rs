@@ -112,7 +112,7 @@ impl Server {
     /// Sets the maximum open TCP connections, over all threads. Default: the process's descriptor limit less 64.
     ///
     /// Further connections are answered with 503 and `Retry-After`, then closed; under a flood some are closed without
-    /// a response. Counted as [`Breach::Connections`](crate::metrics::Breach::Connections).
+    /// a response. Counted as [`Limit::Connections`](crate::metrics::Limit::Connections).
     pub fn max_connections(mut self, max: usize) -> Self {
         self.http.max_connections = max;
         self
@@ -123,7 +123,7 @@ impl Server {
     /// A browser begins one at a time. A proxy begins sessions of many clients on one connection, so connections from
     /// [trusted proxies](crate::config::HttpConfig::trusted_proxies) are exempt. A session that upgrades to WebSocket
     /// no longer counts. Further sessions are rejected with 503 and `Retry-After`. Counted as
-    /// [`Breach::ConnectionSessions`](crate::metrics::Breach::ConnectionSessions).
+    /// [`Limit::ConnectionSessions`](crate::metrics::Limit::ConnectionSessions).
     pub fn max_sessions_per_connection(mut self, max: usize) -> Self {
         self.http.max_sessions_per_connection = max;
         self
@@ -132,7 +132,7 @@ impl Server {
     /// Sets the maximum size of the request line and headers, in bytes. Default: 16 KiB; minimum 1 KiB.
     ///
     /// Larger ones are answered with 431, and the connection is closed. Counted as
-    /// [`Breach::HeaderSize`](crate::metrics::Breach::HeaderSize).
+    /// [`Limit::HeaderSize`](crate::metrics::Limit::HeaderSize).
     pub fn max_header_bytes(mut self, bytes: usize) -> Self {
         self.http.max_header_bytes = bytes.max(1024);
         self
@@ -141,7 +141,7 @@ impl Server {
     /// Sets the maximum number of headers of a request. Default: 100.
     ///
     /// Requests with more are answered with 431, and the connection is closed. Counted as
-    /// [`Breach::HeaderSize`](crate::metrics::Breach::HeaderSize). Any value but the default costs an allocation per
+    /// [`Limit::HeaderSize`](crate::metrics::Limit::HeaderSize). Any value but the default costs an allocation per
     /// request.
     pub fn max_headers(mut self, headers: usize) -> Self {
         self.http.max_headers = headers;
@@ -151,7 +151,7 @@ impl Server {
     /// Sets the time limit for request headers, counted from their first byte. Default: 10 s.
     ///
     /// For the first request the time counts from the start of the connection. After it the connection is closed.
-    /// Counted as [`Breach::HeaderTime`](crate::metrics::Breach::HeaderTime). Also limits the
+    /// Counted as [`Limit::HeaderTime`](crate::metrics::Limit::HeaderTime). Also limits the
     /// [PROXY protocol](Self::proxy_protocol) header.
     pub fn header_timeout(mut self, timeout: Duration) -> Self {
         self.http.header_timeout = timeout;
@@ -191,7 +191,7 @@ impl Server {
     /// A trusted proxy that sends no header is disconnected; other peers send none, and theirs is not trusted. The
     /// reported address becomes [`Handshake::address`](crate::http::Handshake::address) and counts for limits; a client
     /// that reached the proxy over TLS is [secure](crate::http::Handshake::is_secure). Failures are counted as
-    /// [`Breach::ProxyHeader`](crate::metrics::Breach::ProxyHeader).
+    /// [`Limit::ProxyHeader`](crate::metrics::Limit::ProxyHeader).
     pub fn proxy_protocol(mut self, expected: bool) -> Self {
         self.http.proxy_protocol = expected;
         self

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use roomcast_core::{Codec, Namespace, Session, Sid, Transport, TransportName};
-use roomcast_engine::{EngineCodec, EngineConfig, EngineSession, Handshake, Version};
+use roomcast_engine::{EngineCodec, EngineConfig, EngineSession, OpenPacket, Version};
 use roomcast_plain::{Mode, PlainConfig, PlainSession, SUBPROTOCOL};
 use roomcast_socketio::{PacketLimits, Parser, SocketIoConfig, SocketIoSession};
 use roomcast_transport_ws::WebSocket;
@@ -76,7 +76,7 @@ impl Endpoint {
     /// Creates a plain WebSocket endpoint at this path, in the main namespace.
     ///
     /// The path `*` matches every path that no other endpoint matches. A path that ends with `/*`, such as `/rooms/*`,
-    /// matches all paths below it; [`Handshake::path_rest`](crate::http::Handshake::path_rest) returns the part in
+    /// matches all paths below it; [`OpenPacket::path_rest`](crate::http::OpenPacket::path_rest) returns the part in
     /// place of the `*`:
     ///
     /// ```
@@ -307,7 +307,7 @@ impl Endpoint {
         sid: &Sid,
         subprotocol: Option<&str>,
     ) -> (ClientKind, Arc<dyn Codec>, Box<dyn Session>) {
-        let handshake = || Handshake { sid: sid.clone(), version: Version::V4 };
+        let handshake = || OpenPacket { sid: sid.clone(), version: Version::V4 };
         let namespace = || self.namespace.clone().unwrap_or_else(Namespace::main);
         match &self.protocol {
             Protocol::SocketIo(config) => {

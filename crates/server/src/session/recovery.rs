@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytestring::ByteString;
 use roomcast_core::{CloseReason, Outbox, Router, SocketId};
-use roomcast_recovery::{Claim, Order, Owner, Refused, Sequencer};
+use roomcast_recovery::{Order, Owner, PendingRecovery, RecoveryError, Sequencer};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -85,12 +85,12 @@ pub(crate) fn is_recoverable(reason: CloseReason) -> bool {
 
 /// Recovery credentials that a client presents.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Shown {
+pub(crate) struct RecoveryCredentials {
     secret: String,
     offset: Option<String>,
 }
 
-impl Shown {
+impl RecoveryCredentials {
     /// Returns the credentials that a client of this kind presented, if any.
     pub(crate) fn by(kind: ClientKind, auth: &str, handshake: &Handshake) -> Option<Self> {
         match kind {
@@ -126,7 +126,7 @@ impl Shown {
         sequencer: &Arc<Sequencer>,
         outbox: &Outbox,
         limit: usize,
-    ) -> Result<Claim, Refused> {
+    ) -> Result<PendingRecovery, RecoveryError> {
         let budget = limit.saturating_sub(outbox.waiting().bytes);
         sequencer.claim(&self.secret, self.offset.as_deref(), budget)
     }
@@ -138,7 +138,9 @@ mod tests {
 
     #[test]
     fn parses_recovery_credentials() {
-        let shown = |auth: &str| Shown::in_auth(auth).map(|Shown { secret, offset }| (secret, offset));
+        let shown = |auth: &str| {
+            RecoveryCredentials::in_auth(auth).map(|RecoveryCredentials { secret, offset }| (secret, offset))
+        };
         assert_eq!(shown(r#"{"pid":"p","offset":"o","token":1}"#), Some(("p".into(), Some("o".into()))));
         // The client omits an absent offset.
         assert_eq!(shown(r#"{"pid":"p"}"#), Some(("p".into(), None)));

@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use roomcast_core::{Codec, Outbox, Sid, Transport, TransportName};
 
-use crate::session::inbox::Inbox;
+use crate::session::mailbox::Mailbox;
 use crate::web::handshake::Handshake;
 
 /// Session state shared between the driver task and sockets.
@@ -22,10 +22,10 @@ pub(crate) struct SessionShared<A> {
     pub(crate) kind: ClientKind,
     pub(crate) codec: Arc<dyn Codec>,
     pub(crate) outbox: Outbox,
-    pub(crate) inbox: Inbox,
+    pub(crate) mailbox: Mailbox,
     pub(crate) handshake: Handshake,
     /// Whether the application has requested to close the connection.
-    pub(crate) put_out: AtomicBool,
+    pub(crate) has_disconnected: AtomicBool,
     /// Whether the session has joined a namespace or ended.
     settled: AtomicBool,
     transports: Arc<[Arc<dyn Transport>]>,
@@ -34,7 +34,7 @@ pub(crate) struct SessionShared<A> {
 }
 
 /// Initial values of a session.
-pub(crate) struct Beginning<A> {
+pub(crate) struct SessionInit<A> {
     pub(crate) io: A,
     pub(crate) sid: Sid,
     pub(crate) kind: ClientKind,
@@ -47,9 +47,9 @@ pub(crate) struct Beginning<A> {
 }
 
 impl<A> SessionShared<A> {
-    pub(crate) fn new(beginning: Beginning<A>) -> Self {
-        let Beginning { io, sid, kind, codec, outbox, handshake, transports, transport } = beginning;
-        let (inbox, put_out) = (Inbox::default(), AtomicBool::new(false));
+    pub(crate) fn new(init: SessionInit<A>) -> Self {
+        let SessionInit { io, sid, kind, codec, outbox, handshake, transports, transport } = init;
+        let (mailbox, has_disconnected) = (Mailbox::default(), AtomicBool::new(false));
         let at = AtomicU16::new(0);
         let settled = AtomicBool::new(false);
         let shared = Self {
@@ -58,9 +58,9 @@ impl<A> SessionShared<A> {
             kind,
             codec,
             outbox,
-            inbox,
+            mailbox,
             handshake,
-            put_out,
+            has_disconnected,
             settled,
             transports,
             transport: at,

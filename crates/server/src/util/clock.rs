@@ -21,17 +21,17 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 
 /// Converts a time to whole seconds of the process, 1 at least.
 pub(crate) fn process_seconds(at: Instant) -> u32 {
-    let seconds = at.saturating_duration_since(beginning()).as_secs();
+    let seconds = at.saturating_duration_since(init()).as_secs();
     u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
 }
 
 /// Converts [seconds of the process](process_seconds) to the time at which they begin.
 pub(crate) fn process_instant(seconds: u32) -> Instant {
-    after(beginning(), Duration::from_secs(seconds.into()))
+    after(init(), Duration::from_secs(seconds.into()))
 }
 
 /// Returns the origin of process seconds: an hour before the first call, because tests use clocks that differ.
-fn beginning() -> Instant {
+fn init() -> Instant {
     static BEGINNING: OnceLock<Instant> = OnceLock::new();
     *BEGINNING.get_or_init(|| {
         let now = now();

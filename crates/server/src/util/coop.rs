@@ -7,6 +7,6 @@ use std::task::Context;
 /// Wakes the task after all other ready tasks have run and the runtime has polled I/O.
 ///
 /// A task that wakes itself directly runs again before that, dozens of times: one busy client would starve all others.
-pub(crate) fn give_way(cx: &mut Context<'_>) {
+pub(crate) fn yield_now(cx: &mut Context<'_>) {
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }

@@ -2,7 +2,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod coop;
-pub(crate) mod heads;
+pub(crate) mod header_interner;
 pub(crate) mod ids;
 pub(crate) mod last_event;
 pub(crate) mod log_limit;

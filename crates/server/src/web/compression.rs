@@ -300,7 +300,8 @@ mod tests {
         // Compresses to about half, which is more than one slice.
         let hex: String = noise(100_000).iter().map(|byte| format!("{byte:02x}")).collect();
         let frame = Frame::new(hex.clone());
-        for body in [ResponseBody::Full(hex.clone().into()), ResponseBody::OfFrame(frame, hex.clone().into())]
+        for body in
+            [ResponseBody::Full(hex.clone().into()), ResponseBody::Rendered(frame, hex.clone().into())]
         {
             let progress = roomcast_core::BodyProgress::new();
             let mut response = Response::new(body.track(&progress));
@@ -345,7 +346,7 @@ mod tests {
         let bytes = Bytes::from(frame.messages()[0].as_bytes().to_vec());
         let mut sent = Vec::new();
         for coding in [Coding::Gzip, Coding::Deflate, Coding::Gzip, Coding::Deflate] {
-            let mut response = Response::new(ResponseBody::OfFrame(frame.clone(), bytes.clone()));
+            let mut response = Response::new(ResponseBody::Rendered(frame.clone(), bytes.clone()));
             rules.apply(coding, &mut response).await;
             assert_eq!(inflated(&response).1, bytes);
             let ResponseBody::Full(small) = response.into_body() else { panic!("it is whole") };

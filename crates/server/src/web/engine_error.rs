@@ -17,7 +17,7 @@ pub(crate) enum Refusal {
     UnknownTransport,
     UnknownSession,
     BadMethod,
-    BadRequest(Bad),
+    BadRequest(BadRequest),
     ForeignOrigin,
     /// Refused by the application, with its message
     Forbidden(String),
@@ -26,7 +26,7 @@ pub(crate) enum Refusal {
 
 /// Detail of a bad request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Bad {
+pub(crate) enum BadRequest {
     Origin,
     /// The session uses this transport, not the requested one
     Mismatch(TransportName),
@@ -86,21 +86,25 @@ impl Refusal {
             Self::UnknownTransport => json!({ "transport": query.transport }),
             Self::UnknownSession => json!({ "sid": query.sid }),
             Self::BadMethod => json!({ "method": request.method.as_str() }),
-            Self::BadRequest(Bad::Origin) => {
+            Self::BadRequest(BadRequest::Origin) => {
                 let origin = request.headers.get(ORIGIN).map(HeaderValue::as_bytes).unwrap_or_default();
                 json!({ "name": "INVALID_ORIGIN", "origin": String::from_utf8_lossy(origin) })
             }
-            Self::BadRequest(Bad::Mismatch(previous)) => json!({
+            Self::BadRequest(BadRequest::Mismatch(previous)) => json!({
                 "name": "TRANSPORT_MISMATCH",
                 "transport": query.transport,
                 "previousTransport": previous.0,
             }),
-            Self::BadRequest(Bad::Protocol) => {
+            Self::BadRequest(BadRequest::Protocol) => {
                 json!({ "name": "PROTOCOL_MISMATCH", "protocol": query.version(), "previousProtocol": 4 })
             }
-            Self::BadRequest(Bad::Handshake) => json!({ "name": "TRANSPORT_HANDSHAKE_ERROR" }),
-            Self::BadRequest(Bad::Crowded(limit)) => json!({ "name": "TOO_MANY_REQUESTS", "limit": limit }),
-            Self::BadRequest(Bad::Id(error)) => json!({ "name": "ID_GENERATION_ERROR", "error": error }),
+            Self::BadRequest(BadRequest::Handshake) => json!({ "name": "TRANSPORT_HANDSHAKE_ERROR" }),
+            Self::BadRequest(BadRequest::Crowded(limit)) => {
+                json!({ "name": "TOO_MANY_REQUESTS", "limit": limit })
+            }
+            Self::BadRequest(BadRequest::Id(error)) => {
+                json!({ "name": "ID_GENERATION_ERROR", "error": error })
+            }
             Self::ForeignOrigin | Self::Forbidden(_) => json!({ "message": self.message() }),
             Self::UnsupportedVersion => json!({ "protocol": query.version() }),
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
-use crate::util::heads::{Head, Heads};
+use crate::util::header_interner::{Head, HeaderInterner};
 
 /// Opening request of a session.
 ///
@@ -35,7 +35,7 @@ pub struct Handshake {
 
 impl Handshake {
     pub(crate) fn new(
-        heads: &Arc<Heads>,
+        header_names: &Arc<HeaderInterner>,
         request: &http::request::Parts,
         address: Option<SocketAddr>,
         secure: bool,
@@ -62,7 +62,7 @@ impl Handshake {
         let (address, extensions) = (Address::from(address), http::Extensions::new());
         let issued = issued.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let issued = u64::try_from(issued).unwrap_or(u64::MAX);
-        let (head, text, rest_len) = (heads.share(&head), text.into(), 0);
+        let (head, text, rest_len) = (header_names.share(&head), text.into(), 0);
         Self { head, text, uri_len, address, secure, rest_len, issued, extensions }
     }
 
@@ -272,8 +272,9 @@ mod tests {
             .header("x-empty", "")
             .body(())
             .expect("a valid request");
-        let heads = Arc::default();
-        let handshake = Handshake::new(&heads, &request.into_parts().0, None, false, SystemTime::UNIX_EPOCH);
+        let header_names = Arc::default();
+        let handshake =
+            Handshake::new(&header_names, &request.into_parts().0, None, false, SystemTime::UNIX_EPOCH);
         assert_eq!(handshake.uri(), "/socket.io/?EIO=4&room=red%20sea&x=a+b&flag&%26=%3D");
         assert_eq!(handshake.header("cookie"), Some("a=b: c"));
         assert_eq!(handshake.header("x-empty"), Some(""));
@@ -289,7 +290,7 @@ mod tests {
 
     #[test]
     fn path_rest_is_decoded() {
-        let heads = Arc::default();
+        let header_names = Arc::default();
         for (uri, len, rest) in [
             ("/rooms/red?x=1", 3, "red"),
             ("/rooms/red%20sea/a+b", 13, "red sea/a+b"),
@@ -298,7 +299,7 @@ mod tests {
             ("/ws", 9, ""),
         ] {
             let request = http::Request::get(uri).body(()).expect("a valid request").into_parts().0;
-            let handshake = Handshake::new(&heads, &request, None, false, SystemTime::UNIX_EPOCH);
+            let handshake = Handshake::new(&header_names, &request, None, false, SystemTime::UNIX_EPOCH);
             assert_eq!(handshake.with_path_rest(len).path_rest(), rest, "{uri}");
         }
         assert!(size_of::<Handshake>() <= 72, "each session has one");
@@ -307,18 +308,21 @@ mod tests {
     #[test]
     fn address_and_time_are_kept_whole() {
         let request = http::Request::get("/").body(()).expect("a valid request").into_parts().0;
-        let heads = Arc::default();
+        let header_names = Arc::default();
         let (v4, v6) = ("192.0.2.1:65535", "[2001:db8::1]:80");
         let addresses = [v4, v6, "[fe80::1%7]:443"].map(|text| text.parse().expect("an address"));
         let flow = SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 1, 2, 0));
         for address in addresses.into_iter().chain([flow]).map(Some).chain([None]) {
             let issued = SystemTime::UNIX_EPOCH + Duration::new(1_800_000_000, 123_456_789);
-            let handshake = Handshake::new(&heads, &request, address, true, issued);
+            let handshake = Handshake::new(&header_names, &request, address, true, issued);
             assert_eq!((handshake.address(), handshake.issued()), (address, issued));
         }
         // A clock this wrong yields the earliest time that fits.
         let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
-        assert_eq!(Handshake::new(&heads, &request, None, true, before).issued(), SystemTime::UNIX_EPOCH);
+        assert_eq!(
+            Handshake::new(&header_names, &request, None, true, before).issued(),
+            SystemTime::UNIX_EPOCH
+        );
     }
 
     #[test]
@@ -337,10 +341,10 @@ mod tests {
                 .header("Cookie", "second");
             request.body(()).expect("a valid request").into_parts().0
         };
-        let heads = Arc::default();
+        let header_names = Arc::default();
         let kept = ["one", "another: one"].map(|key| {
             let sent = sent(key);
-            let handshake = Handshake::new(&heads, &sent, None, false, SystemTime::UNIX_EPOCH);
+            let handshake = Handshake::new(&header_names, &sent, None, false, SystemTime::UNIX_EPOCH);
             let expected: Vec<_> =
                 sent.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
             assert_eq!(handshake.headers().collect::<Vec<_>>(), expected);

@@ -14,7 +14,7 @@ use roomcast_core::{BoxError, ResponseBody};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::util::clock;
-use crate::util::coop::give_way;
+use crate::util::coop::yield_now;
 
 /// State of one HTTP connection that its stream, its bodies and its task share.
 ///
@@ -315,7 +315,7 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
         }
         if !std::mem::replace(&mut self.gave_way, true) {
             // Its response may be on the way.
-            give_way(cx);
+            yield_now(cx);
             return Poll::Pending;
         }
         self.end.take().map_or(Poll::Pending, Poll::Ready)

@@ -41,7 +41,7 @@ fn small_frame_burst_reaches_every_client() {
         let (inputs, mut outputs) = halves(&mut clients);
         let texts = (0..frames).map(|number| letter(number).to_owned());
         let (sent, heard) = tokio::join!(
-            outputs[0].say_all(texts),
+            outputs[0].emit_all(texts),
             hear_all(inputs, frames, |wire, number| message(wire, letter(number))),
         );
         scene.explain(heard.and(sent))?;
@@ -60,7 +60,7 @@ fn large_messages_reach_both_threads() {
         let messages = MESSAGES * combination.factor;
         let (inputs, mut outputs) = halves(&mut clients);
         let (sent, heard) = tokio::join!(
-            outputs[0].say_all((0..messages).map(text)),
+            outputs[0].emit_all((0..messages).map(text)),
             hear_all(inputs, messages, |wire, number| message(wire, &text(number))),
         );
         scene.explain(heard.and(sent))?;

@@ -209,7 +209,7 @@ pub(crate) struct Output {
 
 impl Output {
     /// Emits `message` with each text in one write; texts are not JSON-escaped.
-    pub(crate) async fn say_all(&mut self, texts: impl IntoIterator<Item = String>) -> Result<(), String> {
+    pub(crate) async fn emit_all(&mut self, texts: impl IntoIterator<Item = String>) -> Result<(), String> {
         let wire = self.wire;
         let packets = texts.into_iter().map(|text| match wire {
             Wire::Plain => text,
@@ -219,7 +219,7 @@ impl Output {
     }
 
     pub(crate) async fn say(&mut self, text: &str) -> Result<(), String> {
-        self.say_all([text.to_owned()]).await
+        self.emit_all([text.to_owned()]).await
     }
 
     pub(crate) async fn send(&mut self, packet: &str) -> Result<(), String> {

@@ -137,7 +137,7 @@ fn recovers_overloaded_client_completely() {
         let before = io.metrics().messages_received();
         while io.metrics().overloaded() == 0 {
             // Stops sending once the connection is closed, so that no sent event is left unread.
-            if client.output.say_all((0..BATCH).map(|_| "x".repeat(1024))).await.is_err() {
+            if client.output.emit_all((0..BATCH).map(|_| "x".repeat(1024))).await.is_err() {
                 break;
             }
             sent += BATCH as u64;

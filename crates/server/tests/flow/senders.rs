@@ -53,7 +53,7 @@ fn late_reader_gets_tiny_echoes() {
 async fn read_late(combination: Combination, messages: usize, bytes: usize) -> Result<(), String> {
     let mut scene = Scene::open(combination, patient(), echoes);
     let mut client = scene.connect_narrow(combination.wire).await;
-    let sent = client.output.say_all((0..messages).map(|number| text(number, bytes)));
+    let sent = client.output.emit_all((0..messages).map(|number| text(number, bytes)));
     let sent = within("the server stops reading", sent).await.flatten().map_err(|failure| {
         let waiting = client.socket.waiting_bytes();
         format!("{failure}; {waiting} bytes of {messages} messages wait")
@@ -77,7 +77,7 @@ fn mutual_floods_arrive_whole() {
         let (other, one) = (outputs.pop().expect("two"), outputs.pop().expect("two"));
         let texts = || (0..messages).map(|number| text(number, 100));
         let bounded = async |output: &mut Output| {
-            within("the server stops reading", output.say_all(texts())).await.flatten()
+            within("the server stops reading", output.emit_all(texts())).await.flatten()
         };
         let (sent, sent_back, heard) = tokio::join!(
             bounded(one),
@@ -102,7 +102,7 @@ fn mutual_floods_end_without_readers() {
             [scene.connect_narrow(combination.wire).await, scene.connect_narrow(combination.wire).await];
         let [one, other] = &mut clients;
         let texts = || (0..messages).map(|number| text(number, 1024));
-        let both = async { tokio::join!(one.output.say_all(texts()), other.output.say_all(texts())) };
+        let both = async { tokio::join!(one.output.emit_all(texts()), other.output.emit_all(texts())) };
         let sent = within("the server blocks on an unreading client", both).await;
         scene.explain(sent.and_then(|(one, other)| one.and(other)))?;
         scene.hear(&mut clients, messages, |wire, number| message(wire, &text(number, 1024))).await?;
@@ -235,7 +235,7 @@ fn waiting_handlers_pause_their_client() {
         let received = || io.metrics().bytes_received();
         let Client { input, output, .. } = &mut client;
         let outcome = tokio::try_join!(
-            output.say_all((0..EVENTS).map(text)),
+            output.emit_all((0..EVENTS).map(text)),
             async {
                 until_it_stands("reading pauses", EVENT_BYTES as u64 / 2, received).await?;
                 open.send_replace(true);
@@ -272,7 +272,7 @@ fn ack_request_to_paused_client_ends() {
         let io = scene.io.clone();
         let Client { mut input, mut output, .. } = client;
         let flood = tokio::spawn(async move {
-            let _ = output.say_all((0..EVENTS).map(|number| text(number, 1024))).await;
+            let _ = output.emit_all((0..EVENTS).map(|number| text(number, 1024))).await;
             // Answers every ack request with its id.
             while let Ok(question) = input.next().await {
                 if let Some(number) = question.strip_suffix(br#"["question"]"#) {
@@ -312,7 +312,7 @@ fn unread_echoes_pause_their_client() {
         let Client { input, output, socket, .. } = &mut client;
         let text = |number| text(number, 1024);
         let full = || socket.waiting_bytes() >= OUTBOX_MAX / 2 || !socket.is_connected();
-        let (sent, heard) = tokio::join!(output.say_all((0..MESSAGES).map(text)), async {
+        let (sent, heard) = tokio::join!(output.emit_all((0..MESSAGES).map(text)), async {
             until("half of outbox_max waits", full).await?;
             hear_all(vec![input], MESSAGES, |wire, number| message(wire, &text(number))).await
         });

@@ -37,7 +37,7 @@ async fn relay_round(scene: &mut Scene, readers: &mut [Client]) -> Result<Durati
     let began = Instant::now();
     let (inputs, mut outputs) = halves(readers);
     let (sent, heard) = tokio::join!(
-        outputs[0].say_all((0..MESSAGES).map(kibibyte)),
+        outputs[0].emit_all((0..MESSAGES).map(kibibyte)),
         hear_all(inputs, MESSAGES, |wire, number| message(wire, &kibibyte(number))),
     );
     let took = began.elapsed();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use roomcast_server::metrics::Breach;
+use roomcast_server::metrics::Limit;
 use roomcast_server::server::Drain;
 use roomcast_server::{Config, Io, Server, Socket};
 use tokio::sync::oneshot;
@@ -174,7 +174,7 @@ fn manual_names_test_for_each_limit() {
         }
         assert!(tests.contains("rs` `"), "no test in {row}");
     }
-    for breach in Breach::ALL.into_iter().filter(|breach| *breach != Breach::Draining) {
+    for breach in Limit::ALL.into_iter().filter(|breach| *breach != Limit::Draining) {
         assert!(table.contains(&format!("| `{breach}` |")), "{breach} is not in the table");
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Empty;
-use roomcast_server::metrics::Breach;
+use roomcast_server::metrics::Limit;
 use roomcast_server::server::{Drain, Drained};
 use roomcast_server::{Config, Io, Server};
 use tokio::net::TcpStream;
@@ -108,7 +108,7 @@ async fn rejects_clients_after_drain_delay() {
     let refused = kept.answer().await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
     assert!(refused.body.contains("going away"), "{}", refused.body);
-    assert_eq!(io.metrics().breaches(Breach::Draining), 1);
+    assert_eq!(io.metrics().limits_exceeded(Limit::Draining), 1);
     drop(late);
     assert_eq!(task.await.expect("an end in time").left, 0);
 }

@@ -168,7 +168,7 @@ async fn times_out_partial_header_behind_poll() {
         half.send(later).await;
         assert_eq!(half.end().await, "", "{with} {later}");
     }
-    until(|| io.metrics().breaches(roomcast_server::metrics::Breach::HeaderTime) == 3).await;
+    until(|| io.metrics().limits_exceeded(roomcast_server::metrics::Limit::HeaderTime) == 3).await;
 }
 
 #[tokio::test]

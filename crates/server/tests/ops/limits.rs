@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::Body;
 use http_body_util::{BodyExt, Empty, Full};
 use roomcast_server::config::EventRate;
-use roomcast_server::metrics::Breach;
+use roomcast_server::metrics::Limit;
 use roomcast_server::socket::CloseReason;
 use roomcast_server::{Config, Io, Server, Socket};
 use roomcast_testkit::wire::{PONG, TEXT};
@@ -32,7 +32,7 @@ async fn limits_tcp_connections() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
     assert_eq!(refused.header("connection"), Some("close"));
     assert!(refused.body.contains("no room"), "{}", refused.body);
-    assert_eq!(io.metrics().breaches(Breach::Connections), 1);
+    assert_eq!(io.metrics().limits_exceeded(Limit::Connections), 1);
 
     io.emit("news", 1).expect("emitted");
     assert_eq!(chat.next().await, Frame::Text("42[\"news\",1]".into()));
@@ -68,7 +68,7 @@ async fn limits_sessions_on_every_transport() {
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")), "{target}");
         assert!(refused.body.contains("no room"), "{}", refused.body);
     }
-    assert_eq!(rig.io.metrics().breaches(Breach::Sessions), 3);
+    assert_eq!(rig.io.metrics().limits_exceeded(Limit::Sessions), 3);
     assert_eq!(rig.io.client_count(), 2);
     chat.text("42[\"unheard\"]").await;
     drop(chat);
@@ -123,7 +123,7 @@ async fn limits_concurrent_requests_per_session() {
         assert_eq!(refused.status(), 400);
         assert_eq!(text(refused).await, r#"{"code":3,"message":"Bad request"}"#);
     }
-    assert_eq!(io.metrics().breaches(Breach::Requests), 2);
+    assert_eq!(io.metrics().limits_exceeded(Limit::Requests), 2);
     let [get, post, ..] = requests;
     assert_eq!(text(post.await.expect("an answer")).await, "ok");
     assert!(text(get.await.expect("an answer")).await.starts_with("40{"));
@@ -137,7 +137,7 @@ async fn closes_unjoined_session_after_timeout() {
     let mut joined = WebSocket::socket_io(rig.address).await;
     let opened = rig.get(POLLING, "").await;
     assert_eq!(opened.status, 200);
-    until(|| rig.io.metrics().breaches(Breach::ConnectTime) == 1).await;
+    until(|| rig.io.metrics().limits_exceeded(Limit::ConnectTime) == 1).await;
     rig.io.emit("news", 1).expect("emitted");
     assert_eq!(joined.next().await, Frame::Text("42[\"news\",1]".into()));
 }
@@ -160,7 +160,7 @@ async fn limits_connections_per_address() {
     let mut other = Client::connect_from("127.0.0.2", rig.address).await;
     other.send(&get(POLLING, "")).await;
     assert_eq!(other.answer().await.status, 200);
-    assert_eq!(rig.io.metrics().breaches(Breach::Address), 1);
+    assert_eq!(rig.io.metrics().limits_exceeded(Limit::Address), 1);
 
     drop(chat);
     rig.until_status(POLLING, 200).await;
@@ -192,7 +192,7 @@ async fn limits_header_size_and_count() {
         assert_eq!(client.answer().await.status, 431);
         client.end().await;
     }
-    assert_eq!(rig.io.metrics().breaches(Breach::HeaderSize), 2);
+    assert_eq!(rig.io.metrics().limits_exceeded(Limit::HeaderSize), 2);
 
     let io = Io::new();
     let strict = Rig::start(&io, Server::new(io.clone()).max_headers(3).max_header_bytes(2048));
@@ -229,7 +229,7 @@ async fn times_out_incomplete_headers() {
     let (dribbled, ended) = tokio::join!(dribble, ends);
     assert!(ended >= TIMEOUT && ended < UNTOLD, "{ended:?}");
     assert!(dribbled >= TIMEOUT && dribbled < UNTOLD, "{dribbled:?}");
-    assert_eq!(io.metrics().breaches(Breach::HeaderTime), 3);
+    assert_eq!(io.metrics().limits_exceeded(Limit::HeaderTime), 3);
 }
 
 #[tokio::test]
@@ -247,7 +247,7 @@ async fn header_timeout_applies_to_later_requests() {
     let began = Instant::now();
     client.end().await;
     assert!(began.elapsed() < UNTOLD, "{:?}", began.elapsed());
-    assert_eq!(io.metrics().breaches(Breach::HeaderTime), 1);
+    assert_eq!(io.metrics().limits_exceeded(Limit::HeaderTime), 1);
 }
 
 #[tokio::test]
@@ -280,7 +280,7 @@ async fn closes_idle_connections_not_waiting_polls() {
     let closed = answered.elapsed();
     assert!(closed >= TIMEOUT && closed < Duration::from_secs(60), "{closed:?}");
     assert!(poll.is_quiet_for(Duration::from_millis(1500)).await, "a waiting poll was closed");
-    assert_eq!(io.metrics().breaches(Breach::HeaderTime), 0);
+    assert_eq!(io.metrics().limits_exceeded(Limit::HeaderTime), 0);
 }
 
 #[tokio::test]
@@ -308,7 +308,7 @@ async fn closes_client_over_event_rate() {
         assert_eq!(listener.next().await, Frame::Text(format!("42[\"said\",{number}]")));
     }
     until(|| *reasons.lock().expect("not poisoned") == [CloseReason::RateLimited]).await;
-    assert_eq!(io.metrics().breaches(Breach::EventRate), 1);
+    assert_eq!(io.metrics().limits_exceeded(Limit::EventRate), 1);
     io.emit("said", "on").expect("emitted");
     assert_eq!(listener.next().await, Frame::Text("42[\"said\",\"on\"]".into()));
 }
@@ -374,7 +374,7 @@ async fn limits_sessions_per_connection() {
         greedy.send(&get(POLLING, "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n")).await;
         assert_eq!(greedy.answer().await.status, expected, "with or without upgrade headers");
     }
-    assert_eq!(io.metrics().breaches(Breach::ConnectionSessions), 2);
+    assert_eq!(io.metrics().limits_exceeded(Limit::ConnectionSessions), 2);
     assert_eq!(rig.get(POLLING, "").await.status, 200, "the limit is per connection");
 }
 
@@ -387,7 +387,7 @@ async fn evicts_oldest_unjoined_session() {
         sids.push(rig.get(POLLING, "").await.sid());
     }
     until(|| rig.io.client_count() == 3).await;
-    assert_eq!(rig.io.metrics().breaches(Breach::Unjoined), 198);
+    assert_eq!(rig.io.metrics().limits_exceeded(Limit::Unjoined), 198);
     for (number, sid) in sids.iter().enumerate().skip(190) {
         let body = "40";
         let post = format!(
@@ -413,14 +413,14 @@ async fn limits_handshake_bytes() {
     );
     let headers = |len: usize| format!("Cookie: {}\r\n", "c".repeat(len));
     let refused = rig.get(POLLING, &headers(1000)).await;
-    assert_eq!((refused.status, rig.io.metrics().breaches(Breach::HandshakeSize)), (431, 1));
+    assert_eq!((refused.status, rig.io.metrics().limits_exceeded(Limit::HandshakeSize)), (431, 1));
     let mut sids = Vec::new();
     for _ in 0..3 {
         sids.push(rig.get(POLLING, &headers(850)).await.sid());
     }
     let refused = rig.get(POLLING, &headers(850)).await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
-    assert_eq!(rig.io.metrics().breaches(Breach::HandshakesSize), 1);
+    assert_eq!(rig.io.metrics().limits_exceeded(Limit::HandshakesSize), 1);
     let mut client = rig.connect().await;
     let over = format!("POST {POLLING}&sid={} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1", sids[0]);
     client.send(&over).await;
@@ -448,7 +448,7 @@ async fn rejects_slow_body_with_408() {
         assert_eq!(slow.answer().await.status, 408);
         until(|| rig.io.client_count() == 0).await;
     }
-    assert_eq!(rig.io.metrics().breaches(Breach::BodyTime), 2);
+    assert_eq!(rig.io.metrics().limits_exceeded(Limit::BodyTime), 2);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use roomcast_server::Config;
 use roomcast_server::http::{Cors, IpNet, OriginPolicy};
-use roomcast_server::metrics::Breach;
+use roomcast_server::metrics::Limit;
 
 use crate::support::{POLLING, Rig, UPGRADE, WEBSOCKET};
 
@@ -24,7 +24,7 @@ async fn statuses(rig: &Rig, headers: &str) -> [u16; 3] {
 async fn cve_2019_13611_rejects_foreign_pages() {
     let rig = Rig::with_config(Config::new());
     assert_eq!(statuses(&rig, &format!("{COOKIE}{FOREIGN}")).await, [403; 3]);
-    assert_eq!(rig.io.metrics().breaches(Breach::Origin), 3);
+    assert_eq!(rig.io.metrics().limits_exceeded(Limit::Origin), 3);
     assert_eq!(rig.io.client_count(), 0);
     for headers in [FOREIGN.to_owned(), format!("{COOKIE}{OWN}"), COOKIE.to_owned(), String::new()] {
         assert_eq!(statuses(&rig, &headers).await, [200, 101, 101], "{headers}");

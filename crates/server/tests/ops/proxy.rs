@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http_body_util::Empty;
 use roomcast_server::http::{IpNet, Peer};
-use roomcast_server::metrics::Breach;
+use roomcast_server::metrics::Limit;
 use roomcast_server::transport::Endpoint;
 use roomcast_server::{Config, Io, Server, Socket};
 use tower_service::Service;
@@ -64,7 +64,7 @@ async fn address_limit_counts_clients_behind_proxy() {
     }
     let statuses: Vec<u16> = proxy.iter().map(|(status, _)| *status).collect();
     assert_eq!(statuses, [200, 200, 503]);
-    assert_eq!(io.metrics().breaches(Breach::Address), 1);
+    assert_eq!(io.metrics().limits_exceeded(Limit::Address), 1);
 }
 
 /// Returns a version 2 header for a client at 192.0.2.1:4660, with an extension.
@@ -104,7 +104,7 @@ async fn requires_proxy_header_from_trusted_peers() {
     assert_eq!(bare.end().await, "");
     let mut silent = rig.connect().await;
     assert_eq!(silent.end().await, "");
-    assert_eq!(io.metrics().breaches(Breach::ProxyHeader), 2);
+    assert_eq!(io.metrics().limits_exceeded(Limit::ProxyHeader), 2);
 
     let direct = Client::connect_from("127.0.0.2", rig.address).await;
     assert!(told(direct, "").await.starts_with("127.0.0.2:"));

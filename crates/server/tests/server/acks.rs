@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use roomcast_server::emit::{AckError, Answers};
-use roomcast_server::metrics::Breach;
+use roomcast_server::metrics::Limit;
 use roomcast_server::socket::SocketId;
 use roomcast_server::{Args, Bytes, Config, EmitError, Io, Socket};
 use serde_json::json;
 
-use crate::support::client::{Client, Heard, Kind, TALKING, bytes};
-use crate::support::heard::{Ear, arrivals};
+use crate::support::client::{ACK_KINDS, Client, Heard, Kind, bytes};
+use crate::support::recorder::{Recorder, arrivals};
 use crate::support::serve::{Running, serve, until};
 
 /// Timeout that expires only if something is wrong.
@@ -18,11 +18,11 @@ const AGES: Duration = Duration::from_secs(60);
 const MOMENT: Duration = Duration::from_millis(50);
 
 /// Starts a server that passes its sockets to the test.
-fn open() -> (Io, Running, Ear<Socket>) {
+fn open() -> (Io, Running, Recorder<Socket>) {
     open_with(Config::new())
 }
 
-fn open_with(config: Config) -> (Io, Running, Ear<Socket>) {
+fn open_with(config: Config) -> (Io, Running, Recorder<Socket>) {
     let io = Io::builder().config(config).build();
     let ear = arrivals(&io);
     let server = serve(&io);
@@ -32,7 +32,7 @@ fn open_with(config: Config) -> (Io, Running, Ear<Socket>) {
 #[test]
 fn carries_binary_in_events_and_acks() {
     let (_io, server, sockets) = open();
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         let socket = sockets.next();
         assert_eq!(socket.id().as_str(), client.id);
@@ -61,7 +61,7 @@ fn carries_binary_in_events_and_acks() {
 #[test]
 fn accepts_acks_in_any_order() {
     let (_io, server, sockets) = open();
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         let socket = sockets.next();
         let ask = |number: u32| {
@@ -88,7 +88,7 @@ fn accepts_acks_in_any_order() {
 #[test]
 fn times_out_and_ignores_late_ack() {
     let (_io, server, sockets) = open();
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         let socket = sockets.next();
         let outcome = server.block_on(socket.timeout(MOMENT).emit_with_ack("question", 1));
@@ -107,7 +107,7 @@ fn times_out_and_ignores_late_ack() {
 #[test]
 fn fails_pending_ack_on_disconnect() {
     let (_io, server, sockets) = open();
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         let socket = sockets.next();
         let asked = {
@@ -168,7 +168,7 @@ fn sorted(mut ids: Vec<SocketId>) -> Vec<SocketId> {
 #[test]
 fn collects_acks_from_all_clients() {
     let (io, server, sockets) = open();
-    let mut clients: Vec<_> = TALKING.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
+    let mut clients: Vec<_> = ACK_KINDS.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
     sockets.take(clients.len());
     for _ in 0..3 {
         let asked = {
@@ -258,10 +258,10 @@ fn limits_pending_acks_per_client() {
     let all = io.timeout(AGES);
     let answers = server.block_on(all.emit_with_ack("question", ())).expect("a valid name");
     assert_eq!(answers.gone, ids(&[&client]));
-    assert_eq!(io.metrics().breaches(Breach::Acks), 1);
+    assert_eq!(io.metrics().limits_exceeded(Limit::Acks), 1);
     let alone = server.block_on(socket.timeout(AGES).emit_with_ack("question", ()));
     assert!(matches!(alone, Err(AckError::Dropped)), "{alone:?}");
-    assert_eq!(io.metrics().breaches(Breach::Acks), 2);
+    assert_eq!(io.metrics().limits_exceeded(Limit::Acks), 2);
     // Answering frees the client's slots for further requests.
     client.answer(one, json!([]));
     client.answer(other, json!([]));

@@ -11,8 +11,8 @@ use roomcast_server::typed::{Event, NoAnswer};
 use roomcast_server::{Ack, Auth, Bytes, EmitError, Io, Socket, Value, json};
 use serde::{Deserialize, Serialize};
 
-use crate::support::client::{Client, Heard, Kind, SOCKET_IO, Said, TALKING, bytes};
-use crate::support::heard::ear;
+use crate::support::client::{ACK_KINDS, Client, ClientMessage, Heard, Kind, SOCKET_IO, bytes};
+use crate::support::recorder::ear;
 use crate::support::serve::serve;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ fn sends_returned_value_as_ack() {
         })
         .on("serial", serial(async |number: u32| number + 1));
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         let id = client.id.clone();
         for (event, args, answer) in [
@@ -100,7 +100,7 @@ fn clones_capturing_closures_for_each_event() {
     );
     assert_eq!(io.listeners("count").len(), 1);
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         let before = counted.load(Ordering::Relaxed);
         assert_eq!(client.ask("count", json!([2])), json!([before + 2]));
@@ -124,11 +124,11 @@ fn receipt_and_unit_send_no_ack() {
         })
         .on_connect(async |socket: Socket, _: Auth<Value>| socket.emit("hello", ()));
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         client.expect("hello", json!([]));
         for name in ["receipt", "receipt at once", "bare", "nothing", "tell"] {
-            client.say(Said { namespace: "/", ack: Some(500), name, args: json!([]) });
+            client.say(ClientMessage { namespace: "/", ack: Some(500), name, args: json!([]) });
             client.expect("told", json!([]));
         }
         assert_eq!(client.ask("by hand", json!([])), json!(["by hand"]));
@@ -175,7 +175,7 @@ fn passes_extraction_errors_to_handler() {
         Err(_) => -1,
     });
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         assert_eq!(client.ask("double", json!([4])), json!([8]));
         let answer = client.ask("double", json!(["x"]));
@@ -228,7 +228,7 @@ fn acks_failed_events_from_on_error() {
         ack.send(json!({ "error": kind }))
     });
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         for (event, answer) in [
             ("mismatch", json!({ "error": "mismatch" })),
@@ -264,7 +264,7 @@ fn socket_on_error_return_sends_ack() {
         socket.on_error(|error: EventError| error.to_string());
     });
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         assert_eq!(client.ask("fails", json!([])), json!(["event `fails`: handler failed: no luck"]));
         assert!(asked.next());
@@ -296,7 +296,7 @@ fn sends_no_ack_for_result_receipt() {
     io.on("tell", handler).on("done", || "done");
     let server = serve(&io);
     let mut client = Client::connect(Kind::Json, &server.dial);
-    client.say(Said { namespace: "/", ack: Some(9), name: "tell", args: json!([]) });
+    client.say(ClientMessage { namespace: "/", ack: Some(9), name: "tell", args: json!([]) });
     client.expect("told", json!([]));
     assert_eq!(client.ask("done", json!([])), json!(["done"]));
 }

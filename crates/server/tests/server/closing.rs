@@ -8,8 +8,8 @@ use roomcast_server::socket::CloseReason;
 use roomcast_server::{Ack, Config, EmitError, Io, Socket};
 use serde_json::json;
 
-use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};
-use crate::support::heard::{Ear, Gate, ear};
+use crate::support::client::{ACK_KINDS, ALL, Client, ClientMessage, Heard, Kind, SOCKET_IO};
+use crate::support::recorder::{Gate, Recorder, ear};
 use crate::support::serve::{On, Running, serve, serve_on, until};
 
 /// State seen by the `disconnecting` and `disconnect` handlers.
@@ -23,7 +23,7 @@ struct Seen {
 }
 
 /// Starts a server whose sockets join a room and that records connects and disconnects.
-fn open() -> (Io, Running, Ear<Socket>, Ear<Seen>) {
+fn open() -> (Io, Running, Recorder<Socket>, Recorder<Seen>) {
     let (sockets, socket_ear) = ear();
     let (seen, seen_ear) = ear();
     let io = Io::new();
@@ -54,7 +54,7 @@ fn open() -> (Io, Running, Ear<Socket>, Ear<Seen>) {
 }
 
 #[track_caller]
-fn saw(seen: &Ear<Seen>, reason: CloseReason) {
+fn saw(seen: &Recorder<Seen>, reason: CloseReason) {
     let rooms = vec!["own".to_owned(), "room".to_owned()];
     // A socket disconnected by the server has already left its rooms, but still lists them.
     let is_in = reason != CloseReason::ServerNamespaceDisconnect;
@@ -202,7 +202,7 @@ fn runs_handlers_to_completion_after_disconnect() {
             [(true, Kind::Polling), (false, Kind::Polling), (true, Kind::Json), (false, Kind::WebSocket)]
         {
             let mut client = Client::connect(kind, &server.dial);
-            client.say(Said { namespace: "/", ack: Some(1), name: "message", args: json!([]) });
+            client.say(ClientMessage { namespace: "/", ack: Some(1), name: "message", args: json!([]) });
             assert_eq!(ear.next().0, "message");
             if ends {
                 client.close();
@@ -264,7 +264,7 @@ fn fails_ack_after_leaving_namespace() {
     for kind in SOCKET_IO {
         let mut client = Client::connect(kind, &server.dial);
         assert!(matches!(client.join("/room", json!(null)), Heard::Joined { .. }));
-        client.say(Said { namespace: "/room", ack: Some(1), name: "slow", args: json!([]) });
+        client.say(ClientMessage { namespace: "/room", ack: Some(1), name: "slow", args: json!([]) });
         client.leave("/room");
         client.sync();
         gate.let_one_pass();
@@ -279,7 +279,7 @@ fn removes_sessions_when_runtime_ends() {
     for on in [On::CurrentThread, On::Workers(2)] {
         let io = Io::new();
         let server = serve_on(&io, on);
-        let mut clients: Vec<_> = TALKING.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
+        let mut clients: Vec<_> = ACK_KINDS.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
         clients.push(Client::connect(Kind::Plain, &server.dial));
         assert_eq!((io.client_count(), io.emit("hello", ()).expect("a valid name").queued), (5, 5));
         server.end_at_once();
@@ -313,10 +313,10 @@ fn drops_events_after_server_disconnect() {
             async {}
         });
         let server = serve(&io);
-        for kind in TALKING {
+        for kind in ACK_KINDS {
             let mut client = Client::connect(kind, &server.dial);
-            let said = |name| Said { namespace: "/", ack: None, name, args: json!([]) };
-            client.say_all(vec![said("message"), said("next"), said("next")]);
+            let said = |name| ClientMessage { namespace: "/", ack: None, name, args: json!([]) };
+            client.emit_all(vec![said("message"), said("next"), said("next")]);
             if matches!(client.hear(), Heard::Left { .. }) && !close {
                 client.sync();
             }

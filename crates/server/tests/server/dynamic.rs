@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use roomcast_rooms::Rooms;
 use roomcast_server::emit::Receipt;
-use roomcast_server::metrics::Breach;
+use roomcast_server::metrics::Limit;
 use roomcast_server::namespace::{Namespace, NamespaceError, NamespaceRequest};
 use roomcast_server::rooms::Room;
 use roomcast_server::{Ack, Config, ConnectError, Io, Socket, Value};
 use serde_json::json;
 
-use crate::support::client::{Client, Heard, Kind, SOCKET_IO, Said};
-use crate::support::heard::{Gate, Log, ear};
+use crate::support::client::{Client, ClientMessage, Heard, Kind, SOCKET_IO};
+use crate::support::recorder::{Gate, Log, ear};
 use crate::support::serve::{On, ends, serve, serve_on, until};
 
 fn is_in(heard: &Heard, expected: &str) -> bool {
@@ -27,7 +27,7 @@ fn refused(namespace: &str, message: &str) -> Heard {
 }
 
 fn ask(client: &mut Client, namespace: &str, name: &str) -> Value {
-    client.say(Said { namespace, ack: Some(7), name, args: json!([]) });
+    client.say(ClientMessage { namespace, ack: Some(7), name, args: json!([]) });
     match client.hear() {
         Heard::Answer { args, .. } => args,
         other => panic!("no answer but {other:?}"),
@@ -128,8 +128,8 @@ fn children_copy_handlers_at_creation() {
     assert_eq!(ask(&mut client, "/child-1", "a"), json!(["parent"]));
     assert_eq!(ask(&mut client, "/child-1", "c"), json!(["own"]));
     assert_eq!(ask(&mut client, "/child-2", "b"), json!(["later"]));
-    let unheard = |namespace, name| Said { namespace, ack: Some(1), name, args: json!([]) };
-    client.say_all(vec![unheard("/child-1", "b"), unheard("/child-2", "c")]);
+    let unheard = |namespace, name| ClientMessage { namespace, ack: Some(1), name, args: json!([]) };
+    client.emit_all(vec![unheard("/child-1", "b"), unheard("/child-2", "c")]);
     client.sync();
     assert_eq!(io.metrics().events_unhandled(), 2);
     // Creates a child by name, as on Node.
@@ -175,7 +175,7 @@ fn predicate_decides_by_request_and_auth() {
             assert_eq!(client.join(&name, json!({ "wish": wish })), refused(&name, "Invalid namespace"));
         }
         // Packets to the pending namespace are queued; other namespaces proceed.
-        client.say_hello_to(&name, json!({ "token": "sesame", "wish": "wait" }));
+        client.send_connect_to(&name, json!({ "token": "sesame", "wish": "wait" }));
         assert!(is_in(&client.join("/", json!(null)), "/"));
         gate.let_one_pass();
         assert!(is_in(&client.hear(), &name));
@@ -254,7 +254,12 @@ fn keeps_child_when_join_races_cleanup() {
                 for round in 0..100 {
                     assert!(is_in(&client.join("/meeting", json!(null)), "/meeting"));
                     let args = json!([round.to_string()]);
-                    client.say(Said { namespace: "/meeting", ack: None, name: "say", args: args.clone() });
+                    client.say(ClientMessage {
+                        namespace: "/meeting",
+                        ack: None,
+                        name: "say",
+                        args: args.clone(),
+                    });
                     let Heard::Event { args: heard, .. } = client.hear() else { panic!("nothing heard") };
                     assert_eq!(heard, args);
                     client.leave("/meeting");
@@ -426,7 +431,7 @@ fn limits_child_namespaces() {
             assert_eq!(answer, refused(&name, "Too many namespaces"));
         }
     }
-    assert_eq!(io.metrics().breaches(Breach::Namespaces), 2);
+    assert_eq!(io.metrics().limits_exceeded(Limit::Namespaces), 2);
     // The limit does not apply to the application.
     io.of("/child-4");
     assert!(is_in(&client.join("/child-4", json!(null)), "/child-4"));

@@ -6,9 +6,9 @@ use roomcast_server::emit::{AckError, Emit, Overflow, Receipt};
 use roomcast_server::{Ack, Args, Bytes, EmitError, Io, Socket, Value};
 use serde_json::json;
 
-use crate::support::client::{Client, Heard, Kind, Said, TALKING, bytes};
+use crate::support::client::{ACK_KINDS, Client, ClientMessage, Heard, Kind, bytes};
 use crate::support::engine::Engine;
-use crate::support::heard::arrivals;
+use crate::support::recorder::arrivals;
 use crate::support::serve::serve;
 use crate::support::ws::Message;
 
@@ -85,7 +85,7 @@ fn handlers_can_use_all_operators() {
         Ok::<_, EmitError>(())
     });
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut speaker = Client::connect(kind, &server.dial);
         let mut listener = Client::connect(Kind::WebSocket, &server.dial);
         speaker.emit("say", json!(["hello"]));
@@ -106,7 +106,7 @@ fn emits_nested_binary_to_one_socket() {
     let io = Io::new();
     let sockets = arrivals(&io);
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         let socket = sockets.next();
         let picture =
@@ -169,8 +169,8 @@ fn rejects_more_attachments_than_clients_accept() {
     // On the second emit the event name is cached.
     assert!(socket.emit("many", many(10)).is_ok_and(|receipt| receipt.queued == 1));
     assert!(socket.emit("many", many(11)).is_err());
-    let ask = Said { namespace: "/", ack: Some(7), name: "ask", args: json!([11]) };
-    client.say_all(vec![ask]);
+    let ask = ClientMessage { namespace: "/", ack: Some(7), name: "ask", args: json!([11]) };
+    client.emit_all(vec![ask]);
     assert!(matches!(client.hear(), Heard::Event { name, .. } if name == "many"));
     assert_eq!(
         client.ask("ask", json!([2])).as_array().map(Vec::len),

@@ -12,10 +12,10 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
-use crate::support::client::{ALL, Client, Kind, TALKING};
+use crate::support::client::{ACK_KINDS, ALL, Client, Kind};
 use crate::support::dial::Dial;
-use crate::support::heard::ear;
 use crate::support::logs;
+use crate::support::recorder::ear;
 use crate::support::serve::serve;
 
 #[derive(Clone, Default)]
@@ -33,11 +33,11 @@ fn handlers_share_application_state() {
         Ok::<(), EmitError>(())
     });
     let server = serve(&io);
-    for (number, kind) in TALKING.into_iter().enumerate() {
+    for (number, kind) in ACK_KINDS.into_iter().enumerate() {
         let mut client = Client::connect(kind, &server.dial);
         assert_eq!(client.ask("count", json!([])), json!([number, "a text"]));
     }
-    assert_eq!(counter.0.load(Ordering::Relaxed), TALKING.len());
+    assert_eq!(counter.0.load(Ordering::Relaxed), ACK_KINDS.len());
     assert!(io.state::<Counter>().is_some() && io.state::<String>().is_none());
 }
 

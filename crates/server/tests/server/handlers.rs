@@ -6,9 +6,9 @@ use roomcast_server::extract::EventName;
 use roomcast_server::{Ack, Args, Bytes, EmitError, Io, Socket, Value};
 use serde_json::json;
 
-use crate::support::client::{ALL, Client, Heard, Kind, Said, TALKING, bytes};
-use crate::support::heard::{Gate, arrivals, ear};
+use crate::support::client::{ACK_KINDS, ALL, Client, ClientMessage, Heard, Kind, bytes};
 use crate::support::logs;
+use crate::support::recorder::{Gate, arrivals, ear};
 use crate::support::serve::{serve, until};
 
 /// Panics without printing to the terminal.
@@ -61,12 +61,13 @@ fn logs_and_counts_each_failed_event() {
     ];
     let io = failing();
     let server = serve(&io);
-    let mut clients: Vec<_> = TALKING.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
+    let mut clients: Vec<_> = ACK_KINDS.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
     for (round, client) in (1..).zip(&mut clients) {
         for (event, message, level) in wrong {
             // Sent in one write, so that the following events arrive while this one fails.
-            let ask = |name, ack| Said { namespace: "/", ack: Some(ack), name, args: json!(["one"]) };
-            client.say_all(vec![
+            let ask =
+                |name, ack| ClientMessage { namespace: "/", ack: Some(ack), name, args: json!(["one"]) };
+            client.emit_all(vec![
                 ask("echo", 100),
                 ask(event, 101),
                 ask("echo at once", 102),
@@ -105,8 +106,8 @@ fn summarises_log_of_repeated_failures() {
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     let begun = std::time::Instant::now();
     for event in ["flood:panic", "flood:error", "flood:mismatch"] {
-        let one = || Said { namespace: "/", ack: None, name: event, args: json!(["x"]) };
-        client.say_all((0..FLOOD).map(|_| one()).collect());
+        let one = || ClientMessage { namespace: "/", ack: None, name: event, args: json!(["x"]) };
+        client.emit_all((0..FLOOD).map(|_| one()).collect());
         assert_eq!(client.ask("done", json!([])), json!([]));
         let lines = logs::about(event);
         let most = begun.elapsed().as_secs() + 2;
@@ -144,12 +145,12 @@ fn ignores_failures_caused_by_disconnect() {
         }
     });
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         sockets.next();
-        let ask = Said { namespace: "/", ack: Some(1), name: "left:answers", args: json!([]) };
-        let fail = Said { namespace: "/", ack: None, name: "left:fails", args: json!([]) };
-        client.say_all(vec![ask, fail]);
+        let ask = ClientMessage { namespace: "/", ack: Some(1), name: "left:answers", args: json!([]) };
+        let fail = ClientMessage { namespace: "/", ack: None, name: "left:fails", args: json!([]) };
+        client.emit_all(vec![ask, fail]);
         client.sync();
         if kind == Kind::Polling {
             client.engine().send_packets(vec!["1".into()]);
@@ -161,7 +162,7 @@ fn ignores_failures_caused_by_disconnect() {
     }
     // Only failures that the client did not cause are counted and logged.
     until(|| !logs::about("left:fails").is_empty());
-    until(|| io.metrics().handlers_failed() == TALKING.len() as u64);
+    until(|| io.metrics().handlers_failed() == ACK_KINDS.len() as u64);
     // A connected client whose emit to another fails is counted.
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     let gone = sockets.next();
@@ -169,9 +170,9 @@ fn ignores_failures_caused_by_disconnect() {
     drop(client);
     seen.next();
     client = Client::connect(Kind::WebSocket, &server.dial);
-    client.say_all(vec![Said { namespace: "/", ack: None, name: "left:other", args: json!([]) }]);
+    client.emit_all(vec![ClientMessage { namespace: "/", ack: None, name: "left:other", args: json!([]) }]);
     until(|| !logs::about("left:other").is_empty());
-    assert_eq!(io.metrics().handlers_failed(), TALKING.len() as u64 + 1);
+    assert_eq!(io.metrics().handlers_failed(), ACK_KINDS.len() as u64 + 1);
     assert_eq!(logs::about("left:answers"), []);
 }
 
@@ -230,7 +231,7 @@ fn taking() -> Io {
 fn converts_arguments_to_parameter_types() {
     let io = taking();
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         assert_eq!(client.ask("nothing", json!(["ignored"])), json!([]));
         assert_eq!(client.ask("mixed", json!([7, "x", "ignored"])), json!([7, "x", true]));
@@ -309,7 +310,7 @@ fn passes_unhandled_events_to_on_other() {
         ack.send((&*name, args.len())).map(drop)
     });
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         assert_eq!(client.ask("known", json!([1])), json!(["first"]));
         assert_eq!(client.ask("unknown", json!([1, 2])), json!(["unknown", 2]));

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use crate::support::client::{ALL, Client, Heard, Kind};
 use crate::support::engine::Engine;
-use crate::support::heard::{Gate, Teller, ear};
 use crate::support::http::{Answer, Http};
 use crate::support::logs;
+use crate::support::recorder::{Gate, Teller, ear};
 use crate::support::serve::{On, serve, serve_server, until};
 use crate::support::ws::Ws;
 

@@ -10,11 +10,11 @@ use roomcast_server::socket::{CloseReason, SocketId};
 use roomcast_server::{Config, EmitError, Io, Socket};
 use serde_json::json;
 
-use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};
-use crate::support::heard::{Ear, Gate, arrivals, ear};
+use crate::support::client::{ACK_KINDS, ALL, Client, ClientMessage, Heard, Kind, SOCKET_IO};
+use crate::support::recorder::{Gate, Recorder, arrivals, ear};
 use crate::support::serve::{serve, until};
 
-fn reasons(io: &Io) -> Ear<CloseReason> {
+fn reasons(io: &Io) -> Recorder<CloseReason> {
     let (told, reasons) = ear();
     io.on_disconnect(move |reason: CloseReason| _ = told.send(reason));
     reasons
@@ -59,7 +59,7 @@ fn disconnect_takes_effect_before_it_returns() {
     });
     let reasons = reasons(&io);
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         for how in ["one", "client", "all", "all clients"] {
             let mut client = Client::connect(kind, &server.dial);
             client.emit("go", json!([how]));
@@ -201,8 +201,8 @@ fn sends_welcome_after_attaching_socket() {
     }
 }
 
-fn message(number: u32) -> Said<'static> {
-    Said { namespace: "/", ack: None, name: "message", args: json!([number.to_string()]) }
+fn message(number: u32) -> ClientMessage<'static> {
+    ClientMessage { namespace: "/", ack: None, name: "message", args: json!([number.to_string()]) }
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn waiting_events_outlive_their_client() {
                     continue;
                 }
                 let mut client = Client::connect(kind, &server.dial);
-                client.say_all((0..4).map(message).collect());
+                client.emit_all((0..4).map(message).collect());
                 client.sync();
                 if leaves {
                     client.leave("/");
@@ -273,7 +273,7 @@ fn waiting_events_keep_socket_handlers() {
     let reasons = reasons(&io);
     let server = serve(&io);
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
-    client.say_all((0..3).map(message).collect());
+    client.emit_all((0..3).map(message).collect());
     client.sync();
     drop(client);
     reasons.next();
@@ -299,7 +299,7 @@ fn disconnect_drops_waiting_events() {
     let reasons = reasons(&io);
     let server = serve(&io);
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
-    client.say_all((0..3).map(message).collect());
+    client.emit_all((0..3).map(message).collect());
     client.sync();
     sockets.next().disconnect();
     assert_eq!(reasons.next(), CloseReason::ServerNamespaceDisconnect);

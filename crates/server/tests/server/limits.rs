@@ -1,16 +1,16 @@
 //! Limits on the work in progress for one client.
 
-use roomcast_server::metrics::Breach;
+use roomcast_server::metrics::Limit;
 use roomcast_server::socket::CloseReason;
 use roomcast_server::{Ack, Config, Io, Socket};
 use serde_json::{Value, json};
 
-use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};
-use crate::support::heard::{Ear, Gate, arrivals, ear};
+use crate::support::client::{ACK_KINDS, ALL, Client, ClientMessage, Heard, Kind, SOCKET_IO};
+use crate::support::recorder::{Gate, Recorder, arrivals, ear};
 use crate::support::serve::{serve, until};
 
 /// Registers handlers that record their start and wait for the test.
-fn waiting(config: Config) -> (Io, Gate, Ear<String>) {
+fn waiting(config: Config) -> (Io, Gate, Recorder<String>) {
     let gate = Gate::closed();
     let (told, ear) = ear();
     let io = Io::builder().config(config).build();
@@ -27,8 +27,8 @@ fn waiting(config: Config) -> (Io, Gate, Ear<String>) {
     (io, gate, ear)
 }
 
-fn said<'a>(namespace: &'a str, text: impl Into<Value>) -> Said<'a> {
-    Said { namespace, ack: None, name: "message", args: json!([text.into()]) }
+fn said<'a>(namespace: &'a str, text: impl Into<Value>) -> ClientMessage<'a> {
+    ClientMessage { namespace, ack: None, name: "message", args: json!([text.into()]) }
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn limits_running_handlers_and_keeps_order() {
     let server = serve(&io);
     for kind in ALL {
         let mut client = Client::connect(kind, &server.dial);
-        client.say_all(["1", "2", "3", "4", "5"].map(|text| said("/", text)).into());
+        client.emit_all(["1", "2", "3", "4", "5"].map(|text| said("/", text)).into());
         client.sync();
         assert_eq!(ear.all(), ["1", "2"], "{kind:?}");
         for next in ["3", "4", "5"] {
@@ -60,10 +60,10 @@ fn reads_acks_while_events_wait() {
         Ok::<_, roomcast_server::emit::AckError>(())
     });
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
-        let ask = Said { namespace: "/", ack: Some(7), name: "ask me", args: json!([]) };
-        client.say_all(vec![ask, said("/", "behind it")]);
+        let ask = ClientMessage { namespace: "/", ack: Some(7), name: "ask me", args: json!([]) };
+        client.emit_all(vec![ask, said("/", "behind it")]);
         let question = client.question("question");
         client.sync();
         assert_eq!(ear.all(), [""; 0]);
@@ -84,7 +84,7 @@ fn pauses_reading_while_handlers_lag() {
     for kind in [Kind::WebSocket, Kind::Json, Kind::Plain] {
         let mut client = Client::connect(kind, &server.dial);
         let texts: Vec<_> = (0..40).map(|number| format!("{number}{}", "x".repeat(1000))).collect();
-        client.say_all(texts.iter().map(|text| said("/", text.as_str())).collect());
+        client.emit_all(texts.iter().map(|text| said("/", text.as_str())).collect());
         assert_eq!(ear.next(), texts[0]);
         assert_eq!(other.ask("echo", json!([])), json!([]));
         assert_eq!(ear.all(), [""; 0], "one runs at a time");
@@ -112,13 +112,13 @@ fn reads_up_to_cap_awaiting_ack() {
     for (closed, kind) in (1..).zip([Kind::WebSocket, Kind::Json]) {
         let mut client = Client::connect(kind, &server.dial);
         let text = "x".repeat(1000);
-        client.say_all((0..90).map(|_| said("/", text.as_str())).collect());
+        client.emit_all((0..90).map(|_| said("/", text.as_str())).collect());
         let question = client.question("question");
         client.sync();
         client.answer(question, json!([]));
         client.question("question");
         assert_eq!(reasons.all(), [], "{kind:?}");
-        client.say_all((0..60).map(|_| said("/", text.as_str())).collect());
+        client.emit_all((0..60).map(|_| said("/", text.as_str())).collect());
         assert_eq!(reasons.next(), CloseReason::Overloaded);
         let ended = client.end();
         assert_eq!((ended.code, ended.reason.as_str()), (Some(1008), "overloaded"), "{kind:?}");
@@ -135,12 +135,12 @@ fn releases_bytes_of_dropped_events() {
         let mut client = Client::connect(kind, &server.dial);
         assert!(matches!(client.join("/other", json!(null)), Heard::Joined { .. }));
         let kilobyte = "x".repeat(1000);
-        client.say_all((0..9).map(|_| said("/other", kilobyte.as_str())).collect());
+        client.emit_all((0..9).map(|_| said("/other", kilobyte.as_str())).collect());
         client.sync();
         io.of("/other").disconnect();
         assert_eq!(client.hear(), Heard::Left { namespace: "/other".into() });
         let mut names: Vec<_> = (0..8).map(|number| number.to_string()).collect();
-        client.say_all(names.iter().map(|name| said("/", format!("{name}{kilobyte}"))).collect());
+        client.emit_all(names.iter().map(|name| said("/", format!("{name}{kilobyte}"))).collect());
         client.sync();
         assert_eq!(ear.take(1), [kilobyte.as_str()]);
         // The running handler outlives its namespace and still counts.
@@ -165,7 +165,7 @@ fn middleware_frees_handler_slot_when_done() {
     let server = serve(&io);
     for kind in SOCKET_IO {
         let mut client = Client::connect(kind, &server.dial);
-        client.say_hello_to("/slow", json!(null));
+        client.send_connect_to("/slow", json!(null));
         client.say(said("/", "waits"));
         client.sync();
         assert_eq!(ear.all(), [""; 0]);
@@ -193,22 +193,22 @@ fn pauses_rejoins_behind_slow_handlers() {
     });
     let server = serve(&io);
     let come_and_go = |client: &mut Client| {
-        client.say_hello(json!(null));
+        client.send_connect(json!(null));
         client.leave("/");
     };
     let mut client = Client::open(Kind::WebSocket, &server.dial);
     (0..20).for_each(|_| come_and_go(&mut client));
     assert_eq!(reasons.take(7), [CloseReason::ClientNamespaceDisconnect; 7]);
-    (0..8).for_each(|_| client.hear_welcome());
+    (0..8).for_each(|_| client.expect_connected());
     assert_eq!(reasons.all(), [], "further rejoins wait");
     (0..20).for_each(|_| gate.let_one_pass());
-    (0..12).for_each(|_| client.hear_welcome());
+    (0..12).for_each(|_| client.expect_connected());
     assert_eq!((io.metrics().overloaded(), reasons.take(13).len()), (0, 13));
     // No limit applies while the handlers keep up.
     gate.open();
     let mut client = Client::open(Kind::WebSocket, &server.dial);
     (0..100).for_each(|_| come_and_go(&mut client));
-    (0..100).for_each(|_| client.hear_welcome());
+    (0..100).for_each(|_| client.expect_connected());
 }
 
 #[test]
@@ -221,13 +221,13 @@ fn limits_rooms_per_socket() {
         let socket = sockets.next();
         assert!(socket.join(["a", "b"]), "{kind:?}");
         assert!(!socket.join(["c", "d", "e"]), "{kind:?}");
-        assert_eq!(io.metrics().breaches(Breach::Rooms), 1);
+        assert_eq!(io.metrics().limits_exceeded(Limit::Rooms), 1);
         // Rooms that the socket is already in do not count again.
         assert!(socket.join(["a", "b", "c"]) && socket.join(socket.id()), "{kind:?}");
         assert_eq!(io.sockets_join("d"), 0);
         let found = server.block_on(io.fetch_sockets()).expect("one node");
         found.iter().for_each(|remote| remote.join("e"));
-        assert_eq!(io.metrics().breaches(Breach::Rooms), 3);
+        assert_eq!(io.metrics().limits_exceeded(Limit::Rooms), 3);
         assert_eq!(socket.rooms().len(), 4);
         assert_eq!(
             ["d", "e"].map(|room| io.to(room).emit("nobody", ()).expect("a valid name").queued),
@@ -253,7 +253,7 @@ fn rejects_long_names_and_auth() {
         ack.send((joined, found, socket.rooms().len())).map(drop)
     });
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         assert_eq!(client.ask("join", json!([long])), json!([false, 0, 1]));
         assert_eq!(client.ask("join", json!([fits])).as_array().expect("a list")[0], json!(true));
@@ -262,8 +262,8 @@ fn rejects_long_names_and_auth() {
         client.emit(&long, json!([]));
         client.end();
     }
-    let count = TALKING.len() as u64;
-    until(|| io.metrics().breaches(Breach::NameSize) == 3 * count);
+    let count = ACK_KINDS.len() as u64;
+    until(|| io.metrics().limits_exceeded(Limit::NameSize) == 3 * count);
     until(|| io.metrics().protocol_errors() == count);
     for kind in SOCKET_IO {
         let mut client = Client::open(kind, &server.dial);
@@ -275,8 +275,8 @@ fn rejects_long_names_and_auth() {
         assert_eq!(client.join("/", large), refused("/", "Auth too large"));
         let fits = format!("/{}", "n".repeat(99));
         assert!(matches!(client.join(&fits, json!(null)), Heard::Joined { .. }));
-        client.say_hello_to(&format!("/{}", "n".repeat(100)), json!(null));
+        client.send_connect_to(&format!("/{}", "n".repeat(100)), json!(null));
         client.end();
     }
-    assert_eq!(io.metrics().breaches(Breach::AuthSize), SOCKET_IO.len() as u64);
+    assert_eq!(io.metrics().limits_exceeded(Limit::AuthSize), SOCKET_IO.len() as u64);
 }

@@ -8,9 +8,9 @@ use roomcast_server::socket::{CloseReason, SocketId};
 use roomcast_server::{Ack, Args, Io, Socket, Value};
 use serde_json::json;
 
-use crate::support::client::{ALL, Client, Kind, TALKING};
-use crate::support::heard::{Gate, Log, ear};
+use crate::support::client::{ACK_KINDS, ALL, Client, Kind};
 use crate::support::logs;
+use crate::support::recorder::{Gate, Log, ear};
 use crate::support::serve::{serve, until};
 
 /// Returns a handler that records each call with its arguments.
@@ -37,7 +37,7 @@ fn calls_handlers_in_registration_order() {
     });
     io.on("say", noting(&log, "third")).on("sync", async |ack: Ack| ack.send(()).map(drop));
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         client.emit("say", json!([1, "a"]));
         client.emit("whisper", json!([]));
@@ -45,7 +45,7 @@ fn calls_handlers_in_registration_order() {
     }
     let each =
         ["first say 1,\"a\"", "second say 1,\"a\"", "third say 1,\"a\"", "own say 1,\"a\"", "own whisper "];
-    assert_eq!(log.read(), each.repeat(TALKING.len()));
+    assert_eq!(log.read(), each.repeat(ACK_KINDS.len()));
     assert_eq!(io.metrics().events_unhandled(), 0);
 }
 
@@ -66,7 +66,7 @@ fn sends_only_first_ack() {
         });
     }
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         assert_eq!(client.ask("ask", json!([])), json!(["second"]));
         assert_eq!(ear.take(2), [("second", true, true), ("first", true, false)]);
@@ -86,7 +86,7 @@ fn once_fires_per_namespace_and_socket() {
         async {}
     });
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         client.emit("greet", json!([1]));
         client.emit("greet", json!([2]));
@@ -186,7 +186,7 @@ fn rejecting_middleware_drops_and_reports_event() {
         }
     }
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         client.emit("say", json!(["at once"]));
         assert_eq!(client.ask("say", json!(["later"])), json!(["told by the middleware"]));
@@ -205,7 +205,7 @@ fn rejecting_middleware_drops_and_reports_event() {
             }
         }
     }
-    assert_eq!(log.read(), ["handler say \"fine\""; TALKING.len()]);
+    assert_eq!(log.read(), ["handler say \"fine\""; ACK_KINDS.len()]);
     assert_eq!(io.metrics().handlers_failed(), 0);
 }
 
@@ -297,7 +297,7 @@ fn errors_name_event_and_mismatch() {
         }
     });
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         for (name, args, expected) in [
             (
@@ -316,7 +316,7 @@ fn errors_name_event_and_mismatch() {
             assert!(error.to_string().starts_with(&format!("event `{name}`: ")), "{error}");
         }
     }
-    let count = TALKING.len();
+    let count = ACK_KINDS.len();
     assert!(logs::about("wrong:number").iter().any(|line| line.message.contains("do not fit")));
     assert_eq!(io.metrics().events_mismatched(), 2 * count as u64);
 }

@@ -11,8 +11,8 @@ use roomcast_server::{Ack, Args, Auth, Config, ConnectError, Io, Socket, Value};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};
-use crate::support::heard::{Ear, Gate, Log, ear};
+use crate::support::client::{ACK_KINDS, ALL, Client, ClientMessage, Heard, Kind, SOCKET_IO};
+use crate::support::recorder::{Gate, Log, Recorder, ear};
 use crate::support::serve::{serve, until};
 use crate::support::ws::Ended;
 
@@ -176,10 +176,10 @@ fn queues_events_until_connected_in_order() {
     let server = serve(&io);
     let mut clients: Vec<_> = ALL.iter().map(|kind| Client::open(*kind, &server.dial)).collect();
     for client in &mut clients {
-        client.say_hello(json!(null));
+        client.send_connect(json!(null));
         client.emit("message", json!(["1"]));
-        let said = |text| Said { namespace: "/", ack: None, name: "message", args: json!([text]) };
-        client.say_all(vec![said("2"), said("3")]);
+        let said = |text| ClientMessage { namespace: "/", ack: None, name: "message", args: json!([text]) };
+        client.emit_all(vec![said("2"), said("3")]);
         client.sync();
     }
     assert_eq!(log.read(), [""; 0]);
@@ -191,7 +191,7 @@ fn queues_events_until_connected_in_order() {
         assert_eq!(log.read()[4 * (admitted - 1)..], ["connected", "1", "2", "3"]);
     }
     for client in &mut clients {
-        client.hear_welcome();
+        client.expect_connected();
         client.expect("welcome", json!([]));
         ["1", "2", "3"].iter().for_each(|text| client.expect("said", json!([text])));
     }
@@ -212,7 +212,7 @@ fn pauses_reading_before_connect_completes() {
     let server = serve(&io);
     for (round, kind) in (1..).zip([Kind::WebSocket, Kind::Json, Kind::Plain]) {
         let mut client = Client::open(kind, &server.dial);
-        client.say_hello(json!(null));
+        client.send_connect(json!(null));
         let text = "x".repeat(64 * 1024);
         for number in 0..9 {
             client.emit("message", json!([format!("{number}{text}")]));
@@ -225,7 +225,7 @@ fn pauses_reading_before_connect_completes() {
 }
 
 /// Starts a server whose connect middleware waits for the test, and records its calls, connects and disconnects.
-fn with_door() -> (Io, Gate, Ear<&'static str>) {
+fn with_door() -> (Io, Gate, Recorder<&'static str>) {
     let (told, ear) = ear();
     let gate = Gate::closed();
     let io = Io::new();
@@ -257,7 +257,7 @@ fn drops_pending_connect_of_gone_client() {
     let server = serve(&io);
     for kind in ALL {
         let mut client = Client::open(kind, &server.dial);
-        client.say_hello(json!(null));
+        client.send_connect(json!(null));
         assert_eq!(ear.next(), "asked");
         client.close();
         until(|| io.client_count() == 0);
@@ -275,17 +275,17 @@ fn leaving_during_connect_allows_rejoin() {
     let server = serve(&io);
     for kind in SOCKET_IO {
         let mut client = Client::open(kind, &server.dial);
-        client.say_hello(json!(null));
+        client.send_connect(json!(null));
         client.leave("/");
-        client.say_hello(json!(null));
+        client.send_connect(json!(null));
         client.sync();
         assert_eq!(ear.all(), ["asked"]);
         gate.let_one_pass();
-        client.hear_welcome();
+        client.expect_connected();
         assert_eq!(ear.take(4), ["answered", "in", "out", "asked"]);
         assert_eq!(io.emit("anybody", ()).expect("a valid name").queued, 0);
         gate.let_one_pass();
-        client.hear_welcome();
+        client.expect_connected();
         assert_eq!(ear.take(2), ["answered", "in"]);
         assert_eq!(client.ask("in?", json!([])), json!(["yes"]));
         client.close();
@@ -296,7 +296,7 @@ fn leaving_during_connect_allows_rejoin() {
 #[test]
 fn keeps_rooms_joined_by_middleware() {
     let (told, ear) = ear();
-    let (hooked, hook) = crate::support::heard::ear();
+    let (hooked, hook) = crate::support::recorder::ear();
     let io = Io::new();
     io.on_join_room(move |room: &Room, _: &SocketId| {
         let _ = hooked.send(room.as_str().to_owned());
@@ -312,7 +312,7 @@ fn keeps_rooms_joined_by_middleware() {
         ack.send((rooms.len(), rooms.contains(&Room::from("room")))).map(drop)
     });
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         assert_eq!(ear.next(), (true, (true, false), vec![Room::from("room")], false, 0));
         assert_eq!(client.ask("in", json!([])), json!([2, true]));
@@ -327,7 +327,7 @@ fn keeps_rooms_joined_by_middleware() {
 #[test]
 fn rejected_client_joins_no_room() {
     let (told, ear) = ear();
-    let (hooked, hook) = crate::support::heard::ear();
+    let (hooked, hook) = crate::support::recorder::ear();
     let gate = Gate::closed();
     let io = Io::builder().config(Config::new().limits(|limits| limits.max_rooms(2))).build();
     io.on_join_room(move |room: &Room, _: &SocketId| {
@@ -349,7 +349,7 @@ fn rejected_client_joins_no_room() {
     for kind in SOCKET_IO {
         for leaves in [false, true] {
             let mut client = Client::open(kind, &server.dial);
-            client.say_hello(json!({ "refuse": !leaves }));
+            client.send_connect(json!({ "refuse": !leaves }));
             let (joined, socket) = ear.next();
             assert_eq!(joined, (true, false), "joins up to the limit");
             if leaves {
@@ -386,7 +386,7 @@ fn event_middleware_rewrites_name_and_arguments() {
         });
     }
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         assert_eq!(client.ask("other", json!([7])), json!(["other", "7"]));
         let rewritten = format!("{},\"three\"", json!("1,\"two\""));
@@ -479,9 +479,9 @@ fn cancels_middleware_on_disconnect_or_timeout() {
     let (io, server) = serving(std::time::Duration::from_secs(600));
     for kind in ALL {
         let mut client = Client::open(kind, &server.dial);
-        client.say_hello(json!(null));
+        client.send_connect(json!(null));
         if SOCKET_IO.contains(&kind) {
-            client.say_hello_to("/on-demand", json!(null));
+            client.send_connect_to("/on-demand", json!(null));
         }
         let middlewares = if SOCKET_IO.contains(&kind) { 2 } else { 1 };
         (0..middlewares).for_each(|_| heard.recv_timeout(patience).expect("begun"));

@@ -13,7 +13,7 @@ use roomcast_server::{Config, EmitError, Io, Socket};
 use serde_json::{Value, json};
 
 use crate::recovery::{Returner, event};
-use crate::support::heard::{Ear, arrivals, ear};
+use crate::support::recorder::{Recorder, arrivals, ear};
 use crate::support::serve::{Running, serve};
 use crate::support::ws::Message;
 
@@ -55,11 +55,11 @@ struct Known {
 }
 
 struct Model {
-    chance: fastrand::Rng,
+    rng: fastrand::Rng,
     io: Io,
     server: Running,
-    sockets: Ear<Socket>,
-    ends: Ear<(String, CloseReason)>,
+    sockets: Recorder<Socket>,
+    ends: Recorder<(String, CloseReason)>,
     hook: Arc<AtomicU8>,
     known: Vec<Known>,
     events: usize,
@@ -100,12 +100,12 @@ impl Model {
         io.on("sync", |ack: roomcast_server::Ack| ack.send(()).map(drop));
         let sockets = arrivals(&io);
         let server = serve(&io);
-        let chance = fastrand::Rng::with_seed(seed);
-        Self { chance, io, server, sockets, ends, hook, known: Vec::new(), events: 0 }
+        let rng = fastrand::Rng::with_seed(seed);
+        Self { rng, io, server, sockets, ends, hook, known: Vec::new(), events: 0 }
     }
 
     fn draw(&mut self, below: usize) -> usize {
-        self.chance.usize(..below)
+        self.rng.usize(..below)
     }
 
     /// Draws a client in this state.

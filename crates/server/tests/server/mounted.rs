@@ -19,11 +19,11 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::client::{ALL, Client, Kind, TALKING};
+use crate::support::client::{ACK_KINDS, ALL, Client, Kind};
 use crate::support::dial::Dial;
-use crate::support::heard::{Gate, ear};
 use crate::support::http::Http;
 use crate::support::logs;
+use crate::support::recorder::{Gate, ear};
 use crate::support::serve::until;
 
 fn chat() -> Io {
@@ -44,7 +44,7 @@ fn everybody_meets(io: &Io, dial: &Dial) {
         let kind = clients[at].kind;
         // Takes more than one read or write.
         let text = format!("{at}{}", "x".repeat(100_000));
-        if TALKING.contains(&kind) {
+        if ACK_KINDS.contains(&kind) {
             assert_eq!(clients[at].ask("echo", json!([text, at])), json!([text, at]), "{kind:?}");
         }
         clients[at].emit("message", json!([text]));

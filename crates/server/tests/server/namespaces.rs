@@ -1,13 +1,13 @@
 //! Several namespaces on one connection.
 
 use roomcast_server::emit::Receipt;
-use roomcast_server::metrics::Breach;
+use roomcast_server::metrics::Limit;
 use roomcast_server::namespace::NamespaceHandle;
 use roomcast_server::transport::Endpoint;
 use roomcast_server::{Ack, Config, Io, Socket};
 use serde_json::json;
 
-use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said};
+use crate::support::client::{ALL, Client, ClientMessage, Heard, Kind, SOCKET_IO};
 use crate::support::engine::Engine;
 use crate::support::serve::{serve, until};
 
@@ -50,13 +50,13 @@ fn isolates_namespaces_on_one_connection() {
         assert_eq!((io.client_count(), io.count("room"), io.of("/chat").count("room")), (1, 1, 1));
 
         // Requests to all namespaces in one write are answered by each, in order.
-        let who = |(at, number): (usize, u32)| Said {
+        let who = |(at, number): (usize, u32)| ClientMessage {
             namespace: names[at],
             ack: Some(u64::from(number)),
             name: "who",
             args: json!([number]),
         };
-        client.say_all((0..9).map(|number| who((number as usize % 3, number))).collect());
+        client.emit_all((0..9).map(|number| who((number as usize % 3, number))).collect());
         for number in 0..9 {
             let namespace = names[number as usize % 3].to_owned();
             let args = json!([namespace, number]);
@@ -121,13 +121,13 @@ fn delivers_between_all_client_kinds() {
     let mut clients = Vec::new();
     for kind in ALL {
         let mut client = Client::open(kind, &server.dial);
-        client.say_hello_to("/hall", json!(null));
-        client.hear_welcome();
+        client.send_connect_to("/hall", json!(null));
+        client.expect_connected();
         clients.push(client);
     }
     let mut engine = Engine::polling(&server.dial, "/engine.io/");
     until(|| io.of("/hall").count("room") == 6);
-    clients[2].say(Said { namespace: "/hall", ack: None, name: "message", args: json!(["hello"]) });
+    clients[2].say(ClientMessage { namespace: "/hall", ack: None, name: "message", args: json!(["hello"]) });
     for client in &mut clients {
         client.expect("said", json!(["/hall", "hello"]));
     }
@@ -154,7 +154,7 @@ fn limits_namespaces_per_client() {
     joined(client.join("/a", json!(null)));
     let error = json!({ "message": "Too many namespaces" });
     assert_eq!(client.join("/b", json!(null)), Heard::Refused { namespace: "/b".into(), error });
-    assert_eq!(io.metrics().breaches(Breach::JoinedNamespaces), 1);
+    assert_eq!(io.metrics().limits_exceeded(Limit::JoinedNamespaces), 1);
     client.leave("/a");
     joined(client.join("/b", json!(null)));
 }

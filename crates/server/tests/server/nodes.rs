@@ -8,13 +8,13 @@ use roomcast_server::{EmitError, Io, Socket, Value};
 use serde_json::json;
 
 use crate::support::client::{Client, Kind};
-use crate::support::heard::{Ear, arrivals, ear};
 use crate::support::linked::Cluster;
+use crate::support::recorder::{Recorder, arrivals, ear};
 use crate::support::serve::{Running, serve, until};
 
 const AGES: Duration = Duration::from_secs(60);
 
-fn node(cluster: &Cluster) -> (Io, Running, Ear<Socket>) {
+fn node(cluster: &Cluster) -> (Io, Running, Recorder<Socket>) {
     let cluster = cluster.clone();
     let io = Io::builder().router(move |_| cluster.node()).build();
     let ear = arrivals(&io);

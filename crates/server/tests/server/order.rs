@@ -12,9 +12,9 @@ use roomcast_server::{Io, Socket};
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 
-use crate::support::client::{ALL, Client, Kind, Said, TALKING};
+use crate::support::client::{ACK_KINDS, ALL, Client, ClientMessage, Kind};
 use crate::support::dial::Dial;
-use crate::support::heard::{Ear, ear};
+use crate::support::recorder::{Recorder, ear};
 use crate::support::serve::{On, Running, serve_on};
 
 /// Events of one client in one write.
@@ -36,8 +36,8 @@ fn with_course<T>(courses: &Courses, socket: &Socket, change: impl FnOnce(&mut C
     change(courses.entry(socket.id().clone()).or_default())
 }
 
-fn said(args: Value) -> Said<'static> {
-    Said { namespace: "/", ack: None, name: "message", args }
+fn said(args: Value) -> ClientMessage<'static> {
+    ClientMessage { namespace: "/", ack: None, name: "message", args }
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn starts_handlers_in_event_order() {
         let server = serve_on(&io, on);
         let mut clients: Vec<_> = ALL.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
         for client in &mut clients {
-            client.say_all((0..BURST).map(|number| said(json!([number.to_string()]))).collect());
+            client.emit_all((0..BURST).map(|number| said(json!([number.to_string()]))).collect());
         }
         ear.take(BURST * clients.len());
         let courses = courses.lock().expect("not poisoned");
@@ -154,7 +154,7 @@ fn a_crowd_is_heard_in_order(io: &Io, dial: &Dial) {
                     if portion.is_empty() {
                         break;
                     }
-                    client.say_all(portion.iter().map(|number| said(json!([number.to_string()]))).collect());
+                    client.emit_all(portion.iter().map(|number| said(json!([number.to_string()]))).collect());
                 }
             });
         }
@@ -196,7 +196,7 @@ fn keeps_crowd_order_mounted() {
 const LINES: usize = 300;
 
 /// Relays each message to the room, and handles joins and leaves.
-fn relay() -> (Io, Ear<ThreadId>) {
+fn relay() -> (Io, Recorder<ThreadId>) {
     let (threads, ear) = ear();
     let io = Io::new();
     io.on_connect(move |socket: Socket| {
@@ -217,7 +217,7 @@ fn relay() -> (Io, Ear<ThreadId>) {
 }
 
 /// Connects clients of these kinds, alternating between threads if there are two.
-fn connect(server: &Running, on: On, threads: &Ear<ThreadId>, kinds: &[Kind]) -> Vec<Client> {
+fn connect(server: &Running, on: On, threads: &Recorder<ThreadId>, kinds: &[Kind]) -> Vec<Client> {
     let mut first = None;
     let connect_one = |(at, kind): (usize, &Kind)| {
         loop {
@@ -267,7 +267,7 @@ fn speak(client: &mut Client, sender: usize, lines: usize) {
         if portion.is_empty() {
             break;
         }
-        client.say_all(portion);
+        client.emit_all(portion);
     }
     listen(client, lines);
 }
@@ -298,7 +298,7 @@ fn come_and_go(client: &mut Client, over: &AtomicBool) {
 fn lines_of_a_sender_arrive_in_order(on: On) {
     let (io, threads) = relay();
     let server = serve_on(&io, on);
-    let mut speakers = connect(&server, on, &threads, &TALKING);
+    let mut speakers = connect(&server, on, &threads, &ACK_KINDS);
     let mut listeners = connect(&server, on, &threads, &ALL);
     let mut guests = connect(&server, on, &threads, &[Kind::WebSocket, Kind::Polling, Kind::Plain]);
     let lines = speakers.len() * LINES;

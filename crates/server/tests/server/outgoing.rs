@@ -7,7 +7,7 @@ use roomcast_server::namespace::Namespace;
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Kind};
-use crate::support::heard::{Log, arrivals};
+use crate::support::recorder::{Log, arrivals};
 use crate::support::serve::{serve, until};
 
 fn noting(log: &Log<String>, who: &str) -> impl Fn(&Outgoing<'_>) + Send + Sync + use<> {

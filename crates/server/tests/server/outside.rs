@@ -9,13 +9,13 @@ use roomcast_server::socket::{DataError, SocketId};
 use roomcast_server::{ConnectError, Io, Socket, Value};
 use serde_json::json;
 
-use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, TALKING};
-use crate::support::heard::{Ear, arrivals};
+use crate::support::client::{ACK_KINDS, ALL, Client, Heard, Kind, SOCKET_IO};
+use crate::support::recorder::{Recorder, arrivals};
 use crate::support::serve::{Running, serve, until};
 
 const AGES: Duration = Duration::from_secs(60);
 
-fn open() -> (Io, Running, Ear<Socket>) {
+fn open() -> (Io, Running, Recorder<Socket>) {
     let io = Io::new();
     let ear = arrivals(&io);
     let server = serve(&io);
@@ -32,8 +32,8 @@ fn fetches_sockets_with_full_details() {
     let (io, server, sockets) = open();
     for kind in ALL {
         let mut client = Client::open(kind, &server.dial);
-        client.say_hello(json!({ "token": "secret", "n": [1, 2] }));
-        client.hear_welcome();
+        client.send_connect(json!({ "token": "secret", "n": [1, 2] }));
+        client.expect_connected();
         let socket = sockets.next();
         socket.join(["red", "blue"]);
         socket.set_data(&json!({ "name": "ada" })).expect("JSON");
@@ -114,8 +114,8 @@ fn keeps_data_set_by_middleware() {
     let server = serve(&io);
     for kind in SOCKET_IO {
         let mut client = Client::open(kind, &server.dial);
-        client.say_hello(json!({ "name": "ada" }));
-        client.hear_welcome();
+        client.send_connect(json!({ "name": "ada" }));
+        client.expect_connected();
         client.sync();
         let found = server.block_on(io.to(&client.id).fetch_sockets()).expect("this node answers");
         assert_eq!(found[0].data::<String>().expect("a string").as_deref(), Some("ada"));
@@ -218,7 +218,7 @@ fn hear_the_end(client: &mut Client) {
 #[test]
 fn emits_to_fetched_socket_with_ack() {
     let (io, server, sockets) = open();
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         let mut bystander = Client::connect(Kind::WebSocket, &server.dial);
         let id = sockets.take(2).into_iter().find(|socket| socket.id().as_str() == client.id);

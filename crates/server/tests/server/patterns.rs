@@ -5,11 +5,11 @@ use roomcast_server::{Bytes, Io, Socket};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Kind, bytes};
-use crate::support::heard::{Ear, ear};
+use crate::support::recorder::{Recorder, ear};
 use crate::support::serve::{Running, serve, until};
 
 /// Welcomes new clients, announces them to the others, and relays messages.
-fn chat() -> (Io, Ear<Receipt>) {
+fn chat() -> (Io, Recorder<Receipt>) {
     let (receipts, ear) = ear();
     let io = Io::new();
     io.on_connect(async |socket: Socket| {
@@ -199,8 +199,8 @@ fn sends_nothing_before_welcome() {
         let clients = scope.spawn(|| {
             for kind in [Kind::WebSocket, Kind::Json].repeat(200) {
                 let mut client = Client::open(kind, &server.dial);
-                client.say_hello(json!(null));
-                client.hear_welcome();
+                client.send_connect(json!(null));
+                client.expect_connected();
             }
         });
         while !clients.is_finished() {

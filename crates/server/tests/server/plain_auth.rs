@@ -5,7 +5,7 @@ use roomcast_server::transport::Endpoint;
 use roomcast_server::{Auth, ConnectError, Io, Socket, Value, json};
 use serde::Deserialize;
 
-use crate::support::heard::ear;
+use crate::support::recorder::ear;
 use crate::support::serve::serve;
 use crate::support::ws::{Ended, Ws};
 

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::dial::Dial;
 use crate::support::engine::Engine;
-use crate::support::heard::{Ear, Gate, arrivals, ear};
+use crate::support::recorder::{Gate, Recorder, arrivals, ear};
 use crate::support::serve::{On, Running, serve, serve_on, until};
 use crate::support::ws::Message;
 
@@ -95,7 +95,7 @@ fn on() -> Config {
 }
 
 /// Starts a server that passes its sockets to the test.
-fn open(config: Config) -> (Io, Running, Ear<Socket>) {
+fn open(config: Config) -> (Io, Running, Recorder<Socket>) {
     let io = Io::builder().config(config).build();
     let ear = arrivals(&io);
     let server = serve(&io);
@@ -364,7 +364,7 @@ fn flooding_client_does_not_prevent_recovery() {
 }
 
 /// Starts a server that records close reasons and disconnects a client that sends `bad`.
-fn strict() -> (Io, Running, Ear<Socket>, Ear<CloseReason>) {
+fn strict() -> (Io, Running, Recorder<Socket>, Recorder<CloseReason>) {
     let (io, server, sockets) = open(on());
     let (told, reasons) = ear();
     io.on_disconnect(move |why: CloseReason| _ = told.send(why));

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::support::client::{Client, Kind};
-use crate::support::heard::ear;
+use crate::support::recorder::ear;
 use crate::support::serve::serve;
 
 /// Returns the panic message of the registration.

@@ -9,8 +9,8 @@ use roomcast_server::socket::SocketId;
 use roomcast_server::{Io, Socket, Value};
 use serde_json::json;
 
-use crate::support::client::{ALL, Client, Heard, Kind, TALKING};
-use crate::support::heard::{Ear, Teller, arrivals, ear};
+use crate::support::client::{ACK_KINDS, ALL, Client, Heard, Kind};
+use crate::support::recorder::{Recorder, Teller, arrivals, ear};
 use crate::support::serve::{Running, ends, serve, until};
 
 /// Kinds whose connection breaks when they are dropped.
@@ -28,7 +28,7 @@ fn telling(told: Teller<String>) -> impl Fn(&RoomChange) + Send + Sync {
     }
 }
 
-fn open() -> (Io, Running, Ear<Socket>) {
+fn open() -> (Io, Running, Recorder<Socket>) {
     let io = Io::new();
     let ear = arrivals(&io);
     let server = serve(&io);
@@ -126,7 +126,12 @@ fn child_namespaces_inherit_room_hooks() {
     let sit = |namespace: &str| {
         let mut client = Client::open(Kind::WebSocket, &server.dial);
         let Heard::Joined { id, .. } = client.join(namespace, json!(null)) else { panic!("not joined") };
-        client.say(crate::support::client::Said { namespace, ack: None, name: "sit", args: json!([]) });
+        client.say(crate::support::client::ClientMessage {
+            namespace,
+            ack: None,
+            name: "sit",
+            args: json!([]),
+        });
         let args = json!(["table", [{ "id": id }]]);
         let (name, namespace) = ("presence:state".to_owned(), namespace.to_owned());
         assert_eq!(client.hear(), Heard::Event { namespace, name, args, ack: None });
@@ -146,7 +151,7 @@ fn who(ids: &[&str]) -> Value {
 fn presence_reports_members_and_changes() {
     let (io, server, sockets) = open();
     io.presence(Presence::in_room("lobby"));
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut first = Client::connect(kind, &server.dial);
         let first_socket = sockets.next();
         first_socket.join(["lobby", "elsewhere"]);

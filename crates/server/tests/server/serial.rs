@@ -10,12 +10,12 @@ use roomcast_server::namespace::{Namespace, NamespaceHandle};
 use roomcast_server::{Ack, Config, Io, Socket, Value};
 use serde_json::json;
 
-use crate::support::client::{ALL, Client, Heard, Kind, Said, TALKING};
-use crate::support::heard::{Ear, Gate, Log, ear};
+use crate::support::client::{ACK_KINDS, ALL, Client, ClientMessage, Heard, Kind};
+use crate::support::recorder::{Gate, Log, Recorder, ear};
 use crate::support::serve::{Running, serve, until};
 
 /// Registers handlers that record their start and end and, unless the text is `quick`, wait for the test in between.
-fn waiting(namespace: &NamespaceHandle) -> (Gate, Ear<String>) {
+fn waiting(namespace: &NamespaceHandle) -> (Gate, Recorder<String>) {
     let gate = Gate::closed();
     let (told, ear) = ear();
     let handlers_gate = gate.clone();
@@ -36,8 +36,8 @@ fn waiting(namespace: &NamespaceHandle) -> (Gate, Ear<String>) {
     (gate, ear)
 }
 
-fn message(text: &str) -> Said<'_> {
-    Said { namespace: "/", ack: None, name: "message", args: json!([text]) }
+fn message(text: &str) -> ClientMessage<'_> {
+    ClientMessage { namespace: "/", ack: None, name: "message", args: json!([text]) }
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn handlers_run_concurrently_by_default() {
     let server = serve(&io);
     for kind in ALL {
         let mut client = Client::connect(kind, &server.dial);
-        client.say_all(vec![message("1"), message("2"), message("3")]);
+        client.emit_all(vec![message("1"), message("2"), message("3")]);
         assert_eq!(ear.take(3), ["start 1", "start 2", "start 3"]);
         (0..3).for_each(|_| gate.let_one_pass());
         let mut ends = ear.take(3);
@@ -65,7 +65,7 @@ fn serial_runs_events_one_by_one() {
         let mut client = Client::connect(kind, &server.dial);
         let mut other = Client::connect(kind, &server.dial);
 
-        client.say_all(vec![message("1"), message("2"), message("3")]);
+        client.emit_all(vec![message("1"), message("2"), message("3")]);
         assert_eq!(ear.next(), "start 1");
         client.sync();
         // Another socket is not delayed.
@@ -91,7 +91,7 @@ fn keeps_order_after_leaving_serial() {
     for kind in ALL {
         io.main().serial(true);
         let mut client = Client::connect(kind, &server.dial);
-        client.say_all(vec![message("1"), message("2"), message("3")]);
+        client.emit_all(vec![message("1"), message("2"), message("3")]);
         client.sync();
         io.main().serial(false);
         client.say(message("4"));
@@ -111,8 +111,8 @@ fn serial_continues_after_panic() {
     gate.open();
     let server = serve(&io);
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
-    let panic = || Said { namespace: "/", ack: None, name: "panic", args: json!([]) };
-    client.say_all(vec![panic(), message("1"), panic(), message("2")]);
+    let panic = || ClientMessage { namespace: "/", ack: None, name: "panic", args: json!([]) };
+    client.emit_all(vec![panic(), message("1"), panic(), message("2")]);
     assert_eq!(ear.take(4), ["start 1", "end 1", "start 2", "end 2"]);
     assert_eq!(io.metrics().handlers_panicked(), 2);
 }
@@ -153,9 +153,9 @@ fn reads_while_handler_awaits_ack() {
             io.main().serial(serial);
             log = asking(io);
         });
-        for kind in TALKING {
+        for kind in ACK_KINDS {
             let mut client = Client::connect(kind, &server.dial);
-            client.say(Said { namespace: "/", ack: Some(100), name: "ask me", args: json!([]) });
+            client.say(ClientMessage { namespace: "/", ack: Some(100), name: "ask me", args: json!([]) });
             let question = client.question("question");
             if !serial {
                 assert_eq!(client.ask("note", json!([1])), json!([]));
@@ -177,7 +177,7 @@ fn reads_while_handler_awaits_ack() {
         } else {
             ["note 1", "answered because", "note 2"]
         };
-        assert_eq!(log.read(), one.repeat(TALKING.len()));
+        assert_eq!(log.read(), one.repeat(ACK_KINDS.len()));
     }
 }
 
@@ -207,7 +207,7 @@ fn serial_handler_blocks_only_itself() {
     });
     io.on("sync", async |ack: Ack| ack.send(()).map(drop));
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let before = log.read().len();
         let since = || log.read().split_off(before);
         let mut client = Client::connect(kind, &server.dial);
@@ -228,7 +228,7 @@ fn serial_handler_blocks_only_itself() {
         let of_one: Vec<_> = since().into_iter().filter(|line| !line.contains('4')).skip(3).collect();
         assert_eq!(of_one, ["end 1", "start 2", "end 2", "start 3", "end 3"]);
     }
-    assert_eq!(io.metrics().handlers_panicked(), TALKING.len() as u64);
+    assert_eq!(io.metrics().handlers_panicked(), ACK_KINDS.len() as u64);
 }
 
 #[test]
@@ -245,12 +245,12 @@ fn serial_applies_to_one_socket() {
     for kind in ALL {
         serial.store(true, Ordering::Relaxed);
         let mut client = Client::connect(kind, &server.dial);
-        client.say_all(vec![message("1"), message("2")]);
+        client.emit_all(vec![message("1"), message("2")]);
         client.sync();
         assert_eq!(ear.all(), ["start 1"]);
         serial.store(false, Ordering::Relaxed);
         let mut other = Client::connect(kind, &server.dial);
-        other.say_all(vec![message("3"), message("4")]);
+        other.emit_all(vec![message("3"), message("4")]);
         assert_eq!(ear.take(2), ["start 3", "start 4"]);
         // The first handler has waited longest at the gate.
         gate.let_one_pass();
@@ -270,7 +270,7 @@ fn new_socket_skips_old_serial_queue() {
     assert_eq!(ear.next(), "start 1");
     client.leave("/");
     assert!(matches!(client.join("/", json!(null)), Heard::Joined { .. }));
-    client.say_all(vec![message("2"), message("3")]);
+    client.emit_all(vec![message("2"), message("3")]);
     assert_eq!(ear.next(), "start 2");
     // The handler of the old socket ends; the new socket's handler still waits.
     gate.let_one_pass();

@@ -11,13 +11,13 @@ use roomcast_testkit::wire::{PING, client_frame, upgrade};
 use serde_json::{Value, json};
 
 use crate::support::PATIENCE;
-use crate::support::client::{Client, Heard, Kind, Said};
+use crate::support::client::{Client, ClientMessage, Heard, Kind};
 use crate::support::dial::Dial;
-use crate::support::heard::{Ear, ear};
+use crate::support::recorder::{Recorder, ear};
 use crate::support::serve::{Running, serve, until};
 
 /// Starts a server that passes its sockets and close reasons to the test.
-fn open(outbox_limit: usize) -> (Io, Running, Ear<Socket>, Ear<CloseReason>) {
+fn open(outbox_limit: usize) -> (Io, Running, Recorder<Socket>, Recorder<CloseReason>) {
     let (sockets, socket_ear) = ear();
     let (reasons, reason_ear) = ear();
     let config = Config::new()
@@ -233,7 +233,7 @@ fn drops_volatile_events_when_not_writable() {
 }
 
 /// Connects a polling client without a waiting poll, so that the server keeps everything for it.
-fn parked(server: &Running, sockets: &Ear<Socket>) -> (Client, Socket) {
+fn parked(server: &Running, sockets: &Recorder<Socket>) -> (Client, Socket) {
     let client = Client::connect(Kind::Polling, &server.dial);
     (client, sockets.next())
 }
@@ -246,7 +246,7 @@ fn applies_drop_newest_and_drop_oldest() {
     for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
         let (mut client, socket) = parked(&server, &sockets);
         // Acks are never dropped, wherever they are queued.
-        client.say(Said { namespace: "/", ack: Some(3), name: "echo", args: json!(["x"]) });
+        client.say(ClientMessage { namespace: "/", ack: Some(3), name: "echo", args: json!(["x"]) });
         client.sync();
         let mut total = Receipt::default();
         for number in 0..ALL {

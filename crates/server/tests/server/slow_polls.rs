@@ -9,8 +9,8 @@ use roomcast_server::{Config, Io, Socket};
 use serde_json::Value;
 
 use crate::support::PATIENCE;
-use crate::support::heard::{Ear, ear};
 use crate::support::http::Http;
+use crate::support::recorder::{Recorder, ear};
 use crate::support::serve::{Running, serve};
 
 const POLL: &str = "/socket.io/?EIO=4&transport=polling";
@@ -31,7 +31,7 @@ const _: () = assert!(
 /// Client with a long answer in progress and a backlog over its limit.
 struct Slow {
     server: Running,
-    reasons: Ear<CloseReason>,
+    reasons: Recorder<CloseReason>,
     poll: String,
     stream: TcpStream,
 }

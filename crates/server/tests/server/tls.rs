@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream, StreamOwned};
 
-use crate::support::client::{ALL, Client, Kind, TALKING};
+use crate::support::client::{ACK_KINDS, ALL, Client, Kind};
 use crate::support::dial::{Dial, tcp};
 use crate::support::http::Http;
 use crate::support::serve::{On, Running, serve_server, until};
@@ -65,7 +65,7 @@ fn serves_all_client_kinds() {
             let kind = clients[at].kind;
             // Takes more than one record, read or write.
             let text = format!("{at}{}", "x".repeat(100_000));
-            if TALKING.contains(&kind) {
+            if ACK_KINDS.contains(&kind) {
                 assert_eq!(clients[at].ask("echo", json!([text, at])), json!([text, at]), "{kind:?}");
                 assert_eq!(clients[at].ask("secure", json!([])), json!([true]), "{kind:?}");
             }

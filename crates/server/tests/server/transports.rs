@@ -1,6 +1,6 @@
 //! Servers with a single transport.
 
-use roomcast_core::{Capabilities, Connection, Exchange, Refused};
+use roomcast_core::{Capabilities, Connection, Exchange, RejectedExchange};
 use roomcast_server::transport::{Polling, Transport, TransportName, WebSocket};
 use roomcast_server::{Ack, Io, Socket};
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ impl Transport for Staying {
         Capabilities { upgrades_from: false, ..self.0.capabilities() }
     }
 
-    fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {
+    fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, RejectedExchange> {
         self.0.open(exchange)
     }
 }

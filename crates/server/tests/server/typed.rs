@@ -7,8 +7,8 @@ use roomcast_server::{Ack, Bytes, EmitError, Io, Socket};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::support::client::{Client, Heard, Kind, TALKING, bytes};
-use crate::support::heard::{arrivals, ear};
+use crate::support::client::{ACK_KINDS, Client, Heard, Kind, bytes};
+use crate::support::recorder::{arrivals, ear};
 use crate::support::serve::serve;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,11 +62,11 @@ fn reads_and_acks_typed_event() {
         async {}
     });
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         client.emit("say", json!([{ "room": "red", "text": "hi" }]));
         client.expect("said", json!(["red", bytes(b"hi")]));
-        client.say(crate::support::client::Said {
+        client.say(crate::support::client::ClientMessage {
             namespace: "/",
             ack: Some(7),
             name: "say",
@@ -89,7 +89,7 @@ fn sync_typed_handlers_send_acks() {
     io.on_event(|_: Socket, _: Agreed, ack: Ack| ack.send(true).map(drop));
     io.on_event(|socket: Socket, said: Said| socket.emit_event(&said).map(drop));
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         assert_eq!(client.ask("say", json!([{ "room": "red", "text": "hi" }])), json!([3]));
         assert_eq!(client.ask("agreed?", json!([])), json!([true]));
@@ -103,7 +103,7 @@ fn parses_typed_ack() {
     let io = Io::new();
     let sockets = arrivals(&io);
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         let socket = sockets.next();
         for (answer, expected) in [(json!([true]), Some(true)), (json!(["yes"]), None)] {
@@ -141,7 +141,7 @@ fn handles_and_forwards_event_set() {
         socket.on_event(async |_: Socket, game: Game, ack: Ack| ack.send(game == Game::GiveUp).map(drop));
     });
     let server = serve(&io);
-    for kind in TALKING {
+    for kind in ACK_KINDS {
         let mut client = Client::connect(kind, &server.dial);
         for (name, args) in
             [("move", json!([{ "x": 1, "y": -2 }])), ("roll", json!([3, 6])), ("give_up", json!([]))]
@@ -151,7 +151,7 @@ fn handles_and_forwards_event_set() {
         }
     }
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
-    client.say(crate::support::client::Said {
+    client.say(crate::support::client::ClientMessage {
         namespace: "/",
         ack: Some(1),
         name: "give_up",

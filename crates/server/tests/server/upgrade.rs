@@ -8,9 +8,9 @@ use roomcast_server::transport::TransportName;
 use roomcast_server::{Ack, Io, Socket};
 use serde_json::json;
 
-use crate::support::client::{Client, Kind, Said};
-use crate::support::heard::arrivals;
+use crate::support::client::{Client, ClientMessage, Kind};
 use crate::support::http::Http;
+use crate::support::recorder::arrivals;
 use crate::support::serve::{On, serve_on, until};
 use crate::support::ws::Ws;
 
@@ -18,14 +18,14 @@ const ROUNDS: u64 = 100;
 /// Messages from the server in each round.
 const DOWN: u64 = 60;
 
-fn up(number: u64) -> Said<'static> {
-    Said { namespace: "/", ack: None, name: "up", args: json!([number]) }
+fn up(number: u64) -> ClientMessage<'static> {
+    ClientMessage { namespace: "/", ack: None, name: "up", args: json!([number]) }
 }
 
 /// Sends the next `count` numbers.
 fn say(client: &mut Client, said: &mut u64, count: u64) {
     if count > 0 {
-        client.say_all((*said..*said + count).map(up).collect());
+        client.emit_all((*said..*said + count).map(up).collect());
         *said += count;
     }
 }

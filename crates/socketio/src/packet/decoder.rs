@@ -4,7 +4,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use roomcast_core::{Args, Message};
 
-use super::{Body, DecodeError, Packet, PacketLimits, decode, places};
+use super::{Body, DecodeError, Packet, PacketLimits, attachment_order, decode};
 use crate::Decoder;
 
 /// Decoder of the default parser.
@@ -77,5 +77,5 @@ impl Decoder for DefaultDecoder {
 fn with_attachments(args: &Args, attachments: Vec<Bytes>) -> Result<Args, DecodeError> {
     let args = Args::from_validated(args.list().clone(), attachments);
     args.check_placeholders().map_err(DecodeError::Placeholders)?;
-    places::in_order(args)
+    attachment_order::in_order(args)
 }

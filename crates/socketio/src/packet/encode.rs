@@ -109,7 +109,7 @@ fn frame(text: String, attachments: &[Bytes]) -> Frame {
     let mut messages = Vec::with_capacity(1 + attachments.len());
     messages.push(Message::from(text));
     messages.extend(attachments.iter().cloned().map(Message::from));
-    Frame::of_all(messages)
+    Frame::from_messages(messages)
 }
 
 /// Escapes a text for the inside of a JSON string.

@@ -1,10 +1,10 @@
 //! Socket.IO packets and their text in the default parser: `<type>[<n>-][<namespace>,][<id>][<json>]`.
 
+mod attachment_order;
 mod decode;
 mod decoder;
 mod encode;
 mod error;
-mod places;
 
 #[cfg(test)]
 mod tests;

@@ -43,7 +43,7 @@ fn reports_invalid_engine_packets_as_errors() {
 #[test]
 fn violation_sends_close_packet_over_polling() {
     let mut pair = Pair::new(config());
-    pair.lane_opened(Lane::Primary, POLLING);
+    pair.connection_opened(ConnectionRole::Primary, POLLING);
     pair.seen.clear();
     pair.receive("42[\"x\"]");
     assert_eq!(pair.seen(), ["> 1", "close: forced close"]);
@@ -79,7 +79,7 @@ fn recoverable_close_sends_no_packets() {
 fn lost_connection_ends_all_namespaces() {
     let mut pair = Pair::joined();
     pair.join("/custom");
-    pair.lane_closed(Lane::Primary, CloseReason::TransportClose);
+    pair.connection_closed(ConnectionRole::Primary, CloseReason::TransportClose);
     assert_eq!(pair.seen(), ["close: transport close"]);
     assert_eq!(pair.session.poll_timeout(), None);
 }
@@ -97,18 +97,18 @@ fn closes_session_before_opening() {
 #[test]
 fn upgrade_keeps_namespaces() {
     let mut pair = Pair::new(config());
-    pair.lane_opened(Lane::Primary, POLLING);
+    pair.connection_opened(ConnectionRole::Primary, POLLING);
     pair.join("/");
     assert!(pair.session.can_upgrade());
-    pair.lane_opened(Lane::Probe, WEBSOCKET);
-    pair.receive_on(Lane::Probe, "2probe");
+    pair.connection_opened(ConnectionRole::Probe, WEBSOCKET);
+    pair.receive_on(ConnectionRole::Probe, "2probe");
     assert_eq!(pair.seen(), ["probe> 3probe"]);
-    pair.receive_on(Lane::Probe, "42[\"too early\"]");
+    pair.receive_on(ConnectionRole::Probe, "42[\"too early\"]");
     assert_eq!(pair.seen(), ["close probe"]);
     pair.receive("42[\"by polling\"]");
-    pair.lane_opened(Lane::Probe, WEBSOCKET);
-    pair.receive_on(Lane::Probe, "2probe");
-    pair.receive_on(Lane::Probe, "5");
+    pair.connection_opened(ConnectionRole::Probe, WEBSOCKET);
+    pair.receive_on(ConnectionRole::Probe, "2probe");
+    pair.receive_on(ConnectionRole::Probe, "5");
     assert_eq!(pair.seen(), ["/ by polling()", "probe> 3probe", "> 6 if waiting", "promote"]);
     assert!(!pair.session.can_upgrade());
     pair.assert_alive();

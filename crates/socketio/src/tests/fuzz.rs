@@ -7,10 +7,10 @@ use super::*;
 /// An operation of a driver, a client or an application.
 #[derive(Debug, Clone)]
 enum Op {
-    Text(Lane, String),
-    Binary(Lane, Vec<u8>),
-    Open(Lane, TransportName),
-    Lose(Lane),
+    Text(ConnectionRole, String),
+    Binary(ConnectionRole, Vec<u8>),
+    Open(ConnectionRole, TransportName),
+    Lose(ConnectionRole),
     Advance(u16),
     Accept(&'static str),
     Refuse(&'static str),
@@ -20,8 +20,8 @@ enum Op {
 
 const NAMESPACES: [&str; 3] = ["/", "/a", "/b"];
 
-fn lane() -> impl Strategy<Value = Lane> {
-    prop_oneof![9 => Just(Lane::Primary), 1 => Just(Lane::Probe)]
+fn role() -> impl Strategy<Value = ConnectionRole> {
+    prop_oneof![9 => Just(ConnectionRole::Primary), 1 => Just(ConnectionRole::Probe)]
 }
 
 /// Generates mostly operations that keep a session alive, to reach deeper states.
@@ -57,10 +57,10 @@ fn op() -> impl Strategy<Value = Op> {
     let transport = prop::sample::select(vec![POLLING, WEBSOCKET]);
     let reason = prop::sample::select(vec![CloseReason::ForcedServerClose, CloseReason::ServerShutdown]);
     prop_oneof![
-        20 => (lane(), text()).prop_map(|(lane, text)| Op::Text(lane, text)),
-        4 => (lane(), prop::collection::vec(any::<u8>(), 0..4)).prop_map(|(lane, bytes)| Op::Binary(lane, bytes)),
-        3 => (lane(), transport).prop_map(|(lane, transport)| Op::Open(lane, transport)),
-        1 => lane().prop_map(Op::Lose),
+        20 => (role(), text()).prop_map(|(role, text)| Op::Text(role, text)),
+        4 => (role(), prop::collection::vec(any::<u8>(), 0..4)).prop_map(|(role, bytes)| Op::Binary(role, bytes)),
+        3 => (role(), transport).prop_map(|(role, transport)| Op::Open(role, transport)),
+        1 => role().prop_map(Op::Lose),
         4 => any::<u16>().prop_map(Op::Advance),
         12 => namespace.clone().prop_map(Op::Accept),
         2 => namespace.clone().prop_map(Op::Refuse),
@@ -71,10 +71,10 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn perform(pair: &mut Pair, op: &Op) {
     match op {
-        Op::Text(lane, text) => pair.receive_on(*lane, text.clone()),
-        Op::Binary(lane, bytes) => pair.receive_on(*lane, Bytes::from(bytes.clone())),
-        Op::Open(lane, transport) => pair.lane_opened(*lane, *transport),
-        Op::Lose(lane) => pair.lane_closed(*lane, CloseReason::TransportError),
+        Op::Text(role, text) => pair.receive_on(*role, text.clone()),
+        Op::Binary(role, bytes) => pair.receive_on(*role, Bytes::from(bytes.clone())),
+        Op::Open(role, transport) => pair.connection_opened(*role, *transport),
+        Op::Lose(role) => pair.connection_closed(*role, CloseReason::TransportError),
         Op::Advance(ms) => pair.advance(Duration::from_millis((*ms).into())),
         Op::Accept(namespace) => pair.accept(namespace),
         Op::Refuse(namespace) => pair.refuse(namespace),
@@ -121,7 +121,7 @@ proptest! {
     #[test]
     fn random_input_keeps_session_invariants(ops in prop::collection::vec(op(), 0..60)) {
         let mut pair = Pair::new(SocketIoConfig { max_namespaces: 4, pending_limit: 4000, ..config() });
-        pair.lane_opened(Lane::Primary, POLLING);
+        pair.connection_opened(ConnectionRole::Primary, POLLING);
         pair.seen.clear();
         let mut beliefs = HashMap::new();
         let mut closed = false;

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use roomcast_core::{
-    Action, Capabilities, CloseReason, Command, Delivery, Frame, Lane, Message, Namespace, Session, Sid,
-    SocketId, TransportName,
+    Action, Capabilities, CloseReason, Command, ConnectionRole, Delivery, Frame, Message, Namespace, Session,
+    Sid, SocketId, TransportName,
 };
-use roomcast_engine::{EngineConfig, Handshake, Version};
+use roomcast_engine::{EngineConfig, OpenPacket, Version};
 
 use crate::{SocketIoConfig, SocketIoSession};
 
@@ -37,7 +37,7 @@ struct Pair {
 
 impl Pair {
     fn new(config: SocketIoConfig) -> Self {
-        let handshake = Handshake { sid: Sid::new("s3cret"), version: Version::V4 };
+        let handshake = OpenPacket { sid: Sid::new("s3cret"), version: Version::V4 };
         Self { session: SocketIoSession::new(Arc::new(config), handshake), now: start(), seen: vec![] }
     }
 
@@ -48,7 +48,7 @@ impl Pair {
 
     fn open_with(config: SocketIoConfig) -> Self {
         let mut pair = Self::new(config);
-        pair.lane_opened(Lane::Primary, WEBSOCKET);
+        pair.connection_opened(ConnectionRole::Primary, WEBSOCKET);
         assert!(pair.seen()[0].starts_with("> 0{\"sid\":\"s3cret\""));
         pair
     }
@@ -67,21 +67,21 @@ impl Pair {
     }
 
     fn receive(&mut self, message: impl Into<Message>) {
-        self.receive_on(Lane::Primary, message);
+        self.receive_on(ConnectionRole::Primary, message);
     }
 
-    fn receive_on(&mut self, lane: Lane, message: impl Into<Message>) {
+    fn receive_on(&mut self, lane: ConnectionRole, message: impl Into<Message>) {
         self.session.handle_message(lane, message.into(), self.now);
         self.drain();
     }
 
-    fn lane_opened(&mut self, lane: Lane, transport: TransportName) {
-        self.session.handle_lane_opened(lane, transport, self.now);
+    fn connection_opened(&mut self, lane: ConnectionRole, transport: TransportName) {
+        self.session.handle_connection_opened(lane, transport, self.now);
         self.drain();
     }
 
-    fn lane_closed(&mut self, lane: Lane, reason: CloseReason) {
-        self.session.handle_lane_closed(lane, reason, self.now);
+    fn connection_closed(&mut self, lane: ConnectionRole, reason: CloseReason) {
+        self.session.handle_connection_closed(lane, reason, self.now);
         self.drain();
     }
 
@@ -152,8 +152,8 @@ impl Pair {
 
 fn describe(action: &Action) -> String {
     match action {
-        Action::Transmit { lane, frame, delivery } => {
-            let lane = if *lane == Lane::Primary { "" } else { "probe" };
+        Action::Transmit { role: lane, frame, delivery } => {
+            let lane = if *lane == ConnectionRole::Primary { "" } else { "probe" };
             let condition = match delivery {
                 Delivery::Protocol => "",
                 Delivery::Volatile => " if waiting",

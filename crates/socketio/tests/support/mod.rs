@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use roomcast_core::{Capabilities, Sid, TransportName};
-use roomcast_engine::{EngineConfig, Handshake, Version};
+use roomcast_engine::{EngineConfig, OpenPacket, Version};
 use roomcast_socketio::{SocketIoConfig, SocketIoSession};
 
 pub(crate) const POLLING: TransportName = TransportName("polling");
@@ -14,5 +14,5 @@ pub(crate) fn session() -> SocketIoSession {
     let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true, polled: false };
     let engine = EngineConfig::default().transports([(POLLING, polling), (WEBSOCKET, websocket)]);
     let config = SocketIoConfig::new().engine(Arc::new(engine));
-    SocketIoSession::new(Arc::new(config), Handshake { sid: Sid::new("s3cret"), version: Version::V4 })
+    SocketIoSession::new(Arc::new(config), OpenPacket { sid: Sid::new("s3cret"), version: Version::V4 })
 }

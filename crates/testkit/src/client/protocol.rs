@@ -23,7 +23,7 @@ pub(super) enum Meaning {
     Heard(Heard),
     /// Must be answered at once.
     Answer(&'static str),
-    Nothing,
+    NoMessage,
 }
 
 impl Protocol {
@@ -107,21 +107,21 @@ impl Protocol {
     }
 
     /// Takes a message with its binary parts once all have arrived.
-    pub(super) fn understand(&self, messages: &mut VecDeque<Message>) -> Meaning {
+    pub(super) fn decode(&self, messages: &mut VecDeque<Message>) -> Meaning {
         match self.kind {
-            TestKind::SocketIo => self.understand_packet(messages),
-            TestKind::Json => understand_array(messages),
-            TestKind::Plain => messages.pop_front().map_or(Meaning::Nothing, understand_bare),
+            TestKind::SocketIo => self.decode_packet(messages),
+            TestKind::Json => decode_array(messages),
+            TestKind::Plain => messages.pop_front().map_or(Meaning::NoMessage, decode_bare),
         }
     }
 
-    fn understand_packet(&self, messages: &mut VecDeque<Message>) -> Meaning {
+    fn decode_packet(&self, messages: &mut VecDeque<Message>) -> Meaning {
         let Some(Message::Text(packet)) = messages.front().cloned() else {
             panic!("binary message without a packet")
         };
         let Some(packet) = packet.strip_prefix('4') else {
             messages.pop_front();
-            return if &*packet == "2" { Meaning::Answer("3") } else { Meaning::Nothing };
+            return if &*packet == "2" { Meaning::Answer("3") } else { Meaning::NoMessage };
         };
         let (kind, rest) = packet.split_at(1);
         let (count, rest) = match kind {
@@ -129,7 +129,7 @@ impl Protocol {
             _ => ("0", rest),
         };
         let count = count.parse().expect("number of attachments");
-        let Some(parts) = take(messages, count) else { return Meaning::Nothing };
+        let Some(parts) = take(messages, count) else { return Meaning::NoMessage };
         let rest = match rest.strip_prefix(&self.namespace) {
             Some(rest) if self.namespace != "/" => rest.strip_prefix(',').unwrap_or(rest),
             _ => rest,
@@ -154,7 +154,7 @@ impl Protocol {
     }
 }
 
-fn understand_array(messages: &mut VecDeque<Message>) -> Meaning {
+fn decode_array(messages: &mut VecDeque<Message>) -> Meaning {
     let Some(Message::Text(text)) = messages.front().cloned() else {
         panic!("binary message without a packet")
     };
@@ -167,7 +167,7 @@ fn understand_array(messages: &mut VecDeque<Message>) -> Meaning {
     };
     let count = header["binary"].as_u64().unwrap_or(0);
     let Some(parts) = take(messages, usize::try_from(count).expect("count fits")) else {
-        return Meaning::Nothing;
+        return Meaning::NoMessage;
     };
     if let Some(id) = header["sid"].as_str() {
         return Meaning::Heard(Heard::Joined(id.to_owned()));
@@ -179,14 +179,14 @@ fn understand_array(messages: &mut VecDeque<Message>) -> Meaning {
         return Meaning::Heard(Heard::Answer(ack, list(&all, parts)));
     }
     if all.is_empty() {
-        return Meaning::Nothing;
+        return Meaning::NoMessage;
     }
     let name = serde_json::from_str(all.remove(0).get()).expect("event name is a string");
     Meaning::Heard(Heard::Event(TestEvent { name, args: list(&all, parts), ack: header["ack"].as_u64() }))
 }
 
 /// Parses an event in brackets, or a bare message.
-fn understand_bare(message: Message) -> Meaning {
+fn decode_bare(message: Message) -> Meaning {
     let event = match message {
         Message::Text(text) => match serde_json::from_str::<Vec<Value>>(&text) {
             Ok(all) if all.first().is_some_and(Value::is_string) => {

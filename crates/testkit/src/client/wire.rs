@@ -76,7 +76,7 @@ pub(super) async fn listen(
     mut read: Incoming,
     writer: Writer,
     protocol: Protocol,
-    tell: mpsc::Sender<Heard>,
+    sender: mpsc::Sender<Heard>,
 ) {
     let mut waiting = VecDeque::new();
     let mut end = Disconnected { code: None, reason: String::new() };
@@ -84,13 +84,13 @@ pub(super) async fn listen(
         let heard = match opcode {
             TEXT | BINARY => {
                 waiting.push_back(message(opcode, payload));
-                match protocol.understand(&mut waiting) {
+                match protocol.decode(&mut waiting) {
                     Meaning::Heard(heard) => heard,
                     Meaning::Answer(packet) => {
                         writer.send(vec![packet.into()]).await;
                         continue;
                     }
-                    Meaning::Nothing => continue,
+                    Meaning::NoMessage => continue,
                 }
             }
             PING => {
@@ -105,12 +105,12 @@ pub(super) async fn listen(
             }
             other => panic!("unknown frame opcode {other} from the server"),
         };
-        if tell.send(heard).await.is_err() {
+        if sender.send(heard).await.is_err() {
             return;
         }
     }
     // The receiver may have been dropped.
-    let _ = tell.send(Heard::Ended(end)).await;
+    let _ = sender.send(Heard::Ended(end)).await;
 }
 
 fn message(opcode: u8, payload: Bytes) -> Message {

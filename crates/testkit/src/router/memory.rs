@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
 use roomcast_core::{
-    AckRequest, Args, ByteString, ChangeQueue, Codec, Delivery, Dispatched, EncodeError, Event, Found, Frame,
-    Joined, Member, MemberControl, MemberKey, MemberLimit, Membership, Overflow, PresentMember, Pushed, Room,
-    RoomChange, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
+    AckRequest, Args, ByteString, ChangeQueue, Codec, Delivery, Dispatched, EncodeError, Event, Frame,
+    JoinOutcome, Member, MemberControl, MemberKey, MemberLimit, Membership, Overflow, PresentMember,
+    PushOutcome, Room, RoomChange, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId,
+    SocketInfo, Target,
 };
 
 /// Reference router: one lock, and every query scans all members.
@@ -59,7 +60,7 @@ impl Router for MemoryRouter {
         })
     }
 
-    fn join(&self, key: MemberKey, room: &Room) -> Joined {
+    fn join(&self, key: MemberKey, room: &Room) -> JoinOutcome {
         self.change(|state| state.join(key, room))
     }
 
@@ -117,18 +118,18 @@ impl Router for MemoryRouter {
         RouterStats::new(state.members.len(), rooms.len())
     }
 
-    fn find(&self, target: &Target) -> Vec<Found> {
+    fn find(&self, target: &Target) -> Vec<SocketInfo> {
         let named = self.state().named(target);
         let found = |key| {
             let rooms = self.rooms_of(key);
             let state = self.state();
             let member = &state.members.get(&key)?.member;
-            Some(Found { key: Some(key), id: member.id.clone(), rooms, control: member.control.clone() })
+            Some(SocketInfo { key: Some(key), id: member.id.clone(), rooms, control: member.control.clone() })
         };
         named.into_iter().filter_map(found).collect()
     }
 
-    async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>> {
+    async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>> {
         Ok(self.find(target))
     }
 
@@ -162,7 +163,7 @@ impl Router for MemoryRouter {
 
     fn server_side_emit(&self, _name: &ByteString, _args: &Args) {}
 
-    async fn server_side_ask(
+    async fn server_side_emit_with_ack(
         &self,
         _name: &ByteString,
         _args: &Args,
@@ -179,7 +180,7 @@ impl MemoryRouter {
         let (changes, full) = (state.changes.clone(), std::mem::take(&mut state.full));
         drop(state);
         full.iter().for_each(|control| control.limited(MemberLimit::Rooms));
-        changes.into_iter().for_each(|changes| changes.tell());
+        changes.into_iter().for_each(|changes| changes.notify());
         outcome
     }
 
@@ -189,22 +190,22 @@ impl MemoryRouter {
 }
 
 impl State {
-    fn join(&mut self, key: MemberKey, room: &Room) -> Joined {
+    fn join(&mut self, key: MemberKey, room: &Room) -> JoinOutcome {
         let was_there = self.exists(room);
-        let Some(attached) = self.members.get_mut(&key) else { return Joined::Detached };
+        let Some(attached) = self.members.get_mut(&key) else { return JoinOutcome::Detached };
         if Room::from(&attached.member.id) == *room || attached.rooms.contains(room) {
-            return Joined::Already;
+            return JoinOutcome::Already;
         }
         if let Some(control) = attached.member.control.as_ref()
             && attached.rooms.len() >= control.max_rooms()
         {
             self.full.push(control.clone());
-            return Joined::Full;
+            return JoinOutcome::Full;
         }
         attached.rooms.insert(room.clone());
         let (id, control) = (attached.member.id.clone(), attached.member.control.clone());
         self.entered(was_there, room, (id, key), control);
-        Joined::Joined
+        JoinOutcome::Joined
     }
 
     fn leave(&mut self, key: MemberKey, room: &Room) -> bool {
@@ -268,7 +269,7 @@ struct Post<'a> {
     event: &'a Event,
     encoded: Vec<(Arc<dyn Codec>, Result<Frame, EncodeError>)>,
     dispatched: Dispatched,
-    not_asked: Vec<SocketId>,
+    unanswered: Vec<SocketId>,
     /// Members that already owe too many acknowledgements.
     limited: Vec<Arc<dyn MemberControl>>,
 }
@@ -276,22 +277,22 @@ struct Post<'a> {
 impl<'a> Post<'a> {
     fn new(event: &'a Event) -> Self {
         let dispatched = Dispatched::default();
-        Self { event, encoded: Vec::new(), dispatched, not_asked: Vec::new(), limited: Vec::new() }
+        Self { event, encoded: Vec::new(), dispatched, unanswered: Vec::new(), limited: Vec::new() }
     }
 
     fn deliver(&mut self, member: &Member, delivery: Delivery, overflow: Overflow) {
-        let asked = match self.frame(&member.codec) {
+        let requested = match self.frame(&member.codec) {
             Err(_) => {
                 self.dispatched.receipt.unsupported += 1;
                 if let Some(ack) = &self.event.ack {
-                    ack.answers.asked(&member.id);
+                    ack.answers.requested(&member.id);
                 }
                 false
             }
             Ok(frame) => self.push(member, frame, delivery, overflow),
         };
-        if !asked && self.event.ack.is_some() {
-            self.not_asked.push(member.id.clone());
+        if !requested && self.event.ack.is_some() {
+            self.unanswered.push(member.id.clone());
         }
     }
 
@@ -300,13 +301,14 @@ impl<'a> Post<'a> {
         let ack = self.event.ack.as_ref();
         if ack.is_some_and(|ack| !member.acks.register(&member.id, ack)) {
             let is_gone = member.acks.is_closed();
-            self.dispatched.receipt.record(if is_gone { Pushed::Closed } else { Pushed::Dropped });
+            self.dispatched.receipt.record(if is_gone { PushOutcome::Closed } else { PushOutcome::Dropped });
             self.limited.extend(member.control.clone().filter(|_| !is_gone));
             return false;
         }
         let pushed = member.outbox.push(frame, delivery, overflow);
         self.dispatched.record(pushed, &member.outbox);
-        let reached = matches!(pushed, Pushed::Queued | Pushed::Backlogged | Pushed::Displaced(_));
+        let reached =
+            matches!(pushed, PushOutcome::Queued | PushOutcome::Backlogged | PushOutcome::Displaced(_));
         // If the request was removed already, its remover has notified the receiver.
         reached || !ack.is_some_and(|AckRequest { id, .. }| member.acks.withdraw(*id))
     }
@@ -322,7 +324,7 @@ impl<'a> Post<'a> {
 
     fn finish(self) -> Dispatched {
         if let Some(ack) = &self.event.ack {
-            self.not_asked.iter().for_each(|socket| ack.answers.gone(socket));
+            self.unanswered.iter().for_each(|socket| ack.answers.unanswered(socket));
             self.limited.iter().for_each(|control| control.limited(MemberLimit::Answers));
         }
         self.dispatched

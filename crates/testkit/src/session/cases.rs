@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use roomcast_core::{Action, CloseReason, Command, Lane, Message, Namespace, Session};
+use roomcast_core::{Action, CloseReason, Command, ConnectionRole, Message, Namespace, Session};
 
 pub use super::chaos::keeps_rules_in_random_sequences;
 use super::samples::{LONG, POLLING, TEXTS, WEBSOCKET};
@@ -24,7 +24,7 @@ pub fn ignores_input_before_open<S: Session>(make: impl Fn() -> S) {
     assert_eq!(pair.timeout(), None, "there is no client to wait for");
     for message in assorted() {
         pair.receive(message.clone());
-        pair.receive_on(Lane::Probe, message);
+        pair.receive_on(ConnectionRole::Probe, message);
     }
     pair.accept(Namespace::main());
     pair.refuse(Namespace::main());
@@ -49,7 +49,7 @@ pub fn session_opens_only_once<S: Session>(make: impl Fn() -> S) {
 pub fn closes_silent_client<S: Session>(make: impl Fn() -> S) {
     for pair in [Pair::new(make()), Pair::new(make()).accepting()] {
         let mut pair = pair;
-        pair.client.falls_silent();
+        pair.client.stops_answering();
         pair.open(WEBSOCKET);
         pair.advance(LONG);
         assert!(pair.closed().is_some(), "the session outlives its client");
@@ -72,7 +72,7 @@ pub fn sends_heartbeats_repeatedly<S: Session>(make: impl Fn() -> S) {
 /// A timeout only makes the session check the time.
 pub fn ignores_early_timeouts<S: Session>(make: impl Fn() -> S) {
     let mut pair = opened(make());
-    pair.client.falls_silent();
+    pair.client.stops_answering();
     while let Some(due) = pair.timeout() {
         let at = pair.session.poll_timeout();
         for part in [Duration::ZERO, due / 2, due / 2 - Duration::from_nanos(1)] {
@@ -92,7 +92,7 @@ pub fn ignores_early_timeouts<S: Session>(make: impl Fn() -> S) {
 pub fn sets_timeouts_in_the_future<S: Session>(make: impl Fn() -> S) {
     for stall in [0, 1, 24, 25, 44, 46, 70, 1_000, 1_000_000] {
         let mut pair = opened(make());
-        pair.client.falls_silent();
+        pair.client.stops_answering();
         let mut rounds = 0;
         while let Some(due) = pair.timeout() {
             pair.stall(due + Duration::from_secs(stall));
@@ -109,7 +109,7 @@ pub fn sets_timeouts_in_the_future<S: Session>(make: impl Fn() -> S) {
 pub fn ends_with_its_primary_connection<S: Session>(make: impl Fn() -> S) {
     for reason in REASONS {
         for mut pair in [Pair::new(make()), opened(make()), probing(make())] {
-            pair.lose(Lane::Primary, reason);
+            pair.lose(ConnectionRole::Primary, reason);
             assert_eq!(pair.closed(), Some(reason));
             assert_eq!(pair.timeout(), None);
         }
@@ -120,7 +120,7 @@ pub fn ends_with_its_primary_connection<S: Session>(make: impl Fn() -> S) {
 pub fn survives_loss_of_probe<S: Session>(make: impl Fn() -> S) {
     for mut pair in [opened(make()), probing(make())] {
         let could_upgrade = pair.session.can_upgrade();
-        pair.lose(Lane::Probe, CloseReason::TransportError);
+        pair.lose(ConnectionRole::Probe, CloseReason::TransportError);
         assert_eq!(pair.closed(), None);
         assert_eq!(pair.seen(), [""; 0]);
         assert!(pair.session.can_upgrade() || !could_upgrade);
@@ -157,10 +157,10 @@ pub fn stays_closed_under_any_input<S: Session>(make: impl Fn() -> S) {
         pair.open_probe(WEBSOCKET);
         for message in assorted() {
             pair.receive(message.clone());
-            pair.receive_on(Lane::Probe, message);
+            pair.receive_on(ConnectionRole::Probe, message);
         }
-        pair.lose(Lane::Probe, CloseReason::TransportError);
-        pair.lose(Lane::Primary, CloseReason::TransportError);
+        pair.lose(ConnectionRole::Probe, CloseReason::TransportError);
+        pair.lose(ConnectionRole::Primary, CloseReason::TransportError);
         pair.stall(LONG);
         pair.session.handle_timeout(pair.now());
         pair.drive();
@@ -220,7 +220,7 @@ fn probing<S: Session>(session: S) -> Pair<S> {
     pair.open(POLLING);
     if pair.session.can_upgrade() {
         pair.open_probe(WEBSOCKET);
-        pair.receive_on(Lane::Probe, "2probe");
+        pair.receive_on(ConnectionRole::Probe, "2probe");
     }
     pair.actions();
     pair

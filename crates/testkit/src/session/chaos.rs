@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use roomcast_core::{Action, CloseReason, Command, Lane, Message, Namespace, Session};
+use roomcast_core::{Action, CloseReason, Command, ConnectionRole, Message, Namespace, Session};
 
 use super::samples::{LONG, POLLING, TEXTS, WEBSOCKET};
 use crate::Pair;
-use crate::chance::Chance;
+use crate::rng::SeededRng;
 
 /// Number of sequences, and their maximum length.
 const SEQUENCES: u64 = 5_000;
@@ -31,7 +31,7 @@ pub fn keeps_rules_in_random_sequences<S: Session>(make: impl Fn() -> S) {
 
 struct Chaos<S> {
     pair: Pair<S>,
-    chance: Chance,
+    rng: SeededRng,
     trace: Trace,
     /// Namespaces requested by the client.
     asked: Vec<Namespace>,
@@ -40,24 +40,24 @@ struct Chaos<S> {
 
 impl<S: Session> Chaos<S> {
     fn new(session: S, seed: u64) -> Self {
-        let mut chance = Chance::new(seed);
-        let pair = if chance.below(2) == 0 { Pair::new(session) } else { Pair::new(session).accepting() };
+        let mut rng = SeededRng::new(seed);
+        let pair = if rng.below(2) == 0 { Pair::new(session) } else { Pair::new(session).accepting() };
         let trace = Trace { seed, steps: Vec::new() };
-        Self { pair, chance, trace, asked: Vec::new(), promoted: 0 }
+        Self { pair, rng, trace, asked: Vec::new(), promoted: 0 }
     }
 
     fn run(&mut self) {
-        let opened = self.chance.below(10) > 0;
+        let opened = self.rng.below(10) > 0;
         if opened {
             self.pair.client.answers("2", "3");
-            let transport = self.chance.of(&[POLLING, POLLING, WEBSOCKET]);
+            let transport = self.rng.of(&[POLLING, POLLING, WEBSOCKET]);
             self.step(format!("open {transport}"), |pair| pair.open(transport));
         }
-        for _ in 0..self.chance.below(STEPS) {
+        for _ in 0..self.rng.below(STEPS) {
             self.any();
         }
         if opened {
-            self.pair.client.falls_silent();
+            self.pair.client.stops_answering();
             self.step("the client is gone".into(), |pair| pair.advance(LONG));
             assert!(self.pair.closed().is_some(), "a session without a client ends");
         }
@@ -65,9 +65,14 @@ impl<S: Session> Chaos<S> {
 
     /// Performs a random operation, weighted to keep sessions alive so that sequences go deep.
     fn any(&mut self) {
-        let lane = self.chance.of(&[Lane::Primary, Lane::Primary, Lane::Primary, Lane::Probe]);
-        let transport = self.chance.of(&[POLLING, WEBSOCKET, WEBSOCKET]);
-        match self.chance.below(32) {
+        let lane = self.rng.of(&[
+            ConnectionRole::Primary,
+            ConnectionRole::Primary,
+            ConnectionRole::Primary,
+            ConnectionRole::Probe,
+        ]);
+        let transport = self.rng.of(&[POLLING, WEBSOCKET, WEBSOCKET]);
+        match self.rng.below(32) {
             0..14 => {
                 let message = self.message();
                 self.step(format!("{lane:?} {message:?}"), |pair| pair.receive_on(lane, message));
@@ -76,15 +81,16 @@ impl<S: Session> Chaos<S> {
             17 => self.step(format!("open {transport}"), |pair| pair.open(transport)),
             18 => self.step(format!("probe by {transport}"), |pair| pair.open_probe(transport)),
             19 => {
-                let lost = if self.chance.below(6) == 0 { Lane::Primary } else { Lane::Probe };
+                let lost =
+                    if self.rng.below(6) == 0 { ConnectionRole::Primary } else { ConnectionRole::Probe };
                 self.step(format!("lose {lost:?}"), |pair| pair.lose(lost, CloseReason::TransportError));
             }
             20..24 => {
-                let by = Duration::from_millis(self.chance.below(30_000) as u64);
+                let by = Duration::from_millis(self.rng.below(30_000) as u64);
                 self.step(format!("advance {by:?}"), |pair| pair.advance(by));
             }
             24 => {
-                let by = Duration::from_millis(self.chance.below(60_000) as u64);
+                let by = Duration::from_millis(self.rng.below(60_000) as u64);
                 self.step(format!("stall {by:?}"), |pair| pair.stall(by));
             }
             25 => self.step("early timeout".into(), early_timeout),
@@ -102,8 +108,8 @@ impl<S: Session> Chaos<S> {
                 self.step(format!("{command:?}"), |pair| pair.command(command));
             }
             _ => {
-                let reason = self.chance.of(&[CloseReason::ForcedServerClose, CloseReason::ServerShutdown]);
-                if self.chance.below(4) == 0 {
+                let reason = self.rng.of(&[CloseReason::ForcedServerClose, CloseReason::ServerShutdown]);
+                if self.rng.below(4) == 0 {
                     self.step(format!("close: {reason}"), |pair| pair.command(Command::Close(reason)));
                 }
             }
@@ -115,39 +121,38 @@ impl<S: Session> Chaos<S> {
         if !self.pair.session.can_upgrade() {
             return;
         }
-        let stages = self.chance.below(4);
+        let stages = self.rng.below(4);
         self.step(format!("upgrade, {stages} stages"), |pair| {
             pair.open_probe(WEBSOCKET);
             for message in ["2probe", "5", "3"].into_iter().take(stages) {
-                pair.receive_on(Lane::Probe, message);
+                pair.receive_on(ConnectionRole::Probe, message);
             }
         });
     }
 
     fn message(&mut self) -> Message {
-        match self.chance.below(8) {
+        match self.rng.below(8) {
             0 => {
-                let bytes: Vec<u8> =
-                    (0..self.chance.below(4)).map(|_| self.chance.below(256) as u8).collect();
+                let bytes: Vec<u8> = (0..self.rng.below(4)).map(|_| self.rng.below(256) as u8).collect();
                 Bytes::from(bytes).into()
             }
             1 => {
                 let letters: Vec<char> = "0123456{}[]\",:-/é😀\\ ".chars().collect();
-                let text: String = (0..self.chance.below(12)).map(|_| self.chance.of(&letters)).collect();
+                let text: String = (0..self.rng.below(12)).map(|_| self.rng.of(&letters)).collect();
                 text.into()
             }
             // The last ten violate at least one protocol.
-            2 => self.chance.of(&TEXTS).into(),
-            _ => self.chance.of(&TEXTS[..TEXTS.len() - 10]).into(),
+            2 => self.rng.of(&TEXTS).into(),
+            _ => self.rng.of(&TEXTS[..TEXTS.len() - 10]).into(),
         }
     }
 
     fn namespace(&mut self) -> Namespace {
         let known = ["/", "/chat", "/nobody-asked"];
-        if self.asked.is_empty() || self.chance.below(4) == 0 {
-            return Namespace::new(self.chance.of(&known));
+        if self.asked.is_empty() || self.rng.below(4) == 0 {
+            return Namespace::new(self.rng.of(&known));
         }
-        self.asked[self.chance.below(self.asked.len() as u64)].clone()
+        self.asked[self.rng.below(self.asked.len() as u64)].clone()
     }
 
     fn step(&mut self, what: String, act: impl FnOnce(&mut Pair<S>)) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::vocabulary::{as_bytes, bytes};
+use super::message::{as_bytes, bytes};
 use super::ws::Message;
 
 /// Extracts binary values from arguments.

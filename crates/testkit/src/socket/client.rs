@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::dial::Dial;
 use super::engine::Engine;
 use super::json_mode;
+pub use super::message::{ClientMessage, Heard, as_bytes, bytes};
 use super::socketio;
-pub use super::vocabulary::{Heard, Said, as_bytes, bytes};
 use super::ws::{Ended, Message, Ws};
 
 /// Kind of client.
@@ -27,7 +27,7 @@ pub enum Kind {
 }
 
 /// Kinds that support acknowledgements.
-pub const TALKING: [Kind; 4] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded, Kind::Json];
+pub const ACK_KINDS: [Kind; 4] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded, Kind::Json];
 /// Kinds that use Socket.IO.
 pub const SOCKET_IO: [Kind; 3] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded];
 /// All kinds.
@@ -57,8 +57,8 @@ impl Client {
     /// Connects and joins the main namespace.
     pub fn connect(kind: Kind, dial: &Dial) -> Self {
         let mut client = Self::open(kind, dial);
-        client.say_hello(json!(null));
-        client.hear_welcome();
+        client.send_connect(json!(null));
+        client.expect_connected();
         client
     }
 
@@ -80,19 +80,19 @@ impl Client {
     }
 
     /// Requests to join the main namespace, if the protocol has such a request.
-    pub fn say_hello(&mut self, auth: Value) {
-        self.say_hello_to("/", auth);
+    pub fn send_connect(&mut self, auth: Value) {
+        self.send_connect_to("/", auth);
     }
 
     /// Requests to join a namespace, if the protocol has such a request.
-    pub fn say_hello_to(&mut self, namespace: &str, auth: Value) {
+    pub fn send_connect_to(&mut self, namespace: &str, auth: Value) {
         if let Link::Engine(engine) = &mut self.link {
             engine.send(socketio::connect(namespace, &auth));
         }
     }
 
     /// Waits until the client has joined; a plain client waits until the server has handled its connect.
-    pub fn hear_welcome(&mut self) {
+    pub fn expect_connected(&mut self) {
         if self.kind == Kind::Plain {
             return self.sync();
         }
@@ -104,22 +104,22 @@ impl Client {
 
     /// Joins a namespace and returns the result.
     pub fn join(&mut self, namespace: &str, auth: Value) -> Heard {
-        self.say_hello_to(namespace, auth);
+        self.send_connect_to(namespace, auth);
         self.hear()
     }
 
     /// Emits an event in the main namespace.
     pub fn emit(&mut self, name: &str, args: Value) {
-        self.say(Said { namespace: "/", ack: None, name, args });
+        self.say(ClientMessage { namespace: "/", ack: None, name, args });
     }
 
     /// Emits an event.
-    pub fn say(&mut self, said: Said<'_>) {
-        self.say_all(vec![said]);
+    pub fn say(&mut self, said: ClientMessage<'_>) {
+        self.emit_all(vec![said]);
     }
 
     /// Sends several packets in one write.
-    pub fn say_all(&mut self, said: Vec<Said<'_>>) {
+    pub fn emit_all(&mut self, said: Vec<ClientMessage<'_>>) {
         match &mut self.link {
             Link::Engine(engine) => engine.send_all(said.iter().flat_map(socketio::event).collect()),
             Link::Json(ws) => {
@@ -127,7 +127,7 @@ impl Client {
                 ws.flush();
             }
             Link::Plain(ws) => {
-                for Said { name, mut args, .. } in said {
+                for ClientMessage { name, mut args, .. } in said {
                     assert_eq!(name, "message", "plain clients support only the event `message`");
                     let only = args[0].take();
                     ws.queue(as_bytes(&only).map_or_else(|| as_text(&only), Message::Binary));
@@ -141,7 +141,7 @@ impl Client {
     pub fn ask(&mut self, name: &str, args: Value) -> Value {
         let ack = self.next_ack;
         self.next_ack += 1;
-        self.say(Said { namespace: "/", ack: Some(ack), name, args });
+        self.say(ClientMessage { namespace: "/", ack: Some(ack), name, args });
         match self.hear() {
             Heard::Answer { ack: answered, args, .. } if answered == ack => args,
             other => panic!("expected acknowledgement, received {other:?}"),

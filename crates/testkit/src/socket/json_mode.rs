@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 
 use super::attachments;
-use super::vocabulary::{Heard, Said};
+use super::message::{ClientMessage, Heard};
 use super::ws::Message;
 
 pub(super) const SUBPROTOCOL: &str = "roomcast.json";
 
-pub(super) fn event(said: &Said<'_>) -> Vec<Message> {
+pub(super) fn event(said: &ClientMessage<'_>) -> Vec<Message> {
     let header = said.ack.map_or_else(|| json!({}), |ack| json!({ "ack": ack }));
     message(header, Some(said.name), &said.args)
 }

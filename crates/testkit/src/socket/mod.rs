@@ -9,8 +9,8 @@ pub mod dial;
 pub mod engine;
 pub mod http;
 mod json_mode;
+mod message;
 mod socketio;
-mod vocabulary;
 pub mod ws;
 
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde_json::Value;
 
 use super::attachments;
-use super::vocabulary::{Heard, Said};
+use super::message::{ClientMessage, Heard};
 use super::ws::Message;
 
 pub(super) fn connect(namespace: &str, auth: &Value) -> Message {
@@ -17,7 +17,7 @@ pub(super) fn disconnect(namespace: &str) -> Message {
     format!("1{}", prefix(namespace)).into()
 }
 
-pub(super) fn event(said: &Said<'_>) -> Vec<Message> {
+pub(super) fn event(said: &ClientMessage<'_>) -> Vec<Message> {
     let mut list = vec![Value::from(said.name)];
     list.extend(said.args.as_array().expect("arguments are an array").iter().cloned());
     packet('2', '5', said.namespace, said.ack, list.into())

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use roomcast_core::{CloseReason, Delivery, FlushList, Flusher, Frame, Message, Overflow, Pushed};
+use roomcast_core::{CloseReason, Delivery, FlushList, Flusher, Frame, Message, Overflow, PushOutcome};
 use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
 
 use super::{End, Oversized, Rig, TransportClient, TransportHarness};
 use crate::ExchangeBuilder;
-use crate::chance::Chance;
+use crate::rng::SeededRng;
 
 /// Generates a test for each rule that transports must keep, for one [`TransportHarness`].
 ///
@@ -70,7 +70,7 @@ pub fn sends_frames_in_order<H: TransportHarness>(harness: H) {
         let (rig, mut client) = open(&harness);
         let messages = assorted(H::MAX_MESSAGE * 2);
         for message in &messages {
-            assert_eq!(rig.push(message.clone()), Pushed::Queued);
+            assert_eq!(rig.push(message.clone()), PushOutcome::Queued);
         }
         for (at, message) in messages.iter().enumerate() {
             assert_eq!(client.recv().await.as_ref(), Some(message), "message {at}");
@@ -144,7 +144,7 @@ pub fn keeps_attachments_with_their_event<H: TransportHarness>(harness: H) {
         for at in 0..40 {
             let parts = vec![numbered(at, 20), binary(at * 31), binary(at % 3), text(5)];
             expected.extend(parts.clone());
-            rig.push(Frame::of_all(parts));
+            rig.push(Frame::from_messages(parts));
             let between = numbered(1000 + at, 3);
             expected.push(between.clone());
             rig.outbox.push_protocol(Frame::new(between));
@@ -161,7 +161,7 @@ pub fn sends_shared_frame_to_all<H: TransportHarness>(harness: H) {
         let mut members: Vec<_> = (0..5).map(|_| open(&harness)).collect();
         let frames = [
             Frame::new(numbered(1, 100)),
-            Frame::of_all(vec![numbered(2, 0), binary(300)]),
+            Frame::from_messages(vec![numbered(2, 0), binary(300)]),
             Frame::new(binary(50)),
         ];
         for (at, (rig, _)) in members.iter().enumerate() {
@@ -189,7 +189,7 @@ pub fn sends_queued_frames_after_stall<H: TransportHarness>(harness: H) {
         let (rig, mut client) = open(&harness);
         let body = H::MAX_MESSAGE / 3;
         for at in 0..100 {
-            assert_eq!(rig.push(numbered(at, body)), Pushed::Queued);
+            assert_eq!(rig.push(numbered(at, body)), PushOutcome::Queued);
         }
         sleep(LONG).await;
         for at in 0..100 {
@@ -205,19 +205,19 @@ pub fn sends_queued_frames_after_stall<H: TransportHarness>(harness: H) {
 pub fn loses_nothing_to_slow_readers<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
-        let mut chance = Chance::new(1);
+        let mut rng = SeededRng::new(1);
         let sizes = [0, 1, 100, 1_000, H::MAX_MESSAGE / 2, H::MAX_MESSAGE - 30];
         let body = |at: usize| sizes[at * 7 % sizes.len()];
         let (mut pushed, mut read) = (0, 0);
         while read < 400 {
-            for _ in 0..chance.below(12) {
+            for _ in 0..rng.below(12) {
                 rig.push(numbered(pushed, body(pushed)));
                 pushed += 1;
             }
-            if chance.below(3) == 0 {
+            if rng.below(3) == 0 {
                 sleep(Duration::from_millis(1)).await;
             }
-            for _ in 0..chance.below(12).min(pushed - read) {
+            for _ in 0..rng.below(12).min(pushed - read) {
                 assert_eq!(client.recv().await, Some(numbered(read, body(read))), "frame {read}");
                 read += 1;
             }
@@ -276,7 +276,7 @@ pub fn close_ends_client_wait<H: TransportHarness>(harness: H) {
         assert!(matches!(rig.ended().await, Some(End::ByServer)));
         assert_eq!(
             rig.outbox.push(numbered(2, 0).into(), Delivery::Reliable, Overflow::Close),
-            Pushed::Closed
+            PushOutcome::Closed
         );
     });
 }

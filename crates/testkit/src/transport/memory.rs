@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use roomcast_core::{
     Capabilities, CloseReason, Connection, ConnectionError, Exchange, Frame, FrameSink, Message, Outbox,
-    Readiness, Received, Refused, Rejection, Transport, TransportName, WireKey,
+    Readiness, Received, RejectedExchange, Rejection, Transport, TransportName, WireKey,
 };
 
 use crate::ExchangeBuilder;
@@ -63,10 +63,10 @@ impl Transport for MemoryTransport {
         self.capabilities
     }
 
-    fn open(&self, mut exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {
+    fn open(&self, mut exchange: Exchange) -> Result<Box<dyn Connection>, RejectedExchange> {
         let Some(link) = exchange.request.extensions.remove::<Link>() else {
             let text = "this is no request of a MemoryClient";
-            return Err(Refused::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, text)));
+            return Err(RejectedExchange::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, text)));
         };
         // The link shows whether the client is still connected.
         let _ = exchange.respond.send(http::Response::default());
@@ -212,9 +212,9 @@ const PING: Bytes = Bytes::from_static(b"ping");
 const CLOSE: Bytes = Bytes::from_static(b"close");
 
 impl Connection for MemoryConnection {
-    fn accept(&mut self, exchange: Exchange) -> Result<(), Refused> {
+    fn accept(&mut self, exchange: Exchange) -> Result<(), RejectedExchange> {
         let text = "a connection in memory takes no HTTP requests";
-        Err(Refused::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, text)))
+        Err(RejectedExchange::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, text)))
     }
 
     fn poll_open(&mut self, _: &mut Context<'_>) -> Poll<Result<Box<dyn FrameSink>, ConnectionError>> {

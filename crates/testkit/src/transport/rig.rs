@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use roomcast_core::{
     CloseReason, Connection, ConnectionError, Delivery, Exchange, FlushList, Flusher, Frame, Message, Outbox,
-    Overflow, Pushed, Received, Transport,
+    Overflow, PushOutcome, Received, Transport,
 };
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
@@ -38,7 +38,7 @@ pub enum End {
     /// The transport failed, or the client misused it.
     Broken(ConnectionError),
     /// A request was out of turn, and fatal to the session.
-    OutOfTurn,
+    UnexpectedRequest,
     /// The server closed.
     ByServer,
     /// The outbox was closed, by its sink or by an overflow.
@@ -90,7 +90,7 @@ impl Rig {
     }
 
     /// Pushes a frame that must be accepted.
-    pub fn push(&self, frame: impl Into<Frame>) -> Pushed {
+    pub fn push(&self, frame: impl Into<Frame>) -> PushOutcome {
         self.outbox.push(frame.into(), Delivery::Reliable, Overflow::Close)
     }
 
@@ -212,7 +212,7 @@ impl Driver {
             let Err(refused) = self.connection.accept(exchange) else { continue };
             let _ = refused.exchange.respond.send(refused.rejection.response());
             if refused.rejection.fatal {
-                self.start_close(CloseReason::TransportError, End::OutOfTurn);
+                self.start_close(CloseReason::TransportError, End::UnexpectedRequest);
             }
         }
     }

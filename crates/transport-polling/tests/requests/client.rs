@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use roomcast_core::{
     CloseReason, Connection, ConnectionError, Delivery, Exchange, FlushList, Flusher, Frame, FrameSink,
-    Message, Outbox, Overflow, Pushed, Received, Rejection, Transport,
+    Message, Outbox, Overflow, PushOutcome, Received, Rejection, Transport,
 };
 use roomcast_testkit::{Answer, Answered, BodyFeed, ExchangeBuilder};
 use roomcast_transport_polling::Polling;
@@ -62,7 +62,7 @@ impl Client {
 
     pub(crate) fn push(&self, message: impl Into<Message>) {
         let frame = Frame::new(message);
-        assert_eq!(self.outbox.push(frame, Delivery::Reliable, Overflow::Close), Pushed::Queued);
+        assert_eq!(self.outbox.push(frame, Delivery::Reliable, Overflow::Close), PushOutcome::Queued);
     }
 
     /// Runs the owner and the flusher.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 
 use http::Method;
-use roomcast_core::{CloseReason, Frame, Pushed};
+use roomcast_core::{CloseReason, Frame, PushOutcome};
 use roomcast_testkit::ExchangeBuilder;
 
 use crate::client::{Client, URI, Woken, assert_refused};
@@ -27,7 +27,7 @@ fn close_packets_come_alone() {
     let mut client = Client::opened();
     client.push("41");
     client.push("42[]");
-    assert_eq!(client.outbox.push_protocol(Frame::new("1").in_own_payload()), Pushed::Queued);
+    assert_eq!(client.outbox.push_protocol(Frame::new("1").in_own_payload()), PushOutcome::Queued);
     client.close();
     client.settle();
     assert!(client.poll_closed().is_ready(), "no request is pending");

@@ -7,7 +7,9 @@ use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use http::Method;
-use roomcast_core::{ConnectionError, Delivery, Frame, FrameSink, Overflow, Pushed, Readiness, Transport};
+use roomcast_core::{
+    ConnectionError, Delivery, Frame, FrameSink, Overflow, PushOutcome, Readiness, Transport,
+};
 use roomcast_testkit::ExchangeBuilder;
 use roomcast_transport_polling::Polling;
 
@@ -30,7 +32,7 @@ fn joins_queued_frames_into_payload() {
     let mut client = Client::opened();
     client.push("4one");
     client.push(Bytes::from_static(&[1, 2, 3, 4]));
-    let shared = Frame::of_all(vec!["451-[]".into(), Bytes::from_static(b"xyz").into()]);
+    let shared = Frame::from_messages(vec!["451-[]".into(), Bytes::from_static(b"xyz").into()]);
     let _other = shared.clone();
     let _ = client.outbox.push_protocol(shared);
     client.settle();
@@ -69,10 +71,10 @@ fn volatile_frames_need_waiting_get() {
     let mut client = Client::opened();
     client.settle();
     let volatile = |client: &Client| client.outbox.push("4v".into(), Delivery::Volatile, Overflow::Close);
-    assert_eq!(volatile(&client), Pushed::Dropped);
+    assert_eq!(volatile(&client), PushOutcome::Dropped);
     let mut get = client.get();
     client.settle();
-    assert_eq!(volatile(&client), Pushed::Queued);
+    assert_eq!(volatile(&client), PushOutcome::Queued);
     assert_eq!(client.step(&mut get).text(), (200, "4v"));
 }
 

@@ -161,7 +161,7 @@ fn slices_leave_payloads_unchanged() {
     for messages in [one, many] {
         let expected = PollingWire.render(&messages);
         assert!(expected.len() > 2 * SLICE && expected.len() < LONG);
-        let together = vec![Frame::of_all(messages.clone())];
+        let together = vec![Frame::from_messages(messages.clone())];
         let each: Vec<Frame> = messages.into_iter().map(Frame::new).collect();
         let shared: Vec<Frame> = each.clone();
         for frames in [together, each, shared] {

@@ -154,7 +154,7 @@ impl Compression {
         let taken = |reserved: usize| {
             reserved.checked_add(bytes).filter(|&all| all <= self.settings.max_context_memory)
         };
-        if !memory::can_spare(bytes) {
+        if !memory::has_headroom(bytes) {
             return None;
         }
         let reserved = &self.totals.reserved;

@@ -66,7 +66,7 @@ impl DeflateWire {
         if !worth_it {
             return None;
         }
-        frame.kept(self).filter(|bytes| !bytes.is_empty())
+        frame.cached(self).filter(|bytes| !bytes.is_empty())
     }
 }
 
@@ -236,7 +236,7 @@ mod tests {
             Bytes::from(vec![7; 300]).into(),
             Bytes::from((0..=255).collect::<Vec<u8>>()).into(),
         ];
-        let bytes = wire.compressed(&Frame::of_all(messages)).unwrap().clone();
+        let bytes = wire.compressed(&Frame::from_messages(messages)).unwrap().clone();
         assert_eq!(bytes[..6], *b"\x81\x04head");
         assert_eq!(bytes[6], 0xc2);
         let last = bytes.len() - 260;

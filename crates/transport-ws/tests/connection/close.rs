@@ -46,11 +46,11 @@ fn truncates_long_refusals() {
     let long = "é".repeat(100);
     for (message, said) in [("not you", "not you"), ("", "refused"), (&long, &long[..122])] {
         let mut served = Served::open();
-        served.connection.start_close_saying(CloseReason::Refused, message, &served.outbox);
+        served.connection.start_close_with_message(CloseReason::Refused, message, &served.outbox);
         assert_eq!(finish(&served, CloseReason::Refused), server_close(4403, said));
     }
     let mut served = Served::open_with(&WebSocket::new().bare_close(true), "");
-    served.connection.start_close_saying(CloseReason::Refused, "not you", &served.outbox);
+    served.connection.start_close_with_message(CloseReason::Refused, "not you", &served.outbox);
     assert_eq!(finish(&served, CloseReason::Refused), server_frame(CLOSE, b""), "as on Node");
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use bytes::Bytes;
 use roomcast_core::{
     Bounds, Connection, ConnectionError, Delivery, Exchange, FlushList, Flusher, Frame, Message, Outbox,
-    Overflow, Pushed, Received, Transport, Upgrade,
+    Overflow, PushOutcome, Received, Transport, Upgrade,
 };
 use roomcast_testkit::ExchangeBuilder;
 use roomcast_transport_ws::WebSocket;
@@ -65,7 +65,7 @@ impl Served {
     }
 
     /// Queues a frame in the outbox.
-    pub(crate) fn push(&self, frame: impl Into<Frame>) -> Pushed {
+    pub(crate) fn push(&self, frame: impl Into<Frame>) -> PushOutcome {
         self.outbox.push(frame.into(), Delivery::Reliable, Overflow::Close)
     }
 

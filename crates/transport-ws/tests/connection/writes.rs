@@ -68,7 +68,7 @@ fn writes_single_shared_frame_without_copying() {
 fn writes_event_with_attachments_at_once() {
     let served = Served::open();
     let parts: Vec<Message> = vec!["event".into(), Bytes::from_static(b"\x00").into(), Bytes::new().into()];
-    served.push(Frame::of_all(parts));
+    served.push(Frame::from_messages(parts));
     served.flush();
     let writes = served.wire.writes();
     assert_eq!(writes.len(), 1);
@@ -114,7 +114,7 @@ fn assorted(most: usize) -> (Vec<Frame>, Vec<u8>) {
     let lens = [0, 1, 125, 126, 1_000, 16_379, 16_380, 16_381, 65_535, 65_536];
     for len in lens.into_iter().filter(|len| *len <= most) {
         frames.push(Frame::new("x".repeat(len)));
-        frames.push(Frame::of_all(vec!["event".into(), Bytes::from(vec![7; len]).into()]));
+        frames.push(Frame::from_messages(vec!["event".into(), Bytes::from(vec![7; len]).into()]));
         frames.push(Frame::of_wire(WsWire::wire_key(), Bytes::from_static(b"\x8a\x01p")));
         frames.push(foreign());
     }
@@ -122,7 +122,7 @@ fn assorted(most: usize) -> (Vec<Frame>, Vec<u8>) {
     // The frames above were rendered for the comparison; the tested frames start unrendered.
     let again = frames.iter().map(|frame| match frame.messages() {
         [] => frame.clone(),
-        messages => Frame::of_all(messages.to_vec()),
+        messages => Frame::from_messages(messages.to_vec()),
     });
     (again.collect(), expected)
 }

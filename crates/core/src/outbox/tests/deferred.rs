@@ -18,7 +18,7 @@ fn own_flusher_delivers_deferred_wakes() {
     let (far_outbox, _far_carrier) = connected_to(&far, 1 << 20);
     let (near_flusher, far_flusher) = (asleep(&near), asleep(&far));
     let deferred = DeferredWakes::enter(&near);
-    (0..3).for_each(|_| assert_eq!(push(&far_outbox, "x"), Pushed::Queued));
+    (0..3).for_each(|_| assert_eq!(push(&far_outbox, "x"), PushOutcome::Queued));
     assert_eq!((near_flusher.wakes(), far_flusher.wakes()), (1, 0));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(near.poll_listed(&mut cx).is_ready(), "a deferred wake-up is pending");
@@ -28,7 +28,7 @@ fn own_flusher_delivers_deferred_wakes() {
 
     // Its own outboxes wake it and no other flusher.
     let near_flusher = asleep(&near);
-    assert_eq!(push(&near_outbox, "x"), Pushed::Queued);
+    assert_eq!(push(&near_outbox, "x"), PushOutcome::Queued);
     assert_eq!(near_flusher.wakes(), 1);
     near.wake_deferred();
     assert_eq!((near_flusher.wakes(), far_flusher.wakes()), (1, 1));
@@ -41,13 +41,13 @@ fn dropping_guard_delivers_deferred_wakes() {
     let (outbox, _carrier) = connected_to(&far, 1 << 20);
     let flusher = asleep(&far);
     let deferred = DeferredWakes::enter(&near);
-    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    assert_eq!(push(&outbox, "x"), PushOutcome::Queued);
     assert_eq!(flusher.wakes(), 0);
     drop(deferred);
     assert_eq!(flusher.wakes(), 1);
     far.write_all();
     let flusher = asleep(&far);
-    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    assert_eq!(push(&outbox, "x"), PushOutcome::Queued);
     assert_eq!(flusher.wakes(), 1, "wake-ups are immediate again");
 }
 
@@ -57,7 +57,7 @@ fn other_threads_wake_at_once() {
     let (outbox, _carrier) = connected_to(&far, 1 << 20);
     let flusher = asleep(&far);
     let _deferred = DeferredWakes::enter(&near);
-    std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(push(&outbox, "x"), Pushed::Queued)));
+    std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(push(&outbox, "x"), PushOutcome::Queued)));
     assert_eq!(flusher.wakes(), 1);
 }
 
@@ -67,11 +67,11 @@ fn stuck_thread_delays_no_other() {
     let [first, second, third] = [(); 3].map(|()| connected_to(&far, 1 << 20).0);
     let flusher = asleep(&far);
     let deferred = DeferredWakes::enter(&near);
-    assert_eq!(push(&first, "x"), Pushed::Queued);
+    assert_eq!(push(&first, "x"), PushOutcome::Queued);
     assert_eq!(flusher.wakes(), 0, "the wake-up is deferred");
-    std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(push(&second, "x"), Pushed::Queued)));
+    std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(push(&second, "x"), PushOutcome::Queued)));
     assert_eq!(flusher.wakes(), 1, "another thread wakes directly");
-    assert_eq!(push(&third, "x"), Pushed::Queued);
+    assert_eq!(push(&third, "x"), PushOutcome::Queued);
     drop(deferred);
     far.write_all();
     assert_eq!(flusher.wakes(), 2, "one wake-up each");
@@ -83,10 +83,10 @@ fn awake_flusher_is_not_woken() {
     let [first, second] = [(); 2].map(|()| connected_to(&far, 1 << 20).0);
     let flusher = asleep(&far);
     let deferred = DeferredWakes::enter(&near);
-    assert_eq!(push(&first, "x"), Pushed::Queued);
+    assert_eq!(push(&first, "x"), PushOutcome::Queued);
     far.write_all();
-    assert_eq!(push(&second, "x"), Pushed::Queued);
-    std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(push(&first, "x"), Pushed::Queued)));
+    assert_eq!(push(&second, "x"), PushOutcome::Queued);
+    std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(push(&first, "x"), PushOutcome::Queued)));
     assert_eq!(flusher.wakes(), 0, "it is still awake");
     drop(deferred);
     assert_eq!(flusher.wakes(), 1, "the deferred wake-up is delivered");
@@ -98,10 +98,10 @@ fn second_thread_defers_on_its_own() {
     let [first, second, third] = [(); 3].map(|()| connected_to(&far, 1 << 20).0);
     let (flusher, other_flusher) = (asleep(&far), asleep(&other));
     let _deferred = DeferredWakes::enter(&near);
-    assert_eq!(push(&first, "x"), Pushed::Queued);
+    assert_eq!(push(&first, "x"), PushOutcome::Queued);
     let second_thread = || {
         let _deferred = DeferredWakes::enter(&other);
-        [&second, &third].into_iter().for_each(|outbox| assert_eq!(push(outbox, "x"), Pushed::Queued));
+        [&second, &third].into_iter().for_each(|outbox| assert_eq!(push(outbox, "x"), PushOutcome::Queued));
         assert_eq!((other_flusher.wakes(), flusher.wakes()), (1, 0));
         other.wake_deferred();
         assert_eq!(flusher.wakes(), 1, "each list has one wake-up");

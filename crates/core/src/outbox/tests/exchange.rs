@@ -1,20 +1,20 @@
 //! Sinks that are replaced, closed or moved to another outbox.
 
-use super::lease::BATCHES_PER_VISIT;
+use super::lease::BATCHES_PER_LEASE;
 use super::queue::BATCH_FRAMES;
 use super::*;
 
 #[test]
 fn replaces_sink_at_any_call() {
     // At every call of a lease with several batches, including the last.
-    for at in 1..=BATCHES_PER_VISIT {
+    for at in 1..=BATCHES_PER_LEASE {
         without_locking_up(move || {
             let (outbox, list, _) = connected(1 << 20);
             let (old, new) = (Carrier::default(), Carrier::default());
             let closing = outbox.clone();
             // A sink may use its outbox in `Drop`: it is dropped under no lock.
             outbox.set_sink(old.sink_with_end(move || _ = closing.waiting()));
-            let frames = BATCHES_PER_VISIT * BATCH_FRAMES + 1;
+            let frames = BATCHES_PER_LEASE * BATCH_FRAMES + 1;
             let texts: Vec<_> = (0..frames).map(|number| number.to_string()).collect();
             texts.iter().for_each(|text| _ = push(&outbox, text));
             let (changing, next) = (outbox.clone(), new.clone());
@@ -37,7 +37,7 @@ fn keeps_last_successor_sink() {
     let (changing, sinks) = (outbox.clone(), [first.clone(), second.clone()]);
     old.takes(0);
     old.at_each_call(move |_| sinks.iter().for_each(|next| changing.set_sink(next.sink())));
-    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    assert_eq!(push(&outbox, "x"), PushOutcome::Queued);
     list.write_all();
     assert_eq!((old.written().len(), first.written().len(), second.written()), (0, 0, vec!["x".to_owned()]));
     old.at_each_call(|_| {});
@@ -51,7 +51,7 @@ fn ignores_failure_of_replaced_sink() {
     let (changing, next) = (outbox.clone(), new.clone());
     old.breaks(ConnectionError::Misused("test"));
     old.at_each_call(move |_| changing.set_sink(next.sink()));
-    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    assert_eq!(push(&outbox, "x"), PushOutcome::Queued);
     list.write_all();
     assert_eq!((outbox.closed(), new.written()), (None, vec!["x".to_owned()]));
 }
@@ -71,7 +71,7 @@ fn close_drops_leased_sink_after_lease() {
         (0..3).for_each(|_| _ = push(&outbox, "x"));
         list.write_all();
         carrier.at_each_call(|_| {});
-        assert_eq!((outbox.waiting(), carrier.is_held()), (Waiting::default(), false));
+        assert_eq!((outbox.waiting(), carrier.is_held()), (QueueDepth::default(), false));
         assert_eq!((owner.wakes(), carrier.written().len()), (1, 1));
     });
 }
@@ -99,15 +99,15 @@ fn drops_sink_set_after_close() {
 #[test]
 fn moves_sink_to_another_outbox() {
     let (outbox, list, carrier) = connected(1 << 20);
-    assert_eq!(push(&outbox, "stays"), Pushed::Queued);
+    assert_eq!(push(&outbox, "stays"), PushOutcome::Queued);
     let sink = outbox.take_sink().expect("the sink is not leased");
     assert!(outbox.take_sink().is_none());
     list.write_all();
     assert_eq!((outbox.waiting().frames, carrier.written().len()), (1, 0));
-    assert_eq!(outbox.push(frame("v"), Delivery::Volatile, Overflow::Close), Pushed::Dropped);
+    assert_eq!(outbox.push(frame("v"), Delivery::Volatile, Overflow::Close), PushOutcome::Dropped);
     let (other, other_list) = (Outbox::new(1 << 20, list.clone()), list);
     other.set_sink(sink);
-    assert_eq!(push(&other, "x"), Pushed::Queued);
+    assert_eq!(push(&other, "x"), PushOutcome::Queued);
     other_list.write_all();
     assert_eq!(carrier.written(), ["x"]);
     assert_eq!(waiting(&outbox, &other_list), ["stays"]);
@@ -124,10 +124,10 @@ fn wakes_owner_to_take_leased_sink() {
         if call == 1 {
             // The failed call changes nothing for other writers.
             let pushed = taking.push(frame("v"), Delivery::Volatile, Overflow::Close);
-            assert_eq!(pushed, Pushed::Queued);
+            assert_eq!(pushed, PushOutcome::Queued);
         }
     });
-    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    assert_eq!(push(&outbox, "x"), PushOutcome::Queued);
     list.write_all();
     assert_eq!((owner.wakes(), carrier.written()), (1, vec!["x".into(), "v".into()]));
     assert!(outbox.take_sink().is_some());

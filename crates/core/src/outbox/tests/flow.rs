@@ -5,7 +5,7 @@ use super::queue::ENTRY_COST;
 use super::*;
 
 fn fill(outbox: &Outbox) {
-    (0..256).for_each(|number| assert_eq!(push(outbox, &number.to_string()), Pushed::Queued));
+    (0..256).for_each(|number| assert_eq!(push(outbox, &number.to_string()), PushOutcome::Queued));
 }
 
 fn numbers(to: usize) -> Vec<String> {
@@ -17,9 +17,9 @@ fn hard_cap_alone_bounds_writable_client() {
     let (outbox, list, carrier) = connected(Bounds::new(100, 1 << 20));
     let body = "x".repeat(1000);
     let pushed: Vec<_> = (0..900).map(|_| push(&outbox, &body)).collect();
-    assert!(pushed.iter().all(|pushed| matches!(pushed, Pushed::Queued | Pushed::Backlogged)));
+    assert!(pushed.iter().all(|pushed| matches!(pushed, PushOutcome::Queued | PushOutcome::Backlogged)));
     for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
-        assert_eq!(outbox.push(frame("more"), Delivery::Reliable, overflow), Pushed::Backlogged);
+        assert_eq!(outbox.push(frame("more"), Delivery::Reliable, overflow), PushOutcome::Backlogged);
     }
     list.write_all();
     assert_eq!((carrier.written().len(), outbox.closed()), (902, None));
@@ -30,27 +30,27 @@ fn queues_for_stalled_client_to_cap() {
     let (outbox, list, carrier) = connected(Bounds::new(10 * (ENTRY_COST + 1), 20 * (ENTRY_COST + 1)));
     let owner = Arc::new(Owner::default());
     carrier.takes(0);
-    assert_eq!(push(&outbox, "0"), Pushed::Queued);
+    assert_eq!(push(&outbox, "0"), PushOutcome::Queued);
     list.write_all();
     assert!(owner.poll(&outbox).is_pending());
     let woken = owner.wakes();
-    (1..10).for_each(|_| assert_eq!(push(&outbox, "x"), Pushed::Queued));
+    (1..10).for_each(|_| assert_eq!(push(&outbox, "x"), PushOutcome::Queued));
     assert_eq!(owner.wakes(), woken, "within the limit the owner sleeps");
-    (10..20).for_each(|_| assert_eq!(push(&outbox, "x"), Pushed::Queued));
+    (10..20).for_each(|_| assert_eq!(push(&outbox, "x"), PushOutcome::Queued));
     assert_eq!(owner.wakes(), woken + 1, "beyond the limit the owner is woken once");
     let attended = outbox.attend(&mut Context::from_waker(Waker::noop()));
     assert_eq!((attended.over_limit, attended.stalled), (true, 20 * (ENTRY_COST + 1)));
-    assert_eq!(push(&outbox, "x"), Pushed::Overflowed);
+    assert_eq!(push(&outbox, "x"), PushOutcome::Overflowed);
 }
 
 #[test]
 fn pusher_writes_at_high_water() {
     let (outbox, _list, carrier) = connected(1 << 20);
     fill(&outbox);
-    assert_eq!(push(&outbox, "256"), Pushed::Backlogged);
-    assert!(outbox.relieve());
+    assert_eq!(push(&outbox, "256"), PushOutcome::Backlogged);
+    assert!(outbox.flush_backlog());
     assert_eq!(carrier.written(), numbers(257));
-    assert_eq!((outbox.waiting(), push(&outbox, "x")), (Waiting::default(), Pushed::Queued));
+    assert_eq!((outbox.waiting(), push(&outbox, "x")), (QueueDepth::default(), PushOutcome::Queued));
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn held_outbox_writes_nothing() {
     let hold = outbox.hold();
     push(&outbox, "1");
     list.write_all();
-    assert!(outbox.relieve(), "the hold applies to pushers too");
+    assert!(outbox.flush_backlog(), "the hold applies to pushers too");
     assert_eq!(carrier.written(), numbers(0));
     drop(hold);
     list.write_all();
@@ -90,9 +90,9 @@ fn hold_during_batch_delays_next_batch() {
 fn high_water_counts_bytes() {
     let (outbox, _list, carrier) = connected(1 << 20);
     let large = "x".repeat(100_000);
-    assert_eq!(push(&outbox, &large), Pushed::Queued, "a single frame is left to the flusher");
-    assert_eq!(push(&outbox, &large), Pushed::Backlogged);
-    assert!(outbox.relieve());
+    assert_eq!(push(&outbox, &large), PushOutcome::Queued, "a single frame is left to the flusher");
+    assert_eq!(push(&outbox, &large), PushOutcome::Backlogged);
+    assert!(outbox.flush_backlog());
     assert_eq!(carrier.written().len(), 2);
 }
 
@@ -103,11 +103,11 @@ fn pusher_stops_when_carrier_blocks() {
     assert!(owner.poll(&outbox).is_pending());
     fill(&outbox);
     carrier.takes(100);
-    assert_eq!(push(&outbox, "256"), Pushed::Backlogged);
-    assert!(outbox.relieve());
+    assert_eq!(push(&outbox, "256"), PushOutcome::Backlogged);
+    assert!(outbox.flush_backlog());
     assert_eq!((carrier.written().len(), owner.wakes()), (100, 1), "the owner waits for the socket");
-    assert_eq!(push(&outbox, "257"), Pushed::Queued, "a blocked carrier causes no backpressure");
-    assert!(outbox.relieve(), "there is no backlog");
+    assert_eq!(push(&outbox, "257"), PushOutcome::Queued, "a blocked carrier causes no backpressure");
+    assert!(outbox.flush_backlog(), "there is no backlog");
     carrier.takes_all();
     assert!(owner.poll(&outbox).is_pending());
     list.write_all();
@@ -117,13 +117,13 @@ fn pusher_stops_when_carrier_blocks() {
 #[test]
 fn lease_ends_for_waiting_pusher() {
     let (outbox, list, carrier) = connected(1 << 20);
-    (0..200).for_each(|number| assert_eq!(push(&outbox, &number.to_string()), Pushed::Queued));
+    (0..200).for_each(|number| assert_eq!(push(&outbox, &number.to_string()), PushOutcome::Queued));
     let pusher = outbox.clone();
     carrier.at_each_call(move |call| {
         if call == 1 {
             let pushed: Vec<_> = (200..600).map(|number| push(&pusher, &number.to_string())).collect();
-            assert!(pushed.contains(&Pushed::Backlogged));
-            assert!(!pusher.relieve(), "another writer has the sink");
+            assert!(pushed.contains(&PushOutcome::Backlogged));
+            assert!(!pusher.flush_backlog(), "another writer has the sink");
         }
     });
     let flusher = Arc::new(Owner::default());
@@ -136,7 +136,7 @@ fn lease_ends_for_waiting_pusher() {
     listed.clear();
     assert_eq!((flusher.wakes(), list.take(&mut listed)), (1, true), "the rest is urgent");
     assert!(!list.take(&mut VecDeque::new()));
-    assert!(outbox.relieve());
+    assert!(outbox.flush_backlog());
     assert_eq!(carrier.written(), numbers(600));
 }
 
@@ -151,7 +151,7 @@ fn urgent_outbox_bypasses_deferred_wakes() {
     let pusher = outbox.clone();
     carrier.at_each_call(move |_| {
         (0..300).for_each(|_| _ = push(&pusher, "x"));
-        assert!(!pusher.relieve());
+        assert!(!pusher.flush_backlog());
     });
     fill(&outbox);
     assert_eq!(flusher.wakes(), 0, "the wake-up is deferred");
@@ -168,10 +168,10 @@ fn heartbeat_precedes_the_queue() {
     (0..3).for_each(|number| _ = push(&outbox, &number.to_string()));
     list.write_all();
     assert!(!attend(&owner).heartbeat);
-    assert_eq!(outbox.push_heartbeat(frame("old ping")), Pushed::Queued);
+    assert_eq!(outbox.push_heartbeat(frame("old ping")), PushOutcome::Queued);
     assert_eq!(
         outbox.push_heartbeat(frame("ping")),
-        Pushed::Queued,
+        PushOutcome::Queued,
         "the new heartbeat replaces the old one"
     );
     assert!(attend(&owner).heartbeat, "its bytes have not reached the carrier");
@@ -183,7 +183,7 @@ fn heartbeat_precedes_the_queue() {
     // Also with an empty queue.
     outbox.push_heartbeat(frame("ping"));
     list.write_all();
-    assert_eq!((carrier.written().len(), outbox.waiting()), (5, Waiting::default()));
+    assert_eq!((carrier.written().len(), outbox.waiting()), (5, QueueDepth::default()));
     assert!(owner.drain(&outbox).is_ready());
 }
 
@@ -222,7 +222,7 @@ fn senders_wait_for_low_water() {
     carrier.takes(1);
     assert!(Arc::new(Owner::default()).poll(&outbox).is_pending());
     assert!(poll().is_pending(), "the client makes progress again");
-    outbox.give_up(CloseReason::SlowConsumer);
+    outbox.evict(CloseReason::SlowConsumer);
     assert_eq!(sender.wakes(), 3);
     assert!(poll().is_ready());
 }
@@ -234,13 +234,13 @@ fn orders_clients_by_last_progress() {
     for (outbox, carrier) in [&first, &second] {
         carrier.takes(0);
         assert!(outbox.standing().writable);
-        assert_eq!(push(outbox, "x"), Pushed::Queued);
+        assert_eq!(push(outbox, "x"), PushOutcome::Queued);
         list.write_all();
         assert!(!outbox.standing().writable);
     }
     let age = |outbox: &Outbox| outbox.standing().order;
     assert!((age(&second.0).wrapping_sub(age(&first.0)) as i32) > 0);
-    assert_eq!(push(&first.0, "y"), Pushed::Queued);
+    assert_eq!(push(&first.0, "y"), PushOutcome::Queued);
     first.1.takes(1);
     assert!(Arc::new(Owner::default()).poll(&first.0).is_pending());
     assert!((age(&first.0).wrapping_sub(age(&second.0)) as i32) > 0, "progress updates the order");

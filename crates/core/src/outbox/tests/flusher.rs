@@ -10,7 +10,7 @@ fn crowd(list: &FlushList) -> Vec<(Outbox, Carrier)> {
 
 fn emit(crowd: &[(Outbox, Carrier)], times: usize) {
     for (outbox, _) in crowd {
-        (0..times).for_each(|_| assert_eq!(push(outbox, "x"), Pushed::Queued));
+        (0..times).for_each(|_| assert_eq!(push(outbox, "x"), PushOutcome::Queued));
     }
 }
 
@@ -91,7 +91,7 @@ fn postponed_round_delays_no_other_client() {
     let (loner, carrier) = connected_to(&list, 1 << 20);
     emit(&crowd, 2);
     flusher.write(MANY);
-    assert_eq!(push(&loner, "y"), Pushed::Queued);
+    assert_eq!(push(&loner, "y"), PushOutcome::Queued);
     assert!(is_ready(&flusher));
     flusher.write(MANY);
     assert_eq!((carrier.written().len(), reached(&crowd)), (1, 0));

@@ -101,7 +101,7 @@ impl Collected {
 }
 
 impl AnswerSink for Collector {
-    fn asked(&self, socket: &SocketId) {
+    fn requested(&self, socket: &SocketId) {
         *self.lock().waiting.entry(socket.clone()).or_default() += 1;
     }
 
@@ -109,7 +109,7 @@ impl AnswerSink for Collector {
         self.record(socket, |collected| collected.answers.push((socket.clone(), args)));
     }
 
-    fn gone(&self, socket: &SocketId) {
+    fn unanswered(&self, socket: &SocketId) {
         self.record(socket, |collected| collected.gone.push(socket.clone()));
     }
 }

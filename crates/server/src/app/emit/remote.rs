@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomcast_core::{Args, ByteString, Found, IntoArgs, Receipt, Room, RouterError, SocketId, Target};
+use roomcast_core::{Args, ByteString, IntoArgs, Receipt, Room, RouterError, SocketId, SocketInfo, Target};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -25,11 +25,11 @@ use crate::app::namespace::NamespaceHandle;
 #[derive(Debug, Clone)]
 pub struct RemoteSocket {
     namespace: Arc<NamespaceState>,
-    found: Found,
+    found: SocketInfo,
 }
 
 impl RemoteSocket {
-    pub(crate) fn new(namespace: Arc<NamespaceState>, found: Found) -> Self {
+    pub(crate) fn new(namespace: Arc<NamespaceState>, found: SocketInfo) -> Self {
         Self { namespace, found }
     }
 

@@ -12,11 +12,11 @@ use roomcast_core::{Args, ArgsError, CloseReason};
 use serde::de::DeserializeOwned;
 
 use crate::app::error::EventError;
+use crate::app::handler::first_poll;
 use crate::app::handler::outcome::{self, Outcome};
 use crate::app::handler::signature::{Parameter, Signature, Takes};
-use crate::app::handler::slot;
 use crate::app::model::ack::Ack;
-use crate::app::model::event_input::{AnyHandler, Beside, HandlerInput};
+use crate::app::model::event_input::{AnyHandler, EventContext, HandlerInput};
 use crate::app::model::event_rewrite::EventRewrite;
 use crate::app::model::handler_future::{HandlerFuture, Started};
 use crate::app::model::io::Io;
@@ -240,7 +240,7 @@ impl FromEvent<ByType> for EventName {
 impl FromEvent<ByType> for EventRewrite {
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
         match event.beside {
-            Beside::Rewrite(rewrite) => Ok(rewrite.get_or_init(Self::default).clone()),
+            EventContext::Rewrite(rewrite) => Ok(rewrite.get_or_init(Self::default).clone()),
             _ => Err(ArgsError::Mismatch {
                 position: 0,
                 reason: "only a middleware registered by `event_middleware` can take an `EventRewrite`"
@@ -255,7 +255,7 @@ impl FromEvent<ByType> for CloseReason {
 
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
         Ok(match event.beside {
-            Beside::Reason(reason) => reason,
+            EventContext::Reason(reason) => reason,
             _ => Self::TransportClose,
         })
     }
@@ -266,7 +266,7 @@ impl FromEvent<ByType> for EventError {
 
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
         match event.beside {
-            Beside::Error(error) => Ok(error.clone()),
+            EventContext::Error(error) => Ok(error.clone()),
             _ => Err(ArgsError::Mismatch {
                 position: 0,
                 reason: "only a handler registered by `on_error` can take an `EventError`".into(),
@@ -309,7 +309,7 @@ pub struct Auth<T>(pub T);
 impl<T: DeserializeOwned> FromEvent<ByType> for Auth<T> {
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
         let args = match event.beside {
-            Beside::Auth(auth) if !auth.is_empty() => ByteString::from(auth),
+            EventContext::Auth(auth) if !auth.is_empty() => ByteString::from(auth),
             _ => event.socket.auth_json(),
         };
         Args::from_validated(args, Vec::new()).get::<T>(0).map(Auth)
@@ -364,7 +364,7 @@ macro_rules! handler {
                 $(let $param = $param::from_event(event)?;)*
                 let ack = outcome::answered_by::<Fut::Output>(event);
                 let future = self($($param),*);
-                Ok(slot::start(future.map(|outcome| outcome::settle(outcome, ack)), cx))
+                Ok(first_poll::start(future.map(|outcome| outcome::settle(outcome, ack)), cx))
             }
 
             fn signature(&self) -> Signature {

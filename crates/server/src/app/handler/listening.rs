@@ -4,7 +4,7 @@ use crate::app::handler::call::{Handler, erase};
 use crate::app::handler::signature::reserved;
 use crate::app::model::event_input::Listener;
 use crate::app::model::io::Io;
-use crate::app::model::listeners::Topic;
+use crate::app::model::listeners::ListenerKind;
 use crate::app::model::socket::Socket;
 use crate::app::namespace::NamespaceHandle;
 
@@ -31,7 +31,7 @@ impl Listener {
     /// # Panics
     /// Panics if the handler takes a parameter that is not available there.
     #[track_caller]
-    pub(crate) fn of_topic<M: 'static>(topic: Topic, handler: impl Handler<M>) -> Self {
+    pub(crate) fn of_topic<M: 'static>(topic: ListenerKind, handler: impl Handler<M>) -> Self {
         if let Some(problem) = handler.signature().problem(Some(topic)) {
             panic!("`{}(..)`: {problem}", topic.method());
         }
@@ -48,7 +48,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/reserved.md")]
             #[track_caller]
             pub fn on<M: 'static>(&self, event: &str, handler: impl $crate::handler::Handler<M>) -> &Self {
-                self.board().on(event, Listener::of_event("on", event, handler));
+                self.registry().on(event, Listener::of_event("on", event, handler));
                 self
             }
 
@@ -57,21 +57,21 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/reserved.md")]
             #[track_caller]
             pub fn once<M: 'static>(&self, event: &str, handler: impl $crate::handler::Handler<M>) -> &Self {
-                self.board().once(event, Listener::of_event("once", event, handler));
+                self.registry().once(event, Listener::of_event("once", event, handler));
                 self
             }
 
             #[doc = include_str!("../../../docs/listening/off.md")]
             #[doc(alias = "remove_all_listeners")]
             pub fn off(&self, event: &str) -> &Self {
-                self.board().off(event);
+                self.registry().off(event);
                 self
             }
 
             #[doc = include_str!("../../../docs/listening/off_all.md")]
             #[doc(alias = "remove_all_listeners")]
             pub fn off_all(&self) -> &Self {
-                self.board().off_all();
+                self.registry().off_all();
                 self
             }
 
@@ -80,7 +80,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_other<M: 'static>(&self, handler: impl $crate::handler::Handler<M>) -> &Self {
-                self.listen(Topic::Other, handler)
+                self.listen(ListenerKind::Other, handler)
             }
 
             #[doc = include_str!("../../../docs/listening/on_any.md")]
@@ -88,7 +88,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_any<M: 'static>(&self, handler: impl $crate::handler::Handler<M>) -> &Self {
-                self.listen(Topic::Any, handler)
+                self.listen(ListenerKind::Any, handler)
             }
 
             #[doc = include_str!("../../../docs/listening/prepend_any.md")]
@@ -96,14 +96,14 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
             pub fn prepend_any<M: 'static>(&self, handler: impl $crate::handler::Handler<M>) -> &Self {
-                let listener = Listener::of_topic(Topic::Any, handler);
-                self.board().prepend_topic(Topic::Any, listener);
+                let listener = Listener::of_topic(ListenerKind::Any, handler);
+                self.registry().prepend_topic(ListenerKind::Any, listener);
                 self
             }
 
             #[doc = include_str!("../../../docs/listening/off_any.md")]
             pub fn off_any(&self) -> &Self {
-                self.board().off_topic(Topic::Any);
+                self.registry().off_topic(ListenerKind::Any);
                 self
             }
 
@@ -113,7 +113,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
             pub fn event_middleware<M: 'static>(&self, middleware: impl $crate::handler::Handler<M>) -> &Self {
-                self.listen(Topic::Middleware, middleware)
+                self.listen(ListenerKind::Middleware, middleware)
             }
 
             #[doc = include_str!("../../../docs/listening/on_disconnecting.md")]
@@ -121,7 +121,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_disconnecting<M: 'static>(&self, handler: impl $crate::handler::Handler<M>) -> &Self {
-                self.listen(Topic::Disconnecting, handler)
+                self.listen(ListenerKind::Disconnecting, handler)
             }
 
             #[doc = include_str!("../../../docs/listening/on_disconnect.md")]
@@ -129,7 +129,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_disconnect<M: 'static>(&self, handler: impl $crate::handler::Handler<M>) -> &Self {
-                self.listen(Topic::Disconnect, handler)
+                self.listen(ListenerKind::Disconnect, handler)
             }
 
             #[doc = include_str!("../../../docs/listening/on_error.md")]
@@ -137,31 +137,31 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_error<M: 'static>(&self, handler: impl $crate::handler::Handler<M>) -> &Self {
-                self.listen(Topic::Error, handler)
+                self.listen(ListenerKind::Error, handler)
             }
 
             #[doc = include_str!("../../../docs/listening/listeners.md")]
             pub fn listeners(&self, event: &str) -> Vec<$crate::handler::ListenerId> {
-                self.board().ids(event)
+                self.registry().ids(event)
             }
 
             #[doc = include_str!("../../../docs/listening/listeners_any.md")]
             pub fn listeners_any(&self) -> Vec<$crate::handler::ListenerId> {
-                self.board().ids_of_topic(Topic::Any)
+                self.registry().ids_of_topic(ListenerKind::Any)
             }
 
             #[doc = include_str!("../../../docs/listening/remove_listener.md")]
             pub fn remove_listener(&self, listener: $crate::handler::ListenerId) -> bool {
-                self.board().remove(listener) $(|| ($also)(self, listener))?
+                self.registry().remove(listener) $(|| ($also)(self, listener))?
             }
 
             #[track_caller]
             pub(crate) fn listen<M: 'static>(
                 &self,
-                topic: Topic,
+                topic: ListenerKind,
                 handler: impl $crate::handler::Handler<M>,
             ) -> &Self {
-                self.board().on_topic(topic, Listener::of_topic(topic, handler));
+                self.registry().on_topic(topic, Listener::of_topic(topic, handler));
                 self
             }
         }
@@ -181,7 +181,7 @@ impl NamespaceHandle {
     #[doc = include_str!("../../../docs/listening/fits.md")]
     #[track_caller]
     pub fn on_connect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
-        self.listen(Topic::Connect, handler)
+        self.listen(ListenerKind::Connect, handler)
     }
 
     /// Adds a middleware that accepts or rejects each client that connects to the namespace.
@@ -195,7 +195,7 @@ impl NamespaceHandle {
     #[doc = include_str!("../../../docs/listening/fits.md")]
     #[track_caller]
     pub fn middleware<M: 'static>(&self, middleware: impl Handler<M>) -> &Self {
-        self.listen(Topic::Door, middleware)
+        self.listen(ListenerKind::ConnectMiddleware, middleware)
     }
 }
 
@@ -203,13 +203,13 @@ impl Io {
     /// Adds a connect handler to the main namespace; see [`NamespaceHandle::on_connect`].
     #[track_caller]
     pub fn on_connect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
-        self.listen(Topic::Connect, handler)
+        self.listen(ListenerKind::Connect, handler)
     }
 
     /// Adds a middleware to the main namespace; see [`NamespaceHandle::middleware`].
     #[doc(alias = "use")]
     #[track_caller]
     pub fn middleware<M: 'static>(&self, middleware: impl Handler<M>) -> &Self {
-        self.listen(Topic::Door, middleware)
+        self.listen(ListenerKind::ConnectMiddleware, middleware)
     }
 }

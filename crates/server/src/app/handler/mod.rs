@@ -3,8 +3,8 @@
 pub(crate) mod call;
 pub(crate) mod cloned;
 pub(crate) mod extract;
+pub(crate) mod first_poll;
 pub(crate) mod listening;
 pub(crate) mod outcome;
 pub(crate) mod serial;
 pub(crate) mod signature;
-pub(crate) mod slot;

@@ -1,7 +1,7 @@
 //! Signatures of handlers, checked at registration.
 
 use crate::app::handler::outcome::Outcome;
-use crate::app::model::listeners::Topic;
+use crate::app::model::listeners::ListenerKind;
 
 /// Part of an event that a parameter consumes or requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,15 +50,19 @@ impl Signature {
     }
 
     /// Returns why a handler with this signature does not fit its registration, or `None` if it does.
-    pub(crate) fn problem(&self, topic: Option<Topic>) -> Option<String> {
+    pub(crate) fn problem(&self, topic: Option<ListenerKind>) -> Option<String> {
         let mut is_rest_taken = false;
         for (at, &Parameter { takes, name }) in self.parameters.iter().enumerate() {
             let number = at + 1;
             let reason = match (takes, topic) {
                 (Takes::Argument | Takes::Rest, Some(topic)) if !topic.has_arguments() => {
                     let hint = match topic {
-                        Topic::Door | Topic::Connect => "; the client's auth payload is `Auth<T>`",
-                        Topic::Disconnecting | Topic::Disconnect => "; the close reason is `CloseReason`",
+                        ListenerKind::ConnectMiddleware | ListenerKind::Connect => {
+                            "; the client's auth payload is `Auth<T>`"
+                        }
+                        ListenerKind::Disconnecting | ListenerKind::Disconnect => {
+                            "; the close reason is `CloseReason`"
+                        }
                         _ => "; the failure is `EventError`",
                     };
                     format!("takes an argument, but there are none here{hint}")
@@ -71,11 +75,11 @@ impl Signature {
                     "is an acknowledgement, but no client waits for one here".to_owned()
                 }
                 (Takes::CloseReason, topic)
-                    if !matches!(topic, Some(Topic::Disconnecting | Topic::Disconnect)) =>
+                    if !matches!(topic, Some(ListenerKind::Disconnecting | ListenerKind::Disconnect)) =>
                 {
                     "is for handlers of `on_disconnecting` and `on_disconnect`".to_owned()
                 }
-                (Takes::Error, topic) if topic != Some(Topic::Error) => {
+                (Takes::Error, topic) if topic != Some(ListenerKind::Error) => {
                     "is for handlers of `on_error`".to_owned()
                 }
                 _ => {
@@ -85,7 +89,7 @@ impl Signature {
             };
             return Some(format!("parameter {number} of the handler, `{name}`, {reason}"));
         }
-        let decides = matches!(topic, Some(Topic::Door | Topic::Middleware));
+        let decides = matches!(topic, Some(ListenerKind::ConnectMiddleware | ListenerKind::Middleware));
         (decides && self.is_answer).then(|| {
             "a middleware rejects only with an error, so it must return `()` or `Result<(), E>` instead of a \
              value"
@@ -94,11 +98,11 @@ impl Signature {
     }
 }
 
-impl Topic {
+impl ListenerKind {
     /// Returns the name of the method that registers a handler of this kind.
     pub(crate) fn method(self) -> &'static str {
         match self {
-            Self::Door => "middleware",
+            Self::ConnectMiddleware => "middleware",
             Self::Connect => "on_connect",
             Self::Disconnecting => "on_disconnecting",
             Self::Disconnect => "on_disconnect",
@@ -117,7 +121,7 @@ impl Topic {
     ///
     /// Disconnect handlers may, because the same function may also serve an event.
     fn may_have_ack(self) -> bool {
-        !matches!(self, Self::Door | Self::Connect)
+        !matches!(self, Self::ConnectMiddleware | Self::Connect)
     }
 }
 

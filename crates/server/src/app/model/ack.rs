@@ -13,10 +13,10 @@ use crate::app::model::socket::Socket;
 /// If the client requested no acknowledgement, [`send`](Self::send) has no effect and returns `false`.
 #[derive(Debug)]
 #[must_use = "a client may be waiting for this answer"]
-pub struct Ack(Option<Asked>);
+pub struct Ack(Option<AckTarget>);
 
 #[derive(Debug, Clone)]
-struct Asked {
+struct AckTarget {
     socket: Socket,
     id: AckId,
     /// Set once any handler of the event has answered; `None` while there is only one handler.
@@ -25,7 +25,7 @@ struct Asked {
 
 impl Ack {
     pub(crate) fn new(socket: Socket, id: AckId) -> Self {
-        Self(Some(Asked { socket, id, answered: None }))
+        Self(Some(AckTarget { socket, id, answered: None }))
     }
 
     /// Returns a second handle for another handler; only the first answer is sent.
@@ -54,7 +54,7 @@ impl Ack {
     /// Returns an error if the arguments cannot be serialised, the client has disconnected, or its protocol does not
     /// support the answer.
     pub fn send(self, args: impl IntoArgs) -> Result<bool, EmitError> {
-        let Some(Asked { socket, id, answered }) = self.0 else { return Ok(false) };
+        let Some(AckTarget { socket, id, answered }) = self.0 else { return Ok(false) };
         let args = args.into_args()?;
         socket.state().check_attachments(&args)?;
         let is_first = answered.is_none_or(|answered| !answered.swap(true, Ordering::Relaxed));

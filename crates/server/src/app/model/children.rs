@@ -8,8 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use async_trait::async_trait;
 use bytestring::ByteString;
 use roomcast_core::{
-    Args, Delivery, Dispatched, Event, Found, Joined, Member, MemberKey, Membership, Namespace, Overflow,
-    Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, Target,
+    Args, Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Namespace, Overflow, Room,
+    RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketInfo, Target,
 };
 
 /// Namespace created from a parent.
@@ -61,7 +61,7 @@ impl<C: Child> Router for Children<C> {
         self.own.detach(key)
     }
 
-    fn join(&self, key: MemberKey, room: &Room) -> Joined {
+    fn join(&self, key: MemberKey, room: &Room) -> JoinOutcome {
         self.own.join(key, room)
     }
 
@@ -99,11 +99,11 @@ impl<C: Child> Router for Children<C> {
         RouterStats::new(sum.0, sum.1)
     }
 
-    fn find(&self, target: &Target) -> Vec<Found> {
+    fn find(&self, target: &Target) -> Vec<SocketInfo> {
         self.all().iter().flat_map(|child| child.router().find(target)).collect()
     }
 
-    async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>> {
+    async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>> {
         let (mut all, mut missing) = (Vec::new(), 0);
         let children = self.all();
         let each = children.iter().map(|child| child.router().fetch(target));
@@ -139,8 +139,12 @@ impl<C: Child> Router for Children<C> {
         self.own.server_side_emit(name, args);
     }
 
-    async fn server_side_ask(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>> {
-        self.own.server_side_ask(name, args).await
+    async fn server_side_emit_with_ack(
+        &self,
+        name: &ByteString,
+        args: &Args,
+    ) -> Result<Vec<Args>, RouterError<Args>> {
+        self.own.server_side_emit_with_ack(name, args).await
     }
 }
 

@@ -20,7 +20,7 @@ pub struct HandlerInput<'a> {
     pub(crate) name: &'a ByteString,
     pub(crate) args: Arguments<'a>,
     pub(crate) ack: Option<Ack>,
-    pub(crate) beside: Beside<'a>,
+    pub(crate) beside: EventContext<'a>,
 }
 
 /// Arguments of an event passed to a handler.
@@ -73,7 +73,7 @@ static NONE: Args = Args::empty();
 
 /// Context of an event in addition to its arguments.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Beside<'a> {
+pub(crate) enum EventContext<'a> {
     Nothing,
     /// Auth payload of a connecting client.
     Auth(&'a str),
@@ -98,4 +98,4 @@ pub(crate) type Listener = listeners::Listener<AnyHandler>;
 pub(crate) type Listeners = listeners::Listeners<AnyHandler>;
 
 /// Handler registry of a namespace or a socket.
-pub(crate) type Board = listeners::Board<AnyHandler>;
+pub(crate) type HandlerRegistry = listeners::HandlerRegistry<AnyHandler>;

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use roomcast_core::{CloseReason, Namespace, Outbox, Router, RouterStats};
 use roomcast_recovery::Usage;
 
-use crate::app::model::event_input::Board;
+use crate::app::model::event_input::HandlerRegistry;
 use crate::app::model::namespace_state::NamespaceState;
 use crate::app::model::parents::Dynamic;
 use crate::host::budget::{Budget, Clients};
@@ -19,10 +19,10 @@ use crate::host::limits::Limits;
 use crate::host::metrics::{Metrics, count};
 use crate::host::runtime::Flushers;
 use crate::session::endpoint::Endpoint;
-use crate::session::inbox::Visit;
+use crate::session::mailbox::SessionCommand;
+use crate::session::pending_sessions::PendingSessions;
 use crate::session::shared::Sessions;
-use crate::session::unjoined::Unjoined;
-use crate::util::heads::Heads;
+use crate::util::header_interner::HeaderInterner;
 use crate::web::client_files::ClientFiles;
 
 /// Handle to the server, to register handlers and to emit; clones refer to the same server.
@@ -41,12 +41,12 @@ pub(crate) struct App {
     pub(crate) state: http::Extensions,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) sessions: Sessions<Io>,
-    pub(crate) unjoined: Unjoined<Io>,
+    pub(crate) unjoined: PendingSessions<Io>,
     pub(crate) flushers: Flushers,
     pub(crate) metrics: Metrics,
     pub(crate) limits: Arc<Limits>,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) heads: Arc<Heads>,
+    pub(crate) header_names: Arc<HeaderInterner>,
     pub(crate) lifecycle: Lifecycle,
     /// Labels of the build information metric.
     pub(crate) build_info: Vec<(String, String)>,
@@ -105,7 +105,7 @@ impl Io {
     pub fn close(&self) {
         for session in self.0.sessions.all() {
             // Fails only if the session has already ended.
-            let _ = session.inbox.push(Visit::Close(CloseReason::ServerShutdown));
+            let _ = session.mailbox.push(SessionCommand::Close(CloseReason::ServerShutdown));
         }
     }
 
@@ -133,8 +133,8 @@ impl Io {
         self.all_namespaces().iter().map(|state| (state.name.clone(), state.router.stats())).collect()
     }
 
-    pub(crate) fn board(&self) -> &Board {
-        &self.0.main.board
+    pub(crate) fn registry(&self) -> &HandlerRegistry {
+        &self.0.main.registry
     }
 
     /// Returns the retained sessions and their memory for each namespace.

@@ -47,7 +47,7 @@ impl<H> fmt::Debug for Listener<H> {
 #[derive(Clone, Default)]
 pub(crate) enum Listeners<H> {
     #[default]
-    Nobody,
+    Empty,
     One(Listener<H>),
     Several(Arc<[Listener<H>]>),
 }
@@ -55,14 +55,14 @@ pub(crate) enum Listeners<H> {
 impl<H> Listeners<H> {
     pub(crate) fn as_slice(&self) -> &[Listener<H>] {
         match self {
-            Self::Nobody => &[],
+            Self::Empty => &[],
             Self::One(listener) => std::slice::from_ref(listener),
             Self::Several(listeners) => listeners,
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, Self::Nobody)
+        matches!(self, Self::Empty)
     }
 
     fn ids(&self) -> Vec<ListenerId> {
@@ -95,7 +95,7 @@ impl<H: Clone> Listeners<H> {
         change(&mut listeners);
         *self = match <[Listener<H>; 1]>::try_from(listeners) {
             Ok([one]) => Self::One(one),
-            Err(none) if none.is_empty() => Self::Nobody,
+            Err(none) if none.is_empty() => Self::Empty,
             Err(several) => Self::Several(several.into()),
         };
     }
@@ -109,9 +109,9 @@ impl<H> fmt::Debug for Listeners<H> {
 
 /// Kind of listener other than for an event name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Topic {
+pub(crate) enum ListenerKind {
     /// Connect middleware.
-    Door,
+    ConnectMiddleware,
     Connect,
     Disconnecting,
     Disconnect,
@@ -130,17 +130,21 @@ const TOPICS: usize = 8;
 /// Handler registry of a namespace or a socket.
 ///
 /// The table is behind an `Arc`, so that the namespaces created from one parent share it until one of them changes it.
-pub(crate) struct Board<H> {
+pub(crate) struct HandlerRegistry<H> {
     table: RwLock<Arc<Table<H>>>,
     /// Set once anything has been registered.
     used: AtomicBool,
     /// Set once an `on_error` handler has been registered.
-    hears_errors: AtomicBool,
+    has_error_listeners: AtomicBool,
 }
 
-impl<H> Default for Board<H> {
+impl<H> Default for HandlerRegistry<H> {
     fn default() -> Self {
-        Self { table: RwLock::default(), used: AtomicBool::default(), hears_errors: AtomicBool::default() }
+        Self {
+            table: RwLock::default(),
+            used: AtomicBool::default(),
+            has_error_listeners: AtomicBool::default(),
+        }
     }
 }
 
@@ -160,7 +164,7 @@ impl<H> Default for Table<H> {
 }
 
 impl<H> Table<H> {
-    fn topic(&self, topic: Topic) -> &Listeners<H> {
+    fn topic(&self, topic: ListenerKind) -> &Listeners<H> {
         &self.topics[topic as usize]
     }
 
@@ -169,12 +173,12 @@ impl<H> Table<H> {
     }
 }
 
-impl<H: Clone> Board<H> {
+impl<H: Clone> HandlerRegistry<H> {
     /// Returns a registry that starts with the same listeners.
     pub(crate) fn copy(&self) -> Self {
         let table = self.table();
-        let hears_errors = AtomicBool::new(self.hears_errors());
-        Self { table: RwLock::new(table), used: AtomicBool::new(self.is_used()), hears_errors }
+        let has_error_listeners = AtomicBool::new(self.has_error_listeners());
+        Self { table: RwLock::new(table), used: AtomicBool::new(self.is_used()), has_error_listeners }
     }
 
     pub(crate) fn is_used(&self) -> bool {
@@ -184,7 +188,7 @@ impl<H: Clone> Board<H> {
     /// Returns the handlers of an event, or `None` if other listeners apply too; removes handlers registered by `once`.
     pub(crate) fn find(&self, event: &str) -> Option<Listeners<H>> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        if !table.topic(Topic::Any).is_empty() || !table.topic(Topic::Middleware).is_empty() {
+        if !table.topic(ListenerKind::Any).is_empty() || !table.topic(ListenerKind::Middleware).is_empty() {
             return None;
         }
         match table.events.get(event) {
@@ -192,10 +196,10 @@ impl<H: Clone> Board<H> {
                 drop(table);
                 let taken = self.take_event(event);
                 // Another event may have taken the last `once` handlers in the meantime.
-                Some(if taken.is_empty() { self.topic(Topic::Other) } else { taken })
+                Some(if taken.is_empty() { self.topic(ListenerKind::Other) } else { taken })
             }
             Some(listeners) => Some(listeners.clone()),
-            None => Some(table.topic(Topic::Other).clone()),
+            None => Some(table.topic(ListenerKind::Other).clone()),
         }
     }
 
@@ -207,7 +211,7 @@ impl<H: Clone> Board<H> {
         }
         self.change(|table| {
             // A concurrent event may have removed them.
-            let Some(listeners) = table.events.get_mut(event) else { return Listeners::Nobody };
+            let Some(listeners) = table.events.get_mut(event) else { return Listeners::Empty };
             let found = listeners.clone();
             listeners.change(|listeners| listeners.retain(|listener| !listener.once));
             if listeners.is_empty() {
@@ -217,7 +221,7 @@ impl<H: Clone> Board<H> {
         })
     }
 
-    pub(crate) fn topic(&self, topic: Topic) -> Listeners<H> {
+    pub(crate) fn topic(&self, topic: ListenerKind) -> Listeners<H> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).topic(topic).clone()
     }
 
@@ -231,18 +235,18 @@ impl<H: Clone> Board<H> {
 
     /// Returns whether an `on_error` handler has ever been registered.
     #[inline]
-    pub(crate) fn hears_errors(&self) -> bool {
-        self.hears_errors.load(Ordering::Relaxed)
+    pub(crate) fn has_error_listeners(&self) -> bool {
+        self.has_error_listeners.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn on_topic(&self, topic: Topic, listener: Listener<H>) {
-        if topic == Topic::Error {
-            self.hears_errors.store(true, Ordering::Relaxed);
+    pub(crate) fn on_topic(&self, topic: ListenerKind, listener: Listener<H>) {
+        if topic == ListenerKind::Error {
+            self.has_error_listeners.store(true, Ordering::Relaxed);
         }
         self.add(listener, |table| &mut table.topics[topic as usize], Listeners::append);
     }
 
-    pub(crate) fn prepend_topic(&self, topic: Topic, listener: Listener<H>) {
+    pub(crate) fn prepend_topic(&self, topic: ListenerKind, listener: Listener<H>) {
         self.add(listener, |table| &mut table.topics[topic as usize], Listeners::prepend);
     }
 
@@ -256,7 +260,7 @@ impl<H: Clone> Board<H> {
         drop(self.change(|table| std::mem::take(&mut table.events)));
     }
 
-    pub(crate) fn off_topic(&self, topic: Topic) {
+    pub(crate) fn off_topic(&self, topic: ListenerKind) {
         drop(self.change(|table| std::mem::take(&mut table.topics[topic as usize])));
     }
 
@@ -273,7 +277,7 @@ impl<H: Clone> Board<H> {
         self.table().events.get(event).map(Listeners::ids).unwrap_or_default()
     }
 
-    pub(crate) fn ids_of_topic(&self, topic: Topic) -> Vec<ListenerId> {
+    pub(crate) fn ids_of_topic(&self, topic: ListenerKind) -> Vec<ListenerId> {
         self.topic(topic).ids()
     }
 
@@ -315,9 +319,9 @@ impl<H: Clone> Board<H> {
     }
 }
 
-impl<H: Clone> fmt::Debug for Board<H> {
+impl<H: Clone> fmt::Debug for HandlerRegistry<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Board").field("events", &self.table().events.len()).finish_non_exhaustive()
+        f.debug_struct("HandlerRegistry").field("events", &self.table().events.len()).finish_non_exhaustive()
     }
 }
 
@@ -326,66 +330,66 @@ mod tests {
     use super::*;
 
     type Listener = super::Listener<Arc<()>>;
-    type Board = super::Board<Arc<()>>;
+    type HandlerRegistry = super::HandlerRegistry<Arc<()>>;
 
     fn listener() -> Listener {
         Listener::new(Arc::new(()))
     }
 
-    fn found(board: &Board, event: &str) -> Vec<ListenerId> {
-        board.find(event).expect("no listener for every event").ids()
+    fn found(registry: &HandlerRegistry, event: &str) -> Vec<ListenerId> {
+        registry.find(event).expect("no listener for every event").ids()
     }
 
     #[test]
     fn keeps_registration_order() {
-        let board = Board::default();
+        let registry = HandlerRegistry::default();
         let listeners: Vec<_> = (0..4).map(|_| listener()).collect();
         let ids: Vec<_> = listeners.iter().map(|listener| listener.id).collect();
         for listener in listeners {
-            board.on("event", listener);
+            registry.on("event", listener);
         }
-        assert_eq!(found(&board, "event"), ids);
-        assert_eq!(board.ids("event"), ids);
-        assert!(board.remove(ids[1]) && !board.remove(ids[1]));
-        assert_eq!(found(&board, "event"), [ids[0], ids[2], ids[3]]);
-        board.off("event");
-        assert_eq!(found(&board, "event"), []);
-        board.on("event", listener());
-        board.off_all();
-        assert_eq!(found(&board, "event"), []);
+        assert_eq!(found(&registry, "event"), ids);
+        assert_eq!(registry.ids("event"), ids);
+        assert!(registry.remove(ids[1]) && !registry.remove(ids[1]));
+        assert_eq!(found(&registry, "event"), [ids[0], ids[2], ids[3]]);
+        registry.off("event");
+        assert_eq!(found(&registry, "event"), []);
+        registry.on("event", listener());
+        registry.off_all();
+        assert_eq!(found(&registry, "event"), []);
     }
 
     #[test]
     fn removes_only_once_handlers() {
-        let board = Board::default();
+        let registry = HandlerRegistry::default();
         let (first, once, last) = (listener(), listener(), listener());
         let ids = [first.id, once.id, last.id];
-        board.on("event", first);
-        board.once("event", once);
-        board.on("event", last);
-        board.once("alone", listener());
-        assert_eq!(found(&board, "event"), ids);
-        assert_eq!(found(&board, "event"), [ids[0], ids[2]]);
-        assert_eq!(found(&board, "alone").len(), 1);
-        assert_eq!(found(&board, "alone"), []);
-        assert!(!board.table().events.contains_key("alone"));
+        registry.on("event", first);
+        registry.once("event", once);
+        registry.on("event", last);
+        registry.once("alone", listener());
+        assert_eq!(found(&registry, "event"), ids);
+        assert_eq!(found(&registry, "event"), [ids[0], ids[2]]);
+        assert_eq!(found(&registry, "alone").len(), 1);
+        assert_eq!(found(&registry, "alone"), []);
+        assert!(!registry.table().events.contains_key("alone"));
     }
 
     #[test]
     fn once_taken_elsewhere_falls_through() {
         const EVENTS: usize = 9_000;
-        let board = Board::default();
+        let registry = HandlerRegistry::default();
         let (once, other) = (listener(), listener());
         let (once_id, other_id) = (once.id, other.id);
-        board.on_topic(Topic::Other, other);
+        registry.on_topic(ListenerKind::Other, other);
         let found: Vec<_> = std::thread::scope(|scope| {
             let finding: Vec<_> = (0..4)
                 .map(|_| {
-                    let (board, once) = (&board, &once);
+                    let (registry, once) = (&registry, &once);
                     scope.spawn(move || {
                         let find = |_| {
-                            board.once("event", once.clone());
-                            found(board, "event")
+                            registry.once("event", once.clone());
+                            found(registry, "event")
                         };
                         (0..EVENTS).map(find).collect::<Vec<_>>()
                     })
@@ -402,54 +406,54 @@ mod tests {
 
     #[test]
     fn copies_table_on_first_change() {
-        let board = Board::default();
-        board.on("event", listener());
-        let copy = board.copy();
-        assert!(Arc::ptr_eq(&board.table(), &copy.table()));
+        let registry = HandlerRegistry::default();
+        registry.on("event", listener());
+        let copy = registry.copy();
+        assert!(Arc::ptr_eq(&registry.table(), &copy.table()));
         copy.on("event", listener());
-        assert_eq!((board.ids("event").len(), copy.ids("event").len()), (1, 2));
+        assert_eq!((registry.ids("event").len(), copy.ids("event").len()), (1, 2));
     }
 
     #[test]
     fn lookup_sees_each_change() {
-        let (board, other) = (Board::default(), Board::default());
-        let heard = |board: &Board| found(board, "event").len();
-        assert_eq!((heard(&board), heard(&other)), (0, 0));
+        let (registry, other) = (HandlerRegistry::default(), HandlerRegistry::default());
+        let heard = |registry: &HandlerRegistry| found(registry, "event").len();
+        assert_eq!((heard(&registry), heard(&other)), (0, 0));
         let first = listener();
         let id = first.id;
-        board.on("event", first);
-        assert_eq!((heard(&board), heard(&other), heard(&board)), (1, 0, 1));
-        let copy = board.copy();
-        board.on("event", listener());
-        assert_eq!((heard(&board), heard(&copy)), (2, 1));
-        assert!(board.remove(id));
-        assert_eq!(heard(&board), 1);
-        board.close();
-        assert_eq!((heard(&board), heard(&copy)), (0, 1));
+        registry.on("event", first);
+        assert_eq!((heard(&registry), heard(&other), heard(&registry)), (1, 0, 1));
+        let copy = registry.copy();
+        registry.on("event", listener());
+        assert_eq!((heard(&registry), heard(&copy)), (2, 1));
+        assert!(registry.remove(id));
+        assert_eq!(heard(&registry), 1);
+        registry.close();
+        assert_eq!((heard(&registry), heard(&copy)), (0, 1));
     }
 
     #[test]
     fn closing_drops_and_refuses_handlers() {
-        let board = Board::default();
+        let registry = HandlerRegistry::default();
         let held = Arc::new(());
-        board.on("event", Listener::new(held.clone()));
+        registry.on("event", Listener::new(held.clone()));
         assert_eq!(Arc::strong_count(&held), 2);
-        board.close();
+        registry.close();
         assert_eq!(Arc::strong_count(&held), 1);
-        board.on("event", listener());
-        board.on_topic(Topic::Any, listener());
-        board.prepend_topic(Topic::Any, listener());
-        assert_eq!(found(&board, "event"), []);
+        registry.on("event", listener());
+        registry.on_topic(ListenerKind::Any, listener());
+        registry.prepend_topic(ListenerKind::Any, listener());
+        assert_eq!(found(&registry, "event"), []);
     }
 
     #[test]
     fn catch_all_listeners_take_slow_path() {
-        for topic in [Topic::Any, Topic::Middleware] {
-            let board = Board::default();
-            board.prepend_topic(topic, listener());
-            assert!(board.find("event").is_none());
-            board.off_topic(topic);
-            assert_eq!(found(&board, "event"), []);
+        for topic in [ListenerKind::Any, ListenerKind::Middleware] {
+            let registry = HandlerRegistry::default();
+            registry.prepend_topic(topic, listener());
+            assert!(registry.find("event").is_none());
+            registry.off_topic(topic);
+            assert_eq!(found(&registry, "event"), []);
         }
     }
 }

@@ -13,7 +13,7 @@ use roomcast_recovery::Sequencer;
 
 use crate::app::error::EmitError;
 use crate::app::model::children::{self, Child};
-use crate::app::model::event_input::Board;
+use crate::app::model::event_input::HandlerRegistry;
 use crate::app::model::outgoing_listeners::OutgoingListeners;
 use crate::app::model::room_hooks::RoomHooks;
 use crate::app::model::server_side_handlers::ServerSideHandlers;
@@ -34,7 +34,7 @@ pub(crate) struct NamespaceState {
     pub(crate) router: Arc<dyn Router>,
     /// The same router, if recovery is enabled.
     pub(crate) sequencer: Option<Arc<Sequencer>>,
-    pub(crate) board: Board,
+    pub(crate) registry: HandlerRegistry,
     /// Shared by the children of one parent, which emits to all of them with one acknowledgement id.
     next_ack: Arc<AtomicU64>,
     serial: AtomicBool,
@@ -90,7 +90,7 @@ impl NamespaceState {
             name,
             router,
             sequencer: None,
-            board: Board::default(),
+            registry: HandlerRegistry::default(),
             next_ack: Arc::default(),
             serial: AtomicBool::new(false),
             max_attachments: config.limits.max_attachments,
@@ -117,7 +117,7 @@ impl NamespaceState {
         // Cloned, since the code below calls into the application.
         let told = parent.room_overflow.read().unwrap_or_else(PoisonError::into_inner).clone();
         let child = Self {
-            board: parent.board.copy(),
+            registry: parent.registry.copy(),
             next_ack: parent.next_ack.clone(),
             serial: AtomicBool::new(parent.is_serial()),
             has_room_overflow: AtomicBool::new(!told.is_empty()),
@@ -180,7 +180,7 @@ impl NamespaceState {
     /// Queues an event for every recipient of the target; the caller settles.
     pub(crate) fn dispatch(&self, target: &Target, event: &Event) -> Dispatched {
         if self.outgoing.is_used() {
-            self.outgoing.tell(&*self.router, target, event);
+            self.outgoing.notify(&*self.router, target, event);
         }
         let overflow = match target.overflow {
             Overflow::Inherit => self.overflow_of(&target.rooms),

@@ -113,12 +113,12 @@ impl OutgoingListeners {
     }
 
     /// Calls the listeners of every recipient of the target.
-    pub(crate) fn tell(&self, router: &dyn Router, target: &Target, event: &Event) {
+    pub(crate) fn notify(&self, router: &dyn Router, target: &Target, event: &Event) {
         self.tell_those(event, |socket| is_named(router, socket.key(), target));
     }
 
     /// Calls the listeners of one socket.
-    pub(crate) fn tell_one(&self, one: &Socket, event: &Event) {
+    pub(crate) fn notify_one(&self, one: &Socket, event: &Event) {
         self.tell_those(event, |socket| socket.is(one));
     }
 

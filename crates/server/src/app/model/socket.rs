@@ -12,21 +12,21 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use roomcast_core::{
-    AckId, Args, ByteString, CloseReason, Delivery, Dispatched, Event, Joined, Member, MemberControl,
+    AckId, Args, ByteString, CloseReason, Delivery, Dispatched, Event, JoinOutcome, Member, MemberControl,
     MemberKey, Namespace, Overflow, Receipt, Room, SocketId, Target, TransportName,
 };
-use roomcast_recovery::{Acting, Claim, Order, Refused, SharedData};
+use roomcast_recovery::{Acting, Order, PendingRecovery, RecoveryError, SharedData};
 use serde::de::DeserializeOwned;
 
 use crate::app::error::EmitError;
 use crate::app::into_rooms::{IntoRooms, into_rooms};
-use crate::app::model::event_input::{Board, Listeners};
+use crate::app::model::event_input::{HandlerRegistry, Listeners};
 use crate::app::model::io::{Io, SessionShared};
-use crate::app::model::listeners::Topic;
+use crate::app::model::listeners::ListenerKind;
 use crate::app::model::namespace_state::NamespaceState;
 use crate::app::model::turns::Turns;
-use crate::app::model::user_data::{DataError, Kept, read};
-use crate::host::breach::{Breach, breach};
+use crate::app::model::user_data::{DataError, UserData, read};
+use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::metrics::count;
 use crate::host::pace;
 use crate::session::recovery::{self, Recoverable};
@@ -51,13 +51,13 @@ struct Inner {
     session: Arc<SessionShared>,
     /// Boxed, since it is `None` while recovery is off.
     recovery: Option<Box<Recoverable>>,
-    standing: Standing,
+    standing: SocketState,
     /// Set once the handlers and listeners of the application have been dropped.
     cleared: AtomicBool,
     /// Whether an event waits for the handlers of the previous one.
     serial: AtomicBool,
     /// State that most sockets do not need.
-    extras: OnceLock<Box<Extras>>,
+    extras: OnceLock<Box<RareState>>,
 }
 
 // Together with the two reference counts it fits a block of 144 bytes, of which malloc takes eight.
@@ -65,9 +65,9 @@ struct Inner {
 const _: () = assert!(size_of::<Inner>() <= 120, "one field more would cost each socket 16 bytes");
 
 /// Lifecycle state of a socket in its namespace; it only moves forward.
-struct Standing(AtomicU8);
+struct SocketState(AtomicU8);
 
-impl Standing {
+impl SocketState {
     /// Connect middlewares are still running, or the router is about to attach the socket.
     const PENDING: u8 = 0;
     const IN: u8 = 1;
@@ -90,11 +90,11 @@ impl Standing {
 
 /// State of a socket that is allocated only when needed.
 #[derive(Default)]
-pub(crate) struct Extras {
-    pub(crate) board: Board,
-    pub(crate) kept: Kept,
+pub(crate) struct RareState {
+    pub(crate) registry: HandlerRegistry,
+    pub(crate) user_data: UserData,
     turns: Turns,
-    parting: Mutex<Parting>,
+    parting: Mutex<DisconnectedRooms>,
     /// Rooms joined before the socket was attached to the router.
     early: Mutex<Vec<Room>>,
     /// Sockets of the same client, if it is in several namespaces.
@@ -103,7 +103,7 @@ pub(crate) struct Extras {
 
 /// Rooms of a socket at its forced disconnect, for its `disconnecting` handlers.
 #[derive(Default)]
-struct Parting {
+struct DisconnectedRooms {
     rooms: Vec<Room>,
     /// Whether those handlers are running.
     shown: bool,
@@ -137,7 +137,7 @@ impl Socket {
             namespace,
             session,
             recovery,
-            standing: Standing(AtomicU8::new(Standing::PENDING)),
+            standing: SocketState(AtomicU8::new(SocketState::PENDING)),
             cleared: AtomicBool::new(false),
             serial: AtomicBool::new(false),
             extras: OnceLock::new(),
@@ -172,12 +172,12 @@ impl Socket {
     /// Returns whether the socket is connected; `false` as soon as the application disconnects it.
     pub fn is_connected(&self) -> bool {
         let is_in = match self.0.standing.get() {
-            Standing::IN => true,
+            SocketState::IN => true,
             // Room hooks may see the socket while the router attaches it.
-            Standing::PENDING => !self.0.namespace.router.rooms_of(self.key()).is_empty(),
+            SocketState::PENDING => !self.0.namespace.router.rooms_of(self.key()).is_empty(),
             _ => false,
         };
-        is_in && !self.is_put_out() && self.0.member.outbox.closed().is_none()
+        is_in && !self.is_barred() && self.0.member.outbox.closed().is_none()
     }
 
     /// Returns whether the client recovered its session after its connection broke.
@@ -212,14 +212,14 @@ impl Socket {
             if !self.0.namespace.fits(room) {
                 let (io, socket) = (self.io(), self.id());
                 let value = io.config().limits.max_name_bytes;
-                breach!(io, Breach::NameSize, %socket, value, "join refused: room name too long");
+                limit_exceeded!(io, Limit::NameSize, %socket, value, "join refused: room name too long");
                 return false;
             }
-            if self.0.standing.get() == Standing::PENDING {
+            if self.0.standing.get() == SocketState::PENDING {
                 return self.join_early(room);
             }
             let joined = self.0.namespace.router.join(self.key(), room);
-            matches!(joined, Joined::Joined | Joined::Already)
+            matches!(joined, JoinOutcome::Joined | JoinOutcome::Already)
         };
         into_rooms(rooms).iter().all(join)
     }
@@ -242,7 +242,7 @@ impl Socket {
     /// are the rooms that the socket leaves.
     pub fn rooms(&self) -> Vec<Room> {
         let mut rooms = self.0.namespace.router.rooms_of(self.key());
-        if self.0.standing.get() == Standing::PENDING
+        if self.0.standing.get() == SocketState::PENDING
             && let Some(extras) = self.extras()
         {
             let early = lock(&extras.early).clone();
@@ -307,16 +307,16 @@ impl Socket {
 
     /// Returns whether the application has disconnected the socket; it may not have left yet.
     #[inline]
-    pub(crate) fn is_put_out(&self) -> bool {
+    pub(crate) fn is_barred(&self) -> bool {
         let standing = self.0.standing.0.load(Ordering::Relaxed);
-        standing == Standing::PUT_OUT
-            || standing == Standing::BARRED
-            || self.0.session.put_out.load(Ordering::Relaxed)
+        standing == SocketState::PUT_OUT
+            || standing == SocketState::BARRED
+            || self.0.session.has_disconnected.load(Ordering::Relaxed)
     }
 
     /// Returns whether the socket has left, for any reason.
     pub(crate) fn has_left(&self) -> bool {
-        self.0.standing.get() > Standing::IN
+        self.0.standing.get() > SocketState::IN
     }
 
     /// Returns whether new handlers and listeners are dropped at once.
@@ -326,7 +326,7 @@ impl Socket {
 
     /// Returns the close reason; a disconnect by the application takes precedence over `reason`.
     pub(crate) fn reason_over(&self, reason: CloseReason) -> CloseReason {
-        if self.0.standing.get() == Standing::PUT_OUT {
+        if self.0.standing.get() == SocketState::PUT_OUT {
             CloseReason::ServerNamespaceDisconnect
         } else {
             reason
@@ -339,45 +339,45 @@ impl Socket {
 
     /// Returns whether any `on_error` handler exists for this socket.
     #[inline]
-    pub(crate) fn hears_errors(&self) -> bool {
-        self.0.namespace.board.hears_errors()
-            || self.extras().is_some_and(|extras| extras.board.hears_errors())
+    pub(crate) fn has_error_listeners(&self) -> bool {
+        self.0.namespace.registry.has_error_listeners()
+            || self.extras().is_some_and(|extras| extras.registry.has_error_listeners())
     }
 
     /// Returns whether the socket has its own handlers.
     pub(crate) fn has_listeners(&self) -> bool {
-        self.extras().is_some_and(|extras| extras.board.is_used())
+        self.extras().is_some_and(|extras| extras.registry.is_used())
     }
 
     /// Returns the optional state, if allocated.
-    pub(crate) fn extras(&self) -> Option<&Extras> {
+    pub(crate) fn extras(&self) -> Option<&RareState> {
         self.0.extras.get().map(AsRef::as_ref)
     }
 
-    pub(crate) fn board(&self) -> &Board {
-        let board = &self.0.extras.get_or_init(Box::default).board;
+    pub(crate) fn registry(&self) -> &HandlerRegistry {
+        let registry = &self.0.extras.get_or_init(Box::default).registry;
         // Either this thread sees the flag, or `clear` sees the new registry.
         fence(Ordering::SeqCst);
         if self.is_cleared() {
-            board.close();
+            registry.close();
         }
-        board
+        registry
     }
 
     /// Returns the listeners of a kind, namespace listeners first.
-    pub(crate) fn listening_to(&self, topic: Topic) -> [Listeners; 2] {
-        let own = self.extras().map(|extras| extras.board.topic(topic)).unwrap_or_default();
-        [self.0.namespace.board.topic(topic), own]
+    pub(crate) fn listening_to(&self, topic: ListenerKind) -> [Listeners; 2] {
+        let own = self.extras().map(|extras| extras.registry.topic(topic)).unwrap_or_default();
+        [self.0.namespace.registry.topic(topic), own]
     }
 
     /// Returns the listeners of an event, namespace listeners first; removes those registered by `once`.
     ///
     /// Falls back to the listeners for other events if there are none.
     pub(crate) fn take_event(&self, name: &str) -> [Listeners; 2] {
-        let own = self.extras().map(|extras| extras.board.take_event(name)).unwrap_or_default();
-        let all = self.0.namespace.board.take_event(name);
+        let own = self.extras().map(|extras| extras.registry.take_event(name)).unwrap_or_default();
+        let all = self.0.namespace.registry.take_event(name);
         if all.is_empty() && own.is_empty() {
-            return self.listening_to(Topic::Other);
+            return self.listening_to(ListenerKind::Other);
         }
         [all, own]
     }
@@ -385,13 +385,13 @@ impl Socket {
     /// Drops the handlers and listeners of a closed socket, which may hold the socket itself.
     pub(crate) fn clear(&self) {
         // A socket that is still pending must not be attached later.
-        self.0.standing.advance(Standing::PENDING, Standing::LEFT);
+        self.0.standing.advance(SocketState::PENDING, SocketState::LEFT);
         self.0.cleared.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
         let let_go = AssertUnwindSafe(|| {
             self.0.namespace.outgoing.clear(self);
             self.extras().into_iter().for_each(|extras| {
-                extras.board.close();
+                extras.registry.close();
                 lock(&extras.early).clear();
             });
         });
@@ -423,13 +423,13 @@ impl Socket {
 
     /// Marks the socket as attached, unless a hook or another thread has disconnected it in the meantime.
     fn settle_in(&self) {
-        self.0.standing.advance(Standing::PENDING, Standing::IN);
+        self.0.standing.advance(SocketState::PENDING, SocketState::IN);
         // Either a thread in `join_early` sees the new state, or this thread sees its room.
         fence(Ordering::SeqCst);
         self.enter_early();
         // The client may have been disconnected in the meantime through another namespace.
-        if self.0.session.put_out.load(Ordering::SeqCst) {
-            self.0.put_out();
+        if self.0.session.has_disconnected.load(Ordering::SeqCst) {
+            self.0.mark_disconnected();
         }
     }
 
@@ -485,7 +485,7 @@ impl Socket {
             return self.hand_on(delivery, overflow, event);
         }
         if self.0.namespace.outgoing.is_used() {
-            self.0.namespace.outgoing.tell_one(self, event);
+            self.0.namespace.outgoing.notify_one(self, event);
         }
         let router = &self.0.namespace.router;
         let dispatched = match event.ack {
@@ -509,7 +509,7 @@ impl Socket {
     #[cold]
     fn hand_on(&self, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
         let closed = Receipt { closed: 1, ..Receipt::default() };
-        let Some(recovery) = self.0.recovery.as_ref().filter(|_| self.0.standing.get() == Standing::LEFT)
+        let Some(recovery) = self.0.recovery.as_ref().filter(|_| self.0.standing.get() == SocketState::LEFT)
         else {
             return closed;
         };
@@ -518,7 +518,7 @@ impl Socket {
             if let Some(successor) = self.0.successor() {
                 return successor.hand(delivery, overflow, event);
             }
-            if recovery.sequencer.send_later(self.key(), delivery, event) {
+            if recovery.sequencer.queue_for_absent(self.key(), delivery, event) {
                 return Receipt::default();
             }
         }
@@ -530,13 +530,13 @@ impl Socket {
         &self.0.extras.get_or_init(Box::default).turns
     }
 
-    pub(crate) fn kept(&self) -> &Kept {
-        &self.0.extras.get_or_init(Box::default).kept
+    pub(crate) fn user_data(&self) -> &UserData {
+        &self.0.extras.get_or_init(Box::default).user_data
     }
 
     /// Shares the application data with the handles from before the connection broke.
     pub(crate) fn restore_data(&self, data: SharedData) {
-        self.kept().share_data(data);
+        self.user_data().share_data(data);
     }
 
     /// Recounts the size of the retained session after its data has changed.
@@ -549,12 +549,17 @@ impl Socket {
     /// Stores the auth payload, if there is one.
     pub(crate) fn set_auth(&self, auth: &str) {
         if !auth.is_empty() {
-            self.kept().set_auth(auth.into());
+            self.user_data().set_auth(auth.into());
         }
     }
 
     /// Attaches the recovered socket to the router, and queues `welcome` in order with the missed events.
-    pub(crate) fn resume(&self, claim: Claim, order: Order, welcome: impl FnOnce()) -> Result<(), Refused> {
+    pub(crate) fn resume(
+        &self,
+        claim: PendingRecovery,
+        order: Order,
+        welcome: impl FnOnce(),
+    ) -> Result<(), RecoveryError> {
         claim.resume(self.member(), order, welcome)?;
         self.set_owner();
         self.settle_in();
@@ -567,7 +572,7 @@ impl Socket {
     }
 
     /// Sets whether [`rooms`](Self::rooms) returns the rooms left at a forced disconnect.
-    pub(crate) fn show_parting(&self, shown: bool) {
+    pub(crate) fn expose_left_rooms(&self, shown: bool) {
         if let Some(extras) = self.extras() {
             let mut parting = lock(&extras.parting);
             parting.shown = shown;
@@ -579,16 +584,16 @@ impl Socket {
 
     /// Detaches the socket from all rooms and closes its acknowledgements; retains it if it may be recovered.
     ///
-    /// Every event emitted before `heard_at` is known to have reached the client.
-    pub(crate) fn detach(&self, may_come_back: bool, heard_at: Option<Instant>) {
+    /// Every event emitted before `delivered_until` is known to have reached the client.
+    pub(crate) fn detach(&self, may_come_back: bool, delivered_until: Option<Instant>) {
         let (inner, key) = (&self.0, self.key());
-        if inner.standing.advance(Standing::IN, Standing::LEFT) {
+        if inner.standing.advance(SocketState::IN, SocketState::LEFT) {
             match inner.recovery.as_ref().filter(|_| may_come_back) {
                 Some(recovery) => {
-                    let data = self.kept().shared_data();
-                    recovery.sequencer.keep(key, recovery.secret.clone(), data, heard_at);
+                    let data = self.user_data().shared_data();
+                    recovery.sequencer.detach_and_retain(key, recovery.secret.clone(), data, delivered_until);
                     // A concurrent disconnect may have run before the session was retained.
-                    if inner.standing.get() == Standing::BARRED {
+                    if inner.standing.get() == SocketState::BARRED {
                         recovery.sequencer.forget(key);
                     }
                 }
@@ -596,7 +601,7 @@ impl Socket {
                     inner.namespace.router.detach(key);
                 }
             }
-        } else if inner.standing.get() == Standing::PUT_OUT {
+        } else if inner.standing.get() == SocketState::PUT_OUT {
             // The thread that disconnected it may not have detached it yet.
             inner.namespace.router.detach(key);
         }
@@ -629,33 +634,38 @@ impl Inner {
     /// Detaches the socket from the router; `false` if it was not attached.
     ///
     /// If the socket has already left, recovery is prevented.
-    fn put_out(&self) -> bool {
+    fn mark_disconnected(&self) -> bool {
         let router = &self.namespace.router;
         let key = self.member.key;
         loop {
             match self.standing.get() {
-                Standing::PENDING => {
+                SocketState::PENDING => {
                     // A hook or another thread may see the socket while the router attaches it.
                     self.note_parting(router.rooms_of(key));
                     let was_in = router.detach(key);
-                    let put_out = |standing| (standing <= Standing::IN).then_some(Standing::PUT_OUT);
+                    let mark_disconnected =
+                        |standing| (standing <= SocketState::IN).then_some(SocketState::PUT_OUT);
                     if was_in {
-                        let _ = self.standing.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, put_out);
+                        let _ = self.standing.0.fetch_update(
+                            Ordering::SeqCst,
+                            Ordering::SeqCst,
+                            mark_disconnected,
+                        );
                         break;
                     }
-                    if self.standing.get() == Standing::PENDING {
+                    if self.standing.get() == SocketState::PENDING {
                         return false;
                     }
                 }
-                Standing::IN => {
-                    if self.standing.advance(Standing::IN, Standing::PUT_OUT) {
+                SocketState::IN => {
+                    if self.standing.advance(SocketState::IN, SocketState::PUT_OUT) {
                         self.note_parting(router.rooms_of(key));
                         router.detach(key);
                         break;
                     }
                 }
-                Standing::LEFT => {
-                    self.standing.advance(Standing::LEFT, Standing::BARRED);
+                SocketState::LEFT => {
+                    self.standing.advance(SocketState::LEFT, SocketState::BARRED);
                 }
                 _ => {
                     // The session's driver task or another thread may be about to detach it.
@@ -697,7 +707,7 @@ impl Inner {
             // Parsed on each call, since the handshake already holds it.
             ClientKind::Plain | ClientKind::Json => Some(self.session.handshake.plain_auth()),
             ClientKind::SocketIo | ClientKind::EngineIo => {
-                self.extras.get().map(|extras| extras.kept.auth_json())
+                self.extras.get().map(|extras| extras.user_data.auth_json())
             }
         })
     }

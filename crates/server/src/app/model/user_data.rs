@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 /// Application data, extensions and auth payload of a socket.
 #[derive(Default)]
-pub(crate) struct Kept {
+pub(crate) struct UserData {
     /// JSON text, shared with the sockets of the recovered client; unset until first used.
     data: OnceLock<SharedData>,
     extensions: Mutex<http::Extensions>,
@@ -17,7 +17,7 @@ pub(crate) struct Kept {
     auth: Mutex<ByteString>,
 }
 
-impl Kept {
+impl UserData {
     pub(crate) fn data(&self) -> &SharedData {
         self.data.get_or_init(SharedData::default)
     }

@@ -146,7 +146,7 @@ impl Presence {
             let mut event = self.event(rooms, &self.names.state, (room.as_str(), &state).into_args()?);
             newcomer.hand(Delivery::Reliable, Overflow::Inherit, &mut event);
         }
-        self.tell(rooms, &self.names.join, room, key, &who)
+        self.notify(rooms, &self.names.join, room, key, &who)
     }
 
     fn left(&self, rooms: &RoomsOf, room: &Room, key: MemberKey) -> Result<(), ArgsError> {
@@ -160,18 +160,18 @@ impl Presence {
             member.filter(|_| all)
         };
         match member {
-            Some(member) => self.tell(rooms, &self.names.leave, room, key, &self.describe(&member)),
+            Some(member) => self.notify(rooms, &self.names.leave, room, key, &self.describe(&member)),
             None => Ok(()),
         }
     }
 
-    fn tell(
+    fn notify(
         &self,
         rooms: &RoomsOf,
         name: &Arc<str>,
         room: &Room,
         but: MemberKey,
-        who: &Who,
+        who: &PresentMemberJson,
     ) -> Result<(), ArgsError> {
         let event = self.event(rooms, name, (room.as_str(), who).into_args()?);
         let target = Target { rooms: vec![room.clone()], skip: Some(but), ..Target::default() };
@@ -185,11 +185,14 @@ impl Presence {
         Event::new(rooms.namespace.clone(), &**name, args)
     }
 
-    fn describe(&self, member: &Member) -> Who {
+    fn describe(&self, member: &Member) -> PresentMemberJson {
         let data = member.control.as_ref().filter(|_| self.with_data).map(|control| control.data());
         // Unset data is an empty object, as on Node.
         let json = data.map(|data| if data.is_empty() { "{}".to_owned() } else { data.to_string() });
-        Who { id: member.id.clone(), data: json.and_then(|json| RawValue::from_string(json).ok()) }
+        PresentMemberJson {
+            id: member.id.clone(),
+            data: json.and_then(|json| RawValue::from_string(json).ok()),
+        }
     }
 
     fn chooses(&self, room: &Room, socket: &SocketId) -> bool {
@@ -267,7 +270,7 @@ impl fmt::Debug for Presence {
 
 /// Member as serialised for clients.
 #[derive(Serialize)]
-struct Who {
+struct PresentMemberJson {
     #[serde(serialize_with = "as_text")]
     id: SocketId,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use roomcast_core::{
     Backlog, Bounds, CloseReason, ConnectionError, Delivery, FlushList, Flusher, Frame, FrameSink, Outbox,
-    Overflow, Pushed, Readiness,
+    Overflow, PushOutcome, Readiness,
 };
 
 use roomcast_runtime::{Stall, StallLimits};
@@ -60,7 +60,7 @@ struct Line {
     waiting: Option<Waker>,
     /// Pushes by another thread while the sink is in use
     intrusions: Vec<(Outbox, Frame)>,
-    intruded: Vec<(Outbox, Pushed)>,
+    intruded: Vec<(Outbox, PushOutcome)>,
 }
 
 #[derive(Debug, Clone)]
@@ -215,7 +215,7 @@ impl World {
         if self.threads[thread].busy_until > self.now {
             return;
         }
-        self.threads[thread].unpaid.relieve();
+        self.threads[thread].unpaid.flush_backlog();
         if !self.threads[thread].unpaid.is_empty() {
             return;
         }
@@ -241,19 +241,19 @@ impl World {
             let mut backlog = Backlog::default();
             for client in self.clients.iter_mut().filter(|client| client.gone.is_none()) {
                 match client.outbox.push(frame.clone(), Delivery::Reliable, Overflow::Inherit) {
-                    Pushed::Queued => client.pushed.push(number),
-                    Pushed::Backlogged => {
+                    PushOutcome::Queued => client.pushed.push(number),
+                    PushOutcome::Backlogged => {
                         client.pushed.push(number);
                         backlog.add(&client.outbox);
                     }
-                    Pushed::Overflowed => {
+                    PushOutcome::Overflowed => {
                         assert!(!client.is_reader(), "{:?} overflowed", client.habit);
                     }
-                    Pushed::Closed => {}
+                    PushOutcome::Closed => {}
                     other => panic!("{other:?}"),
                 }
             }
-            backlog.relieve();
+            backlog.flush_backlog();
             self.collect_intrusions(thread);
             if !backlog.is_empty() {
                 self.threads[thread].unpaid.append(backlog);
@@ -279,7 +279,7 @@ impl World {
         for client in &mut self.clients {
             // Concurrent pushes are ordered by the queue alone, so the order is read from there.
             for (outbox, pushed) in std::mem::take(&mut client.carrier.line().intruded) {
-                if pushed == Pushed::Backlogged {
+                if pushed == PushOutcome::Backlogged {
                     self.threads[thread].unpaid.add(&outbox);
                 }
             }
@@ -314,12 +314,12 @@ impl World {
             return;
         }
         let stall = client.stall.get_or_insert_with(|| Stall::new(instant));
-        let judgement = stall.observe(&attended, instant, LIMITS);
-        if judgement.mark {
+        let verdict = stall.observe(&attended, instant, LIMITS);
+        if verdict.mark {
             client.outbox.set_stalled();
         }
-        if judgement.give_up {
-            client.outbox.give_up(CloseReason::SlowConsumer);
+        if verdict.evict {
+            client.outbox.evict(CloseReason::SlowConsumer);
             client.leave(CloseReason::SlowConsumer);
             return;
         }
@@ -399,7 +399,7 @@ impl World {
         while self.now < end && !self.is_quiet() {
             let threads = self.threads.len();
             for thread in 0..threads {
-                self.threads[thread].unpaid.relieve();
+                self.threads[thread].unpaid.flush_backlog();
                 self.flush(thread);
             }
             (0..self.clients.len()).for_each(|at| self.owner(at));

@@ -7,9 +7,9 @@ use std::fmt;
 use std::sync::{Mutex, Once, OnceLock, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
-use roomcast_core::{CloseReason, Outbox, Standing, memory};
+use roomcast_core::{CloseReason, Outbox, OutboxStatus, memory};
 
-use crate::host::breach::Tally;
+use crate::host::limit::Tally;
 use crate::util::clock;
 
 /// Memory budget for all clients, and eviction when it is exhausted.
@@ -120,7 +120,7 @@ impl Budget {
     /// Returns an error if the budget is exhausted and no client can be evicted.
     #[inline]
     pub(crate) fn admit(&self) -> Result<(), OverBudget> {
-        if memory::held() <= self.limit { Ok(()) } else { self.make_room() }
+        if memory::in_use() <= self.limit { Ok(()) } else { self.make_room() }
     }
 
     #[cold]
@@ -133,10 +133,10 @@ impl Budget {
             Err(TryLockError::WouldBlock) => return self.within(self.limit.saturating_add(self.limit / 8)),
         };
         let now = clock::now();
-        if memory::held() > self.limit && next_scan.is_none_or(|next| next <= now) {
+        if memory::in_use() > self.limit && next_scan.is_none_or(|next| next <= now) {
             let goal = self.limit - self.limit / 8;
             self.evict(goal);
-            *next_scan = (memory::held() > goal).then(|| clock::after(now, PAUSE));
+            *next_scan = (memory::in_use() > goal).then(|| clock::after(now, PAUSE));
         }
         drop(next_scan);
         self.within(self.limit)
@@ -147,17 +147,17 @@ impl Budget {
         let Some(clients) = self.clients.get().and_then(Weak::upgrade) else { return };
         let outboxes = clients.outboxes();
         let candidates = outboxes.iter().map(|outbox| (outbox.standing(), outbox));
-        let before = memory::held();
+        let before = memory::in_use();
         let mut evicted = 0_u64;
         for outbox in in_order(candidates) {
-            if memory::held() <= goal {
+            if memory::in_use() <= goal {
                 break;
             }
             // It may have started to read since it was selected.
             if outbox.standing().writable {
                 continue;
             }
-            outbox.give_up(CloseReason::SlowConsumer);
+            outbox.evict(CloseReason::SlowConsumer);
             clients.count_evicted();
             evicted += 1;
         }
@@ -166,7 +166,7 @@ impl Budget {
         {
             tracing::warn!(
                 clients = evicted,
-                freed = before.saturating_sub(memory::held()),
+                freed = before.saturating_sub(memory::in_use()),
                 held = before,
                 budget = self.limit,
                 times,
@@ -177,7 +177,7 @@ impl Budget {
     }
 
     fn within(&self, limit: usize) -> Result<(), OverBudget> {
-        let held = memory::held();
+        let held = memory::in_use();
         if held <= limit {
             return Ok(());
         }
@@ -206,7 +206,7 @@ impl fmt::Debug for Budget {
 /// Returns candidates for eviction: longest without progress first, then the largest.
 ///
 /// Excludes clients that are taking bytes and clients with empty queues.
-fn in_order<T>(all: impl Iterator<Item = (Standing, T)>) -> impl Iterator<Item = T> {
+fn in_order<T>(all: impl Iterator<Item = (OutboxStatus, T)>) -> impl Iterator<Item = T> {
     let mut candidates: Vec<_> =
         all.filter(|(standing, _)| !standing.writable && standing.bytes > 0).collect();
     // The counter wraps, but values of concurrent clients are close together.
@@ -234,11 +234,11 @@ mod tests {
 
     use super::*;
 
-    fn blocked(order: u32, bytes: usize) -> Standing {
-        Standing { writable: false, bytes, stalled: true, order }
+    fn blocked(order: u32, bytes: usize) -> OutboxStatus {
+        OutboxStatus { writable: false, bytes, stalled: true, order }
     }
 
-    fn order_of(standings: &[Standing]) -> Vec<usize> {
+    fn order_of(standings: &[OutboxStatus]) -> Vec<usize> {
         in_order(standings.iter().copied().zip(0..)).collect()
     }
 
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn spares_readers_and_empty_outboxes() {
-        let reader = Standing { writable: true, bytes: 1 << 30, stalled: false, order: 0 };
+        let reader = OutboxStatus { writable: true, bytes: 1 << 30, stalled: false, order: 0 };
         assert_eq!(order_of(&[reader, blocked(1, 0), blocked(9, 1)]), [2]);
         assert_eq!(order_of(&[reader]), [0; 0]);
     }

@@ -58,7 +58,7 @@ impl HttpConfig {
     ///
     /// By default these are pages of the server's own origin, and pages whose requests carry no cookies. Determines
     /// both the CORS response headers and the handshake check. A handshake that fails the check is answered with 403
-    /// and a hint how to allow the page, and counted as [`Breach::Origin`](crate::metrics::Breach::Origin).
+    /// and a hint how to allow the page, and counted as [`Limit::Origin`](crate::metrics::Limit::Origin).
     ///
     /// # Examples
     ///

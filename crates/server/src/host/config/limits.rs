@@ -110,7 +110,7 @@ setters! {
         /// Sets the maximum number of pending acknowledgements per socket. Default: 1000.
         ///
         /// Further events that ask for one are not sent to it. Counted as
-        /// [`Breach::Acks`](crate::metrics::Breach::Acks).
+        /// [`Limit::Acks`](crate::metrics::Limit::Acks).
         max_acks: usize,
         /// Sets the maximum binary attachments of an event or acknowledgement, both ways. Default: 10, as in clients.
         ///
@@ -121,12 +121,12 @@ setters! {
         ///
         /// A client that sends a longer event name is closed for a parse error; a longer namespace name is rejected;
         /// for a longer room name [`Socket::join`](crate::Socket::join) returns `false`. Counted as
-        /// [`Breach::NameSize`](crate::metrics::Breach::NameSize).
+        /// [`Limit::NameSize`](crate::metrics::Limit::NameSize).
         max_name_bytes: usize,
         /// Sets the maximum size of the JSON text of `auth` in a CONNECT packet, in bytes. Default: 64 KiB.
         ///
         /// Larger ones are rejected with `Auth too large`. Counted as
-        /// [`Breach::AuthSize`](crate::metrics::Breach::AuthSize).
+        /// [`Limit::AuthSize`](crate::metrics::Limit::AuthSize).
         max_auth_bytes: usize,
     }
 }
@@ -139,43 +139,43 @@ setters! {
         /// Beyond that [`Socket::join`](crate::Socket::join) returns `false`, and
         /// [`sockets_join`](crate::emit::Emit::sockets_join) skips the socket. The default exceeds normal use; it
         /// protects handlers that join any room a client names, since a room takes up to a kilobyte. Applies per
-        /// namespace. Counted as [`Breach::Rooms`](crate::metrics::Breach::Rooms).
+        /// namespace. Counted as [`Limit::Rooms`](crate::metrics::Limit::Rooms).
         max_rooms: usize,
         /// Sets the maximum namespaces per client. Default: 100.
         ///
         /// Further CONNECT packets are rejected with `Too many namespaces`. Counted as
-        /// [`Breach::JoinedNamespaces`](crate::metrics::Breach::JoinedNamespaces).
+        /// [`Limit::JoinedNamespaces`](crate::metrics::Limit::JoinedNamespaces).
         max_namespaces: usize,
         /// Sets the maximum number of dynamic namespaces, over all parents. Default: 10,000.
         ///
         /// Further requests are rejected with `Too many namespaces`; existing namespaces are unaffected. Each takes a
-        /// few kilobytes. Counted as [`Breach::Namespaces`](crate::metrics::Breach::Namespaces).
+        /// few kilobytes. Counted as [`Limit::Namespaces`](crate::metrics::Limit::Namespaces).
         max_child_namespaces: usize,
         /// Sets the maximum number of queued requests per session. Default: 16.
         ///
-        /// A client has at most two open. Further ones are answered with 400, `Bad request`; the session stays open.
-        /// Counted as [`Breach::Requests`](crate::metrics::Breach::Requests).
+        /// A client has at most two open. Further ones are answered with 400, `BadRequest request`; the session stays open.
+        /// Counted as [`Limit::Requests`](crate::metrics::Limit::Requests).
         max_requests: usize,
         /// Sets the maximum number of open sessions, over all clients and transports. Default: 1,000,000.
         ///
         /// Further ones are rejected with 503 and `Retry-After`; open ones are unaffected. An idle session takes a few
-        /// kilobytes. Counted as [`Breach::Sessions`](crate::metrics::Breach::Sessions).
+        /// kilobytes. Counted as [`Limit::Sessions`](crate::metrics::Limit::Sessions).
         max_sessions: usize,
         /// Sets the maximum number of open sessions without a namespace, over all clients. Default: 20,000.
         ///
         /// A client normally joins within a round trip. Beyond the limit the oldest is closed as if its
         /// [`connect_timeout`](crate::config::Timeouts::connect_timeout) had expired, so that unused sessions make room
-        /// for clients. Counted as [`Breach::Unjoined`](crate::metrics::Breach::Unjoined).
+        /// for clients. Counted as [`Limit::Unjoined`](crate::metrics::Limit::Unjoined).
         max_unjoined_sessions: usize,
         /// Sets the maximum bytes retained of a session's opening request: path, query and headers. Default: 16 KiB.
         ///
         /// Larger ones are answered with 431. Counted as
-        /// [`Breach::HandshakeSize`](crate::metrics::Breach::HandshakeSize).
+        /// [`Limit::HandshakeSize`](crate::metrics::Limit::HandshakeSize).
         max_handshake_bytes: usize,
         /// Sets the maximum bytes retained of these requests for all sessions. Default: 256 MiB.
         ///
         /// Headers common to many clients are stored once. Sessions beyond the limit are rejected with 503 and
-        /// `Retry-After`. Counted as [`Breach::HandshakesSize`](crate::metrics::Breach::HandshakesSize).
+        /// `Retry-After`. Counted as [`Limit::HandshakesSize`](crate::metrics::Limit::HandshakesSize).
         max_handshakes_bytes: usize,
     }
 }
@@ -207,7 +207,7 @@ impl Limits {
     ///
     /// Further ones are rejected with 503 and `Retry-After`. A browser needs up to three connections for a polling
     /// session, and users behind one router share an address, so do not set it low. Counted as
-    /// [`Breach::Address`](crate::metrics::Breach::Address). While off, no addresses are retained.
+    /// [`Limit::Address`](crate::metrics::Limit::Address). While off, no addresses are retained.
     pub fn max_connections_per_address(mut self, max: usize) -> Self {
         self.max_connections_per_address = Some(max);
         self
@@ -218,7 +218,7 @@ impl Limits {
     /// Counts events and CONNECT packets over all namespaces, but not acknowledgements or protocol packets. A client
     /// that exceeds it is closed with [`RateLimited`](roomcast_core::CloseReason::RateLimited): dropping events
     /// silently would break the order and acknowledgements its code relies on. Earlier events are still handled.
-    /// Counted as [`Breach::EventRate`](crate::metrics::Breach::EventRate).
+    /// Counted as [`Limit::EventRate`](crate::metrics::Limit::EventRate).
     pub fn event_rate(mut self, rate: impl Into<Option<EventRate>>) -> Self {
         self.event_rate = rate.into();
         self

@@ -46,7 +46,7 @@ setters! {
         /// A connect middleware that takes longer is dropped at its next await, and the client is rejected with
         /// `Connect timeout`.
         ///
-        /// Counted as [`Breach::ConnectTime`](crate::metrics::Breach::ConnectTime).
+        /// Counted as [`Limit::ConnectTime`](crate::metrics::Limit::ConnectTime).
         connect_timeout: Duration,
         /// Sets the time a client has to complete a transport upgrade. Default: 10 s.
         ///
@@ -55,7 +55,7 @@ setters! {
         /// Sets the time in which the body of a POST must arrive. Default: 30 s.
         ///
         /// After that the request is answered with 408, and its session ends. Counted as
-        /// [`Breach::BodyTime`](crate::metrics::Breach::BodyTime). A WebSocket message still incomplete at the second
+        /// [`Limit::BodyTime`](crate::metrics::Limit::BodyTime). A WebSocket message still incomplete at the second
         /// ping after its start closes its connection with 1008: after two [`ping_interval`](Self::ping_interval)s at
         /// most.
         body_timeout: Duration,

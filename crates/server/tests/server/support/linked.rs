@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
 use roomcast_core::{
-    Args, ByteString, Delivery, Dispatched, Event, Found, Joined, Member, MemberControl, MemberKey,
-    Membership, Overflow, Room, RoomWatcher, Router, RouterError, RouterStats, Scope, ServerSide, SocketId,
+    Args, ByteString, Delivery, Dispatched, Event, JoinOutcome, Member, MemberControl, MemberKey, Membership,
+    Overflow, Room, RoomWatcher, Router, RouterError, RouterStats, Scope, ServerSide, SocketId, SocketInfo,
     Target,
 };
 use roomcast_rooms::Rooms;
@@ -82,7 +82,7 @@ impl Router for Linked {
         self.own.rooms.detach(key)
     }
 
-    fn join(&self, key: MemberKey, room: &Room) -> Joined {
+    fn join(&self, key: MemberKey, room: &Room) -> JoinOutcome {
         self.own.rooms.join(key, room)
     }
 
@@ -99,7 +99,7 @@ impl Router for Linked {
     }
 
     fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
-        self.named(target).iter().for_each(|node| _ = node.rooms.broadcast(target, event).relieve());
+        self.named(target).iter().for_each(|node| _ = node.rooms.broadcast(target, event).flush_backlog());
         self.own.rooms.broadcast(target, event)
     }
 
@@ -116,18 +116,18 @@ impl Router for Linked {
         self.own.rooms.stats()
     }
 
-    fn find(&self, target: &Target) -> Vec<Found> {
+    fn find(&self, target: &Target) -> Vec<SocketInfo> {
         self.own.rooms.find(target)
     }
 
-    async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>> {
+    async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>> {
         let mut all = self.find(target);
         for node in self.named(target) {
             for found in node.rooms.find(target) {
                 let Some(control) = found.control else { continue };
                 let (handshake, data) = (control.handshake(), control.data());
                 let elsewhere = Elsewhere { id: found.id.clone(), node: node.clone(), handshake, data };
-                all.push(Found { key: None, control: Some(Arc::new(elsewhere)), ..found });
+                all.push(SocketInfo { key: None, control: Some(Arc::new(elsewhere)), ..found });
             }
         }
         Ok(all)
@@ -158,7 +158,11 @@ impl Router for Linked {
         }
     }
 
-    async fn server_side_ask(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>> {
+    async fn server_side_emit_with_ack(
+        &self,
+        name: &ByteString,
+        args: &Args,
+    ) -> Result<Vec<Args>, RouterError<Args>> {
         let (mut partial, mut missing) = (Vec::new(), 0);
         for node in self.others() {
             let servers = node.servers.get().and_then(Weak::upgrade);

@@ -1,8 +1,8 @@
 //! Servers that end with their test, and recorders for their handlers; the clients are from the test kit.
 
-pub mod heard;
 pub mod linked;
 pub mod logs;
+pub mod recorder;
 pub mod serve;
 
 pub use roomcast_testkit::socket::{PATIENCE, client, dial, engine, http, ws};

@@ -65,7 +65,7 @@ fn hole(num: impl std::fmt::Display) -> String {
 struct Nobody;
 
 impl AnswerSink for Nobody {
-    fn asked(&self, _: &SocketId) {}
+    fn requested(&self, _: &SocketId) {}
     fn answered(&self, _: &SocketId, _: Args) {}
-    fn gone(&self, _: &SocketId) {}
+    fn unanswered(&self, _: &SocketId) {}
 }

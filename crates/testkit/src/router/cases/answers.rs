@@ -6,7 +6,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use roomcast_core::{
-    AckId, AckRequest, AckTable, AnswerSink, Args, CloseReason, Delivery, FlushList, Joined, MemberKey,
+    AckId, AckRequest, AckTable, AnswerSink, Args, CloseReason, Delivery, FlushList, JoinOutcome, MemberKey,
     MemberLimit, Outbox, Receipt, Room, SocketId, Target,
 };
 
@@ -39,7 +39,10 @@ pub async fn registers_ack_before_event_leaves(router: Subject) {
     let key = router.attach(member.clone());
 
     let (request, log) = AnswerLog::request(7);
-    assert_eq!(router.broadcast(&Target::default(), &asking("question", &request)).relieve(), queued(1));
+    assert_eq!(
+        router.broadcast(&Target::default(), &asking("question", &request)).flush_backlog(),
+        queued(1)
+    );
     assert_eq!(*flusher.owed.lock().expect("lock is not poisoned"), [1]);
     writer.write_all();
     assert_eq!(probe.sink().take_texts(), ["t:question[]#7"]);
@@ -47,16 +50,16 @@ pub async fn registers_ack_before_event_leaves(router: Subject) {
     assert_eq!(log.answered(), [(member.id.clone(), Args::empty())]);
     // Detaching concerns only receivers that still wait.
     let (second, second_log) = AnswerLog::request(8);
-    assert_eq!(router.broadcast(&Target::default(), &asking("question", &second)).relieve(), queued(1));
+    assert_eq!(router.broadcast(&Target::default(), &asking("question", &second)).flush_backlog(), queued(1));
     router.detach(key);
     member.acks.close(&member.id);
-    assert_eq!((log.gone(), second_log.gone()), (vec![], vec![member.id.clone()]));
+    assert_eq!((log.unanswered(), second_log.unanswered()), (vec![], vec![member.id.clone()]));
 }
 
 /// A member that was not reached owes no acknowledgement, and the receiver is notified once.
 pub async fn unreached_members_owe_no_ack(router: Subject) {
     let (able, limited) = (TextCodec::new("able"), TextCodec::limited("limited"));
-    let [(asked, _), (closed, _)] = attach_all(&router, &able, ["asked", "closed"]);
+    let [(requested, _), (closed, _)] = attach_all(&router, &able, ["asked", "closed"]);
     let (unable, _) = attach(&router, "unable", &limited);
     closed.outbox().close(CloseReason::TransportClose);
     let owing = MemberProbe::new("owing", &able).with_acks(AckTable::with_limit(0));
@@ -68,16 +71,16 @@ pub async fn unreached_members_owe_no_ack(router: Subject) {
     }
     let (request, log) = AnswerLog::request(1);
     let target = Target { delivery: Delivery::Volatile, ..Target::default() };
-    let receipt = router.broadcast(&target, &asking("question", &request)).relieve();
+    let receipt = router.broadcast(&target, &asking("question", &request)).flush_backlog();
     assert_eq!(receipt, Receipt { queued: 1, dropped: 2, unsupported: 1, closed: 2, ..Receipt::default() });
-    assert_eq!(log.gone(), ["away", "closed", "gone", "owing", "unable"].map(SocketId::from));
+    assert_eq!(log.unanswered(), ["away", "closed", "gone", "owing", "unable"].map(SocketId::from));
     // Each is announced first, so the receiver can count down.
-    assert_eq!(log.asked(), ["asked", "away", "closed", "gone", "owing", "unable"].map(SocketId::from));
-    assert_eq!(asked.received(), ["able:question[]#1"]);
+    assert_eq!(log.requested(), ["asked", "away", "closed", "gone", "owing", "unable"].map(SocketId::from));
+    assert_eq!(requested.received(), ["able:question[]#1"]);
     for probe in [&unable, &closed, &owing, &gone, &away] {
         assert_eq!((probe.acks().len(), probe.received().len()), (0, 0), "{}", probe.id());
     }
-    assert_eq!(asked.acks().len(), 1);
+    assert_eq!(requested.acks().len(), 1);
 }
 
 /// A member over its limit of pending acknowledgements is reported; a detached one is not.
@@ -94,8 +97,8 @@ pub async fn reports_member_over_ack_limit(router: Subject) {
         control
     });
     let (request, _log) = AnswerLog::request(1);
-    router.broadcast(&Target::default(), &asking("question", &request)).relieve();
-    router.broadcast(&Target::default(), &event("no question")).relieve();
+    router.broadcast(&Target::default(), &asking("question", &request)).flush_backlog();
+    router.broadcast(&Target::default(), &event("no question")).flush_backlog();
     assert_eq!(controls.map(|control| control.limited()), [vec![MemberLimit::Answers], vec![], vec![]]);
 }
 
@@ -111,14 +114,14 @@ pub async fn ack_receiver_may_call_router(router: Subject) {
         called: AtomicBool,
     }
     impl AnswerSink for Caller {
-        fn asked(&self, _socket: &SocketId) {}
+        fn requested(&self, _socket: &SocketId) {}
 
         fn answered(&self, _socket: &SocketId, _args: Args) {}
 
-        fn gone(&self, _socket: &SocketId) {
+        fn unanswered(&self, _socket: &SocketId) {
             let room = Room::from("r");
             assert!(self.router.leave(self.key, &room));
-            assert_eq!(self.router.join(self.key, &room), Joined::Joined);
+            assert_eq!(self.router.join(self.key, &room), JoinOutcome::Joined);
             assert_eq!(emit(&self.router, ["r"], "from within"), queued(1));
             assert!(self.router.detach(self.key));
             self.called.store(true, Ordering::Relaxed);

@@ -1,8 +1,8 @@
 //! Cases for event delivery.
 
 use roomcast_core::{
-    Bytes, CloseReason, Delivery, Event, IntoArgs, Joined, Namespace, Overflow, Readiness, Receipt, Room,
-    Target,
+    Bytes, CloseReason, Delivery, Event, IntoArgs, JoinOutcome, Namespace, Overflow, Readiness, Receipt,
+    Room, Target,
 };
 
 use super::{Subject, attach, attach_all, emit, event, queued, rooms};
@@ -34,7 +34,7 @@ pub async fn unsupported_codec_affects_no_other_member(router: Subject) {
     let plain = attach_all(&router, &limited, ["c", "d", "e"]);
     let args = Bytes::from_static(b"picture").into_args().expect("bytes are an argument");
     let receipt =
-        router.broadcast(&Target::default(), &Event::new(Namespace::main(), "image", args)).relieve();
+        router.broadcast(&Target::default(), &Event::new(Namespace::main(), "image", args)).flush_backlog();
     assert_eq!(receipt, Receipt { queued: 2, unsupported: 3, ..Receipt::default() });
     // A refusal is also requested only once.
     assert_eq!((able.encoded(), limited.encoded()), (1, 1));
@@ -56,10 +56,10 @@ pub async fn drops_volatile_for_blocked_members(router: Subject) {
         router.attach(probe.member());
     }
     blocked.sink().set(Readiness::Blocked);
-    assert_eq!(router.broadcast(&Target::default(), &event("reliable")).relieve(), queued(3));
+    assert_eq!(router.broadcast(&Target::default(), &event("reliable")).flush_backlog(), queued(3));
     assert_eq!(blocked.received(), [""; 0]);
     let target = Target { delivery: Delivery::Volatile, ..Target::default() };
-    let receipt = router.broadcast(&target, &event("volatile")).relieve();
+    let receipt = router.broadcast(&target, &event("volatile")).flush_backlog();
     assert_eq!(receipt, Receipt { queued: 1, dropped: 2, ..Receipt::default() });
     assert_eq!(ready.received(), ["t:reliable[]", "t:volatile[]"]);
     away.connect();
@@ -75,7 +75,7 @@ pub async fn full_outbox_closes_one_member(router: Subject) {
     let (quick, _) = attach(&router, "quick", &codec);
     let mut closed = 0;
     for _ in 0..10 {
-        let receipt = router.broadcast(&Target::default(), &event("news")).relieve();
+        let receipt = router.broadcast(&Target::default(), &event("news")).flush_backlog();
         assert_eq!(receipt.queued + receipt.closed, 2);
         closed += receipt.closed;
     }
@@ -90,7 +90,7 @@ pub async fn applies_overflow_policy_of_target(router: Subject) {
     let slow = MemberProbe::detached("slow", &codec, 160);
     router.attach(slow.member());
     let send = |name: &str, overflow| {
-        router.broadcast(&Target { overflow, ..Target::default() }, &event(name)).relieve()
+        router.broadcast(&Target { overflow, ..Target::default() }, &event(name)).flush_backlog()
     };
     assert_eq!(send("one", Overflow::Close), queued(1));
     assert_eq!(send("two", Overflow::Close), queued(1));
@@ -109,12 +109,12 @@ pub async fn keeps_latest_event_per_key(router: Subject) {
     router.attach(away.member());
     let target = Target { overflow: Overflow::KeepLatest, ..Target::default() };
     let send = |name, key: &str| {
-        router.broadcast(&target, &Event { key: Some(key.into()), ..event(name) }).relieve()
+        router.broadcast(&target, &Event { key: Some(key.into()), ..event(name) }).flush_backlog()
     };
     assert_eq!(send("a1", "a"), queued(1));
     assert_eq!(send("b1", "b"), queued(1));
     assert_eq!(send("a2", "a"), Receipt { queued: 1, dropped: 1, ..Receipt::default() });
-    assert_eq!(router.broadcast(&target, &event("keyless")).relieve(), queued(1));
+    assert_eq!(router.broadcast(&target, &event("keyless")).flush_backlog(), queued(1));
     away.connect();
     assert_eq!(away.received(), ["t:b1[]", "t:a2[]", "t:keyless[]"]);
 }
@@ -138,14 +138,15 @@ pub async fn keeps_order_per_sender(router: Subject) {
                 for number in 0..EVENTS {
                     let target =
                         Target { rooms: targets[number % targets.len()].clone(), ..Target::default() };
-                    let receipt = router.broadcast(&target, &event(&format!("{sender} {number}"))).relieve();
+                    let receipt =
+                        router.broadcast(&target, &event(&format!("{sender} {number}"))).flush_backlog();
                     assert!(receipt.queued >= 4, "{receipt:?}");
                 }
             })
         };
         let senders: Vec<_> = (0..SENDERS).map(send).collect();
         while !senders.iter().all(|sender| sender.is_finished()) {
-            assert_eq!(router.join(fickle_key, &Room::from("r")), Joined::Joined);
+            assert_eq!(router.join(fickle_key, &Room::from("r")), JoinOutcome::Joined);
             assert!(router.leave(fickle_key, &Room::from("r")));
         }
     });

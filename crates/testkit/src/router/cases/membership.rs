@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use roomcast_core::{Joined, MemberKey, MemberLimit, Membership, Room, RouterStats, Target};
+use roomcast_core::{JoinOutcome, MemberKey, MemberLimit, Membership, Room, RouterStats, Target};
 
 use super::{Subject, attach_all, emit, event, queued, rooms};
 use crate::{ControlProbe, MemberProbe, TextCodec};
@@ -17,16 +17,16 @@ pub async fn detached_member_leaves_all_rooms(router: Subject) {
     router.join(b_key, &room);
     assert!(router.detach(a_key));
     assert!(!router.detach(a_key));
-    assert_eq!(router.join(a_key, &room), Joined::Detached);
-    assert_eq!(router.join(a_key, &Room::from("a")), Joined::Detached);
+    assert_eq!(router.join(a_key, &room), JoinOutcome::Detached);
+    assert_eq!(router.join(a_key, &Room::from("a")), JoinOutcome::Detached);
     assert!(!router.leave(a_key, &room));
     assert_eq!(router.rooms_of(a_key), []);
     assert_eq!(router.count(&room), 1);
     assert_eq!(emit(&router, ["r"], "room"), queued(1));
-    assert_eq!(router.broadcast(&Target::default(), &event("all")).relieve(), queued(1));
+    assert_eq!(router.broadcast(&Target::default(), &event("all")).flush_backlog(), queued(1));
     // An unknown key addresses no member.
     let unknown = MemberKey(u64::MAX);
-    assert_eq!(router.join(unknown, &room), Joined::Detached);
+    assert_eq!(router.join(unknown, &room), JoinOutcome::Detached);
     assert!(!router.leave(unknown, &room));
     assert!(!router.detach(unknown));
     assert_eq!(a.received(), [""; 0]);
@@ -73,8 +73,14 @@ pub async fn enforces_room_limit_of_member(router: Subject) {
     let key = router.attach(MemberProbe::new("m", &codec).with_control(control.clone()).member());
     let [(_, other)] = attach_all(&router, &codec, ["o"]);
     let join = |name: &str| router.join(key, &Room::from(name));
-    assert_eq!([join("a"), join("m"), join("b")], [Joined::Joined, Joined::Already, Joined::Joined]);
-    assert_eq!([join("c"), join("a"), join("m")], [Joined::Full, Joined::Already, Joined::Already]);
+    assert_eq!(
+        [join("a"), join("m"), join("b")],
+        [JoinOutcome::Joined, JoinOutcome::Already, JoinOutcome::Joined]
+    );
+    assert_eq!(
+        [join("c"), join("a"), join("m")],
+        [JoinOutcome::Full, JoinOutcome::Already, JoinOutcome::Already]
+    );
     assert_eq!(control.limited(), [MemberLimit::Rooms]);
     assert_eq!(router.count(&Room::from("c")), 0);
     // The same holds for bulk joins; members below the limit are moved.
@@ -90,7 +96,7 @@ pub async fn enforces_room_limit_of_member(router: Subject) {
     assert_eq!(["b", "c", "e", "f"].map(|room| router.count(&Room::from(room))), [1, 1, 2, 1]);
     assert_eq!(control.limited().len(), 4);
     router.detach(key);
-    assert_eq!(join("g"), Joined::Detached);
+    assert_eq!(join("g"), JoinOutcome::Detached);
     assert_eq!(control.limited().len(), 4);
 }
 
@@ -107,7 +113,7 @@ pub async fn concurrent_joins_respect_room_limit(router: Subject) {
             scope.spawn(move || {
                 for number in 0..200 {
                     let room = Room::from(format!("{thread}-{}", number % 9).as_str());
-                    if router.join(key, &room) == Joined::Full {
+                    if router.join(key, &room) == JoinOutcome::Full {
                         full.fetch_add(1, Ordering::Relaxed);
                     }
                     let there = router.rooms_of(key).len() - 1;

@@ -39,7 +39,7 @@ fn emit<const N: usize>(router: &Subject, to: [&str; N], name: &str) -> Receipt 
 }
 
 fn emit_event<const N: usize>(router: &Subject, to: [&str; N], event: &Event) -> Receipt {
-    router.broadcast(&Target { rooms: rooms(to), ..Target::default() }, event).relieve()
+    router.broadcast(&Target { rooms: rooms(to), ..Target::default() }, event).flush_backlog()
 }
 
 fn event(name: &str) -> Event {

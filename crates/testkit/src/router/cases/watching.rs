@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use roomcast_core::{
-    Args, ByteString, Found, Joined, MemberKey, Membership, Room, RoomChange, RoomWatcher, Target,
+    Args, ByteString, JoinOutcome, MemberKey, Membership, Room, RoomChange, RoomWatcher, SocketInfo, Target,
 };
 
 use super::{Subject, attach, attach_all, event, rooms};
@@ -31,7 +31,7 @@ pub async fn find_returns_rooms_and_data(router: Subject) {
         a.rooms[1..].sort();
         assert_eq!((a.id.as_str(), &a.rooms), ("a", &rooms(["a", "r", "s"])));
         assert_eq!((b.id.as_str(), &b.rooms), ("b", &rooms(["b", "r"])));
-        let data = |found: &Found| found.control.as_ref().map(|control| control.data().to_string());
+        let data = |found: &SocketInfo| found.control.as_ref().map(|control| control.data().to_string());
         assert_eq!((data(a), data(b)), (Some(r#"{"name":"ada"}"#.to_owned()), None));
         assert_eq!((a.key, b.key), keys);
     }
@@ -140,7 +140,7 @@ pub async fn watcher_may_call_router(router: Subject) {
             if let RoomChange::Joined { room, .. } = change
                 && room.as_str() == "r"
             {
-                assert_eq!(router.join(*key, &Room::from("hosted")), Joined::Joined);
+                assert_eq!(router.join(*key, &Room::from("hosted")), JoinOutcome::Joined);
                 assert!(router.leave(*key, room));
                 assert_eq!(router.count(&Room::from("hosted")), 1);
             }
@@ -161,7 +161,7 @@ pub async fn watcher_may_call_router(router: Subject) {
 pub async fn watcher_may_use_new_member(router: Subject) {
     struct Host {
         router: OnceLock<Subject>,
-        joined: Mutex<Vec<Joined>>,
+        joined: Mutex<Vec<JoinOutcome>>,
     }
     impl RoomWatcher for Host {
         fn room_changed(&self, change: &RoomChange) {
@@ -181,7 +181,10 @@ pub async fn watcher_may_use_new_member(router: Subject) {
     router.watch(host.clone());
     let codec = TextCodec::new("t");
     let [(a, a_key), (unwanted, unwanted_key)] = attach_all(&router, &codec, ["a", "unwanted"]);
-    assert_eq!(*host.joined.lock().expect("lock is not poisoned"), [Joined::Joined, Joined::Joined]);
+    assert_eq!(
+        *host.joined.lock().expect("lock is not poisoned"),
+        [JoinOutcome::Joined, JoinOutcome::Joined]
+    );
     assert_eq!((a.received(), unwanted.received()), (vec!["t:unwanted[]".to_owned()], vec![]));
     assert_eq!(router.rooms_of(a_key), rooms(["a", "hall"]));
     assert_eq!(router.rooms_of(unwanted_key), []);
@@ -331,5 +334,5 @@ pub async fn reports_concurrent_changes_in_order(router: Subject) {
 pub async fn single_node_gets_no_answers(router: Subject) {
     let (name, args) = (ByteString::from_static("hello"), Args::empty());
     router.server_side_emit(&name, &args);
-    assert_eq!(router.server_side_ask(&name, &args).await.expect("no node is missing"), []);
+    assert_eq!(router.server_side_emit_with_ack(&name, &args).await.expect("no node is missing"), []);
 }

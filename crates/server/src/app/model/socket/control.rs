@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 
 use roomcast_core::{ByteString, CloseReason, MemberControl, MemberLimit};
 
-use super::{Inner, Standing};
-use crate::host::breach::{Breach, breach};
-use crate::session::inbox::Visit;
+use super::{Inner, SocketState};
+use crate::host::limit::{Limit, limit_exceeded};
+use crate::session::mailbox::SessionCommand;
 use crate::util::log_limit::log_limited;
 
 impl MemberControl for Inner {
@@ -16,31 +16,35 @@ impl MemberControl for Inner {
     }
 
     fn data(&self) -> ByteString {
-        self.extras.get().map(|extras| extras.kept.data_json()).unwrap_or_default()
+        self.extras.get().map(|extras| extras.user_data.data_json()).unwrap_or_default()
     }
 
     fn disconnect(&self, close: bool) {
         // As on Node: a socket that has left does not affect other or later sockets of its client.
-        let whole = close && self.standing.get() <= Standing::IN;
+        let whole = close && self.standing.get() <= SocketState::IN;
         if whole {
-            self.session.put_out.store(true, Ordering::SeqCst);
+            self.session.has_disconnected.store(true, Ordering::SeqCst);
         }
-        let mut tells = self.put_out();
+        let mut tells = self.mark_disconnected();
         if whole {
             let siblings = self.extras.get().and_then(|extras| extras.siblings.get());
             siblings
                 .into_iter()
                 .flat_map(|siblings| siblings.all())
-                .for_each(|sibling| _ = sibling.put_out());
+                .for_each(|sibling| _ = sibling.mark_disconnected());
             tells = true;
         }
         if tells {
-            let visit = if whole { Visit::Close(CloseReason::ForcedServerClose) } else { Visit::PutOut };
+            let visit = if whole {
+                SessionCommand::Close(CloseReason::ForcedServerClose)
+            } else {
+                SessionCommand::SocketDisconnected
+            };
             // Fails only if the session has already ended.
-            let _ = self.session.inbox.push(visit);
+            let _ = self.session.mailbox.push(visit);
         }
         // The client may have recovered its session on another connection.
-        if self.standing.get() == Standing::BARRED {
+        if self.standing.get() == SocketState::BARRED {
             match self.successor() {
                 Some(successor) => MemberControl::disconnect(&*successor.0, close),
                 // It may also have recovered and left again in the meantime.
@@ -62,11 +66,11 @@ impl MemberControl for Inner {
         match limit {
             MemberLimit::Rooms => {
                 let max = io.config().limits.max_rooms;
-                breach!(io, Breach::Rooms, %socket, value = max, "join refused: socket is in too many rooms");
+                limit_exceeded!(io, Limit::Rooms, %socket, value = max, "join refused: socket is in too many rooms");
             }
             MemberLimit::Answers => {
                 let max = io.config().limits.max_acks;
-                breach!(io, Breach::Acks, %socket, value = max, "event dropped: too many acknowledgements outstanding");
+                limit_exceeded!(io, Limit::Acks, %socket, value = max, "event dropped: too many acknowledgements outstanding");
             }
             other => log_limited!(ERROR, (), limit = ?other, "router reported an unknown limit"),
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use roomcast_core::{MemberControl, MemberLimit, Room};
 
-use super::{Socket, Standing, lock};
+use super::{Socket, SocketState, lock};
 
 impl Socket {
     /// Stores a room until the socket is attached.
@@ -25,12 +25,12 @@ impl Socket {
         };
         fence(Ordering::SeqCst);
         match self.0.standing.get() {
-            Standing::PENDING => true,
-            Standing::IN if is_new => {
+            SocketState::PENDING => true,
+            SocketState::IN if is_new => {
                 self.enter_early();
                 self.0.namespace.router.rooms_of(self.key()).contains(room)
             }
-            Standing::IN => true,
+            SocketState::IN => true,
             _ => {
                 lock(early).clear();
                 false
@@ -40,13 +40,13 @@ impl Socket {
 
     /// Removes a stored room; `false` if it was not stored.
     pub(super) fn leave_early(&self, room: &Room) -> bool {
-        if self.0.standing.get() != Standing::PENDING {
+        if self.0.standing.get() != SocketState::PENDING {
             return false;
         }
         let Some(extras) = self.extras() else { return false };
         let mut early = lock(&extras.early);
         let before = early.len();
-        early.retain(|kept| kept != room);
+        early.retain(|user_data| user_data != room);
         early.len() < before
     }
 

@@ -6,12 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::need::apt;
+use crate::prerequisite::apt;
 
 /// Installs packages from bullseye; returns whether that succeeded.
 pub(crate) fn install(root: bool, packages: &[&str], mut run: impl FnMut(Command) -> bool) -> bool {
     let own = own_sources();
-    let Some(added) = own.iter().find_map(|(_, text)| bullseye(text)) else {
+    let Some(added) = own.iter().find_map(|(_, text)| debian_archive(text)) else {
         println!("  no Debian source is configured");
         return false;
     };
@@ -32,7 +32,7 @@ fn own_sources() -> Vec<(String, String)> {
 }
 
 /// Returns the first Debian source of a file with its suites replaced, in the format of `.sources` files.
-fn bullseye(source: &str) -> Option<String> {
+fn debian_archive(source: &str) -> Option<String> {
     source.split("\n\n").find_map(|stanza| from_stanza(stanza).or_else(|| from_line(stanza)))
 }
 
@@ -114,7 +114,7 @@ mod tests {
             Suites: bookworm bookworm-updates\nComponents: main\nSigned-By: /k.gpg\n\n\
             Types: deb\nURIs: https://mirror.example/security\nSuites: bookworm-security\n";
         assert_eq!(
-            bullseye(source).unwrap(),
+            debian_archive(source).unwrap(),
             "Types: deb\nURIs: https://mirror.example/debian\nSuites: bullseye\nComponents: main\nSigned-By: /k.gpg\n"
         );
     }
@@ -123,14 +123,14 @@ mod tests {
     fn converts_one_line_source() {
         let source = "# Debian\ndeb https://mirror.example/security bookworm-security main\n\
             deb [arch=amd64] https://mirror.example/debian bookworm main contrib\n";
-        let added = bullseye(source).unwrap();
+        let added = debian_archive(source).unwrap();
         assert!(added.contains("URIs: https://mirror.example/debian\nSuites: bullseye\n"), "{added}");
     }
 
     #[test]
     fn ignores_other_distributions() {
-        assert_eq!(bullseye("Types: deb\nURIs: https://mirror.example/ubuntu\nSuites: noble\n"), None);
-        assert_eq!(bullseye("deb https://mirror.example/ubuntu noble main\n"), None);
-        assert_eq!(bullseye(""), None);
+        assert_eq!(debian_archive("Types: deb\nURIs: https://mirror.example/ubuntu\nSuites: noble\n"), None);
+        assert_eq!(debian_archive("deb https://mirror.example/ubuntu noble main\n"), None);
+        assert_eq!(debian_archive(""), None);
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 /// Visitors of one site with one browser send mostly the same headers. A unique text costs its own bytes and one entry,
 /// both released with its client.
 #[derive(Default)]
-pub(crate) struct Heads {
+pub(crate) struct HeaderInterner {
     shards: [Mutex<Shard>; SHARDS],
     /// Seeded, so that clients cannot choose colliding headers
     hasher: RandomState,
@@ -25,16 +25,16 @@ type Shard = HashMap<u64, Weak<Head>>;
 pub(crate) struct Head {
     text: Box<[u8]>,
     hash: u64,
-    heads: Arc<Heads>,
+    header_names: Arc<HeaderInterner>,
 }
 
-impl Heads {
+impl HeaderInterner {
     /// Returns the shared head with this text.
     pub(crate) fn share(self: &Arc<Self>, text: &[u8]) -> Arc<Head> {
         let hash = self.hasher.hash_one(text);
         let make = || {
             self.bytes.fetch_add(text.len(), Ordering::Relaxed);
-            Arc::new(Head { text: text.into(), hash, heads: self.clone() })
+            Arc::new(Head { text: text.into(), hash, header_names: self.clone() })
         };
         let known = {
             let mut shard = self.shard(hash);
@@ -74,8 +74,8 @@ impl Head {
 
 impl Drop for Head {
     fn drop(&mut self) {
-        self.heads.bytes.fetch_sub(self.text.len(), Ordering::Relaxed);
-        let mut shard = self.heads.shard(self.hash);
+        self.header_names.bytes.fetch_sub(self.text.len(), Ordering::Relaxed);
+        let mut shard = self.header_names.shard(self.hash);
         // The entry may have been replaced after this head could no longer be upgraded.
         if shard.get(&self.hash).is_some_and(|head| std::ptr::eq(head.as_ptr(), self)) {
             shard.remove(&self.hash);
@@ -98,58 +98,58 @@ mod tests {
 
     #[test]
     fn interns_text_while_referenced() {
-        let heads = Arc::new(Heads::default());
-        let (first, second) = (heads.share(b"a: b\n"), heads.share(b"a: b\n"));
+        let header_names = Arc::new(HeaderInterner::default());
+        let (first, second) = (header_names.share(b"a: b\n"), header_names.share(b"a: b\n"));
         assert!(Arc::ptr_eq(&first, &second));
-        let other = heads.share(b"a: c\n");
-        assert_eq!((other.text(), heads.len()), (&b"a: c\n"[..], 2));
+        let other = header_names.share(b"a: c\n");
+        assert_eq!((other.text(), header_names.len()), (&b"a: c\n"[..], 2));
         drop(first);
-        assert_eq!(heads.len(), 2);
+        assert_eq!(header_names.len(), 2);
         drop(second);
-        assert_eq!(heads.len(), 1);
+        assert_eq!(header_names.len(), 1);
         drop(other);
-        assert_eq!((heads.len(), Arc::strong_count(&heads)), (0, 1));
+        assert_eq!((header_names.len(), Arc::strong_count(&header_names)), (0, 1));
     }
 
     #[test]
     fn frees_unreferenced_headers() {
-        let heads = Arc::new(Heads::default());
-        let all: Vec<_> = (0..10_000).map(|n| heads.share(format!("n: {n}\n").as_bytes())).collect();
-        assert_eq!(heads.len(), 10_000);
+        let header_names = Arc::new(HeaderInterner::default());
+        let all: Vec<_> = (0..10_000).map(|n| header_names.share(format!("n: {n}\n").as_bytes())).collect();
+        assert_eq!(header_names.len(), 10_000);
         drop(all);
-        assert_eq!(heads.len(), 0);
-        let capacity = |shard: u64| heads.shard(shard).capacity();
+        assert_eq!(header_names.len(), 0);
+        let capacity = |shard: u64| header_names.shard(shard).capacity();
         assert!((0..SHARDS as u64).all(|shard| capacity(shard) <= 2 * KEPT_CAPACITY));
     }
 
     #[test]
     fn distinguishes_texts_with_equal_hash() {
-        let heads = Arc::new(Heads::default());
-        let hash = heads.hasher.hash_one(&b"ours"[..]);
-        let theirs = Arc::new(Head { text: (*b"theirs").into(), hash, heads: heads.clone() });
-        heads.shard(hash).insert(hash, Arc::downgrade(&theirs));
-        let ours = heads.share(b"ours");
+        let header_names = Arc::new(HeaderInterner::default());
+        let hash = header_names.hasher.hash_one(&b"ours"[..]);
+        let theirs = Arc::new(Head { text: (*b"theirs").into(), hash, header_names: header_names.clone() });
+        header_names.shard(hash).insert(hash, Arc::downgrade(&theirs));
+        let ours = header_names.share(b"ours");
         assert_eq!((ours.text(), theirs.text()), (&b"ours"[..], &b"theirs"[..]));
         // A head that is not in the table must not remove another entry.
         drop(ours);
-        assert_eq!(heads.len(), 1);
+        assert_eq!(header_names.len(), 1);
         drop(theirs);
-        assert_eq!(heads.len(), 0);
+        assert_eq!(header_names.len(), 0);
     }
 
     #[test]
     fn interns_across_concurrent_threads() {
-        let heads = Arc::new(Heads::default());
+        let header_names = Arc::new(HeaderInterner::default());
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for n in (0..5_000u16).map(|n| (n % 3) as u8) {
                         let text = [b'a' + n];
-                        assert_eq!(heads.share(&text).text(), text);
+                        assert_eq!(header_names.share(&text).text(), text);
                     }
                 });
             }
         });
-        assert_eq!(heads.len(), 0);
+        assert_eq!(header_names.len(), 0);
     }
 }

@@ -12,14 +12,14 @@ use crate::util::clock;
 ///
 /// Times are seconds of the process, because every client has this state.
 #[derive(Debug, Default)]
-pub(super) struct Reach {
+pub(super) struct DeliveryProof {
     /// Time that an answer to the last ping proves; 0 for none
     sent: u32,
     /// Time that answered pings have proven; 0 for none
     arrived: u32,
 }
 
-impl Reach {
+impl DeliveryProof {
     /// Records a ping that is about to be sent; returns the mark that its answer brings back.
     pub(super) fn ping(&mut self, is_alone: bool, now: Instant) -> u32 {
         if is_alone {
@@ -60,42 +60,42 @@ mod tests {
     #[test]
     fn answered_ping_proves_earlier_frames() {
         let base = clock::process_instant(1000);
-        let mut reach = Reach::default();
-        assert_eq!(reach.arrived(), None);
-        reach.ping(true, at(base, 10));
-        assert_eq!(reach.arrived(), None);
-        reach.answered();
-        assert_eq!(reach.arrived(), Some(at(base, 9)));
+        let mut delivered = DeliveryProof::default();
+        assert_eq!(delivered.arrived(), None);
+        delivered.ping(true, at(base, 10));
+        assert_eq!(delivered.arrived(), None);
+        delivered.answered();
+        assert_eq!(delivered.arrived(), Some(at(base, 9)));
     }
 
     #[test]
     fn overtaking_ping_proves_no_more() {
         let base = clock::process_instant(1000);
-        let mut reach = Reach::default();
-        reach.ping(false, at(base, 5));
-        reach.answered();
-        assert_eq!(reach.arrived(), None);
-        reach.ping(true, at(base, 10));
-        reach.answered();
-        reach.ping(false, at(base, 20));
-        reach.answered();
-        assert_eq!(reach.arrived(), Some(at(base, 9)));
+        let mut delivered = DeliveryProof::default();
+        delivered.ping(false, at(base, 5));
+        delivered.answered();
+        assert_eq!(delivered.arrived(), None);
+        delivered.ping(true, at(base, 10));
+        delivered.answered();
+        delivered.ping(false, at(base, 20));
+        delivered.answered();
+        assert_eq!(delivered.arrived(), Some(at(base, 9)));
     }
 
     #[test]
     fn marks_prove_only_their_ping() {
         let base = clock::process_instant(1000);
-        let mut reach = Reach::default();
-        let first = reach.ping(true, at(base, 10));
-        let second = reach.ping(true, at(base, 20));
-        reach.answered_with(first);
-        assert_eq!(reach.arrived(), Some(at(base, 9)));
+        let mut delivered = DeliveryProof::default();
+        let first = delivered.ping(true, at(base, 10));
+        let second = delivered.ping(true, at(base, 20));
+        delivered.answered_with(first);
+        assert_eq!(delivered.arrived(), Some(at(base, 9)));
         for forged in [second + 1, u32::MAX, 0] {
-            reach.answered_with(forged);
-            assert_eq!(reach.arrived(), Some(at(base, 9)), "{forged}");
+            delivered.answered_with(forged);
+            assert_eq!(delivered.arrived(), Some(at(base, 9)), "{forged}");
         }
-        reach.answered_with(second);
-        reach.answered_with(first);
-        assert_eq!(reach.arrived(), Some(at(base, 19)));
+        delivered.answered_with(second);
+        delivered.answered_with(first);
+        assert_eq!(delivered.arrived(), Some(at(base, 19)));
     }
 }

@@ -24,7 +24,7 @@ pub enum Heard {
 
 /// Message sent by a client.
 #[derive(Debug, Clone)]
-pub struct Said<'a> {
+pub struct ClientMessage<'a> {
     /// Namespace.
     pub namespace: &'a str,
     /// Ack number, if an acknowledgement is requested.

@@ -11,11 +11,11 @@ use roomcast_core::{CloseReason, Exchange, TransportName};
 ///
 /// Allocates nothing while empty.
 #[derive(Default)]
-pub(crate) struct Inbox(Mutex<State>);
+pub(crate) struct Mailbox(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    visits: VecDeque<Visit>,
+    commands: VecDeque<SessionCommand>,
     exchanges: u32,
     driver: Option<Waker>,
     closed: bool,
@@ -23,36 +23,36 @@ struct State {
 
 /// Command for the driver task of a session.
 #[derive(Debug)]
-pub(crate) enum Visit {
+pub(crate) enum SessionCommand {
     /// HTTP request of the session, for this transport.
     Exchange(TransportName, Box<Exchange>),
     /// The application has disconnected a socket of the session.
-    PutOut,
+    SocketDisconnected,
     /// Closes the session.
     Close(CloseReason),
 }
 
 /// Request that the mailbox rejected.
 #[derive(Debug)]
-pub(crate) enum NotTaken {
+pub(crate) enum PushError {
     /// The session has ended.
     Over(Box<Exchange>),
     /// The limit of pending requests is reached.
     Crowded(Box<Exchange>),
 }
 
-impl Inbox {
+impl Mailbox {
     /// Pushes a command of the application or the server.
     ///
     /// # Errors
     /// Returns the command if the session has ended.
-    pub(crate) fn push(&self, visit: Visit) -> Result<(), Visit> {
+    pub(crate) fn push(&self, command: SessionCommand) -> Result<(), SessionCommand> {
         let waker = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if state.closed {
-                return Err(visit);
+                return Err(command);
             }
-            state.visits.push_back(visit);
+            state.commands.push_back(command);
             state.driver.take()
         };
         waker.into_iter().for_each(Waker::wake);
@@ -68,17 +68,17 @@ impl Inbox {
         transport: TransportName,
         exchange: Box<Exchange>,
         limit: usize,
-    ) -> Result<(), NotTaken> {
+    ) -> Result<(), PushError> {
         let waker = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if state.closed {
-                return Err(NotTaken::Over(exchange));
+                return Err(PushError::Over(exchange));
             }
             if state.exchanges as usize >= limit {
-                return Err(NotTaken::Crowded(exchange));
+                return Err(PushError::Crowded(exchange));
             }
             state.exchanges += 1;
-            state.visits.push_back(Visit::Exchange(transport, exchange));
+            state.commands.push_back(SessionCommand::Exchange(transport, exchange));
             state.driver.take()
         };
         waker.into_iter().for_each(Waker::wake);
@@ -86,15 +86,15 @@ impl Inbox {
     }
 
     /// Polls for the next command; registers the driver's waker if the mailbox is empty.
-    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Visit> {
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<SessionCommand> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.visits.pop_front() {
-            Some(visit) => {
-                state.exchanges -= u32::from(matches!(visit, Visit::Exchange(..)));
-                if state.visits.is_empty() {
-                    state.visits = VecDeque::new();
+        match state.commands.pop_front() {
+            Some(command) => {
+                state.exchanges -= u32::from(matches!(command, SessionCommand::Exchange(..)));
+                if state.commands.is_empty() {
+                    state.commands = VecDeque::new();
                 }
-                Poll::Ready(visit)
+                Poll::Ready(command)
             }
             None => {
                 if !state.closed && !state.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker()))
@@ -107,20 +107,20 @@ impl Inbox {
     }
 
     /// Closes the mailbox and returns the pending commands.
-    pub(crate) fn close(&self) -> VecDeque<Visit> {
+    pub(crate) fn close(&self) -> VecDeque<SessionCommand> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.closed = true;
         state.exchanges = 0;
         // The waker holds the task's memory; a socket handle kept after the session ended must not.
         let driver = state.driver.take();
-        let left = std::mem::take(&mut state.visits);
+        let left = std::mem::take(&mut state.commands);
         drop(state);
         drop(driver);
         left
     }
 }
 
-impl fmt::Debug for Inbox {
+impl fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Inbox")
     }
@@ -144,16 +144,16 @@ mod tests {
         let task = Arc::new(Task);
         let waker = Waker::from(task.clone());
         let held = Arc::strong_count(&task);
-        let inbox = Inbox::default();
-        assert!(inbox.poll_next(&mut Context::from_waker(&waker)).is_pending());
+        let mailbox = Mailbox::default();
+        assert!(mailbox.poll_next(&mut Context::from_waker(&waker)).is_pending());
         assert_eq!(Arc::strong_count(&task), held + 1);
-        inbox.push(Visit::Close(CloseReason::ForcedServerClose)).expect("it is open");
-        assert!(inbox.poll_next(&mut Context::from_waker(&waker)).is_ready());
-        assert!(inbox.poll_next(&mut Context::from_waker(&waker)).is_pending());
-        assert!(inbox.close().is_empty());
+        mailbox.push(SessionCommand::Close(CloseReason::ForcedServerClose)).expect("it is open");
+        assert!(mailbox.poll_next(&mut Context::from_waker(&waker)).is_ready());
+        assert!(mailbox.poll_next(&mut Context::from_waker(&waker)).is_pending());
+        assert!(mailbox.close().is_empty());
         // The task may poll once more before it ends.
-        assert!(inbox.poll_next(&mut Context::from_waker(&waker)).is_pending());
+        assert!(mailbox.poll_next(&mut Context::from_waker(&waker)).is_pending());
         assert_eq!(Arc::strong_count(&task), held);
-        assert!(inbox.push(Visit::Close(CloseReason::ForcedServerClose)).is_err());
+        assert!(mailbox.push(SessionCommand::Close(CloseReason::ForcedServerClose)).is_err());
     }
 }

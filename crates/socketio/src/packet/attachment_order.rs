@@ -18,41 +18,41 @@ pub(super) fn in_order(args: Args) -> Result<Args, DecodeError> {
     if args.attachments().len() < 2 {
         return Ok(args);
     }
-    let places = places(args.json());
-    if places.iter().enumerate().all(|(index, place)| place.num == index) {
+    let placeholders = placeholders(args.json());
+    if placeholders.iter().enumerate().all(|(index, placeholder)| placeholder.num == index) {
         return Ok(args);
     }
-    renumbered(&args, &places)
+    renumbered(&args, &placeholders)
 }
 
-fn renumbered(args: &Args, places: &[Place]) -> Result<Args, DecodeError> {
+fn renumbered(args: &Args, placeholders: &[Placeholder]) -> Result<Args, DecodeError> {
     // An empty attachment may be referenced more than once, but not beyond the announced count.
-    if places.len() > args.attachments().len() {
+    if placeholders.len() > args.attachments().len() {
         return Err(DecodeError::AttachmentCount);
     }
     let attachments: Option<Vec<Bytes>> =
-        places.iter().map(|place| args.attachments().get(place.num).cloned()).collect();
+        placeholders.iter().map(|placeholder| args.attachments().get(placeholder.num).cloned()).collect();
     let list = args.json();
     let mut text = String::with_capacity(list.len());
     let mut copied = 0;
-    for (index, place) in places.iter().enumerate() {
-        text.push_str(&list[copied..place.at.start]);
+    for (index, placeholder) in placeholders.iter().enumerate() {
+        text.push_str(&list[copied..placeholder.at.start]);
         // Writing to a String cannot fail.
         let _ = write!(text, "{index}");
-        copied = place.at.end;
+        copied = placeholder.at.end;
     }
     text.push_str(&list[copied..]);
     Ok(Args::from_validated(text.into(), attachments.ok_or(DecodeError::AttachmentCount)?))
 }
 
 /// An attachment index and its position in the text.
-struct Place {
+struct Placeholder {
     at: Range<usize>,
     num: usize,
 }
 
 /// Finds the placeholders in a list of valid JSON values, in text order and one pass.
-fn places(list: &str) -> Vec<Place> {
+fn placeholders(list: &str) -> Vec<Placeholder> {
     let mut scan = Scan { list, open: Vec::new(), found: Vec::new() };
     let mut at = 0;
     while let Some(byte) = list.as_bytes().get(at) {
@@ -77,7 +77,7 @@ fn places(list: &str) -> Vec<Place> {
     }
     let mut found = scan.found;
     // Placeholders may nest, with inner indexes before or after the outer one.
-    found.sort_by_key(|place| place.at.start);
+    found.sort_by_key(|placeholder| placeholder.at.start);
     found
 }
 
@@ -85,7 +85,7 @@ struct Scan<'t> {
     list: &'t str,
     /// Open arrays and objects, outermost first.
     open: Vec<Container>,
-    found: Vec<Place>,
+    found: Vec<Placeholder>,
 }
 
 /// An array, or the scanned part of an object.
@@ -115,7 +115,7 @@ impl Scan<'_> {
     fn end(&mut self) {
         let Some(Container { marked: true, num: Some(at), .. }) = self.open.pop() else { return };
         if let Ok(num) = self.list[at.clone()].parse() {
-            self.found.push(Place { at, num });
+            self.found.push(Placeholder { at, num });
         }
     }
 

@@ -12,7 +12,7 @@ use crate::util::log_limit::log_limited;
 
 /// Running handlers and the size of the event queue.
 #[derive(Default)]
-pub(crate) struct Work {
+pub(crate) struct RunningHandlers {
     // Boxed and made on first use: most handlers complete on first poll.
     running: Option<Box<FuturesUnordered<Running>>>,
     pub(super) waiting_bytes: usize,
@@ -25,7 +25,7 @@ pub(super) fn cost(inbound: &Inbound) -> usize {
     inbound.args.byte_len() + inbound.name.len() + EVENT_COST
 }
 
-impl Work {
+impl RunningHandlers {
     pub(crate) fn add(&mut self, running: Running) {
         self.running.get_or_insert_default().push(running);
     }

@@ -7,11 +7,11 @@ use crate::util::clock;
 
 /// Limit of the server that rejected a client.
 ///
-/// Each is counted in [`Metrics::breaches`](crate::metrics::Metrics::breaches) and in `roomcast_refused_total`, and
+/// Each is counted in [`Metrics::limits_exceeded`](crate::metrics::Metrics::limits_exceeded) and in `roomcast_refused_total`, and
 /// logged as a warning at most once a second, with the number of suppressed ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Breach {
+pub enum Limit {
     /// [`Server::max_connections`](crate::Server::max_connections): 503, and the connection is closed
     Connections,
     /// [`Limits::max_connections_per_address`](crate::config::Limits::max_connections_per_address): 503
@@ -61,7 +61,7 @@ pub enum Breach {
     BodyTime,
 }
 
-impl Breach {
+impl Limit {
     /// All limits
     pub const ALL: [Self; 22] = [
         Self::Connections,
@@ -117,7 +117,7 @@ impl Breach {
     }
 }
 
-impl fmt::Display for Breach {
+impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -125,7 +125,7 @@ impl fmt::Display for Breach {
 
 /// Rejections per limit.
 #[derive(Debug, Default)]
-pub(crate) struct Breaches([Tally; Breach::ALL.len()]);
+pub(crate) struct LimitCounters([Tally; Limit::ALL.len()]);
 
 /// Counter whose log line is limited to one per second, with the number since the last.
 #[derive(Debug, Default)]
@@ -159,26 +159,26 @@ impl Tally {
     }
 }
 
-impl Breaches {
-    pub(crate) fn count(&self, breach: Breach) -> u64 {
-        self.0[breach as usize].count()
+impl LimitCounters {
+    pub(crate) fn count(&self, limit: Limit) -> u64 {
+        self.0[limit as usize].count()
     }
 
     /// Counts one; if a line is due, returns the number since the last line.
-    pub(crate) fn record(&self, breach: Breach) -> Option<u64> {
-        self.0[breach as usize].record()
+    pub(crate) fn record(&self, limit: Limit) -> Option<u64> {
+        self.0[limit as usize].record()
     }
 }
 
-/// Counts a breach, and logs it if due: limit, `key = value` fields, then a message.
-macro_rules! breach {
-    ($io:expr, $breach:expr, $($line:tt)+) => {
-        if let Some(times) = $io.metrics().breaches.record($breach) {
-            tracing::warn!(limit = $breach.as_str(), times, $($line)+);
+/// Counts an exceeded limit, and logs it if due: limit, `key = value` fields, then a message.
+macro_rules! limit_exceeded {
+    ($io:expr, $limit:expr, $($line:tt)+) => {
+        if let Some(times) = $io.metrics().limits_exceeded.record($limit) {
+            tracing::warn!(limit = $limit.as_str(), times, $($line)+);
         }
     };
 }
-pub(crate) use breach;
+pub(crate) use limit_exceeded;
 
 #[cfg(test)]
 mod tests {
@@ -186,19 +186,19 @@ mod tests {
 
     #[test]
     fn counts_all_and_logs_few() {
-        let breaches = Breaches::default();
-        let said: Vec<u64> = (0..1000).filter_map(|_| breaches.record(Breach::Origin)).collect();
-        assert_eq!(breaches.count(Breach::Origin), 1000);
-        assert_eq!(breaches.count(Breach::Sessions), 0);
+        let limits_exceeded = LimitCounters::default();
+        let said: Vec<u64> = (0..1000).filter_map(|_| limits_exceeded.record(Limit::Origin)).collect();
+        assert_eq!(limits_exceeded.count(Limit::Origin), 1000);
+        assert_eq!(limits_exceeded.count(Limit::Sessions), 0);
         assert_eq!(said.first(), Some(&1));
         assert!(said.len() <= 3, "{said:?}");
     }
 
     #[test]
     fn names_are_distinct_and_ordered() {
-        for (at, breach) in Breach::ALL.into_iter().enumerate() {
-            assert_eq!(breach as usize, at);
-            assert_eq!(Breach::ALL.iter().filter(|other| other.as_str() == breach.as_str()).count(), 1);
+        for (at, limit) in Limit::ALL.into_iter().enumerate() {
+            assert_eq!(limit as usize, at);
+            assert_eq!(Limit::ALL.iter().filter(|other| other.as_str() == limit.as_str()).count(), 1);
         }
     }
 }

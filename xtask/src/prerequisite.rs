@@ -8,11 +8,11 @@ use std::process::{Command, Output};
 
 use rustix::process::geteuid;
 
-use crate::bullseye;
+use crate::debian_archive;
 
 /// Prerequisite outside the Rust toolchain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
+pub(crate) enum Prerequisite {
     /// Node with npm, for the JavaScript clients.
     Node,
     /// Chromium for playwright.
@@ -36,11 +36,11 @@ pub(crate) struct Missing {
     pub(crate) remedy: String,
 }
 
-impl Need {
+impl Prerequisite {
     /// Finds the prerequisite, installing it if allowed; returns environment variables for the steps.
     ///
     /// `run` runs a command with its output in the step's log and returns whether it succeeded.
-    pub(crate) fn see_to(
+    pub(crate) fn ensure(
         self,
         install: bool,
         mut run: impl FnMut(Command) -> bool,
@@ -65,7 +65,7 @@ impl Need {
         }
         println!("  {reason}: installing {}", packages.join(" "));
         let installed = match self {
-            Self::Python2 => bullseye::install(root, packages, &mut run),
+            Self::Python2 => debian_archive::install(root, packages, &mut run),
             _ => {
                 // Unreachable lists may not be needed.
                 let _ = run(apt(root, &[], &["update"]));
@@ -200,7 +200,7 @@ fn at_least(version: &str, oldest: (u32, u32)) -> bool {
     found >= oldest
 }
 
-/// Environment variable with the path of [`Need::Python2`].
+/// Environment variable with the path of [`Prerequisite::Python2`].
 pub(crate) const PYTHON2: &str = "ROOMCAST_PYTHON2";
 
 /// Oldest supported Node: that of Ubuntu 24.04; Debian 12 has a later 18. Matches `engines` in e2e/package.json.

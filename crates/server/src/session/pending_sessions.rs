@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::session::shared::SessionShared;
 
 /// Queue of sessions that have joined no namespace, oldest first.
-pub(crate) struct Unjoined<A> {
+pub(crate) struct PendingSessions<A> {
     max: usize,
     queue: Mutex<Queue<A>>,
 }
@@ -18,7 +18,7 @@ struct Queue<A> {
     count: usize,
 }
 
-impl<A> Unjoined<A> {
+impl<A> PendingSessions<A> {
     pub(crate) fn new(max: usize) -> Self {
         Self { max, queue: Mutex::new(Queue { sessions: VecDeque::new(), count: 0 }) }
     }

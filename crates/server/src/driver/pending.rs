@@ -5,32 +5,32 @@ use std::time::Instant;
 
 use bytestring::ByteString;
 use roomcast_core::Namespace;
-use roomcast_recovery::Claim;
+use roomcast_recovery::PendingRecovery;
 
-use super::members::Stay;
+use super::members::SocketGuard;
 use crate::app::model::event_input::AnyHandler;
 use crate::app::model::parents::Parent;
 use crate::app::model::socket::Socket;
 
 /// Pending connect: middlewares still to run.
-pub(crate) struct Admission {
-    pub(super) stay: Stay,
+pub(crate) struct PendingConnect {
+    pub(super) guard: SocketGuard,
     pub(super) auth: ByteString,
     pub(super) rest: std::vec::IntoIter<AnyHandler>,
     /// Deadline for all middlewares, set once one of them is pending.
     pub(super) deadline: Option<Instant>,
     /// State retained for recovery, if the client reconnects
-    pub(super) claim: Option<Box<Claim>>,
+    pub(super) claim: Option<Box<PendingRecovery>>,
 }
 
-impl Admission {
+impl PendingConnect {
     pub(crate) fn socket(&self) -> &Socket {
-        &self.stay.0
+        &self.guard.0
     }
 }
 
 /// Request for a dynamic namespace, with the parents still to ask.
-pub(crate) struct Opening {
+pub(crate) struct PendingNamespace {
     pub(super) namespace: Namespace,
     pub(super) auth: ByteString,
     /// Parent whose decision is pending
@@ -38,7 +38,7 @@ pub(crate) struct Opening {
     pub(super) rest: std::vec::IntoIter<Arc<Parent>>,
 }
 
-impl Opening {
+impl PendingNamespace {
     pub(super) fn new(namespace: Namespace, auth: ByteString, parents: Vec<Arc<Parent>>) -> Self {
         Self { namespace, auth, asked: None, rest: parents.into_iter() }
     }

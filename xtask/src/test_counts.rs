@@ -4,13 +4,13 @@ use std::ops::AddAssign;
 
 /// Test counts by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct TestCounts {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) skipped: u64,
 }
 
-impl AddAssign for Tally {
+impl AddAssign for TestCounts {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
@@ -19,10 +19,10 @@ impl AddAssign for Tally {
 }
 
 /// Parses `cargo test`: a `test result:` line per binary and per package's doctests.
-pub(crate) fn libtest(log: &str) -> Tally {
-    let mut sum = Tally::default();
+pub(crate) fn libtest(log: &str) -> TestCounts {
+    let mut sum = TestCounts::default();
     for line in log.lines().filter(|line| line.starts_with("test result:")) {
-        sum += Tally {
+        sum += TestCounts {
             passed: number_before(line, " passed"),
             failed: number_before(line, " failed"),
             skipped: number_before(line, " ignored"),
@@ -32,18 +32,22 @@ pub(crate) fn libtest(log: &str) -> Tally {
 }
 
 /// Parses `node --test`: a summary with a line per outcome.
-pub(crate) fn node(log: &str) -> Tally {
+pub(crate) fn node(log: &str) -> TestCounts {
     let of = |outcome: &str| {
         let marks = ["ℹ ", "# "].map(|mark| format!("{mark}{outcome} "));
         let numbers =
             log.lines().filter_map(|line| marks.iter().find_map(|mark| line.strip_prefix(mark.as_str())));
         numbers.filter_map(|number| number.trim().parse::<u64>().ok()).sum()
     };
-    Tally { passed: of("pass"), failed: of("fail") + of("cancelled"), skipped: of("skipped") + of("todo") }
+    TestCounts {
+        passed: of("pass"),
+        failed: of("fail") + of("cancelled"),
+        skipped: of("skipped") + of("todo"),
+    }
 }
 
 /// Parses Python's unittest: `Ran 12 tests in 3.4s`, then a verdict with the counts of failures.
-pub(crate) fn unittest(log: &str) -> Tally {
+pub(crate) fn unittest(log: &str) -> TestCounts {
     let ran: u64 = log.lines().filter_map(|line| line.strip_prefix("Ran ")).map(first_number).sum();
     let verdict =
         log.lines().rfind(|line| line.starts_with("OK") || line.starts_with("FAILED")).unwrap_or_default();
@@ -52,18 +56,21 @@ pub(crate) fn unittest(log: &str) -> Tally {
     };
     let failed = of("failures") + of("errors");
     let skipped = of("skipped");
-    Tally { passed: ran.saturating_sub(failed + skipped), failed, skipped }
+    TestCounts { passed: ran.saturating_sub(failed + skipped), failed, skipped }
 }
 
 /// Parses criterion's `--test`: `Success` below each benchmark.
-pub(crate) fn criterion(log: &str) -> Tally {
-    Tally { passed: log.lines().filter(|line| *line == "Success").count() as u64, ..Tally::default() }
+pub(crate) fn criterion(log: &str) -> TestCounts {
+    TestCounts {
+        passed: log.lines().filter(|line| *line == "Success").count() as u64,
+        ..TestCounts::default()
+    }
 }
 
 /// Parses the cost guard: a line per path.
-pub(crate) fn costs(log: &str) -> Tally {
+pub(crate) fn costs(log: &str) -> TestCounts {
     let of = |outcome: &str| log.lines().filter(|line| line.starts_with(outcome)).count() as u64;
-    Tally { passed: of("ok: "), failed: of("REGRESSED: "), skipped: 0 }
+    TestCounts { passed: of("ok: "), failed: of("REGRESSED: "), skipped: 0 }
 }
 
 /// Returns the distinct names of failed tests, from the output of any runner.
@@ -97,8 +104,8 @@ fn first_number(text: &str) -> u64 {
 mod tests {
     use super::*;
 
-    fn tally(passed: u64, failed: u64, skipped: u64) -> Tally {
-        Tally { passed, failed, skipped }
+    fn test_counts(passed: u64, failed: u64, skipped: u64) -> TestCounts {
+        TestCounts { passed, failed, skipped }
     }
 
     #[test]
@@ -106,17 +113,17 @@ mod tests {
         let log = "running 3 tests\n\
             test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out; finished in 0.01s\n\
             test result: FAILED. 10 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.30s\n";
-        assert_eq!(libtest(log), tally(13, 2, 1));
-        assert_eq!(libtest("error: could not compile"), tally(0, 0, 0));
+        assert_eq!(libtest(log), test_counts(13, 2, 1));
+        assert_eq!(libtest("error: could not compile"), test_counts(0, 0, 0));
     }
 
     #[test]
     fn node_counts_cancelled_as_failed() {
         let log = "✔ pass 7 (3ms)\nℹ tests 12\nℹ pass 8\nℹ fail 1\nℹ cancelled 1\nℹ skipped 2\nℹ todo 0\n";
-        assert_eq!(node(log), tally(8, 2, 2));
+        assert_eq!(node(log), test_counts(8, 2, 2));
         assert_eq!(
             node("# tests 3\n# pass 2\n# fail 1\n# cancelled 0\n# skipped 0\n# todo 0\n"),
-            tally(2, 1, 0)
+            test_counts(2, 1, 0)
         );
     }
 
@@ -131,23 +138,26 @@ mod tests {
 
     #[test]
     fn unittest_reads_verdict() {
-        assert_eq!(unittest("Ran 12 tests in 4.934s\n\nOK\n"), tally(12, 0, 0));
-        assert_eq!(unittest("Ran 1 test in 0.1s\n\nOK (skipped=1)\n"), tally(0, 0, 1));
+        assert_eq!(unittest("Ran 12 tests in 4.934s\n\nOK\n"), test_counts(12, 0, 0));
+        assert_eq!(unittest("Ran 1 test in 0.1s\n\nOK (skipped=1)\n"), test_counts(0, 0, 1));
         assert_eq!(
             unittest("Ran 12 tests in 15.1s\n\nFAILED (failures=1, errors=2, skipped=3)\n"),
-            tally(6, 3, 3)
+            test_counts(6, 3, 3)
         );
-        assert_eq!(unittest("ModuleNotFoundError"), tally(0, 0, 0));
+        assert_eq!(unittest("ModuleNotFoundError"), test_counts(0, 0, 0));
     }
 
     #[test]
     fn costs_counts_paths() {
         let log = "ok: fan-out for a recipient: 80 instructions\nREGRESSED: echo an event: 9 instructions\nok: flat\n";
-        assert_eq!(costs(log), tally(2, 1, 0));
+        assert_eq!(costs(log), test_counts(2, 1, 0));
     }
 
     #[test]
     fn criterion_counts_benchmarks() {
-        assert_eq!(criterion("Testing fanout/64\nSuccess\nTesting fanout/1024\nSuccess\n"), tally(2, 0, 0));
+        assert_eq!(
+            criterion("Testing fanout/64\nSuccess\nTesting fanout/1024\nSuccess\n"),
+            test_counts(2, 0, 0)
+        );
     }
 }

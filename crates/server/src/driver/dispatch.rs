@@ -9,37 +9,38 @@ use roomcast_core::Inbound;
 
 use super::errors::Role;
 use super::members::{MemberState, Members, handlers};
-use super::running::{Ended, Passage, Running, Then};
-use super::work::Work;
+use super::running::{Continuation, Ended, PendingEvent, Running};
+use super::running_handlers::RunningHandlers;
 use crate::app::error::HandlerError;
 use crate::app::model::ack::Ack;
-use crate::app::model::event_input::{Arguments, Beside, HandlerInput, Listener, Listeners};
+use crate::app::model::event_input::{Arguments, EventContext, HandlerInput, Listener, Listeners};
 use crate::app::model::io::Io;
-use crate::app::model::listeners::Topic;
+use crate::app::model::listeners::ListenerKind;
 use crate::app::model::socket::Socket;
 use crate::host::metrics::count;
 use crate::util::clock;
 
 /// Sockets of a session and their running handlers.
-pub(super) struct Crew<'a> {
+pub(super) struct EventDispatcher<'a> {
     pub(super) members: &'a mut Members,
-    pub(super) work: &'a mut Work,
+    pub(super) handlers_running: &'a mut RunningHandlers,
 }
 
-impl Crew<'_> {
+impl EventDispatcher<'_> {
     #[inline]
     pub(super) fn start_event(&mut self, position: usize, mut inbound: Inbound, cx: &mut Context<'_>) {
-        let Self { members, work } = self;
+        let Self { members, handlers_running } = self;
         let Some(member) = members.at(position) else { return };
         let socket = member.socket();
         // Events behind a disconnect are discarded.
-        if socket.is_put_out() {
+        if socket.is_barred() {
             return;
         }
         let mut ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
-        let listeners = if socket.has_listeners() { None } else { socket.state().board.find(&inbound.name) };
+        let listeners =
+            if socket.has_listeners() { None } else { socket.state().registry.find(&inbound.name) };
         if let Some(listeners) = listeners {
-            deliver(member, work, &mut inbound, &mut ack, [&listeners], cx);
+            deliver(member, handlers_running, &mut inbound, &mut ack, [&listeners], cx);
         } else {
             let socket = socket.clone();
             self.start_detour(&socket, inbound, ack, cx);
@@ -55,50 +56,50 @@ impl Crew<'_> {
         cx: &mut Context<'_>,
     ) {
         if let Some(member) = self.members.of(socket) {
-            for listener in socket.listening_to(Topic::Any).iter().flat_map(Listeners::as_slice) {
+            for listener in socket.listening_to(ListenerKind::Any).iter().flat_map(Listeners::as_slice) {
                 let (args, ack) = (Arguments::shared(&inbound.args), ack.as_mut().map(Ack::share));
-                call_listener(member, self.work, listener, &inbound.name, args, ack, cx);
+                call_listener(member, self.handlers_running, listener, &inbound.name, args, ack, cx);
             }
         }
-        let rest = handlers(&socket.listening_to(Topic::Middleware)).into_iter();
-        let outlives = socket.has_left();
-        self.pass(socket, Passage { inbound, ack, rest, outlives, rewrite: None }, cx);
+        let rest = handlers(&socket.listening_to(ListenerKind::Middleware)).into_iter();
+        let outlives_client = socket.has_left();
+        self.pass(socket, PendingEvent { inbound, ack, rest, outlives_client, rewrite: None }, cx);
     }
 
     /// Runs the remaining event middlewares up to the first that is pending, then delivers the event.
-    fn pass(&mut self, socket: &Socket, mut passage: Passage, cx: &mut Context<'_>) {
-        while let Some(handler) = passage.rest.next() {
-            let Passage { inbound, ack, .. } = &mut passage;
+    fn pass(&mut self, socket: &Socket, mut event: PendingEvent, cx: &mut Context<'_>) {
+        while let Some(handler) = event.rest.next() {
+            let PendingEvent { inbound, ack, .. } = &mut event;
             let rewrite = OnceLock::new();
             let mut input = HandlerInput {
                 socket,
                 name: &inbound.name,
                 args: Arguments::shared(&inbound.args),
                 ack: ack.as_mut().map(Ack::share),
-                beside: Beside::Rewrite(&rewrite),
+                beside: EventContext::Rewrite(&rewrite),
             };
             let started = Running::start(&handler, Role::Middleware, &mut input, cx);
-            passage.rewrite = rewrite.into_inner();
+            event.rewrite = rewrite.into_inner();
             match started {
-                Ok(Ok(())) => passage.rewrite(),
+                Ok(Ok(())) => event.rewrite(),
                 Ok(Err(_)) => return,
                 Err(mut running) => {
                     if let Some(member) = self.members.of(socket) {
                         member.passing = true;
                     }
-                    running.then = Then::Pass(Box::new(passage));
-                    return self.work.add(running);
+                    running.then = Continuation::Pass(Box::new(event));
+                    return self.handlers_running.add(running);
                 }
             }
         }
-        let Passage { mut inbound, mut ack, outlives, .. } = passage;
+        let PendingEvent { mut inbound, mut ack, outlives_client, .. } = event;
         // Listeners registered in between count; a client disconnected in between sends no more.
         if let Some(member) = self.members.of(socket)
-            && !socket.is_put_out()
-            && socket.has_left() == outlives
+            && !socket.is_barred()
+            && socket.has_left() == outlives_client
         {
             let [all, own] = socket.take_event(&inbound.name);
-            deliver(member, self.work, &mut inbound, &mut ack, [&all, &own], cx);
+            deliver(member, self.handlers_running, &mut inbound, &mut ack, [&all, &own], cx);
         }
     }
 
@@ -107,12 +108,12 @@ impl Crew<'_> {
         &mut self,
         ended: Ended,
         cx: &mut Context<'_>,
-    ) -> Option<(Then, Result<(), HandlerError>)> {
+    ) -> Option<(Continuation, Result<(), HandlerError>)> {
         let Ended { socket, then, outcome } = ended;
         let member = socket.as_ref().and_then(|socket| self.members.of(socket));
         match then {
-            Then::Nothing => {}
-            Then::EventEnded(began) => {
+            Continuation::Nothing => {}
+            Continuation::EventEnded(began) => {
                 if let Some(socket) = &socket {
                     socket.io().metrics().handler_ended(began);
                 }
@@ -120,13 +121,13 @@ impl Crew<'_> {
                     member.running -= 1;
                 }
             }
-            Then::Pass(mut passage) => {
+            Continuation::Pass(mut event) => {
                 if let Some(member) = member {
                     member.passing = false;
                 }
                 if let (Some(socket), Ok(())) = (socket, outcome) {
-                    passage.rewrite();
-                    self.pass(&socket, *passage, cx);
+                    event.rewrite();
+                    self.pass(&socket, *event, cx);
                 }
             }
             then => return Some((then, outcome)),
@@ -137,7 +138,7 @@ impl Crew<'_> {
     /// Starts queued events, up to the handler limit.
     pub(super) fn start_waiting(&mut self, max_handlers: usize, cx: &mut Context<'_>) {
         loop {
-            if self.work.under_way() >= max_handlers {
+            if self.handlers_running.under_way() >= max_handlers {
                 return;
             }
             let next = self.members.each().enumerate().find_map(|(position, member)| {
@@ -145,9 +146,9 @@ impl Crew<'_> {
                 Some((position, inbound?))
             });
             let Some((position, inbound)) = next else { return };
-            self.work.release(&inbound);
+            self.handlers_running.release(&inbound);
             self.start_event(position, inbound, cx);
-            self.members.let_go(position);
+            self.members.release_if_idle(position);
         }
     }
 }
@@ -155,7 +156,7 @@ impl Crew<'_> {
 /// Delivers an event to all its listeners; the last one may take its arguments.
 fn deliver<const N: usize>(
     member: &mut MemberState,
-    work: &mut Work,
+    handlers_running: &mut RunningHandlers,
     inbound: &mut Inbound,
     ack: &mut Option<Ack>,
     listeners: [&Listeners; N],
@@ -170,18 +171,18 @@ fn deliver<const N: usize>(
     };
     for next in left {
         let ack = ack.as_mut().map(Ack::share);
-        call_listener(member, work, listener, name, Arguments::shared(args), ack, cx);
+        call_listener(member, handlers_running, listener, name, Arguments::shared(args), ack, cx);
         listener = next;
     }
     // Most events need no acknowledgement, so no move is needed.
     let ack = if ack.is_some() { ack.take() } else { None };
-    call_listener(member, work, listener, name, Arguments::whole(args), ack, cx);
+    call_listener(member, handlers_running, listener, name, Arguments::whole(args), ack, cx);
 }
 
 #[inline(always)]
 fn call_listener(
     member: &mut MemberState,
-    work: &mut Work,
+    handlers_running: &mut RunningHandlers,
     listener: &Listener,
     name: &ByteString,
     args: Arguments<'_>,
@@ -189,13 +190,13 @@ fn call_listener(
     cx: &mut Context<'_>,
 ) {
     let began = is_timed().then(clock::now);
-    let mut input = HandlerInput { socket: member.socket(), name, args, ack, beside: Beside::Nothing };
+    let mut input = HandlerInput { socket: member.socket(), name, args, ack, beside: EventContext::Nothing };
     match Running::start(&listener.handler, Role::Handler, &mut input, cx) {
         Ok(_) => member.socket().io().metrics().handler_ended(began),
         Err(mut running) => {
-            running.then = Then::EventEnded(began);
+            running.then = Continuation::EventEnded(began);
             member.running += 1;
-            work.add(running);
+            handlers_running.add(running);
         }
     }
 }
@@ -217,21 +218,21 @@ fn is_timed() -> bool {
 /// Handlers and queued events of disconnected clients, run to completion.
 ///
 /// A drain waits for them as for a session.
-pub(super) struct Outliving {
+pub(super) struct DetachedWork {
     io: Io,
-    work: Work,
+    handlers_running: RunningHandlers,
     /// Members whose events are still queued
     members: Members,
 }
 
-impl Outliving {
+impl DetachedWork {
     /// Returns the remaining work of an ending session, or `None`.
-    pub(super) fn of(io: &Io, work: Work, members: Members) -> Option<Self> {
-        if work.under_way() == 0 && members.is_empty() {
+    pub(super) fn of(io: &Io, handlers_running: RunningHandlers, members: Members) -> Option<Self> {
+        if handlers_running.under_way() == 0 && members.is_empty() {
             return None;
         }
         io.app().lifecycle.driver_started();
-        Some(Self { io: io.clone(), work, members })
+        Some(Self { io: io.clone(), handlers_running, members })
     }
 
     /// Runs the remaining work to completion.
@@ -239,11 +240,14 @@ impl Outliving {
         let max_handlers = self.io.config().limits.max_handlers;
         std::future::poll_fn(|cx| {
             let polled = loop {
-                let mut crew = Crew { members: &mut self.members, work: &mut self.work };
-                crew.start_waiting(max_handlers, cx);
-                match crew.work.poll_next(cx) {
+                let mut dispatcher = EventDispatcher {
+                    members: &mut self.members,
+                    handlers_running: &mut self.handlers_running,
+                };
+                dispatcher.start_waiting(max_handlers, cx);
+                match dispatcher.handlers_running.poll_next(cx) {
                     // Pending connects end with their client.
-                    Poll::Ready(Some(ended)) => drop(crew.ended(ended, cx)),
+                    Poll::Ready(Some(ended)) => drop(dispatcher.ended(ended, cx)),
                     Poll::Ready(None) => break Poll::Ready(()),
                     Poll::Pending => break Poll::Pending,
                 }
@@ -254,7 +258,7 @@ impl Outliving {
     }
 }
 
-impl Drop for Outliving {
+impl Drop for DetachedWork {
     fn drop(&mut self) {
         self.io.app().lifecycle.driver_ended();
     }

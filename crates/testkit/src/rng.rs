@@ -4,9 +4,9 @@ use fastrand::Rng;
 
 /// Pseudo-random generator that depends only on its seed.
 #[derive(Debug, Clone)]
-pub(crate) struct Chance(Rng);
+pub(crate) struct SeededRng(Rng);
 
-impl Chance {
+impl SeededRng {
     /// Creates a generator; each seed gives a distinct sequence.
     pub(crate) fn new(seed: u64) -> Self {
         Self(Rng::with_seed(seed))

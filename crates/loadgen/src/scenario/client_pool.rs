@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 
-use super::dialect::Dialect;
 use super::polling::{Poller as PollLane, Poster};
 use super::session::{Session, append_close, append_text, upgrade_request};
 use super::settings::{Server, Settings};
 use super::stamp::Action;
-use super::violation::Violation;
+use super::violation::FaultMessage;
+use super::wire_protocol::WireProtocol;
 use super::{Kind, Watch};
 use crate::Error;
-use crate::error::Doing as _;
+use crate::error::ErrorContext as _;
 use crate::process::now;
-use crate::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
+use crate::socket::{self, EventFlags, Poller, READ_BUFFER, ReadOutcome};
 use crate::tls::{Tls, TlsStream};
 
 /// Clients of a run, and their event loop.
-pub(super) struct Swarm {
+pub(super) struct ClientPool {
     servers: Vec<Arc<Server>>,
     kind: Kind,
-    dialect: Arc<Dialect>,
+    wire_protocol: Arc<WireProtocol>,
     gentle: bool,
     poller: Poller,
     links: Links,
@@ -61,13 +61,13 @@ enum Role {
     Posts(Poster),
 }
 
-impl Swarm {
+impl ClientPool {
     /// Connects all clients and waits until they are ready.
     pub(super) fn connect(settings: &Settings, watch: &mut dyn Watch) -> Result<Self, Error> {
-        let mut swarm = Self {
+        let mut client_pool = Self {
             servers: settings.servers.clone(),
             kind: settings.kind,
-            dialect: Arc::clone(&settings.dialect),
+            wire_protocol: Arc::clone(&settings.wire_protocol),
             gentle: settings.gentle,
             poller: Poller::new().doing(|| "create an epoll instance".into())?,
             links: Links { most: settings.clients, clients: Vec::new(), posters: Vec::new() },
@@ -79,31 +79,33 @@ impl Swarm {
             started: now(),
         };
         let mut patience = Patience::new(settings.stall);
-        while swarm.ready < swarm.clients {
-            while swarm.links.clients.len() < swarm.clients.min(swarm.ready + CONNECTING_AT_ONCE) {
-                let dialect = Arc::clone(&swarm.dialect);
-                let client = swarm.links.clients.len();
-                let server = Arc::clone(&swarm.servers[client % swarm.servers.len()]);
-                let role = match swarm.kind {
+        while client_pool.ready < client_pool.clients {
+            while client_pool.links.clients.len()
+                < client_pool.clients.min(client_pool.ready + CONNECTING_AT_ONCE)
+            {
+                let wire_protocol = Arc::clone(&client_pool.wire_protocol);
+                let client = client_pool.links.clients.len();
+                let server = Arc::clone(&client_pool.servers[client % client_pool.servers.len()]);
+                let role = match client_pool.kind {
                     Kind::Plain | Kind::Sio => {
-                        Role::Frames(Session::new(swarm.kind, dialect, settings.deflate))
+                        Role::Frames(Session::new(client_pool.kind, wire_protocol, settings.deflate))
                     }
-                    Kind::Poll => Role::Polls(PollLane::new(Arc::clone(&server), dialect)),
+                    Kind::Poll => Role::Polls(PollLane::new(Arc::clone(&server), wire_protocol)),
                 };
-                let link = swarm.open(client, role, server)?;
-                swarm.links.clients.push(link);
+                let link = client_pool.open(client, role, server)?;
+                client_pool.links.clients.push(link);
             }
-            let before = swarm.ready;
-            swarm.turn(settings.patience(), &mut |_, _, _| ())?;
-            patience.check(swarm.ready > before, || {
+            let before = client_pool.ready;
+            client_pool.turn(settings.patience(), &mut |_, _, _| ())?;
+            patience.check(client_pool.ready > before, || {
                 let Server { host, path, .. } = &*settings.servers[0];
                 let spoken = if settings.kind == Kind::Plain { "WebSocket" } else { "Socket.IO" };
-                let (ready, clients) = (swarm.ready, swarm.clients);
+                let (ready, clients) = (client_pool.ready, client_pool.clients);
                 format!("{ready} of {clients} clients connected; does {host}{path} speak {spoken}?")
             })?;
-            watch.connecting(swarm.ready, swarm.clients);
+            watch.connecting(client_pool.ready, client_pool.clients);
         }
-        Ok(swarm)
+        Ok(client_pool)
     }
 
     /// Opens the POST connection of a polling client, unless it is open.
@@ -126,9 +128,9 @@ impl Swarm {
         let link = self.links.at(self.speaks_on[client]);
         match &mut link.role {
             Role::Frames(_) => append_text(&mut link.out, &mut self.scratch, |out| {
-                self.dialect.write(action, out, write_payload);
+                self.wire_protocol.write(action, out, write_payload);
             }),
-            Role::Posts(poster) => poster.say(|out| self.dialect.write(action, out, write_payload)),
+            Role::Posts(poster) => poster.say(|out| self.wire_protocol.write(action, out, write_payload)),
             Role::Polls(_) => unreachable!("a polling client sends on its POST connection"),
         }
     }
@@ -166,9 +168,9 @@ impl Swarm {
             loop {
                 let received = link.read(&mut self.buffer);
                 let received = match received.doing(|| format!("receive for client {index}"))? {
-                    Received::Bytes(received) => received,
-                    Received::Nothing => break,
-                    Received::Closed => return Err(Error::Server(format!("closed client {index}"))),
+                    ReadOutcome::Bytes(received) => received,
+                    ReadOutcome::Nothing => break,
+                    ReadOutcome::Closed => return Err(Error::Server(format!("closed client {index}"))),
                 };
                 let at = (now() - self.started).as_nanos() as u64;
                 link.receive(&self.buffer[..received], &mut |payload| deliver(index, payload, at))
@@ -281,7 +283,7 @@ impl Link {
         Ok(sockopt::set_tcp_quickack(&self.socket, true)?)
     }
 
-    fn receive(&mut self, bytes: &[u8], deliver: &mut impl FnMut(&[u8])) -> Result<(), Violation> {
+    fn receive(&mut self, bytes: &[u8], deliver: &mut impl FnMut(&[u8])) -> Result<(), FaultMessage> {
         match &mut self.role {
             Role::Frames(session) => session.receive(bytes, &mut self.out, deliver),
             Role::Polls(lane) => lane.receive(bytes, &mut self.out, deliver),
@@ -289,7 +291,7 @@ impl Link {
         }
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<Received> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<ReadOutcome> {
         match &mut self.tls {
             Some(tls) => tls.receive(&self.socket, buffer),
             None => socket::receive(&self.socket, buffer),

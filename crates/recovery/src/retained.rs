@@ -13,7 +13,7 @@ use crate::owner::{Owner, share};
 
 /// Rooms of a member, with the event numbers at which it joined and left them.
 #[derive(Debug, Clone)]
-pub(crate) struct Stay {
+pub(crate) struct RoomHistory {
     pub(crate) key: MemberKey,
     pub(crate) id: SocketId,
     /// Number of the last event before the member was attached.
@@ -21,7 +21,7 @@ pub(crate) struct Stay {
     /// The same for each joined room besides its own, where known.
     joined: HashMap<Room, u64>,
     /// Former rooms, oldest first; events that excluded such a room at that time are not replayed.
-    left: VecDeque<Past>,
+    left: VecDeque<FormerRoom>,
     /// Highest event number for which `left` may be incomplete.
     forgotten: u64,
     pub(crate) caught_up: Option<CaughtUp>,
@@ -30,7 +30,7 @@ pub(crate) struct Stay {
 
 /// Past membership of a room, after event `since` up to event `until`.
 #[derive(Debug, Clone)]
-struct Past {
+struct FormerRoom {
     room: Room,
     since: u64,
     until: u64,
@@ -51,7 +51,7 @@ pub(crate) struct CaughtUp {
     pub(crate) at: Instant,
 }
 
-impl Stay {
+impl RoomHistory {
     pub(crate) fn new(key: MemberKey, id: SocketId, since: u64) -> Self {
         let (joined, left) = (HashMap::new(), VecDeque::new());
         Self { key, id, since, joined, left, forgotten: 0, caught_up: None, owner: None }
@@ -65,10 +65,10 @@ impl Stay {
     /// Records that the member left a room after event `until`; the log has no events up to `dropped`.
     pub(crate) fn leave(&mut self, room: &Room, until: u64, dropped: u64) {
         let Some(since) = self.joined.remove(room) else { return };
-        self.remember(Past { room: room.clone(), since, until }, dropped);
+        self.remember(FormerRoom { room: room.clone(), since, until }, dropped);
     }
 
-    fn remember(&mut self, past: Past, dropped: u64) {
+    fn remember(&mut self, past: FormerRoom, dropped: u64) {
         self.left.retain(|past| past.until > dropped);
         // No event in between could have excluded the room.
         if past.since.max(dropped) == past.until {
@@ -171,38 +171,38 @@ impl From<&str> for SharedData {
 
 /// Retained session of a disconnected member.
 #[derive(Clone)]
-pub struct Kept {
+pub struct RetainedSession {
     pub(crate) secret: ByteString,
-    pub(crate) stay: Stay,
+    pub(crate) history: RoomHistory,
     pub(crate) data: SharedData,
-    pub(crate) gone_at: Instant,
-    /// Time before which all events are known to have arrived; see [`Sequencer::keep`](crate::Sequencer::keep).
-    heard_at: Option<Instant>,
+    pub(crate) disconnected_at: Instant,
+    /// Time before which all events are known to have arrived; see [`Sequencer::detach_and_retain`](crate::Sequencer::detach_and_retain).
+    delivered_until: Option<Instant>,
     /// Size when it was counted; its data may have changed since.
     bytes: usize,
     /// Distinguishes sessions that disconnected at the same time.
     turn: u64,
 }
 
-impl Kept {
+impl RetainedSession {
     pub(crate) fn new(
         secret: ByteString,
-        stay: Stay,
+        history: RoomHistory,
         data: SharedData,
-        gone_at: Instant,
-        heard_at: Option<Instant>,
+        disconnected_at: Instant,
+        delivered_until: Option<Instant>,
     ) -> Self {
-        Self { secret, stay, data, gone_at, heard_at, bytes: 0, turn: 0 }
+        Self { secret, history, data, disconnected_at, delivered_until, bytes: 0, turn: 0 }
     }
 
     /// Returns whether an event emitted at `at` is known to have arrived, if it was for this member.
-    pub(crate) fn has_heard(&self, number: u64, at: Instant) -> bool {
-        let sent = match self.stay.caught_up {
+    pub(crate) fn has_received(&self, number: u64, at: Instant) -> bool {
+        let sent = match self.history.caught_up {
             // A replayed event was sent again at the recovery, so only later answers prove its arrival.
             Some(caught_up) if number <= caught_up.head => at.max(caught_up.at),
             _ => at,
         };
-        self.heard_at.is_some_and(|heard_at| sent < heard_at)
+        self.delivered_until.is_some_and(|delivered_until| sent < delivered_until)
     }
 
     /// Returns the recovery token.
@@ -212,17 +212,17 @@ impl Kept {
 
     /// Returns the member's key, which stays the same after a recovery.
     pub fn key(&self) -> MemberKey {
-        self.stay.key
+        self.history.key
     }
 
     /// Returns the public id.
     pub fn id(&self) -> &SocketId {
-        &self.stay.id
+        &self.history.id
     }
 
     /// Returns the rooms besides its own.
     pub fn rooms(&self) -> impl Iterator<Item = &Room> {
-        self.stay.joined()
+        self.history.joined()
     }
 
     /// Returns the retained data.
@@ -231,12 +231,12 @@ impl Kept {
     }
 
     pub(crate) fn is_expired(&self, now: Instant, config: &RecoveryConfig) -> bool {
-        now.saturating_duration_since(self.gone_at) > config.max_disconnection
+        now.saturating_duration_since(self.disconnected_at) > config.max_disconnection
     }
 
     fn count_bytes(&self) -> usize {
-        let rooms = self.stay.joined().map(|room| room.as_str().len() + ROOM_COST);
-        let left = self.stay.left.iter().map(|past| past.room.as_str().len() + size_of::<Past>());
+        let rooms = self.history.joined().map(|room| room.as_str().len() + ROOM_COST);
+        let left = self.history.left.iter().map(|past| past.room.as_str().len() + size_of::<FormerRoom>());
         size_of::<Self>()
             + INDEX_COST
             + self.secret.len()
@@ -245,10 +245,13 @@ impl Kept {
     }
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for RetainedSession {
     // The recovery token authenticates the client.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").field("id", self.id()).field("gone_at", &self.gone_at).finish_non_exhaustive()
+        f.debug_struct("Kept")
+            .field("id", self.id())
+            .field("gone_at", &self.disconnected_at)
+            .finish_non_exhaustive()
     }
 }
 
@@ -259,7 +262,7 @@ const INDEX_COST: usize = 128;
 /// Retained sessions, indexed by token, time and key.
 #[derive(Default)]
 pub(crate) struct Absent {
-    by_secret: HashMap<ByteString, Kept>,
+    by_secret: HashMap<ByteString, RetainedSession>,
     by_time: BTreeMap<(Instant, u64), ByteString>,
     by_key: HashMap<MemberKey, ByteString>,
     owners: HashMap<Option<Owner>, Holding>,
@@ -284,7 +287,7 @@ impl Holding {
             .saturating_add(part(self.bytes, config.max_session_bytes))
     }
 
-    fn is_over_share(&self, config: &RecoveryConfig) -> bool {
+    fn is_over_quota(&self, config: &RecoveryConfig) -> bool {
         self.by_time.len() > share(config.max_sessions) || self.bytes > share(config.max_session_bytes)
     }
 }
@@ -298,25 +301,25 @@ impl Absent {
     ///
     /// If the owner exceeds its share, its oldest sessions are dropped. If there are too many sessions in total,
     /// sessions of the owner with the highest cost are dropped.
-    pub(crate) fn insert(&mut self, mut kept: Kept, now: Instant, config: &RecoveryConfig) {
+    pub(crate) fn insert(&mut self, mut retained: RetainedSession, now: Instant, config: &RecoveryConfig) {
         self.turns += 1;
-        kept.turn = self.turns;
-        self.take(&kept.secret.clone(), config);
-        kept.bytes = kept.count_bytes();
-        let owner = kept.stay.owner;
-        if owner.is_some() && kept.bytes > share(config.max_session_bytes) {
+        retained.turn = self.turns;
+        self.take(&retained.secret.clone(), config);
+        retained.bytes = retained.count_bytes();
+        let owner = retained.history.owner;
+        if owner.is_some() && retained.bytes > share(config.max_session_bytes) {
             return;
         }
         self.change(owner, config, |holding| {
-            holding.by_time.insert((kept.gone_at, kept.turn), kept.secret.clone());
-            holding.bytes += kept.bytes;
+            holding.by_time.insert((retained.disconnected_at, retained.turn), retained.secret.clone());
+            holding.bytes += retained.bytes;
         });
-        self.bytes += kept.bytes;
-        self.by_time.insert((kept.gone_at, kept.turn), kept.secret.clone());
-        self.by_key.insert(kept.key(), kept.secret.clone());
-        self.by_secret.insert(kept.secret.clone(), kept);
+        self.bytes += retained.bytes;
+        self.by_time.insert((retained.disconnected_at, retained.turn), retained.secret.clone());
+        self.by_key.insert(retained.key(), retained.secret.clone());
+        self.by_secret.insert(retained.secret.clone(), retained);
         self.forget(now, config);
-        while owner.is_some() && self.owners.get(&owner).is_some_and(|holding| holding.is_over_share(config))
+        while owner.is_some() && self.owners.get(&owner).is_some_and(|holding| holding.is_over_quota(config))
         {
             self.take_oldest_of(owner, config);
         }
@@ -327,20 +330,20 @@ impl Absent {
         }
     }
 
-    pub(crate) fn take(&mut self, secret: &str, config: &RecoveryConfig) -> Option<Kept> {
-        let kept = self.by_secret.remove(secret)?;
-        let (at, bytes) = ((kept.gone_at, kept.turn), kept.bytes);
+    pub(crate) fn take(&mut self, secret: &str, config: &RecoveryConfig) -> Option<RetainedSession> {
+        let retained = self.by_secret.remove(secret)?;
+        let (at, bytes) = ((retained.disconnected_at, retained.turn), retained.bytes);
         self.by_time.remove(&at);
-        self.by_key.remove(&kept.key());
+        self.by_key.remove(&retained.key());
         self.bytes -= bytes;
-        self.change(kept.stay.owner, config, |holding| {
+        self.change(retained.history.owner, config, |holding| {
             holding.by_time.remove(&at);
             holding.bytes -= bytes;
         });
-        Some(kept)
+        Some(retained)
     }
 
-    pub(crate) fn take_by_key(&mut self, key: MemberKey, config: &RecoveryConfig) -> Option<Kept> {
+    pub(crate) fn take_by_key(&mut self, key: MemberKey, config: &RecoveryConfig) -> Option<RetainedSession> {
         let secret = self.by_key.get(&key)?.clone();
         self.take(&secret, config)
     }
@@ -368,13 +371,13 @@ impl Absent {
     /// Returns the id of a member whose session is retained.
     pub(crate) fn id_of(&self, key: MemberKey) -> Option<&SocketId> {
         let secret = self.by_key.get(&key)?;
-        self.by_secret.get(secret).map(Kept::id)
+        self.by_secret.get(secret).map(RetainedSession::id)
     }
 
     /// Drops expired sessions.
     pub(crate) fn forget(&mut self, now: Instant, config: &RecoveryConfig) {
-        while let Some((&(gone_at, _), secret)) = self.by_time.first_key_value()
-            && now.saturating_duration_since(gone_at) > config.max_disconnection
+        while let Some((&(disconnected_at, _), secret)) = self.by_time.first_key_value()
+            && now.saturating_duration_since(disconnected_at) > config.max_disconnection
         {
             self.take(&secret.clone(), config);
         }

@@ -9,7 +9,7 @@ use roomcast_core::{CloseReason, Connection, Outbox, TransportName};
 use crate::host::limits::Permit;
 
 /// Connection of a session; the carrier's outbox is the session's.
-pub(crate) struct LaneState {
+pub(crate) struct ConnectionSlot {
     pub(crate) connection: Box<dyn Connection>,
     pub(crate) name: TransportName,
     /// Counts the TCP connection it took over from HTTP, or on which it began, until dropped
@@ -18,13 +18,13 @@ pub(crate) struct LaneState {
 
 /// Probed connection and its outbox.
 pub(crate) struct Probe {
-    pub(crate) lane: LaneState,
+    pub(crate) role: ConnectionSlot,
     pub(crate) outbox: Outbox,
     /// Whether its write half exists
     pub(crate) open: bool,
 }
 
-impl LaneState {
+impl ConnectionSlot {
     pub(crate) fn new(connection: Box<dyn Connection>, name: TransportName) -> Self {
         Self { connection, name, permit: None }
     }
@@ -40,7 +40,7 @@ pub(super) fn close_apart(probe: Probe, reason: CloseReason, timeout: Duration) 
 /// Completes the handshake of a connection that cannot carry its session, then closes it, in a separate task.
 pub(super) fn open_and_close(mut probe: Probe, timeout: Duration) {
     tokio::spawn(tokio::time::timeout(timeout, async move {
-        if let Ok(sink) = poll_fn(|cx| probe.lane.connection.poll_open(cx)).await {
+        if let Ok(sink) = poll_fn(|cx| probe.role.connection.poll_open(cx)).await {
             probe.outbox.set_sink(sink);
             close(probe, CloseReason::TransportClose).await;
         }
@@ -49,7 +49,7 @@ pub(super) fn open_and_close(mut probe: Probe, timeout: Duration) {
 
 /// Closes a connection, which counts against the connection limit until then.
 async fn close(probe: Probe, reason: CloseReason) {
-    let Probe { lane: LaneState { mut connection, permit: _permit, .. }, outbox, .. } = probe;
+    let Probe { role: ConnectionSlot { mut connection, permit: _permit, .. }, outbox, .. } = probe;
     connection.start_close(reason, &outbox);
     outbox.finish();
     poll_fn(|cx| outbox.poll_drained(cx)).await;

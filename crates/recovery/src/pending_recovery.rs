@@ -4,31 +4,36 @@ use std::sync::Arc;
 
 use roomcast_core::{Delivery, Frame, Member, MemberKey, Overflow};
 
-use crate::kept::{CaughtUp, Kept, Stay};
+use crate::retained::{CaughtUp, RetainedSession, RoomHistory};
 use crate::sequencer::Sequencer;
 
 /// Pending recovery of a returning client that has not been accepted yet.
 ///
 /// Dropping it puts the retained session back.
 #[derive(Debug)]
-pub struct Claim {
+pub struct PendingRecovery {
     sequencer: Arc<Sequencer>,
-    kept: Kept,
+    retained: RetainedSession,
     /// The retained session was consumed.
-    spent: bool,
+    consumed: bool,
     /// Number of the last event that the client claims to have received.
     seen: Option<u64>,
     budget: usize,
 }
 
-impl Claim {
-    pub(crate) fn new(sequencer: Arc<Sequencer>, kept: Kept, seen: Option<u64>, budget: usize) -> Self {
-        Self { sequencer, kept, spent: false, seen, budget }
+impl PendingRecovery {
+    pub(crate) fn new(
+        sequencer: Arc<Sequencer>,
+        retained: RetainedSession,
+        seen: Option<u64>,
+        budget: usize,
+    ) -> Self {
+        Self { sequencer, retained, consumed: false, seen, budget }
     }
 
     /// Returns the retained session.
-    pub fn kept(&self) -> &Kept {
-        &self.kept
+    pub fn retained(&self) -> &RetainedSession {
+        &self.retained
     }
 
     /// Returns whether the client skips the connect middlewares.
@@ -38,7 +43,7 @@ impl Claim {
 
     /// Attaches the member, rejoins its rooms, and replays missed events ahead of all later ones.
     ///
-    /// `member` has the retained [id](Kept::id), and is attached under the retained [key](Kept::key) instead of a new
+    /// `member` has the retained [id](RetainedSession::id), and is attached under the retained [key](RetainedSession::key) instead of a new
     /// one. `welcome` sends the acceptance to the client, at the position given by `order`. It is called under the
     /// lock, so it must only push to the outbox.
     ///
@@ -50,15 +55,15 @@ impl Claim {
         member: Member,
         order: Order,
         welcome: impl FnOnce(),
-    ) -> Result<MemberKey, Refused> {
-        self.spent = true;
+    ) -> Result<MemberKey, RecoveryError> {
+        self.consumed = true;
         let sequencer = &self.sequencer;
         let mut state = sequencer.state();
-        if state.claimed.remove(&self.kept.key()).is_none() {
-            return Err(Refused::Unknown);
+        if state.claimed.remove(&self.retained.key()).is_none() {
+            return Err(RecoveryError::Unknown);
         }
         let now = (sequencer.clock)();
-        let missed = sequencer.missed(&state, &self.kept, self.seen, self.budget, now)?;
+        let missed = sequencer.missed(&state, &self.retained, self.seen, self.budget, now)?;
         let head = state.log.head();
         let settled = missed.first().map_or(head, |first| first.number() - 1);
         // The client would not have received events that its codec cannot encode.
@@ -80,29 +85,29 @@ impl Claim {
                 replay();
             }
         }
-        let key = sequencer.router.attach(Member { key: self.kept.key(), ..member });
-        let anew = Stay::new(key, self.kept.id().clone(), settled);
-        let mut stay = std::mem::replace(&mut self.kept.stay, anew);
-        stay.caught_up = Some(CaughtUp { settled, head, at: now });
-        for room in stay.joined() {
+        let key = sequencer.router.attach(Member { key: self.retained.key(), ..member });
+        let renewed = RoomHistory::new(key, self.retained.id().clone(), settled);
+        let mut history = std::mem::replace(&mut self.retained.history, renewed);
+        history.caught_up = Some(CaughtUp { settled, head, at: now });
+        for room in history.joined() {
             sequencer.router.join(key, room);
         }
-        state.insert(stay);
-        sequencer.let_go(state);
+        state.insert(history);
+        sequencer.unlock_and_notify(state);
         Ok(key)
     }
 }
 
-impl Drop for Claim {
+impl Drop for PendingRecovery {
     fn drop(&mut self) {
-        if !self.spent {
+        if !self.consumed {
             let mut state = self.sequencer.state();
             // Unless it was forgotten in the meantime.
-            if state.claimed.remove(&self.kept.key()).is_none() {
+            if state.claimed.remove(&self.retained.key()).is_none() {
                 return;
             }
             let now = (self.sequencer.clock)();
-            state.absent.insert(self.kept.clone(), now, &self.sequencer.config);
+            state.absent.insert(self.retained.clone(), now, &self.sequencer.config);
         }
     }
 }
@@ -120,7 +125,7 @@ pub enum Order {
 /// Reason for refusing a recovery; the client starts a new session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refused {
+pub enum RecoveryError {
     /// No session is retained for this token: it expired, never existed, or is still connected.
     #[error("no retained session for this recovery token")]
     Unknown,
@@ -135,12 +140,12 @@ pub enum Refused {
     Overflow,
     /// The missed events exceed the outbox or the memory budget.
     #[error("missed events exceed the outbox or the memory budget")]
-    TooMuch,
+    TooLarge,
 }
 
-impl Refused {
+impl RecoveryError {
     /// All reasons.
-    pub const ALL: [Self; 5] = [Self::Unknown, Self::Expired, Self::Offset, Self::Overflow, Self::TooMuch];
+    pub const ALL: [Self; 5] = [Self::Unknown, Self::Expired, Self::Offset, Self::Overflow, Self::TooLarge];
 
     /// Returns a short name.
     pub fn as_str(self) -> &'static str {
@@ -149,7 +154,7 @@ impl Refused {
             Self::Expired => "expired",
             Self::Offset => "offset",
             Self::Overflow => "overflow",
-            Self::TooMuch => "too_much",
+            Self::TooLarge => "too_much",
         }
     }
 }

@@ -11,18 +11,18 @@ use super::PATIENCE;
 
 /// Receives what handlers report; handlers hold the [`Teller`].
 #[derive(Debug)]
-pub struct Ear<T>(Receiver<T>);
+pub struct Recorder<T>(Receiver<T>);
 
 pub type Teller<T> = Sender<T>;
 
 #[expect(clippy::disallowed_methods, reason = "handlers send without blocking and end with the test")]
-pub fn ear<T>() -> (Teller<T>, Ear<T>) {
+pub fn ear<T>() -> (Teller<T>, Recorder<T>) {
     let (teller, heard) = channel();
-    (teller, Ear(heard))
+    (teller, Recorder(heard))
 }
 
 /// Records the sockets that connect to the main namespace.
-pub fn arrivals(io: &Io) -> Ear<Socket> {
+pub fn arrivals(io: &Io) -> Recorder<Socket> {
     let (told, sockets) = ear();
     io.on_connect(move |socket: Socket| {
         let _ = told.send(socket);
@@ -31,7 +31,7 @@ pub fn arrivals(io: &Io) -> Ear<Socket> {
     sockets
 }
 
-impl<T: Debug> Ear<T> {
+impl<T: Debug> Recorder<T> {
     /// Returns the next report.
     #[track_caller]
     pub fn next(&self) -> T {

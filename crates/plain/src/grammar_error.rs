@@ -7,7 +7,7 @@ pub(crate) const MAX_DEPTH: usize = 127;
 
 /// A violation of the grammar; its text is sent to the client before the connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum Violation {
+pub(crate) enum GrammarError {
     #[error("a frame is a JSON array such as [\"event\",1,2]")]
     NotAnArray,
     #[error("the header is not valid: ack and re are integers that exclude each other, binary is a count")]

@@ -7,7 +7,7 @@ use super::{Kind, Scenario};
 
 /// Message formats: templates of client packets, and the payload's position in server packets.
 #[derive(Debug)]
-pub(crate) struct Dialect {
+pub(crate) struct WireProtocol {
     /// Whether messages are Socket.IO packets.
     sio: bool,
     /// Packet that connects to the namespace.
@@ -38,7 +38,7 @@ enum Heard<'a> {
     Other,
 }
 
-impl Dialect {
+impl WireProtocol {
     /// Returns the dialect of the example fanout_server, in which any other message is a fault.
     pub(crate) fn strict(kind: Kind, scenario: Scenario, payload: usize) -> Self {
         let sio = kind != Kind::Plain;
@@ -175,7 +175,8 @@ mod tests {
         let said = |kind, action: Action| {
             let scenario = if action == Action::Echo { Scenario::Echo } else { Scenario::Rooms };
             let mut out = Vec::new();
-            Dialect::strict(kind, scenario, 64).write(action, &mut out, |out| out.extend_from_slice(b"text"));
+            WireProtocol::strict(kind, scenario, 64)
+                .write(action, &mut out, |out| out.extend_from_slice(b"text"));
             String::from_utf8(out).unwrap()
         };
         assert_eq!(said(Kind::Plain, Action::Echo), "text");
@@ -185,12 +186,12 @@ mod tests {
         assert_eq!(said(Kind::Sio, Action::Echo), r#"42["echo","text"]"#);
         assert_eq!(said(Kind::Sio, Action::Join(3)), r#"42["join","r3"]"#);
         assert_eq!(said(Kind::Sio, Action::Room(3)), r#"42["room","r3","text"]"#);
-        let dialect = Dialect::strict(Kind::Sio, Scenario::Paced, 64);
+        let wire_protocol = WireProtocol::strict(Kind::Sio, Scenario::Paced, 64);
         for action in [Action::Broadcast, Action::Echo] {
-            assert_eq!(dialect.hear(said(Kind::Sio, action).as_bytes()), Some(Heard::Payload(b"text")));
+            assert_eq!(wire_protocol.hear(said(Kind::Sio, action).as_bytes()), Some(Heard::Payload(b"text")));
         }
-        assert_eq!(dialect.hear(br#"42["other","text"]"#), None);
-        let heard = |text: &'static [u8]| Dialect::strict(Kind::Sio, Scenario::Paced, 4).hear(text);
+        assert_eq!(wire_protocol.hear(br#"42["other","text"]"#), None);
+        let heard = |text: &'static [u8]| WireProtocol::strict(Kind::Sio, Scenario::Paced, 4).hear(text);
         assert_eq!(heard(br#"42["msg","text","a7"]"#), Some(Heard::Payload(b"text")));
         assert_eq!(heard(br#"42["msg","text","a","7"]"#), Some(Heard::Payload(br#"text","a","7"#)));
         assert_eq!(heard(br#"42["msg","texts","a"]"#), Some(Heard::Payload(br#"texts","a"#)));
@@ -203,14 +204,16 @@ mod tests {
             r#"["in","{room}"]"#,
             r#"["to","{room}","{payload}"]"#,
         ];
-        let dialect = Dialect::any(Kind::Sio, "/chat", r#"{"token":1}"#, texts, 40);
-        assert_eq!(dialect.connect(), r#"40/chat,{"token":1}"#);
-        assert!(dialect.is_connected(br#"40/chat,{"sid":"x"}"#) && !dialect.is_connected(b"40{}"));
+        let wire_protocol = WireProtocol::any(Kind::Sio, "/chat", r#"{"token":1}"#, texts, 40);
+        assert_eq!(wire_protocol.connect(), r#"40/chat,{"token":1}"#);
+        assert!(
+            wire_protocol.is_connected(br#"40/chat,{"sid":"x"}"#) && !wire_protocol.is_connected(b"40{}")
+        );
         let mut payload = Vec::new();
         let stamp = Stamp { probe: false, group: 1, stream: 2, slot: 3, sequence: 4, sent_at: 5 };
         stamp.write(&mut payload, 40, Filler::Dots);
         let mut said = Vec::new();
-        dialect.write(Action::Broadcast, &mut said, |out| out.extend_from_slice(&payload));
+        wire_protocol.write(Action::Broadcast, &mut said, |out| out.extend_from_slice(&payload));
         assert!(
             said.starts_with(br#"42/chat,["say",{"text":"m0001"#) && said.ends_with(br#"","to":"all"}]"#)
         );
@@ -219,13 +222,13 @@ mod tests {
         {
             let heard = [before.as_bytes(), &payload, b"\"}]"].concat();
             for _ in 0..2 {
-                assert_eq!(dialect.hear(&heard), Some(Heard::Payload(&payload)));
+                assert_eq!(wire_protocol.hear(&heard), Some(Heard::Payload(&payload)));
             }
             let cut = &heard[..before.len() + 35];
-            assert_eq!(dialect.hear(cut), Some(Heard::Payload(&payload[..35])));
+            assert_eq!(wire_protocol.hear(cut), Some(Heard::Payload(&payload[..35])));
         }
-        assert_eq!(dialect.hear(br#"42["hello",{"id":"mmmmm"}]"#), Some(Heard::Other));
-        assert_eq!(dialect.hear(b"3probe"), None);
-        assert_eq!(Dialect::any(Kind::Plain, "/", "", texts, 40).hear(b"welcome"), Some(Heard::Other));
+        assert_eq!(wire_protocol.hear(br#"42["hello",{"id":"mmmmm"}]"#), Some(Heard::Other));
+        assert_eq!(wire_protocol.hear(b"3probe"), None);
+        assert_eq!(WireProtocol::any(Kind::Plain, "/", "", texts, 40).hear(b"welcome"), Some(Heard::Other));
     }
 }
