@@ -8,7 +8,7 @@ use bytes::Bytes;
 use roomcast_core::{
     Action, CloseReason, Command, Frame, ConnectionRole, Message, Namespace, Session, Sid, SocketId, TransportName,
 };
-use roomcast_engine::{EngineConfig, EngineSession, Handshake, Version};
+use roomcast_engine::{EngineConfig, EngineSession, OpenPacket, Version};
 use roomcast_plain::{Mode, PlainConfig, PlainSession};
 use roomcast_socketio::{SocketIoConfig, SocketIoSession};
 
@@ -68,8 +68,8 @@ fn plain_config() -> Arc<PlainConfig> {
     )
 }
 
-fn handshake() -> Handshake {
-    Handshake { sid: Sid::new("sid"), version: Version::V4 }
+fn handshake() -> OpenPacket {
+    OpenPacket { sid: Sid::new("sid"), version: Version::V4 }
 }
 
 const POLLING: TransportName = TransportName("polling");

@@ -225,7 +225,7 @@ impl Driver {
             let now = clock::now();
             self.collect();
             while let Some(action) = self.actions.pop_front() {
-                if let Some(incoming) = self.into_incoming(action, now) {
+                if let Some(incoming) = self.incoming(action, now) {
                     return Poll::Ready(Some(incoming));
                 }
             }
@@ -382,7 +382,7 @@ impl Driver {
         }
     }
 
-    fn into_incoming(&mut self, action: Action, now: Instant) -> Option<Incoming> {
+    fn incoming(&mut self, action: Action, now: Instant) -> Option<Incoming> {
         if !self.is_running() {
             return None;
         }

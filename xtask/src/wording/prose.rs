@@ -101,7 +101,7 @@ pub(super) fn comments(source: &str) -> Vec<Block> {
             blocks.end();
             length
         } else {
-            string(rest).unwrap_or(next.len_utf8())
+            string(rest).unwrap_or_else(|| next.len_utf8())
         };
         line += rest[..length].matches('\n').count();
         is_after_code = !next.is_whitespace() || is_after_code && next != '\n';

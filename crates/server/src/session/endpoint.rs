@@ -76,7 +76,7 @@ impl Endpoint {
     /// Creates a plain WebSocket endpoint at this path, in the main namespace.
     ///
     /// The path `*` matches every path that no other endpoint matches. A path that ends with `/*`, such as `/rooms/*`,
-    /// matches all paths below it; [`OpenPacket::path_rest`](crate::http::OpenPacket::path_rest) returns the part in
+    /// matches all paths below it; [`Handshake::path_rest`](crate::http::Handshake::path_rest) returns the part in
     /// place of the `*`:
     ///
     /// ```
