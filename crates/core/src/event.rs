@@ -77,7 +77,7 @@ impl fmt::Debug for AckRequest {
 
 /// Sink of the answers to one event.
 ///
-/// Each recipient is announced with [`requested`](Self::requested). Then [`answered`](Self::answered) or [`gone`](Self::gone)
+/// Each recipient is announced with [`requested`](Self::requested). Then [`answered`](Self::answered) or [`unanswered`](Self::unanswered)
 /// follows, once; neither follows if the request is withdrawn. Called from the tasks of the answering clients, so it
 /// must not block.
 pub trait AnswerSink: Send + Sync {

@@ -239,7 +239,7 @@ impl DetachedWork {
     pub(super) async fn run(mut self) {
         let max_handlers = self.io.config().limits.max_handlers;
         std::future::poll_fn(|cx| {
-            let polled = loop {
+            loop {
                 let mut dispatcher = EventDispatcher {
                     members: &mut self.members,
                     handlers_running: &mut self.handlers_running,
@@ -251,8 +251,7 @@ impl DetachedWork {
                     Poll::Ready(None) => break Poll::Ready(()),
                     Poll::Pending => break Poll::Pending,
                 }
-            };
-            polled
+            }
         })
         .await;
     }
