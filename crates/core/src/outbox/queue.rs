@@ -89,7 +89,6 @@ impl Queue {
         self.make_room(frame, delivery, overflow, limit, bounds.max())
     }
 
-    #[inline(never)]
     fn make_room(
         &mut self,
         frame: &Frame,

@@ -209,12 +209,11 @@ impl Driver {
     }
 
     /// Returns whether the event rate allows one more event; closes the client if not.
-    #[inline(always)]
+    #[inline]
     fn is_within_rate(&mut self, now: Instant) -> bool {
         self.shared.io.config().limits.event_rate.is_none_or(|rate| self.takes_from_rate(rate, now))
     }
 
-    #[inline(never)]
     fn takes_from_rate(&mut self, rate: EventRate, now: Instant) -> bool {
         let within = self.flow.get_or_insert_default().bucket.get_or_insert_default().take(rate, now);
         if !within {

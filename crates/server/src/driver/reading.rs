@@ -167,13 +167,12 @@ impl Driver {
     }
 
     /// Returns whether the application is too far behind for this client to be read.
-    #[inline(always)]
+    #[inline]
     fn is_behind(&mut self) -> bool {
         // Pending connects and running handlers are both in `handlers_running`.
         !self.handlers_running.is_idle() && self.is_far_behind()
     }
 
-    #[inline(never)]
     fn is_far_behind(&mut self) -> bool {
         let config = self.shared.io.config();
         let behind =
@@ -183,7 +182,7 @@ impl Driver {
     }
 
     /// Returns whether the rest of a read must wait for the next visit.
-    #[inline(always)]
+    #[inline]
     fn must_rest(&mut self) -> bool {
         self.messages_read >= MESSAGES
             || pace::is_spent()
@@ -192,7 +191,6 @@ impl Driver {
     }
 
     /// Returns whether the client's own outbox is at half its hard cap, as the client does not read.
-    #[inline(never)]
     fn is_own_outbox_heavy(&self) -> bool {
         let standing = self.shared.outbox.standing();
         !standing.writable && standing.bytes >= self.shared.io.config().limits.outbox_max / 2

@@ -69,7 +69,7 @@ impl RunningHandlers {
     }
 
     /// Returns whether no handler is running and no event is queued.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn is_idle(&self) -> bool {
         self.waiting_bytes == 0 && self.running.is_none()
     }

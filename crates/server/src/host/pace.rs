@@ -34,8 +34,7 @@ const IN_DEBT: u32 = u32::MAX;
 #[inline]
 pub(crate) fn settle(dispatched: Dispatched, event: &str) -> Receipt {
     let Dispatched { receipt, backlog } = dispatched;
-    // Not `LocalKey::set`, which is slower (see `scratch::put_back`).
-    DELIVERIES.with(|deliveries| deliveries.set(deliveries.get().saturating_add(receipt.queued as u32)));
+    DELIVERIES.set(DELIVERIES.get().saturating_add(receipt.queued as u32));
     if !backlog.is_empty() {
         flush_backlog(backlog);
     }
@@ -46,7 +45,6 @@ pub(crate) fn settle(dispatched: Dispatched, event: &str) -> Receipt {
 }
 
 #[cold]
-#[inline(never)]
 fn flush_backlog(mut backlog: Backlog) {
     backlog.flush_backlog();
     if !backlog.is_empty() && IS_VISIT.get() {
@@ -69,18 +67,18 @@ fn warn_of_overflow(event: &str, clients: usize) {
 
 /// Starts counting for a driver about to be polled.
 pub(crate) fn begin() {
-    DELIVERIES.with(|deliveries| deliveries.set(0));
-    IS_VISIT.with(|is_visit| is_visit.set(true));
+    DELIVERIES.set(0);
+    IS_VISIT.set(true);
 }
 
 /// Returns whether the current driver should yield before its next message.
-#[inline(always)]
+#[inline]
 pub(crate) fn is_spent() -> bool {
     DELIVERIES.get() >= MAX_DELIVERIES
 }
 
 /// Stops counting; returns the outboxes still to relieve.
 pub(crate) fn end() -> Backlog {
-    IS_VISIT.with(|is_visit| is_visit.set(false));
+    IS_VISIT.set(false);
     if DELIVERIES.get() == IN_DEBT { UNPAID.take() } else { Backlog::new() }
 }

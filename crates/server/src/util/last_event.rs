@@ -4,8 +4,6 @@ use std::cell::Cell;
 
 use roomcast_core::{Args, Event, Namespace};
 
-use super::scratch::put_back;
-
 /// Returns the event that this thread emitted last, with other arguments, if it had this name and this namespace.
 ///
 /// Return it with [`keep_last`]. Repeated emits of one name then move one pointer, and count no references for name and
@@ -14,8 +12,7 @@ use super::scratch::put_back;
 pub(crate) fn take_last(namespace: &Namespace, name: &str, args: Args) -> Result<Box<Event>, Args> {
     match LAST.take() {
         Some(mut event) if event.namespace == *namespace && *event.name == *name => {
-            // `keep_last` left none, so there is nothing to drop.
-            std::mem::forget(std::mem::replace(&mut event.args, args));
+            event.args = args;
             Ok(event)
         }
         _ => Err(args),
@@ -30,7 +27,7 @@ pub(crate) fn keep_last(mut event: Box<Event>) {
         if !event.args.is_empty() || !event.args.attachments().is_empty() {
             event.args = Args::empty();
         }
-        put_back(&LAST, Some(event));
+        LAST.set(Some(event));
     }
 }
 

@@ -133,13 +133,13 @@ fn answer(value: &impl Serialize, is_wanted: bool) -> Result<Option<Args>, Handl
 }
 
 /// Takes the acknowledgement of the event if the handler answers by its return value.
-#[inline(always)]
+#[inline]
 pub(crate) fn answered_by<R: Outcome>(event: &mut HandlerInput<'_>) -> Option<Ack> {
     if R::is_answer() { event.ack.take() } else { None }
 }
 
 /// Sends the answer of a completed handler.
-#[inline(always)]
+#[inline]
 pub(crate) fn settle<R: Outcome>(outcome: R, ack: Option<Ack>) -> Result<(), HandlerError> {
     match (outcome.into_answer(ack.is_some())?, ack) {
         (Some(args), Some(ack)) => ack.send(args).map(drop).map_err(|error| failure(&error)),

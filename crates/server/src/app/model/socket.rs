@@ -714,13 +714,12 @@ impl Inner {
 }
 
 /// Converts the receipt of an emit to one socket: an error unless the event was queued or validly dropped.
-#[inline(always)]
+#[inline]
 pub(crate) fn one(receipt: Receipt) -> Result<Receipt, EmitError> {
     if receipt.queued > 0 { Ok(receipt) } else { not_queued(receipt) }
 }
 
 #[cold]
-#[inline(never)]
 fn not_queued(receipt: Receipt) -> Result<Receipt, EmitError> {
     match receipt {
         Receipt { overflowed: 1.., .. } => Err(EmitError::OutboxFull),
