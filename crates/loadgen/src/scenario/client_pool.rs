@@ -223,7 +223,7 @@ impl ClientPool {
     }
 
     /// Sends close frames, as far as possible without waiting.
-    pub(super) fn say_goodbye(&mut self) {
+    pub(super) fn send_close(&mut self) {
         for link in &mut self.links.clients {
             if let Role::Frames(_) = link.role {
                 append_close(&mut link.out);

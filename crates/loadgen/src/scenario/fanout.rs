@@ -20,7 +20,7 @@ pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Repor
     report.faults = exchange.faults();
     report.others = client_pool.others();
     if settings.gentle {
-        client_pool.say_goodbye();
+        client_pool.send_close();
     }
     outcome
 }

@@ -34,7 +34,7 @@ pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Repor
         connect_s,
     });
     if settings.gentle {
-        client_pool.say_goodbye();
+        client_pool.send_close();
     }
     Ok(())
 }

@@ -72,7 +72,7 @@ fn probe_rooms(
         }
     }
     if exchange.without_sender {
-        return wait_blindly(exchange, client_pool, settings);
+        return wait_unmonitored(exchange, client_pool, settings);
     }
     let quiet = settings.stall.min(PROBE_AGAIN);
     let mut patience = Patience::new(settings.stall);
@@ -96,7 +96,7 @@ fn probe_rooms(
 }
 
 /// Waits for the joins, where the sender would receive no probe.
-fn wait_blindly(
+fn wait_unmonitored(
     exchange: &mut Exchange,
     client_pool: &mut ClientPool,
     settings: &Settings,
@@ -165,7 +165,7 @@ mod tests {
     use roomcast_compare::limit::{Pattern, Send};
 
     /// Returns the number of probes received before the load.
-    fn probes_heard(clients: usize, rooms: usize) -> usize {
+    fn probes_received(clients: usize, rooms: usize) -> usize {
         let server = Running::new(Send::Write, Pattern::Room);
         let port = server.address.port();
         let line = format!("loadgen --port {port} --scenario rooms --clients {clients}");
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn probes_each_room_once() {
         for (clients, rooms) in [(600, 1), (600, 600), (600, 7)] {
-            let heard = probes_heard(clients, rooms);
+            let heard = probes_received(clients, rooms);
             // A probe is repeated if a client has not joined yet, on a busy machine several times.
             assert!((clients..20 * clients).contains(&heard), "{heard} by {clients} in {rooms} rooms");
         }

@@ -43,12 +43,12 @@ impl EventDispatcher<'_> {
             deliver(member, handlers_running, &mut inbound, &mut ack, [&listeners], cx);
         } else {
             let socket = socket.clone();
-            self.start_detour(&socket, inbound, ack, cx);
+            self.start_slow_path(&socket, inbound, ack, cx);
         }
     }
 
     /// Starts an event that needs more than its handlers.
-    fn start_detour(
+    fn start_slow_path(
         &mut self,
         socket: &Socket,
         inbound: Inbound,
@@ -138,7 +138,7 @@ impl EventDispatcher<'_> {
     /// Starts queued events, up to the handler limit.
     pub(super) fn start_waiting(&mut self, max_handlers: usize, cx: &mut Context<'_>) {
         loop {
-            if self.handlers_running.under_way() >= max_handlers {
+            if self.handlers_running.running_count() >= max_handlers {
                 return;
             }
             let next = self.members.each().enumerate().find_map(|(position, member)| {
@@ -226,7 +226,7 @@ pub(super) struct DetachedWork {
 impl DetachedWork {
     /// Returns the remaining work of an ending session, or `None`.
     pub(super) fn of(io: &Io, handlers_running: RunningHandlers, members: Members) -> Option<Self> {
-        if handlers_running.under_way() == 0 && members.is_empty() {
+        if handlers_running.running_count() == 0 && members.is_empty() {
             return None;
         }
         io.app().lifecycle.driver_started();

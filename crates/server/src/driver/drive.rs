@@ -78,7 +78,7 @@ impl Driver {
                     self.receive_exchange(transport, *exchange, cx, now)
                 }
                 SessionCommand::SocketDisconnected => {
-                    self.send_away(cx, now);
+                    self.reject_pending(cx, now);
                     self.perform(cx, now);
                 }
                 SessionCommand::Close(reason) if !self.phase.is_closing() => {
@@ -194,7 +194,7 @@ impl Driver {
             }
             Action::Leave { namespace, reason } => {
                 self.leave(&namespace, reason, cx);
-                self.send_away(cx, now);
+                self.reject_pending(cx, now);
             }
             Action::Close(reason) => self.start_closing(reason, "", cx, now),
             Action::Refuse { message } => self.start_closing(CloseReason::Refused, &message, cx, now),

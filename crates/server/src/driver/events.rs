@@ -24,7 +24,7 @@ impl Driver {
         let Some(position) = self.members.position(&inbound.namespace) else { return };
         let Some(member) = self.members.at(position) else { return };
         let must_wait = !member.waiting.is_empty()
-            || self.handlers_running.under_way() >= max_handlers
+            || self.handlers_running.running_count() >= max_handlers
             || member.is_busy();
         if must_wait {
             return self.let_wait(position, inbound, now);
@@ -32,7 +32,7 @@ impl Driver {
         self.dispatcher().start_event(position, inbound, cx);
         // Before the next message: a disconnected client is notified, regardless of later events.
         if self.members.at(position).is_some_and(|member| member.socket().is_barred()) {
-            self.send_away(cx, now);
+            self.reject_pending(cx, now);
         }
     }
 
@@ -91,7 +91,7 @@ impl Driver {
             }
             let max_handlers = self.shared.io.config().limits.max_handlers;
             self.dispatcher().start_waiting(max_handlers, cx);
-            self.send_away(cx, now);
+            self.reject_pending(cx, now);
             self.perform(cx, now);
         }
         progress

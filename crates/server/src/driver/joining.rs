@@ -233,14 +233,14 @@ impl Driver {
         if let Some(action) = next {
             self.perform_one(action, cx, now);
         }
-        self.send_away(cx, now);
+        self.reject_pending(cx, now);
     }
 
     /// Completes disconnects requested by the application, for the client and the listeners.
     ///
     /// The sockets have already left. Called before the client's next message, which could otherwise appear as the
     /// reason. The caller performs the session's actions.
-    pub(super) fn send_away(&mut self, cx: &mut Context<'_>, now: Instant) {
+    pub(super) fn reject_pending(&mut self, cx: &mut Context<'_>, now: Instant) {
         if self.phase.is_closing() {
             return;
         }

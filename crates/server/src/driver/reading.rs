@@ -60,7 +60,7 @@ impl Driver {
                 return false;
             }
             if self.flow.as_deref().is_some_and(|flow| !flow.kept.is_empty() || flow.ended.is_some()) {
-                return self.hear_kept(cx, now);
+                return self.handle_buffered(cx, now);
             }
         } else if role == ConnectionRole::Primary && !self.may_read(&attended) {
             return false;
@@ -269,7 +269,7 @@ impl Driver {
     }
 
     /// Processes the kept rest of a read.
-    fn hear_kept(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    fn handle_buffered(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(flow) = &mut self.flow else { return false };
         let mut kept = std::mem::take(&mut flow.kept);
         let next = self.handle_messages(

@@ -65,7 +65,7 @@ impl RunningHandlers {
     ///
     /// The remainder are connect and disconnect handlers, which are not queued.
     pub(crate) fn is_crowded(&self, max_handlers: usize) -> bool {
-        self.under_way() >= max_handlers.saturating_mul(2)
+        self.running_count() >= max_handlers.saturating_mul(2)
     }
 
     /// Returns whether no handler is running and no event is queued.
@@ -80,7 +80,7 @@ impl RunningHandlers {
         self.waiting_bytes > max_event_bytes || self.running.is_some() && self.is_crowded(max_handlers)
     }
 
-    pub(super) fn under_way(&self) -> usize {
+    pub(super) fn running_count(&self) -> usize {
         self.running.as_ref().map_or(0, |running| running.len())
     }
 }

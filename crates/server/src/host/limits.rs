@@ -48,7 +48,7 @@ impl Limits {
     }
 
     /// Logs once which settings have no effect because the outer server does not provide client addresses.
-    pub(crate) fn tell_of_unknown_address(&self, config: &Config) {
+    pub(crate) fn warn_unknown_address(&self, config: &Config) {
         let setting = match (self.addresses.is_some(), config.http.trusted_proxies.is_empty()) {
             (true, true) => "max_connections_per_address",
             (true, false) => "max_connections_per_address, trusted_proxies",
@@ -262,8 +262,8 @@ mod tests {
     fn bounds_sessions_per_connection() {
         let opened_on = OpenedOn::new(2);
         let begin = || opened_on.clone().begin_session();
-        let first = begin().expect("there is room");
-        let _second = begin().expect("there is room");
+        let first = begin().expect("below the limit");
+        let _second = begin().expect("below the limit");
         assert_eq!(begin().err(), Some(Limit::ConnectionSessions));
         drop(first);
         assert!(begin().is_ok());
@@ -273,15 +273,15 @@ mod tests {
     fn forgets_address_without_open_sessions() {
         let limits = Limits::new(10, Some(2));
         for _ in 0..3 {
-            limits.begin_session(ip("192.0.2.1")).expect("there is room");
-            limits.begin_session(ip("2001:db8::1")).expect("there is room");
+            limits.begin_session(ip("192.0.2.1")).expect("below the limit");
+            limits.begin_session(ip("2001:db8::1")).expect("below the limit");
             assert_eq!(limits.known_addresses(), 2);
             limits.end_session(ip("192.0.2.1"));
             limits.end_session(ip("2001:db8::1"));
             assert_eq!(limits.known_addresses(), 0);
         }
         let off = Limits::new(10, None);
-        off.begin_session(ip("192.0.2.1")).expect("there is room");
+        off.begin_session(ip("192.0.2.1")).expect("below the limit");
         assert_eq!(off.known_addresses(), 0);
     }
 

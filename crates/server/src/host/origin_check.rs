@@ -162,7 +162,7 @@ mod tests {
 
     fn checked(config: &Config, headers: &[(&'static str, &'static str)]) -> Result<(), String> {
         let mut config = config.clone();
-        normalise_settings(&mut config).expect("origins that there are");
+        normalise_settings(&mut config).expect("valid origins");
         let peer = Peer { address: "10.0.0.1:1".parse().expect("an address"), secure: false };
         let mut map = HeaderMap::new();
         map.insert(HOST, http::HeaderValue::from_static("chat.example"));

@@ -67,7 +67,7 @@ impl<'a> SessionRequest<'a> {
         let opened_on = extensions.remove::<OpenedOn>();
         extensions.remove::<Peer>();
         if peer.is_none() {
-            app.limits.tell_of_unknown_address(&app.config);
+            app.limits.warn_unknown_address(&app.config);
         }
         let peer = peer.map(|peer| app.config.http.trusted_proxies.resolve(peer, &exchange.request.headers));
         let (address, secure) = peer.map_or((None, false), |peer| (Some(peer.address), peer.secure));

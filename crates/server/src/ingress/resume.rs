@@ -27,7 +27,7 @@ pub(super) fn resume(io: &Io, continued: Continued) -> Result<Option<HeaderValue
                 io,
                 Limit::Requests,
                 value = limit,
-                "request refused: too many of its session wait"
+                "request refused: request queue of the session full"
             );
             (Refusal::BadRequest(BadRequest::Crowded(limit)), exchange)
         }

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::accept::{accept_all, listen, listen_beside};
 use super::admin;
-use super::descriptors::tell_of_few_descriptors;
+use super::descriptors::warn_few_descriptors;
 use super::drain::Drained;
 use super::server::Server;
 use crate::app::error::ServeError;
@@ -30,7 +30,7 @@ impl Server {
     /// a setting would reject every client.
     pub fn bind(self, address: impl ToSocketAddrs + fmt::Debug) -> Result<Bound, ServeError> {
         self.http.check()?;
-        tell_of_few_descriptors(self.http.max_connections);
+        warn_few_descriptors(self.http.max_connections);
         let admin = match self.admin {
             Some(address) => {
                 let failed = |source| ServeError::Bind { address: address.to_string(), source };

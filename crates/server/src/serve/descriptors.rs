@@ -35,7 +35,7 @@ pub(super) fn room() -> usize {
 }
 
 /// Warns if descriptors allow few connections, or fewer than configured.
-pub(super) fn tell_of_few_descriptors(max_connections: usize) {
+pub(super) fn warn_few_descriptors(max_connections: usize) {
     let (descriptors, connections) = (descriptors(), room());
     if connections < max_connections || connections < FEW {
         tracing::warn!(

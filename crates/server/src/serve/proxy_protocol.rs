@@ -149,11 +149,11 @@ fn parse_v2(version_command: u8, family: u8, rest: &[u8]) -> Result<Proxied, Hea
         }
         _ => return Ok(Proxied::Itself),
     };
-    Ok(Proxied::From(source, says_tls(extensions)?))
+    Ok(Proxied::From(source, has_tls_extension(extensions)?))
 }
 
 /// Returns whether an extension reports that the client used TLS.
-fn says_tls(mut extensions: &[u8]) -> Result<bool, HeaderError> {
+fn has_tls_extension(mut extensions: &[u8]) -> Result<bool, HeaderError> {
     const TLS: u8 = 0x20;
     const CLIENT_USED_TLS: u8 = 0x01;
     let mut secure = false;

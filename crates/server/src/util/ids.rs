@@ -30,7 +30,7 @@ pub(crate) fn epoch() -> String {
 /// Returns twenty base64url characters, the form of Socket.IO ids.
 fn random() -> String {
     let mut bytes = [0; RANDOM];
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    getrandom::fill(&mut bytes).expect("random bytes from the operating system");
     let mut id = String::with_capacity(RANDOM / 3 * 4);
     for chunk in bytes.chunks_exact(3) {
         let bits = u32::from_be_bytes([0, chunk[0], chunk[1], chunk[2]]);

@@ -53,7 +53,7 @@ mod tests {
         let keep = |name: &str| keep_last(Box::new(Event::new(here.clone(), name, Args::empty())));
         let take = |namespace: &Namespace, name: &str| take_last(namespace, name, Args::empty());
         keep("chat");
-        let event = take(&here, "chat").expect("it was kept");
+        let event = take(&here, "chat").expect("a retained event");
         assert_eq!((event.namespace.as_str(), &*event.name), ("/here", "chat"));
         assert!(take(&here, "chat").is_err());
         keep("chat");
@@ -73,7 +73,7 @@ mod tests {
             keep_last(Box::new(Event::new(here.clone(), "chat", args)));
             assert!(body.is_unique(), "{list}");
         }
-        let event = take_last(&here, "chat", Args::empty()).expect("it was kept");
+        let event = take_last(&here, "chat", Args::empty()).expect("a retained event");
         assert!(event.ack.is_none() && event.offset.is_none() && event.key.is_none() && event.compress);
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Activity {
     /// Writes are blocked
     blocked: AtomicBool,
     /// The client has disconnected
-    hung_up: AtomicBool,
+    peer_closed: AtomicBool,
     /// The stream holds back data until the request has been answered
     keeps: AtomicBool,
     /// Waker of the task, if it waits for that data
@@ -60,7 +60,7 @@ impl Activity {
             ends_with_client: AtomicBool::new(false),
             in_header: AtomicBool::new(true),
             blocked: AtomicBool::new(false),
-            hung_up: AtomicBool::new(false),
+            peer_closed: AtomicBool::new(false),
             keeps: AtomicBool::new(false),
             reader: Mutex::new(None),
             since: AtomicU64::new(0),
@@ -133,7 +133,7 @@ impl Activity {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let timeout = match (get(&self.blocked), get(&self.busy), self.is_in_header()) {
             // The peer may be gone.
-            (_, true, _) if get(&self.hung_up) => self.header_timeout,
+            (_, true, _) if get(&self.peer_closed) => self.header_timeout,
             // The session enforces its own deadlines for the response.
             (true, true, _) | (false, true, false) => return None,
             (false, _, true) => self.header_timeout,
@@ -218,7 +218,7 @@ impl Body for ActiveBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if get(&self.activity.hung_up) && get(&self.activity.ends_with_client) {
+        if get(&self.activity.peer_closed) && get(&self.activity.ends_with_client) {
             return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::ConnectionAborted).into())));
         }
         Pin::new(&mut self.body).poll_frame(cx)
@@ -307,7 +307,7 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
         if self.end.is_none() {
             return Poll::Pending;
         }
-        if !self.activity.hung_up.swap(true, Ordering::Relaxed) {
+        if !self.activity.peer_closed.swap(true, Ordering::Relaxed) {
             self.activity.mark();
         }
         if !get(&self.activity.ends_with_client) {

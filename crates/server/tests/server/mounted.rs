@@ -258,7 +258,7 @@ fn rejects_connect_after_session_end() {
             tokio::task::yield_now().await;
         }
         // Nothing runs in between, so the server finds both at once.
-        client.stream.write_all(&client_frame(CLOSE, b"")).await.expect("there is room");
+        client.stream.write_all(&client_frame(CLOSE, b"")).await.expect("below the limit");
         gate.let_one_pass();
         while io.client_count() > 0 {
             tokio::task::yield_now().await;

@@ -63,8 +63,8 @@ impl Slow {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         write!(stream, "GET {poll} HTTP/1.1\r\nHost: test\r\n\r\n").expect("it takes requests");
         let socket: Socket = arrived.next();
-        socket.emit("long", "a".repeat(LONG)).expect("there is room");
-        socket.emit("next", "b".repeat(200_000)).expect("there is room");
+        socket.emit("long", "a".repeat(LONG)).expect("below the limit");
+        socket.emit("next", "b".repeat(200_000)).expect("below the limit");
         Self { server, reasons, poll, stream }
     }
 

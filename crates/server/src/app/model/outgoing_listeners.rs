@@ -114,15 +114,15 @@ impl OutgoingListeners {
 
     /// Calls the listeners of every recipient of the target.
     pub(crate) fn notify(&self, router: &dyn Router, target: &Target, event: &Event) {
-        self.tell_those(event, |socket| is_named(router, socket.key(), target));
+        self.notify_matching(event, |socket| is_named(router, socket.key(), target));
     }
 
     /// Calls the listeners of one socket.
     pub(crate) fn notify_one(&self, one: &Socket, event: &Event) {
-        self.tell_those(event, |socket| socket.is(one));
+        self.notify_matching(event, |socket| socket.is(one));
     }
 
-    fn tell_those(&self, event: &Event, is_meant: impl Fn(&Socket) -> bool) {
+    fn notify_matching(&self, event: &Event, is_meant: impl Fn(&Socket) -> bool) {
         let told: Vec<_> = {
             let sockets = self.read();
             let meant = sockets.values().filter(|watched| is_meant(&watched.socket));
