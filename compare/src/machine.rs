@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_dates() {
+    fn formats_calendar_dates() {
         for (seconds, expected) in [
             (0, "1970-01-01"),
             (951_782_400, "2000-02-29"),

@@ -297,7 +297,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn aligns_columns() {
+    fn aligns_table_columns() {
         let text = table(&[run(1, "limit-write", 2.0, true), run(1, "limit-batch", 1.0, true)]).to_string();
         let lines: Vec<&str> = text.lines().collect();
         let widths: Vec<usize> = lines.iter().map(|line| line.chars().count()).collect();

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn reuses_slots() {
+    fn reuses_freed_slots() {
         let mut connections = Connections::new();
         let first = connections.insert(pair().0);
         let second = connections.insert(pair().0);

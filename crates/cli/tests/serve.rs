@@ -568,7 +568,7 @@ fn accepts_host_names_and_bare_ports() {
 }
 
 #[test]
-fn survives_sighup() {
+fn survives_repeated_sighup() {
     let mut server = Running::start(|command| command);
     server.signal(Signal::HUP);
     let mut chat = Chat::open(server.address);

@@ -146,7 +146,7 @@ impl Sequencer {
 
     /// Drops a retained session, so that it cannot be recovered; returns `false` if there is none.
     ///
-    /// A pending [`PendingRecovery`] to it is refused.
+    /// A [`PendingRecovery`] of it is refused.
     pub fn forget(&self, key: MemberKey) -> bool {
         let mut state = self.state();
         let was_claimed = state.claimed.remove(&key).is_some();

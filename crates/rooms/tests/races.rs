@@ -94,8 +94,8 @@ fn concurrent_updates_keep_rooms_consistent() {
         assert_eq!(rooms.count(room), usize::from(of_member.contains(room)));
     }
     // Each successful join was either undone by a leave, or still holds.
-    let standing = joins.into_inner() - leaves.into_inner();
-    assert_eq!((standing, rooms.room_count()), (of_member.len() - 1, of_member.len() - 1));
+    let remaining = joins.into_inner() - leaves.into_inner();
+    assert_eq!((remaining, rooms.room_count()), (of_member.len() - 1, of_member.len() - 1));
     rooms.detach(key);
     assert_eq!(rooms.room_count(), 0);
 }

@@ -79,7 +79,7 @@ pub struct Stall {
 #[non_exhaustive]
 #[must_use]
 pub struct StallVerdict {
-    /// The client has stalled for too long: [give it up](roomcast_core::Outbox::evict).
+    /// The client has stalled for too long: [evict it](roomcast_core::Outbox::evict).
     pub evict: bool,
     /// Senders should no longer wait for it: [mark it](roomcast_core::Outbox::set_stalled).
     pub mark: bool,

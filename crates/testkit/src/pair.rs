@@ -328,7 +328,7 @@ impl<S: fmt::Debug> fmt::Debug for Pair<S> {
 /// Client of a [`Pair`]: sends messages on request and answers by rule.
 ///
 /// It answers transport-level heartbeats, such as a WebSocket ping, until it
-/// [falls silent](Self::stops_answering).
+/// [stops answering](Self::stops_answering).
 #[derive(Debug, Default)]
 pub struct ScriptedClient {
     answers: Vec<(Message, Message)>,

@@ -35,7 +35,7 @@ fn delivers_events_in_order() {
 }
 
 #[test]
-fn receives_acks() {
+fn receives_client_acks() {
     for transport in transports() {
         let server = Server::conformance(&[]);
         let client = Socket::connect(&server, transport, "/");
@@ -64,7 +64,7 @@ fn survives_unanswered_acks() {
 /// Only events, since the client sends binary events with acks as acks. Without the byte 0x1e, at which the client
 /// splits every message, even on a WebSocket.
 #[test]
-fn exchanges_binary() {
+fn exchanges_binary_events() {
     let bytes: Vec<u8> = (0..=255).filter(|byte| *byte != 0x1e).cycle().take(10_000).collect();
     for transport in transports() {
         let server = Server::conformance(&[]);

@@ -68,11 +68,11 @@ impl Outbox {
     }
 }
 
-/// Outboxes at high water, which the pusher has to relieve once it holds no lock.
+/// Outboxes at high water, which the pusher has to flush once it holds no lock.
 ///
 /// Every emit returns one, and it is nearly always empty: then it is a null pointer and owns no memory.
 #[derive(Debug, Default)]
-#[must_use = "the sender has to relieve the outboxes, or a client that reads may be closed"]
+#[must_use = "the sender has to flush the outboxes, or a client that reads may be closed"]
 #[allow(clippy::box_collection, reason = "nearly always empty, and a `Vec` takes three words")]
 pub struct Backlog(Option<Box<Vec<Outbox>>>);
 
@@ -82,7 +82,7 @@ impl Backlog {
         Self(None)
     }
 
-    /// Adds an outbox to relieve.
+    /// Adds an outbox to flush.
     #[cold]
     pub fn add(&mut self, outbox: &Outbox) {
         self.0.get_or_insert_default().push(outbox.clone());
@@ -97,13 +97,13 @@ impl Backlog {
         }
     }
 
-    /// Returns whether there is nothing to relieve.
+    /// Returns whether there is no outbox to flush.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// [Relieves](Outbox::flush_backlog) each outbox once; keeps the outboxes that another writer has leased.
+    /// [Flushes](Outbox::flush_backlog) each outbox once; keeps the outboxes that another writer has leased.
     ///
     /// The caller must not hold a lock: this writes to sockets.
     pub fn flush_backlog(&mut self) {

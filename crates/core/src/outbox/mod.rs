@@ -112,7 +112,7 @@ impl Outbox {
     /// Appends a frame to the queue.
     ///
     /// Does not block and does not write. While the client reads, every frame is queued; [`PushOutcome::Backlogged`] asks
-    /// the pusher to [flush_backlog](Self::flush_backlog) the outbox. While the client stalls, `overflow` applies to
+    /// the pusher to [flush](Self::flush_backlog) the outbox. While the client stalls, `overflow` applies to
     /// [`Delivery::Reliable`] frames beyond the limit. A push beyond the hard cap gives the client up with
     /// [`CloseReason::OutboxFull`].
     #[inline]
@@ -357,7 +357,7 @@ impl Outbox {
     }
 
     /// Returns the eviction criteria of the outbox.
-    pub fn standing(&self) -> OutboxStatus {
+    pub fn status(&self) -> OutboxStatus {
         let state = self.state();
         OutboxStatus {
             writable: state.readiness == Readiness::Ready,

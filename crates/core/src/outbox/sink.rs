@@ -9,7 +9,7 @@ use crate::{ConnectionError, Frame};
 /// Write half of a connection.
 ///
 /// [`Connection::poll_open`](crate::Connection::poll_open) returns it and the [`Outbox`](crate::Outbox) holds it. The
-/// outbox leases it to one writer at a time: a flusher, a sender that relieves the outbox, or the task that owns the
+/// outbox leases it to one writer at a time: a flusher, a sender that flushes the outbox, or the task that owns the
 /// connection. It is called without any lock held, on any thread. Dropping the sink means that nothing more is written;
 /// the outbox does so when it is closed.
 ///

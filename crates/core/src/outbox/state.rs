@@ -27,7 +27,7 @@ use crate::{CloseReason, Frame};
 /// Queued bytes are either backlog or stalled. While the sink is [`Ready`](Readiness::Ready) they are *backlog*: not
 /// yet offered to the carrier, which is the server's debt. Otherwise they are *stalled*: the carrier refused them or is
 /// absent, which is the client's debt. Backlog causes backpressure: from high water on (64 KiB or 256 frames) a push
-/// returns [`PushOutcome::Backlogged`](crate::PushOutcome::Backlogged), and the pusher [relieves](Self::flush_backlog) the outbox by
+/// returns [`PushOutcome::Backlogged`](crate::PushOutcome::Backlogged), and the pusher [flushes](Self::flush_backlog) the outbox by
 /// writing itself. Stalled bytes are queued up to the hard cap. The owner has the clock, and calls
 /// [`evict`](Self::evict) when the client has stalled for too long. A push closes a client only at the hard cap.
 ///

@@ -25,7 +25,7 @@ use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, 
 /// Methods that are not async do not block. Handlers and watchers call them, so a router must not hold its own lock
 /// while it calls a [`MemberControl`], a [`RoomWatcher`] or a [`ServerSide`]. Events that one task emits in sequence
 /// reach every common recipient in that order. A broadcast only queues: its result names the outboxes that the caller
-/// has to [flush_backlog](Dispatched::flush_backlog).
+/// has to [flush](Dispatched::flush_backlog).
 ///
 /// `roomcast_testkit::router_conformance!` checks these rules. A custom router usually wraps another, such as
 /// `roomcast_rooms::Rooms`.
@@ -119,13 +119,13 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
 
     /// Queues an event once for every member that matches the target.
     ///
-    /// Writes nothing. The caller relieves the backlog of the result once it holds none of its locks.
+    /// Writes nothing. The caller flushes the backlog of the result once it holds none of its locks.
     fn broadcast(&self, target: &Target, event: &Event) -> Dispatched;
 
     /// Queues an event for one member.
     ///
     /// The member is the only recipient, so the arguments may be moved out of the event. As for
-    /// [`broadcast`](Self::broadcast), the caller relieves the backlog.
+    /// [`broadcast`](Self::broadcast), the caller flushes the backlog.
     fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Dispatched;
 
     /// Changes the rooms of all members that match the target; returns how many members on this node changed.
@@ -293,9 +293,9 @@ pub struct Receipt {
     pub overflowed: usize,
 }
 
-/// Receipt of an event, and the outboxes that its sender has to relieve.
+/// Receipt of an event, and the outboxes that its sender has to flush.
 #[derive(Debug, Default)]
-#[must_use = "its backlog has to be relieved"]
+#[must_use = "its backlog has to be flushed"]
 #[allow(clippy::exhaustive_structs, reason = "routers build it, servers take it apart")]
 pub struct Dispatched {
     /// Outcome, counted by member.

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn names_violations() {
+    fn names_protocol_violations() {
         let fails = |kind, input: &[u8]| {
             session(kind).receive(input, &mut Vec::new(), &mut |_| ()).expect_err("must fail")
         };

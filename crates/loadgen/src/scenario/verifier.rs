@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn detects_duplicates() {
+    fn detects_duplicate_deliveries() {
         let count = deliveries(&mut verifier(), 4).len();
         for at in 0..count {
             for again in [at + 1, count] {

@@ -276,7 +276,7 @@ impl IoBuilder {
     /// that of the [socket](crate::Socket::id).
     ///
     /// An id must be unique and consist of 1 to 256 letters, digits, `-`, `_`, `.` or `~`. If it does not, or the
-    /// generator fails, the client is rejected with `BadRequest request` and the reason is logged. Plain WebSocket clients
+    /// generator fails, the client is rejected with `Bad request` and the reason is logged. Plain WebSocket clients
     /// never receive their session id and always get the default one.
     ///
     /// Default: 120 bits from the operating system's random source, as 20 characters.

@@ -33,7 +33,7 @@ impl EventDispatcher<'_> {
         let Some(member) = members.at(position) else { return };
         let socket = member.socket();
         // Events behind a disconnect are discarded.
-        if socket.is_barred() {
+        if socket.is_disconnected_by_server() {
             return;
         }
         let mut ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
@@ -76,7 +76,7 @@ impl EventDispatcher<'_> {
                 name: &inbound.name,
                 args: Arguments::shared(&inbound.args),
                 ack: ack.as_mut().map(Ack::share),
-                beside: EventContext::Rewrite(&rewrite),
+                context: EventContext::Rewrite(&rewrite),
             };
             let started = Running::start(&handler, Role::Middleware, &mut input, cx);
             event.rewrite = rewrite.into_inner();
@@ -95,7 +95,7 @@ impl EventDispatcher<'_> {
         let PendingEvent { mut inbound, mut ack, outlives_client, .. } = event;
         // Listeners registered in between count; a client disconnected in between sends no more.
         if let Some(member) = self.members.of(socket)
-            && !socket.is_barred()
+            && !socket.is_disconnected_by_server()
             && socket.has_left() == outlives_client
         {
             let [all, own] = socket.take_event(&inbound.name);
@@ -188,7 +188,7 @@ fn call_listener(
     cx: &mut Context<'_>,
 ) {
     let began = is_timed().then(clock::now);
-    let mut input = HandlerInput { socket: member.socket(), name, args, ack, beside: EventContext::Nothing };
+    let mut input = HandlerInput { socket: member.socket(), name, args, ack, context: EventContext::Nothing };
     match Running::start(&listener.handler, Role::Handler, &mut input, cx) {
         Ok(_) => member.socket().io().metrics().handler_ended(began),
         Err(mut running) => {

@@ -60,7 +60,7 @@ impl Driver {
             || self.flow.as_ref().is_some_and(|flow| !flow.kept.is_empty())
     }
 
-    /// Returns whether this visit should yield, or outboxes must be relieved before the next message.
+    /// Returns whether this visit should yield, or outboxes must be flushed before the next message.
     fn gives_way(&self) -> bool {
         let waits = |flow: &Flow| !flow.paused && !flow.kept.is_empty() || !flow.backlog.is_empty();
         self.messages_read >= MESSAGES
@@ -204,7 +204,7 @@ impl Driver {
 
     /// Records a ping about to be sent; returns its mark.
     fn mark_ping(&mut self, now: Instant) -> u32 {
-        let is_alone = self.shared.outbox.standing().bytes == 0;
+        let is_alone = self.shared.outbox.status().bytes == 0;
         self.delivered.ping(is_alone, now)
     }
 

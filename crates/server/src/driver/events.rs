@@ -31,7 +31,7 @@ impl Driver {
         }
         self.dispatcher().start_event(position, inbound, cx);
         // Before the next message: a disconnected client is notified, regardless of later events.
-        if self.members.at(position).is_some_and(|member| member.socket().is_barred()) {
+        if self.members.at(position).is_some_and(|member| member.socket().is_disconnected_by_server()) {
             self.reject_pending(cx, now);
         }
     }

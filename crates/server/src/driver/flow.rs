@@ -17,7 +17,7 @@ pub(super) struct Flow {
     pub(super) kept: VecDeque<Message>,
     /// End of the connection, behind those messages
     pub(super) ended: Option<Result<Received, ConnectionError>>,
-    /// Outboxes to relieve before reading on
+    /// Outboxes to flush before reading on
     pub(super) backlog: Backlog,
     pub(super) stall: Option<Stall>,
     /// Reading is paused

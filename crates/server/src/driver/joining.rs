@@ -146,8 +146,8 @@ impl Driver {
     pub(super) fn ask_next(&mut self, mut pending: Box<PendingConnect>, cx: &mut Context<'_>, now: Instant) {
         while let Some(middleware) = pending.rest.next() {
             let name = ByteString::from_static("connect");
-            let (args, beside) = (Arguments::none(), EventContext::Auth(&pending.auth));
-            let mut input = HandlerInput { socket: pending.socket(), name: &name, args, ack: None, beside };
+            let (args, context) = (Arguments::none(), EventContext::Auth(&pending.auth));
+            let mut input = HandlerInput { socket: pending.socket(), name: &name, args, ack: None, context };
             match Running::start(&middleware, Role::ConnectMiddleware, &mut input, cx) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return self.refuse(pending.socket(), &error, cx, now),
@@ -326,10 +326,11 @@ impl Driver {
         socket.detach(recovery::is_recoverable(reason), self.delivered.arrived());
         socket.expose_left_rooms(false);
         // The application may have disconnected it in the meantime.
-        let beside = EventContext::Reason(socket.reason_over(reason));
-        self.notify(socket, ListenerKind::Disconnect, beside, cx);
+        let context = EventContext::Reason(socket.reason_over(reason));
+        self.notify(socket, ListenerKind::Disconnect, context, cx);
         let is_too_much = matches!(reason, CloseReason::Overloaded | CloseReason::RateLimited);
-        member.outlives_client = !is_too_much && !socket.is_barred() && !member.waiting.is_empty();
+        member.outlives_client =
+            !is_too_much && !socket.is_disconnected_by_server() && !member.waiting.is_empty();
         if member.outlives_client {
             return Some(member);
         }
@@ -342,13 +343,13 @@ impl Driver {
         &mut self,
         socket: &Socket,
         topic: ListenerKind,
-        beside: EventContext<'_>,
+        context: EventContext<'_>,
         cx: &mut Context<'_>,
     ) {
         let name = if topic == ListenerKind::Connect { "connect" } else { "disconnect" };
         let name = ByteString::from_static(name);
         for listener in socket.listening_to(topic).iter().flat_map(Listeners::as_slice) {
-            let mut input = HandlerInput { socket, name: &name, args: Arguments::none(), ack: None, beside };
+            let mut input = HandlerInput { socket, name: &name, args: Arguments::none(), ack: None, context };
             if let Err(running) = Running::start(&listener.handler, Role::Handler, &mut input, cx) {
                 self.handlers_running.add(running);
             }

@@ -99,8 +99,12 @@ impl Members {
 
     /// Returns the namespace of a socket that the application disconnected and that is still listed.
     pub(super) fn mark_disconnected(&self) -> Option<Namespace> {
-        let is_barred = |member: &&MemberState| !member.outlives_client && member.socket().is_barred();
-        self.0.iter().find(is_barred).map(|member| member.socket().name_of_namespace().clone())
+        let is_disconnected_by_server =
+            |member: &&MemberState| !member.outlives_client && member.socket().is_disconnected_by_server();
+        self.0
+            .iter()
+            .find(is_disconnected_by_server)
+            .map(|member| member.socket().name_of_namespace().clone())
     }
 
     /// Removes a member that has left, once it has no queued events.

@@ -154,7 +154,7 @@ impl Driver {
             }
         }
         let heavy = attended.stalled >= self.shared.io.config().limits.outbox_max / 2;
-        // A carrier pushes pongs itself, so no emit has relieved them.
+        // A carrier pushes pongs itself, so no emit has flushed them.
         if heavy && attended.writable && !self.shared.outbox.flush_backlog() {
             self.flow.get_or_insert_default().backlog.add(&self.shared.outbox);
             return false;
@@ -192,8 +192,8 @@ impl Driver {
 
     /// Returns whether the client's own outbox is at half its hard cap, as the client does not read.
     fn is_own_outbox_heavy(&self) -> bool {
-        let standing = self.shared.outbox.standing();
-        !standing.writable && standing.bytes >= self.shared.io.config().limits.outbox_max / 2
+        let status = self.shared.outbox.status();
+        !status.writable && status.bytes >= self.shared.io.config().limits.outbox_max / 2
     }
 
     fn poll_recv(&mut self, role: ConnectionRole, cx: &mut Context<'_>, now: Instant) -> bool {

@@ -201,9 +201,9 @@ fn report_failure(
     let mut telling = Vec::new();
     for listener in socket.listening_to(ListenerKind::Error).iter().flat_map(|listeners| listeners.as_slice())
     {
-        let beside = EventContext::Error(&error);
+        let context = EventContext::Error(&error);
         let ack = ack.as_mut().map(Ack::share);
-        let mut input = HandlerInput { socket, name, args: Arguments::none(), ack, beside };
+        let mut input = HandlerInput { socket, name, args: Arguments::none(), ack, context };
         if let Err(running) = Running::start(&listener.handler, Role::Error, &mut input, cx) {
             telling.push(running);
         }

@@ -20,17 +20,17 @@ thread_local! {
     static DELIVERIES: Cell<u32> = const { Cell::new(0) };
     /// Whether a driver is being polled on this thread
     static IS_VISIT: Cell<bool> = const { Cell::new(false) };
-    /// Outboxes that driver has to relieve, taken over at the end of its visit
+    /// Outboxes that driver has to flush, taken over at the end of its visit
     static UNPAID: RefCell<Backlog> = const { RefCell::new(Backlog::new()) };
 }
 
-/// Sentinel for a delivery count: there are outboxes to relieve
+/// Sentinel for a delivery count: there are outboxes to flush
 const IN_DEBT: u32 = u32::MAX;
 
-/// Completes an emit: relieves the outboxes at high water, and counts the deliveries.
+/// Completes an emit: flushes the outboxes at high water, and counts the deliveries.
 ///
 /// Call it without holding a lock. Outboxes held by another writer are left to this thread's driver, which pauses
-/// reading until they are relieved; elsewhere the next emit relieves them.
+/// reading until they are flushed; elsewhere the next emit flushes them.
 #[inline]
 pub(crate) fn settle(dispatched: Dispatched, event: &str) -> Receipt {
     let Dispatched { receipt, backlog } = dispatched;
@@ -77,7 +77,7 @@ pub(crate) fn is_spent() -> bool {
     DELIVERIES.get() >= MAX_DELIVERIES
 }
 
-/// Stops counting; returns the outboxes still to relieve.
+/// Stops counting; returns the outboxes still to flush.
 pub(crate) fn end() -> Backlog {
     IS_VISIT.set(false);
     if DELIVERIES.get() == IN_DEBT { UNPAID.take() } else { Backlog::new() }

@@ -233,12 +233,12 @@ fn orders_clients_by_last_progress() {
     let [first, second] = [(); 2].map(|()| connected_to(&list, 1 << 20));
     for (outbox, carrier) in [&first, &second] {
         carrier.takes(0);
-        assert!(outbox.standing().writable);
+        assert!(outbox.status().writable);
         assert_eq!(push(outbox, "x"), PushOutcome::Queued);
         list.write_all();
-        assert!(!outbox.standing().writable);
+        assert!(!outbox.status().writable);
     }
-    let age = |outbox: &Outbox| outbox.standing().order;
+    let age = |outbox: &Outbox| outbox.status().order;
     assert!((age(&second.0).wrapping_sub(age(&first.0)) as i32) > 0);
     assert_eq!(push(&first.0, "y"), PushOutcome::Queued);
     first.1.takes(1);

@@ -239,7 +239,7 @@ impl FromEvent<ByType> for EventName {
 
 impl FromEvent<ByType> for EventRewrite {
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
-        match event.beside {
+        match event.context {
             EventContext::Rewrite(rewrite) => Ok(rewrite.get_or_init(Self::default).clone()),
             _ => Err(ArgsError::Mismatch {
                 position: 0,
@@ -254,7 +254,7 @@ impl FromEvent<ByType> for CloseReason {
     const TAKES: Takes = Takes::CloseReason;
 
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
-        Ok(match event.beside {
+        Ok(match event.context {
             EventContext::Reason(reason) => reason,
             _ => Self::TransportClose,
         })
@@ -265,7 +265,7 @@ impl FromEvent<ByType> for EventError {
     const TAKES: Takes = Takes::Error;
 
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
-        match event.beside {
+        match event.context {
             EventContext::Error(error) => Ok(error.clone()),
             _ => Err(ArgsError::Mismatch {
                 position: 0,
@@ -308,7 +308,7 @@ pub struct Auth<T>(pub T);
 
 impl<T: DeserializeOwned> FromEvent<ByType> for Auth<T> {
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
-        let args = match event.beside {
+        let args = match event.context {
             EventContext::Auth(auth) if !auth.is_empty() => ByteString::from(auth),
             _ => event.socket.auth_json(),
         };

@@ -20,7 +20,7 @@ pub struct HandlerInput<'a> {
     pub(crate) name: &'a ByteString,
     pub(crate) args: Arguments<'a>,
     pub(crate) ack: Option<Ack>,
-    pub(crate) beside: EventContext<'a>,
+    pub(crate) context: EventContext<'a>,
 }
 
 /// Arguments of an event passed to a handler.

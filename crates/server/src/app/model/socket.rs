@@ -51,7 +51,7 @@ struct Inner {
     session: Arc<SessionShared>,
     /// Boxed, since it is `None` while recovery is off.
     recovery: Option<Box<Recoverable>>,
-    standing: SocketState,
+    lifecycle: SocketState,
     /// Set once the handlers and listeners of the application have been dropped.
     cleared: AtomicBool,
     /// Whether an event waits for the handlers of the previous one.
@@ -72,7 +72,7 @@ impl SocketState {
     const PENDING: u8 = 0;
     const IN: u8 = 1;
     /// Disconnected by the application and detached from the router; disconnect handlers may not have run yet.
-    const PUT_OUT: u8 = 2;
+    const DISCONNECTED: u8 = 2;
     /// Disconnected for another reason; with recovery enabled the client may return.
     const LEFT: u8 = 3;
     /// Disconnected by the application after the client had left, so the client cannot recover the session.
@@ -137,7 +137,7 @@ impl Socket {
             namespace,
             session,
             recovery,
-            standing: SocketState(AtomicU8::new(SocketState::PENDING)),
+            lifecycle: SocketState(AtomicU8::new(SocketState::PENDING)),
             cleared: AtomicBool::new(false),
             serial: AtomicBool::new(false),
             extras: OnceLock::new(),
@@ -171,13 +171,13 @@ impl Socket {
 
     /// Returns whether the socket is connected; `false` as soon as the application disconnects it.
     pub fn is_connected(&self) -> bool {
-        let is_in = match self.0.standing.get() {
+        let is_in = match self.0.lifecycle.get() {
             SocketState::IN => true,
             // Room hooks may see the socket while the router attaches it.
             SocketState::PENDING => !self.0.namespace.router.rooms_of(self.key()).is_empty(),
             _ => false,
         };
-        is_in && !self.is_barred() && self.0.member.outbox.closed().is_none()
+        is_in && !self.is_disconnected_by_server() && self.0.member.outbox.closed().is_none()
     }
 
     /// Returns whether the client recovered its session after its connection broke.
@@ -215,7 +215,7 @@ impl Socket {
                 limit_exceeded!(io, Limit::NameSize, %socket, value, "join refused: room name too long");
                 return false;
             }
-            if self.0.standing.get() == SocketState::PENDING {
+            if self.0.lifecycle.get() == SocketState::PENDING {
                 return self.join_early(room);
             }
             let joined = self.0.namespace.router.join(self.key(), room);
@@ -242,7 +242,7 @@ impl Socket {
     /// are the rooms that the socket leaves.
     pub fn rooms(&self) -> Vec<Room> {
         let mut rooms = self.0.namespace.router.rooms_of(self.key());
-        if self.0.standing.get() == SocketState::PENDING
+        if self.0.lifecycle.get() == SocketState::PENDING
             && let Some(extras) = self.extras()
         {
             let early = lock(&extras.early).clone();
@@ -307,16 +307,16 @@ impl Socket {
 
     /// Returns whether the application has disconnected the socket; it may not have left yet.
     #[inline]
-    pub(crate) fn is_barred(&self) -> bool {
-        let standing = self.0.standing.0.load(Ordering::Relaxed);
-        standing == SocketState::PUT_OUT
-            || standing == SocketState::BARRED
+    pub(crate) fn is_disconnected_by_server(&self) -> bool {
+        let lifecycle = self.0.lifecycle.0.load(Ordering::Relaxed);
+        lifecycle == SocketState::DISCONNECTED
+            || lifecycle == SocketState::BARRED
             || self.0.session.has_disconnected.load(Ordering::Relaxed)
     }
 
     /// Returns whether the socket has left, for any reason.
     pub(crate) fn has_left(&self) -> bool {
-        self.0.standing.get() > SocketState::IN
+        self.0.lifecycle.get() > SocketState::IN
     }
 
     /// Returns whether new handlers and listeners are dropped at once.
@@ -326,7 +326,7 @@ impl Socket {
 
     /// Returns the close reason; a disconnect by the application takes precedence over `reason`.
     pub(crate) fn reason_over(&self, reason: CloseReason) -> CloseReason {
-        if self.0.standing.get() == SocketState::PUT_OUT {
+        if self.0.lifecycle.get() == SocketState::DISCONNECTED {
             CloseReason::ServerNamespaceDisconnect
         } else {
             reason
@@ -385,7 +385,7 @@ impl Socket {
     /// Drops the handlers and listeners of a closed socket, which may hold the socket itself.
     pub(crate) fn clear(&self) {
         // A socket that is still pending must not be attached later.
-        self.0.standing.advance(SocketState::PENDING, SocketState::LEFT);
+        self.0.lifecycle.advance(SocketState::PENDING, SocketState::LEFT);
         self.0.cleared.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
         let let_go = AssertUnwindSafe(|| {
@@ -423,7 +423,7 @@ impl Socket {
 
     /// Marks the socket as attached, unless a hook or another thread has disconnected it in the meantime.
     fn settle_in(&self) {
-        self.0.standing.advance(SocketState::PENDING, SocketState::IN);
+        self.0.lifecycle.advance(SocketState::PENDING, SocketState::IN);
         // Either a thread in `join_early` sees the new state, or this thread sees its room.
         fence(Ordering::SeqCst);
         self.enter_early();
@@ -509,7 +509,7 @@ impl Socket {
     #[cold]
     fn hand_on(&self, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
         let closed = Receipt { closed: 1, ..Receipt::default() };
-        let Some(recovery) = self.0.recovery.as_ref().filter(|_| self.0.standing.get() == SocketState::LEFT)
+        let Some(recovery) = self.0.recovery.as_ref().filter(|_| self.0.lifecycle.get() == SocketState::LEFT)
         else {
             return closed;
         };
@@ -587,13 +587,13 @@ impl Socket {
     /// Every event emitted before `delivered_until` is known to have reached the client.
     pub(crate) fn detach(&self, may_come_back: bool, delivered_until: Option<Instant>) {
         let (inner, key) = (&self.0, self.key());
-        if inner.standing.advance(SocketState::IN, SocketState::LEFT) {
+        if inner.lifecycle.advance(SocketState::IN, SocketState::LEFT) {
             match inner.recovery.as_ref().filter(|_| may_come_back) {
                 Some(recovery) => {
                     let data = self.user_data().shared_data();
                     recovery.sequencer.detach_and_retain(key, recovery.secret.clone(), data, delivered_until);
                     // A concurrent disconnect may have run before the session was retained.
-                    if inner.standing.get() == SocketState::BARRED {
+                    if inner.lifecycle.get() == SocketState::BARRED {
                         recovery.sequencer.forget(key);
                     }
                 }
@@ -601,7 +601,7 @@ impl Socket {
                     inner.namespace.router.detach(key);
                 }
             }
-        } else if inner.standing.get() == SocketState::PUT_OUT {
+        } else if inner.lifecycle.get() == SocketState::DISCONNECTED {
             // The thread that disconnected it may not have detached it yet.
             inner.namespace.router.detach(key);
         }
@@ -638,34 +638,34 @@ impl Inner {
         let router = &self.namespace.router;
         let key = self.member.key;
         loop {
-            match self.standing.get() {
+            match self.lifecycle.get() {
                 SocketState::PENDING => {
                     // A hook or another thread may see the socket while the router attaches it.
                     self.note_parting(router.rooms_of(key));
                     let was_in = router.detach(key);
                     let mark_disconnected =
-                        |standing| (standing <= SocketState::IN).then_some(SocketState::PUT_OUT);
+                        |lifecycle| (lifecycle <= SocketState::IN).then_some(SocketState::DISCONNECTED);
                     if was_in {
-                        let _ = self.standing.0.fetch_update(
+                        let _ = self.lifecycle.0.fetch_update(
                             Ordering::SeqCst,
                             Ordering::SeqCst,
                             mark_disconnected,
                         );
                         break;
                     }
-                    if self.standing.get() == SocketState::PENDING {
+                    if self.lifecycle.get() == SocketState::PENDING {
                         return false;
                     }
                 }
                 SocketState::IN => {
-                    if self.standing.advance(SocketState::IN, SocketState::PUT_OUT) {
+                    if self.lifecycle.advance(SocketState::IN, SocketState::DISCONNECTED) {
                         self.note_parting(router.rooms_of(key));
                         router.detach(key);
                         break;
                     }
                 }
                 SocketState::LEFT => {
-                    self.standing.advance(SocketState::LEFT, SocketState::BARRED);
+                    self.lifecycle.advance(SocketState::LEFT, SocketState::BARRED);
                 }
                 _ => {
                     // The session's driver task or another thread may be about to detach it.

@@ -147,7 +147,7 @@ struct Thread {
     list: FlushList,
     flusher: Flusher,
     busy_until: u64,
-    /// Outboxes this thread's sender has to relieve before it continues
+    /// Outboxes this thread's sender has to flush before it continues
     unpaid: Backlog,
 }
 
@@ -371,16 +371,16 @@ impl World {
             }
             if client.is_reader() {
                 assert_eq!(client.gone, None, "{:?} was closed", client.habit);
-                let standing = client.outbox.standing();
-                client.stalled = !standing.writable || client.stalled && standing.bytes > 0;
+                let status = client.outbox.status();
+                client.stalled = !status.writable || client.stalled && status.bytes > 0;
                 if !client.stalled {
                     // High water, one visit of a sender, and concurrent pushes.
                     let bytes = client.outbox.waiting().bytes;
                     assert!(bytes < 2 * 1024 * 1024, "{bytes} bytes of backlog");
                 }
             }
-            let standing = client.outbox.standing();
-            let over = !standing.writable && standing.bytes > LIMIT && client.gone.is_none();
+            let status = client.outbox.status();
+            let over = !status.writable && status.bytes > LIMIT && client.gone.is_none();
             client.over_since = if over { client.over_since.or(Some(self.now)) } else { None };
         }
     }
@@ -389,7 +389,7 @@ impl World {
     fn is_quiet(&self) -> bool {
         self.clients.iter().all(|client| {
             let waits = if client.is_reader() { 0 } else { LIMIT };
-            client.gone.is_some() || client.outbox.standing().bytes <= waits
+            client.gone.is_some() || client.outbox.status().bytes <= waits
         })
     }
 

@@ -98,7 +98,7 @@ mod tests {
 ";
 
     #[test]
-    fn reads_ram() {
+    fn reads_ram_of_machine() {
         let meminfo = "MemTotal:       16315416 kB\nMemFree:         1234 kB\n";
         assert_eq!(ram_in(meminfo), Some(16_315_416 * 1024));
         assert_eq!(ram_in("MemFree: 1 kB\n"), None);

@@ -146,7 +146,7 @@ impl Budget {
     fn evict(&self, goal: usize) {
         let Some(clients) = self.clients.get().and_then(Weak::upgrade) else { return };
         let outboxes = clients.outboxes();
-        let candidates = outboxes.iter().map(|outbox| (outbox.standing(), outbox));
+        let candidates = outboxes.iter().map(|outbox| (outbox.status(), outbox));
         let before = memory::in_use();
         let mut evicted = 0_u64;
         for outbox in in_order(candidates) {
@@ -154,7 +154,7 @@ impl Budget {
                 break;
             }
             // It may have started to read since it was selected.
-            if outbox.standing().writable {
+            if outbox.status().writable {
                 continue;
             }
             outbox.evict(CloseReason::SlowConsumer);
@@ -207,13 +207,11 @@ impl fmt::Debug for Budget {
 ///
 /// Excludes clients that are taking bytes and clients with empty queues.
 fn in_order<T>(all: impl Iterator<Item = (OutboxStatus, T)>) -> impl Iterator<Item = T> {
-    let mut candidates: Vec<_> =
-        all.filter(|(standing, _)| !standing.writable && standing.bytes > 0).collect();
+    let mut candidates: Vec<_> = all.filter(|(status, _)| !status.writable && status.bytes > 0).collect();
     // The counter wraps, but values of concurrent clients are close together.
-    let origin = candidates.first().map_or(0, |(standing, _)| standing.order);
-    candidates.sort_by_key(|(standing, _)| {
-        (standing.order.wrapping_sub(origin).cast_signed(), Reverse(standing.bytes))
-    });
+    let origin = candidates.first().map_or(0, |(status, _)| status.order);
+    candidates
+        .sort_by_key(|(status, _)| (status.order.wrapping_sub(origin).cast_signed(), Reverse(status.bytes)));
     candidates.into_iter().map(|(_, client)| client)
 }
 

@@ -153,7 +153,7 @@ setters! {
         max_child_namespaces: usize,
         /// Sets the maximum number of queued requests per session. Default: 16.
         ///
-        /// A client has at most two open. Further ones are answered with 400, `BadRequest request`; the session stays open.
+        /// A client has at most two open. Further ones are answered with 400, `Bad request`; the session stays open.
         /// Counted as [`Limit::Requests`](crate::metrics::Limit::Requests).
         max_requests: usize,
         /// Sets the maximum number of open sessions, over all clients and transports. Default: 1,000,000.

@@ -21,7 +21,7 @@ impl MemberControl for Inner {
 
     fn disconnect(&self, close: bool) {
         // As on Node: a socket that has left does not affect other or later sockets of its client.
-        let whole = close && self.standing.get() <= SocketState::IN;
+        let whole = close && self.lifecycle.get() <= SocketState::IN;
         if whole {
             self.session.has_disconnected.store(true, Ordering::SeqCst);
         }
@@ -44,7 +44,7 @@ impl MemberControl for Inner {
             let _ = self.session.mailbox.push(visit);
         }
         // The client may have recovered its session on another connection.
-        if self.standing.get() == SocketState::BARRED {
+        if self.lifecycle.get() == SocketState::BARRED {
             match self.successor() {
                 Some(successor) => MemberControl::disconnect(&*successor.0, close),
                 // It may also have recovered and left again in the meantime.

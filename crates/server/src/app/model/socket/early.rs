@@ -24,7 +24,7 @@ impl Socket {
             is_new
         };
         fence(Ordering::SeqCst);
-        match self.0.standing.get() {
+        match self.0.lifecycle.get() {
             SocketState::PENDING => true,
             SocketState::IN if is_new => {
                 self.enter_early();
@@ -40,7 +40,7 @@ impl Socket {
 
     /// Removes a stored room; `false` if it was not stored.
     pub(super) fn leave_early(&self, room: &Room) -> bool {
-        if self.0.standing.get() != SocketState::PENDING {
+        if self.0.lifecycle.get() != SocketState::PENDING {
             return false;
         }
         let Some(extras) = self.extras() else { return false };
