@@ -10,6 +10,7 @@ mod common;
 use std::hint::black_box;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use criterion::{BenchmarkId, SamplingMode, Throughput};
@@ -83,7 +84,7 @@ fn open(transport: &WebSocket, flush: &FlushList) -> (Outbox, Box<dyn Connection
     let (respond, _answer) = Responder::new();
     let upgraded = async { Ok(Upgraded { stream: Box::new(Drain), read_buffer: Default::default() }) };
     let exchange = Exchange {
-        request,
+        request: Arc::new(request),
         body: Default::default(),
         respond,
         upgrade: Some(Upgrade::new(upgraded)),

@@ -138,7 +138,7 @@ impl ExchangeBuilder {
         let shared = Arc::new(Mutex::new(Feed { chunks: self.chunks, end: self.end, ..Feed::default() }));
         let (respond, receiver) = Responder::new();
         let exchange = Exchange {
-            request: self.request.into_parts().0,
+            request: Arc::new(self.request.into_parts().0),
             body: RequestBody::new(FedBody(shared.clone())),
             respond,
             upgrade: self.upgrade,

@@ -6,6 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -21,7 +22,9 @@ use crate::{BoxError, ResponseBody};
 #[allow(clippy::exhaustive_structs, reason = "servers build it, transports take it apart")]
 pub struct Exchange {
     /// Method, URI and headers of the request.
-    pub request: http::request::Parts,
+    ///
+    /// Shared, since a polling client's requests are alike; [`Arc::make_mut`] gives access to its extensions.
+    pub request: Arc<http::request::Parts>,
     /// Body as it arrives; yields an error if the client disconnects before its end.
     pub body: RequestBody,
     /// Sender of the response.

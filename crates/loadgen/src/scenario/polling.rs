@@ -18,6 +18,8 @@ pub(super) struct Poller {
     /// Whether the server has sent a ping that is not answered.
     pinged: bool,
     partial: Vec<u8>,
+    /// Number of polls, up to overflow.
+    polls: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,16 @@ enum Phase {
 impl Poller {
     pub(super) fn new(server: Arc<Server>, wire_protocol: Arc<WireProtocol>) -> Self {
         let (sid, partial) = (String::new(), Vec::new());
-        Self { server, wire_protocol, others: 0, phase: Phase::Opening, sid, pinged: false, partial }
+        Self {
+            server,
+            wire_protocol,
+            others: 0,
+            phase: Phase::Opening,
+            sid,
+            pinged: false,
+            partial,
+            polls: 0,
+        }
     }
 
     /// Returns the number of messages that the server sent on its own.
@@ -110,7 +121,10 @@ impl Poller {
                 }
             }
         }
-        answer.extend_from_slice(&get_request(&self.server, &self.session_path()));
+        // Official clients use a value of `t` only once, against caches.
+        self.polls = self.polls.wrapping_add(1);
+        let path = format!("{}&t={:08x}", self.session_path(), self.polls);
+        answer.extend_from_slice(&get_request(&self.server, &path));
         Ok(())
     }
 
@@ -255,10 +269,13 @@ mod tests {
             assert_eq!(delivered, [b"a", b"b"]);
             assert!(poller.is_ready());
             let answer = String::from_utf8(answer).unwrap();
-            let methods: Vec<&str> =
-                answer.split("/socket.io/?EIO=4&transport=polling&sid=abc HTTP/1.1\r\n").collect();
-            assert_eq!(methods.len(), 5);
-            assert!(methods[0] == "POST " && methods[1].ends_with("\r\n\r\n40GET "));
+            let requests: Vec<&str> = answer.split("/socket.io/?EIO=4&transport=polling&sid=abc").collect();
+            assert_eq!(requests.len(), 5);
+            assert_eq!(requests[0], "POST ");
+            assert!(requests[1].starts_with(" HTTP/1.1\r\n") && requests[1].ends_with("\r\n\r\n40GET "));
+            for (number, request) in requests[2..].iter().enumerate() {
+                assert!(request.starts_with(&format!("&t={:08x} HTTP/1.1\r\n", number + 1)), "{request}");
+            }
         }
     }
 

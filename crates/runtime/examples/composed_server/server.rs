@@ -81,7 +81,7 @@ impl Server {
         let (request, body) = request.into_parts();
         let (respond, response) = Responder::new();
         let exchange = Exchange {
-            request,
+            request: Arc::new(request),
             body: body.map_err(Into::into).boxed_unsync(),
             respond,
             upgrade: Some(upgrade),

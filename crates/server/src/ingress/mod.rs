@@ -8,11 +8,13 @@ mod body;
 mod cors;
 mod open;
 mod place;
+pub(crate) mod repeat;
 mod respond;
 mod resume;
 mod route;
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -100,11 +102,15 @@ where
     let (respond, answer) = Responder::new();
     let body = match request.method {
         // The body of a GET is never read, and an empty one needs no memory.
-        Method::GET => RequestBody::new(Empty::new().map_err(|never| match never {})),
+        Method::GET => empty_body(),
         _ => {
             let body = RequestBody::new(body.map_err(Into::into));
             if body.is_end_stream() { body } else { RequestBody::new(TimedBody::new(body, io)) }
         }
     };
-    (Exchange { request, body, respond, upgrade, subprotocol: None }, answer)
+    (Exchange { request: Arc::new(request), body, respond, upgrade, subprotocol: None }, answer)
+}
+
+fn empty_body() -> RequestBody {
+    RequestBody::new(Empty::new().map_err(|never| match never {}))
 }

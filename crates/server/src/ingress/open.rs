@@ -60,7 +60,7 @@ impl<'a> SessionRequest<'a> {
     ) -> Result<Self, RefusalResponse> {
         let app = io.app();
         // The remaining extensions come from outer layers; handlers may extract them.
-        let extensions = &mut exchange.request.extensions;
+        let extensions = &mut Arc::make_mut(&mut exchange.request).extensions;
         let (peer, permit) = (Peer::of(extensions), extensions.remove::<Arc<Permit>>());
         // A polling client may ask for HTTP/2 or another upgrade: its connection stays with HTTP, which counts it.
         let mut permit = permit.filter(|_| !transport.capabilities().polled);

@@ -37,7 +37,7 @@ impl Respond {
 
     /// Awaits the session's response unless the request was refused, and adds headers.
     pub(super) async fn with(
-        self,
+        &self,
         io: &Io,
         begun: Result<Option<HeaderValue>, RefusalResponse>,
         answer: Answer,
@@ -61,11 +61,11 @@ impl Respond {
         {
             Box::pin(rules.apply(coding, &mut response)).await;
         }
-        if let Some(head) = self.head
+        if let Some(head) = &self.head
             && !is_refused
         {
             let query = EngineQuery::parse(head.uri.query().unwrap_or_default());
-            io.hooks().apply_headers(response.headers_mut(), &head, query.sid.is_none());
+            io.hooks().apply_headers(response.headers_mut(), head, query.sid.is_none());
         }
         // Counted here, at the end, to include earlier panics.
         if is_refused {

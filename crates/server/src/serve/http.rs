@@ -4,17 +4,19 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Method, Request};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use roomcast_core::{BoxError, ResponseBody};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -23,12 +25,14 @@ use super::server::Server;
 use crate::host::lifecycle::Phase;
 use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::limits::{ConnectionPermit, OpenedOn, Permit};
+use crate::ingress::repeat::RepeatedPoll;
 use crate::ingress::{RETRY_AFTER, answer, panicked};
 use crate::serve::proxy_protocol::{self, Proxied};
 use crate::util::clock::{self, millis};
 use crate::util::coop::yield_now;
 use crate::web::forwarded::canonical;
 use crate::web::peer::Peer;
+use crate::web::repeated_poll::{AnswerPoll, detached};
 use crate::web::stream::{ActiveBody, Activity, ArrivingBody, HttpStream};
 use crate::web::upgrade;
 
@@ -118,7 +122,8 @@ where
     let service = {
         let activity = activity.clone();
         service_fn(move |mut request: Request<Incoming>| {
-            activity.request_began(request.body().size_hint().exact(), waits(&request));
+            let is_poll = waits(&request);
+            activity.request_began(request.body().size_hint().exact(), is_poll);
             let (server, permit, activity) = (server.clone(), permit.clone(), activity.clone());
             let opened_on = opened_on.as_ref().filter(|_| may_begin_session(&request)).cloned();
             async move {
@@ -129,17 +134,19 @@ where
                 if let Some(opened_on) = opened_on {
                     request.extensions_mut().insert(opened_on);
                 }
-                let request = request.map(|body| ArrivingBody::new(body, activity.clone()));
+                let (request, body) = request.into_parts();
+                let poll = if is_poll && activity.may_repeat() { detached(&request) } else { None };
+                let request = Request::from_parts(request, ArrivingBody::new(body, activity.clone()));
                 let response = match rules::check(&request) {
-                    Ok(()) => match answer(&server.io, "", request).await {
-                        Ok(response) => response,
-                        Err(request) => {
-                            let fallback = AssertUnwindSafe(|| (server.fallback)(request.map(drop)));
-                            catch_unwind(fallback).unwrap_or_else(|_| panicked(&server.io))
-                        }
-                    },
+                    Ok(()) => respond(&server, request).await,
                     Err(broken) => broken.response(),
                 };
+                if let Some(poll) = poll
+                    && response.status() == StatusCode::OK
+                    && let Some(poll) = RepeatedPoll::of(&server.io, poll)
+                {
+                    activity.remember(repetitions(poll));
+                }
                 Ok::<_, Infallible>(response.map(|body| ActiveBody::new(body, activity)))
             }
         })
@@ -155,6 +162,7 @@ where
     let mut connection = pin!(connection);
     let mut timer = pin!(tokio::time::sleep_until(clock::now().into()));
     let mut leaving = pin!(io.app().lifecycle.reached(Phase::Closing));
+    let mut is_leaving = false;
     let mut told = false;
     let mut hurries = false;
     let mut overslept = false;
@@ -163,13 +171,20 @@ where
             yield_now(cx);
             return Poll::Pending;
         }
-        if !told && leaving.as_mut().poll(cx).is_ready() {
-            told = true;
-            connection.as_mut().graceful_shutdown();
-        }
+        is_leaving = is_leaving || leaving.as_mut().poll(cx).is_ready();
         let before = activity.requests();
-        if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
-            return Poll::Ready(End::Over(outcome));
+        loop {
+            // The HTTP library would close the connection under a poll that it does not see.
+            if is_leaving && !told && !activity.answers_poll() {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
+                return Poll::Ready(End::Over(outcome));
+            }
+            if !is_leaving || told || activity.answers_poll() {
+                break;
+            }
         }
         // After this many pipelined requests hyper has woken itself to continue immediately.
         hurries = activity.requests().wrapping_sub(before) >= IN_A_HURRY;
@@ -217,6 +232,49 @@ where
             connection.as_mut().graceful_shutdown();
             let _ = tokio::time::timeout(FAREWELL, connection).await;
         }
+    }
+}
+
+/// Answers a request that passed the [rules].
+async fn respond<B>(server: &Server, request: Request<B>) -> Response<ResponseBody>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    match answer(&server.io, "", request).await {
+        Ok(response) => response,
+        Err(request) => {
+            let fallback = AssertUnwindSafe(|| (server.fallback)(request.map(drop)));
+            catch_unwind(fallback).unwrap_or_else(|_| panicked(&server.io))
+        }
+    }
+}
+
+/// Answers the repetitions of a poll, in memory that all of them use.
+struct Repetitions<M, F> {
+    answer: M,
+    response: Pin<Box<Option<F>>>,
+}
+
+fn repetitions(poll: RepeatedPoll) -> Box<dyn AnswerPoll> {
+    Box::new(Repetitions { answer: move || poll.clone().answer(), response: Box::pin(None) })
+}
+
+impl<M, F> AnswerPoll for Repetitions<M, F>
+where
+    M: Fn() -> F + Send,
+    F: Future<Output = Response<ResponseBody>> + Send,
+{
+    fn begin(&mut self) {
+        let response = (self.answer)();
+        self.response.set(Some(response));
+    }
+
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Response<ResponseBody>> {
+        let Some(response) = self.response.as_mut().as_pin_mut() else { return Poll::Pending };
+        let response = ready!(response.poll(cx));
+        self.response.set(None);
+        Poll::Ready(response)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Byte stream of one HTTP connection, and its deadlines
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,9 +11,11 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use memchr::memchr_iter;
 use roomcast_core::{BoxError, ResponseBody};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::repeated_poll::{AnswerPoll, RepeatedPolls};
 use crate::util::clock;
 use crate::util::coop::yield_now;
 
@@ -23,7 +26,6 @@ use crate::util::coop::yield_now;
 /// progress within the keep-alive timeout. An otherwise idle connection is closed after the keep-alive timeout.
 ///
 /// Only one task accesses it, so memory ordering is irrelevant.
-#[derive(Debug)]
 pub(crate) struct Activity {
     began: Instant,
     header_timeout: Duration,
@@ -47,6 +49,18 @@ pub(crate) struct Activity {
     /// Milliseconds from `began` to the start of the current clock
     since: AtomicU64,
     requests: AtomicUsize,
+    /// The request in progress may be a poll that the stream can remember
+    may_repeat: AtomicBool,
+    /// A repeated poll is being answered, without the HTTP library
+    answers_poll: AtomicBool,
+    /// Answers to the repetitions of the poll that was answered last, for the stream
+    answers: Mutex<Option<Box<dyn AnswerPoll>>>,
+}
+
+impl fmt::Debug for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Activity").field("busy", &self.busy).finish_non_exhaustive()
+    }
 }
 
 impl Activity {
@@ -65,6 +79,9 @@ impl Activity {
             reader: Mutex::new(None),
             since: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
+            may_repeat: AtomicBool::new(false),
+            answers_poll: AtomicBool::new(false),
+            answers: Mutex::new(None),
         }
     }
 
@@ -80,6 +97,21 @@ impl Activity {
         self.body_left.store(body.unwrap_or(u64::MAX), Ordering::Relaxed);
         set(&self.ends_with_client, ends_with_client);
         set(&self.busy, true);
+    }
+
+    /// Returns whether the stream can [remember](Self::remember) the request in progress.
+    pub(crate) fn may_repeat(&self) -> bool {
+        get(&self.may_repeat)
+    }
+
+    /// Lets the repetitions of a poll that was answered with success bypass the HTTP library.
+    pub(crate) fn remember(&self, answers: Box<dyn AnswerPoll>) {
+        *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = Some(answers);
+    }
+
+    /// Returns whether a poll is being answered that the HTTP library does not know of.
+    pub(crate) fn answers_poll(&self) -> bool {
+        get(&self.answers_poll)
     }
 
     fn request_ended(&self) {
@@ -110,7 +142,7 @@ impl Activity {
     }
 
     /// Records the outcome of a write.
-    fn wrote(&self, blocked: bool) {
+    pub(super) fn wrote(&self, blocked: bool) {
         let was_blocked = self.blocked.swap(blocked, Ordering::Relaxed);
         // An awaited head keeps its clock, unless a blocked write prevented the client from sending it.
         if was_blocked != blocked || blocked || !get(&self.busy) && !self.is_in_header() {
@@ -257,10 +289,13 @@ pub(crate) struct HttpStream<S> {
     head: HeadEnd,
     /// The task has yielded since the stream ended
     gave_way: bool,
+    polls: RepeatedPolls,
 }
 
 /// Bytes read ahead behind a request in progress
 const AHEAD: usize = 16 * 1024;
+/// Repeated polls answered in one read before the connection yields to others
+const POLLS_IN_A_ROW: usize = 8;
 
 impl<S> HttpStream<S> {
     pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Self {
@@ -271,6 +306,7 @@ impl<S> HttpStream<S> {
             end: None,
             head: HeadEnd::default(),
             gave_way: false,
+            polls: RepeatedPolls::default(),
         }
     }
 
@@ -334,37 +370,83 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for HttpStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let body = this.activity.body_left();
+        for _ in 0..POLLS_IN_A_ROW {
+            if this.polls.is_busy() {
+                let Poll::Ready(answered) = this.polls.poll_answer(cx, &mut this.stream, &this.activity)
+                else {
+                    return this.poll_ahead(cx);
+                };
+                set(&this.activity.answers_poll, false);
+                this.activity.request_ended();
+                if !answered? {
+                    this.end = Some(Ok(()));
+                }
+            }
+            if !ready!(this.poll_input(cx, buf))? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        yield_now(cx);
+        Poll::Pending
+    }
+}
+
+impl<S: AsyncRead + Unpin> HttpStream<S> {
+    /// Reads a part of the current request, or a head; ready with `true` and no bytes if that was a repeated poll, which
+    /// is to be answered here.
+    fn poll_input(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+        let body = self.activity.body_left();
         if body == Some(0) {
-            return this.poll_ahead(cx);
+            return self.poll_ahead(cx).map_ok(|()| false);
         }
         let start = buf.filled().len();
-        if !this.ahead.is_empty() {
-            let taken = this.ahead.len().min(buf.remaining());
-            buf.put_slice(&this.ahead[..taken]);
-            this.ahead.advance(taken);
-        } else if let Some(end) = this.end.take() {
-            return Poll::Ready(end);
+        if !self.ahead.is_empty() {
+            let taken = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead[..taken]);
+            self.ahead.advance(taken);
+        } else if let Some(end) = self.end.take() {
+            return Poll::Ready(end.map(|()| false));
         } else {
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         }
         let read = buf.filled().len() - start;
         if let Some(left) = body {
             let taken = read.min(usize::try_from(left).unwrap_or(usize::MAX));
             if left < u64::MAX {
-                this.activity.body_left.store(left - taken as u64, Ordering::Relaxed);
+                self.activity.body_left.store(left - taken as u64, Ordering::Relaxed);
             }
-            this.keep_back(buf, start + taken);
+            self.keep_back(buf, start + taken);
         } else if read > 0 {
-            match this.head.find(&buf.filled()[start..]) {
-                Some(end) => this.keep_back(buf, start + end),
-                None => this.activity.head_began(),
+            let is_first_part = self.head == HeadEnd::default();
+            match self.head.find(&buf.filled()[start..]) {
+                Some(end) => {
+                    self.keep_back(buf, start + end);
+                    return Poll::Ready(Ok(is_first_part && self.begins_poll(buf, start)));
+                }
+                None => self.activity.head_began(),
             }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(false))
+    }
+
+    /// Takes the head of a repeated poll out of `buf`; otherwise leaves it to the HTTP library.
+    fn begins_poll(&mut self, buf: &mut ReadBuf<'_>, start: usize) -> bool {
+        let answers = self.activity.answers.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(answers) = answers {
+            self.polls.remember(answers);
+        }
+        let head = &buf.filled()[start..];
+        if self.polls.begin(head) {
+            buf.set_filled(start);
+            self.activity.request_began(Some(0), true);
+            set(&self.activity.answers_poll, true);
+            return true;
+        }
+        set(&self.activity.may_repeat, self.polls.record(head));
+        false
     }
 }
 
@@ -401,7 +483,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
 /// Search for the empty line that ends a request head, across reads.
 ///
 /// Lines end with LF, or CR and LF, as in the HTTP library (RFC 9112 section 2.2).
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct HeadEnd {
     /// A byte other than a line end was seen: empty lines before a request are skipped
     begun: bool,
@@ -412,17 +494,52 @@ struct HeadEnd {
 impl HeadEnd {
     /// Returns how many of the bytes belong to the head if it ends in them, then starts over.
     fn find(&mut self, bytes: &[u8]) -> Option<usize> {
+        let is_content = |line: &[u8]| line.iter().any(|&byte| byte != b'\r');
+        let mut start = 0;
+        for end in memchr_iter(b'\n', bytes) {
+            if is_content(&bytes[start..end]) {
+                (self.begun, self.at_line_start) = (true, false);
+            }
+            if self.begun && self.at_line_start {
+                *self = Self::default();
+                return Some(end + 1);
+            }
+            (self.at_line_start, start) = (true, end + 1);
+        }
+        if is_content(&bytes[start..]) {
+            (self.begun, self.at_line_start) = (true, false);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Returns the length of the head at the start of `bytes`, by a search of each byte.
+    fn end(bytes: &[u8]) -> Option<usize> {
+        let (mut begun, mut at_line_start) = (false, false);
         for (at, &byte) in bytes.iter().enumerate() {
             match byte {
-                b'\n' if self.begun && self.at_line_start => {
-                    *self = Self::default();
-                    return Some(at + 1);
-                }
-                b'\n' => self.at_line_start = true,
+                b'\n' if begun && at_line_start => return Some(at + 1),
+                b'\n' => at_line_start = true,
                 b'\r' => {}
-                _ => (self.begun, self.at_line_start) = (true, false),
+                _ => (begun, at_line_start) = (true, false),
             }
         }
         None
+    }
+
+    proptest! {
+        #[test]
+        fn finds_end_of_head_in_any_pieces(text in "[\\r\\n ab]{0,40}", cut in 0..40_usize) {
+            let (first, second) = text.as_bytes().split_at(cut.min(text.len()));
+            let mut head = HeadEnd::default();
+            let found = head.find(first).or_else(|| Some(first.len() + head.find(second)?));
+            prop_assert_eq!(found, end(text.as_bytes()));
+        }
     }
 }

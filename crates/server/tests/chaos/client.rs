@@ -110,7 +110,7 @@ impl Client {
         let (exchange, client) = MemoryClient::connect(CAPACITY);
         let request = Request::get(self.target("memory")).header("upgrade", "websocket");
         let mut request = request.header("connection", "upgrade").body(Full::default()).expect("a request");
-        request.extensions_mut().extend(exchange.request.extensions);
+        request.extensions_mut().extend(exchange.request.extensions.clone());
         let upgrade = hyper::upgrade::on(Request::new(()));
         request.extensions_mut().insert(upgrade);
         self.opening = Some(Call::new(&self.io, request));

@@ -8,4 +8,5 @@ mod limits;
 mod listen;
 mod origin;
 mod proxy;
+mod repeated_polls;
 mod support;

@@ -38,6 +38,11 @@ impl Rig {
         Self::start(&io, Server::new(io.clone()))
     }
 
+    /// Returns access to a server that the test runs itself.
+    pub(crate) fn of_running(address: SocketAddr, io: &Io) -> Self {
+        Self { address, io: io.clone(), task: tokio::spawn(async {}) }
+    }
+
     pub(crate) async fn connect(&self) -> Client {
         Client::connect(self.address).await
     }

@@ -64,7 +64,7 @@ impl Transport for MemoryTransport {
     }
 
     fn open(&self, mut exchange: Exchange) -> Result<Box<dyn Connection>, RejectedExchange> {
-        let Some(link) = exchange.request.extensions.remove::<Link>() else {
+        let Some(link) = Arc::make_mut(&mut exchange.request).extensions.remove::<Link>() else {
             let text = "this is no request of a MemoryClient";
             return Err(RejectedExchange::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, text)));
         };

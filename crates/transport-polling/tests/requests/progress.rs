@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -261,7 +262,7 @@ async fn slow_reader_moves_answer_over_http() {
         let (requests, (respond, answer)) = (requests.clone(), Responder::new());
         async move {
             let body = RequestBody::new(Empty::new().map_err(|never| match never {}));
-            let request = request.into_parts().0;
+            let request = Arc::new(request.into_parts().0);
             let exchange = Exchange { request, body, respond, upgrade: None, subprotocol: None };
             requests.send(exchange).await.expect("the test receives it");
             Ok::<_, Infallible>(answer.await.expect("the GET is answered"))
