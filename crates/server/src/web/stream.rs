@@ -142,7 +142,7 @@ impl Activity {
     }
 
     /// Records the outcome of a write.
-    pub(super) fn wrote(&self, blocked: bool) {
+    fn wrote(&self, blocked: bool) {
         let was_blocked = self.blocked.swap(blocked, Ordering::Relaxed);
         // An awaited head keeps its clock, unless a blocked write prevented the client from sending it.
         if was_blocked != blocked || blocked || !get(&self.busy) && !self.is_in_header() {
@@ -375,7 +375,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for HttpStream<S> {
         let this = self.get_mut();
         for _ in 0..POLLS_IN_A_ROW {
             if this.polls.is_busy() {
-                let Poll::Ready(answered) = this.polls.poll_answer(cx, &mut this.stream, &this.activity)
+                let Poll::Ready(answered) =
+                    this.polls.poll_answer(cx, &mut this.stream, |blocked| this.activity.wrote(blocked))
                 else {
                     return this.poll_ahead(cx);
                 };

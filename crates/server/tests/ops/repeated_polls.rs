@@ -53,7 +53,7 @@ impl Polling {
     }
 }
 
-/// Returns the lines of a head, without those that differ between answers.
+/// Returns the lines of a head, except the date and the length.
 fn lasting(answer: &Answer) -> Vec<String> {
     let lines = answer.head.lines().map(str::to_ascii_lowercase);
     lines.filter(|line| !line.starts_with("date:") && !line.starts_with("content-length:")).collect()
