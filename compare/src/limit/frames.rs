@@ -145,6 +145,10 @@ impl Service for Frames {
         taken
     }
 
+    fn is_collecting(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     fn end_turn(&mut self, connections: &mut Connections<State>) {
         if !self.out.is_empty() {
             connections.with_all(|connection| write_if_open(connection, &self.out));

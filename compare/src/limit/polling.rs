@@ -148,6 +148,10 @@ impl Service for Polling {
         if input.len() - taken > MAX_HEAD { Err(Gone) } else { Ok(taken) }
     }
 
+    fn is_collecting(&self) -> bool {
+        !self.turn.is_empty()
+    }
+
     fn end_turn(&mut self, connections: &mut Connections<State>) {
         if !self.turn.is_empty() {
             let packets = std::mem::take(&mut self.turn);

@@ -21,6 +21,9 @@ pub(super) trait Service {
         input: &[u8],
     ) -> Result<usize, Gone>;
 
+    /// Returns whether messages for all clients are pending, which more messages should join.
+    fn is_collecting(&self) -> bool;
+
     /// Called at the end of a turn, when all ready sockets have been read.
     fn end_turn(&mut self, connections: &mut Connections<Self::State>);
 
@@ -52,9 +55,34 @@ impl<S: Service> Server<S> {
         self.address
     }
 
-    /// Waits for events once and handles them.
+    /// Waits for events and handles them.
+    ///
+    /// While messages for all clients are pending, a turn goes on until [`QUIET`] has passed without an event, so that
+    /// messages that are on the way share the writes.
     pub(super) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.poller.wait(timeout)?;
+        self.handle_events()?;
+        for _ in 0..LONGEST_COLLECTION {
+            if !self.service.is_collecting() {
+                break;
+            }
+            self.poller.wait(Some(QUIET))?;
+            if self.poller.ready() == 0 {
+                break;
+            }
+            self.handle_events()?;
+        }
+        self.service.end_turn(&mut self.connections);
+        // At the end, so that no slot number in use can refer to a newer connection.
+        while let Some(index) = self.connections.next_gone() {
+            if let Some(connection) = self.connections.remove(index) {
+                self.service.left(index, connection.state);
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_events(&mut self) -> io::Result<()> {
         for event in 0..self.poller.ready() {
             match self.poller.event(event) {
                 (LISTENER, _) => self.accept()?,
@@ -69,13 +97,6 @@ impl<S: Service> Server<S> {
                         self.connections.with(index, |_| Err(Gone));
                     }
                 }
-            }
-        }
-        self.service.end_turn(&mut self.connections);
-        // At the end, so that no slot number in use can refer to a newer connection.
-        while let Some(index) = self.connections.next_gone() {
-            if let Some(connection) = self.connections.remove(index) {
-                self.service.left(index, connection.state);
             }
         }
         Ok(())
@@ -127,3 +148,7 @@ impl<S: Service> Server<S> {
 }
 
 const LISTENER: usize = usize::MAX;
+/// Time without an event after which pending messages are sent.
+const QUIET: Duration = Duration::from_micros(100);
+/// Maximum number of waits in one turn.
+const LONGEST_COLLECTION: usize = 64;

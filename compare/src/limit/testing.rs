@@ -122,6 +122,10 @@ impl server::Service for Faulty {
         Ok(input.len())
     }
 
+    fn is_collecting(&self) -> bool {
+        self.echo.is_collecting()
+    }
+
     fn end_turn(&mut self, connections: &mut Connections<Self::State>) {
         self.echo.end_turn(connections);
     }
