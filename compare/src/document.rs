@@ -6,13 +6,14 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::docs::PRODUCTS;
 use super::machine::{Machine, date};
-use super::plot::{Dot, plot};
-use super::table::Table;
+use super::plot::{Dot, Panel, plot};
+use super::summary::Summary;
+use super::table::{Row, Table};
 use super::{Load, Run, targets};
-use roomcast_loadgen::Error;
-use roomcast_loadgen::ErrorContext as _;
 use roomcast_loadgen::scenario::Scenario;
+use roomcast_loadgen::{Error, ErrorContext as _, Report};
 
 /// Record of a comparison, from which the report is rendered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,20 +43,66 @@ impl Record {
             .map_err(|error| Error::Usage(format!("{} is not a record of compare: {error}", path.display())))
     }
 
-    /// Writes all files to a folder, replacing an earlier comparison.
+    /// Writes results and report to a folder, replacing an earlier comparison.
     pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
+        self.write_report(folder)?;
+        write(&folder.join("results.json"), &self.json())
+    }
+
+    /// Writes report and plots to a folder, and removes the plots of an earlier comparison.
+    pub(super) fn write_report(&self, folder: &Path) -> Result<(), Error> {
         fs::create_dir_all(folder).doing(|| format!("create {}", folder.display()))?;
-        let write = |name: &str, text: &str| {
-            let path = folder.join(name);
-            fs::write(&path, text).doing(|| format!("write {}", path.display()))
-        };
-        write("results.json", &(serde_json::to_string(self).unwrap_or_default() + "\n"))?;
-        for load in self.loads() {
-            for (name, svg) in self.plots(&load) {
-                write(&name, &svg)?;
-            }
+        // Other folders may have plots of the user.
+        let obsolete =
+            if folder.join("results.json").is_file() { self.obsolete_plots(folder)? } else { Vec::new() };
+        for plot in obsolete {
+            fs::remove_file(folder.join(&plot)).doing(|| format!("remove {plot}"))?;
         }
-        write("README.md", &self.markdown())
+        self.files().iter().try_for_each(|(name, text)| write(&folder.join(name), text))
+    }
+
+    /// Returns report and plots, with their file names.
+    pub(super) fn files(&self) -> Vec<(String, String)> {
+        let plots = self.loads().into_iter().flat_map(|load| self.plots(&load));
+        let report = [("README.md".to_owned(), self.markdown())];
+        plots.chain(self.overview().map(|svg| (OVERVIEW.to_owned(), svg))).chain(report).collect()
+    }
+
+    /// Returns the plots in a folder that are not of this comparison.
+    pub(super) fn obsolete_plots(&self, folder: &Path) -> Result<Vec<String>, Error> {
+        let files = self.files();
+        let entries = fs::read_dir(folder).doing(|| format!("read {}", folder.display()))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut obsolete: Vec<String> =
+            names.filter(|it| it.ends_with(".svg") && !files.iter().any(|file| file.0 == *it)).collect();
+        obsolete.sort();
+        Ok(obsolete)
+    }
+
+    /// Returns the record as JSON with a line for each run.
+    fn json(&self) -> String {
+        let runs: Vec<String> =
+            self.runs.iter().map(|run| serde_json::to_string(run).unwrap_or_default()).collect();
+        let head = serde_json::to_string(&Self { runs: Vec::new(), ..self.clone() }).unwrap_or_default();
+        let head = head.strip_suffix("]}").unwrap_or(&head);
+        format!("{head}\n{}\n]}}\n", runs.join(",\n"))
+    }
+
+    /// Returns the faultless results of a server under a load.
+    pub(super) fn results(&self, load: &str, server: &str) -> impl Iterator<Item = &Report> {
+        let runs = self.runs.iter().filter(move |run| run.load == load && run.server == server);
+        runs.filter(|run| run.report.ok).map(|run| &run.report)
+    }
+
+    /// Returns whether all servers ran under all loads, in enough rounds for intervals.
+    pub(super) fn is_complete(&self) -> bool {
+        let selected = ["--only", "--scenarios", "--quick"].iter().any(|flag| self.arguments.contains(flag));
+        self.unfinished.is_none() && self.rounds >= super::FEWEST_ROUNDS && !selected
+    }
+
+    /// Returns the day of the comparison.
+    pub(super) fn date(&self) -> String {
+        date(self.started_unix_s)
     }
 
     /// Formats only the tables, for a terminal.
@@ -84,7 +131,7 @@ impl Record {
              counts as failed and is in no figure. {} of {} runs failed.\n\
              - A run is noisy if other processes used more than {} cores.\n",
             self.arguments,
-            date(self.started_unix_s),
+            self.date(),
             self.machine.describe(),
             self.runs.iter().filter(|run| !run.report.ok).count(),
             self.runs.len(),
@@ -131,48 +178,36 @@ impl Record {
     fn plots(&self, load: &Load) -> Vec<(String, String)> {
         let table = self.table(load);
         let name = load.to_string().replace(':', "-");
-        let ours = |server: &str| server.starts_with("roomcast-");
-        let ratios: Vec<Dot> = table
-            .rows
-            .iter()
-            .filter_map(|row| Some((row, row.ratio?)))
-            .map(|(row, value)| Dot { label: row.server.clone(), value, ours: ours(&row.server) })
-            .collect();
         let mut plots = Vec::new();
-        if !ratios.is_empty() {
-            let axis = format!("CPU time relative to {}", base(load));
-            let title =
-                format!("{load}: {}", if is_idle(load) { "accepting a connection" } else { "per delivery" });
-            plots.push((format!("{name}.svg"), plot(&title, &axis, &ratios, &targets::marks(load))));
-        }
-        let mut waits: Vec<Dot> = table
-            .rows
-            .iter()
-            .filter_map(|row| Some((row, row.share_of_broadcast?)))
-            .map(|(row, value)| Dot { label: row.server.clone(), value, ours: ours(&row.server) })
-            .collect();
-        waits.sort_by(|one, other| one.value.median.total_cmp(&other.value.median));
-        if !waits.is_empty() {
-            let title = format!("{load}: chat latency during broadcasts");
-            plots
-                .push((format!("{name}-wait.svg"), plot(&title, "p99 relative to a broadcast", &waits, &[])));
-        }
-        let mut memory: Vec<Dot> = table
-            .rows
-            .iter()
-            .filter_map(|row| Some((row, row.rss_bytes_per_connection?)))
-            .map(|(row, bytes)| Dot {
-                label: row.server.clone(),
-                value: bytes.scaled(1.0 / 1024.0),
-                ours: ours(&row.server),
-            })
-            .collect();
-        memory.sort_by(|one, other| one.value.median.total_cmp(&other.value.median));
-        if !memory.is_empty() {
-            let title = format!("{load}: memory per connection");
-            plots.push((format!("{name}-memory.svg"), plot(&title, "KiB resident", &memory, &[])));
-        }
+        let mut add = |suffix: &str, what: &str, axis: &str, dots: Vec<Dot>, marks| {
+            if !dots.is_empty() {
+                let title = format!("{load}: {what}");
+                plots.push((format!("{name}{suffix}.svg"), plot(&title, &[Panel { axis, dots, marks }])));
+            }
+        };
+        let what = if is_idle(load) { "CPU time to accept a connection" } else { "CPU time per delivery" };
+        let axis = format!("CPU time relative to {}", base(load));
+        add("", what, &axis, dots(&table, |row| row.ratio), targets::marks(load));
+        let waits = sorted(dots(&table, |row| row.share_of_broadcast));
+        let axis = "p99 latency relative to the duration of a broadcast";
+        add("-wait", "chat latency during broadcasts", axis, waits, Vec::new());
+        let kib = |row: &Row| Some(row.rss_bytes_per_connection?.scaled(1.0 / 1024.0));
+        add("-memory", "memory per connection", "KiB resident", sorted(dots(&table, kib)), Vec::new());
         plots
+    }
+
+    /// Draws the main results of Roomcast and all peers.
+    fn overview(&self) -> Option<String> {
+        let panel = |(load, axis): (&str, &'static str)| {
+            let load: Load = load.parse().ok()?;
+            let mut dots = dots(&self.table(&load), |row| row.ratio);
+            dots.retain(|dot| !dot.ours || PRODUCTS.contains(&dot.label.as_str()));
+            dots.retain(|dot| !dot.label.starts_with("limit-"));
+            (!dots.is_empty()).then_some(Panel { axis, dots, marks: Vec::new() })
+        };
+        let panels: Vec<Panel<'_>> = OVERVIEW_LOADS.into_iter().filter_map(panel).collect();
+        let title = "CPU time per delivery, relative to a bare epoll loop";
+        (!panels.is_empty()).then(|| plot(title, &panels))
     }
 
     fn table(&self, load: &Load) -> Table {
@@ -184,10 +219,27 @@ impl Record {
     }
 }
 
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    fs::write(path, text).doing(|| format!("write {}", path.display()))
+}
+
 /// Returns the baseline of a load in its table.
-fn base(load: &Load) -> &'static str {
+pub(super) fn base(load: &Load) -> &'static str {
     // With several threads or compression, the baseline is the same server without them.
     if load.free || load.text { "roomcast-plain" } else { load.base() }
+}
+
+fn dots(table: &Table, value: impl Fn(&Row) -> Option<Summary>) -> Vec<Dot> {
+    let dot = |row: &Row| {
+        let label = row.server.clone();
+        Some(Dot { ours: label.starts_with("roomcast-"), label, value: value(row)? })
+    };
+    table.rows.iter().filter_map(dot).collect()
+}
+
+fn sorted(mut dots: Vec<Dot>) -> Vec<Dot> {
+    dots.sort_by(|one, other| one.value.median.total_cmp(&other.value.median));
+    dots
 }
 
 fn is_idle(load: &Load) -> bool {
@@ -231,6 +283,10 @@ fn explained(load: &Load) -> String {
     }
     text
 }
+
+const OVERVIEW: &str = "overview.svg";
+const OVERVIEW_LOADS: [(&str, &str); 3] =
+    [("paced", "one at a time"), ("saturated", "saturated"), ("echo", "echo")];
 
 /// Servers that readers may look for.
 const NEVER_HERE: &[(&str, &str)] = &[

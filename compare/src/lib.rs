@@ -6,6 +6,7 @@
 //! are not.
 //!
 //! * [`run`] is the driver, and writes the report with its plots: `cargo xtask compare`.
+//! * [`docs`] generates the figures of the documents from the results: `cargo xtask results`.
 //! * [`limit`] has the bare epoll servers, the lower bound on this kernel and the baseline of the ratios.
 //! * `peers/` has servers of other projects.
 //! * [`roomcast_loadgen::scenario`] generates the load.
@@ -20,6 +21,7 @@
 #![cfg(target_os = "linux")]
 
 mod contender;
+pub mod docs;
 mod document;
 pub mod limit;
 mod load;
@@ -41,6 +43,7 @@ use serde::{Deserialize, Serialize};
 
 pub use contender::Contender;
 use contender::{Family, Programs};
+use docs::Project;
 use document::Record;
 use load::DEFAULT_LOADS;
 pub use load::Load;
@@ -123,11 +126,14 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Folder of the report
     ///
-    /// [default: docs/benchmarks for a complete comparison, target/compare with --quick, --only, --scenarios or fewer
-    /// rounds]
+    /// [default: target/compare, and docs/benchmarks when a comparison without --quick, --only and --scenarios has
+    /// completed at least six rounds; the figures of all documents are then rewritten]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
     /// Render the report from the results.json of an earlier comparison, without running anything
+    ///
+    /// A complete comparison is rendered to docs/benchmarks with the figures of all documents, another to the folder of
+    /// the file, unless --out is given.
     #[arg(long, value_name = "FILE")]
     pub render: Option<PathBuf>,
     /// List the servers and whether they are built
@@ -158,13 +164,17 @@ struct Run {
 /// the table shows it as failed.
 pub fn run(options: &Options) -> Result<bool, Error> {
     let options = &options.settled();
-    let folder = options.folder();
     if let Some(file) = &options.render {
         let record = Record::read(file)?;
-        record.write(&folder)?;
-        println!("{}report: {}", record.tables(), folder.display());
+        let folder = match &options.out {
+            Some(folder) => folder.clone(),
+            None if record.is_complete() => Project::here().report(),
+            None => file.parent().map(Path::to_owned).unwrap_or_default(),
+        };
+        publish(&record, &folder)?;
         return Ok(true);
     }
+    let folder = options.folder();
     let contenders = contenders(options)?;
     if options.list {
         for contender in &contenders {
@@ -182,8 +192,27 @@ pub fn run(options: &Options) -> Result<bool, Error> {
     let outcome = Comparison { options, contenders, trials: Trials::new(options)? }.run(&mut record, &folder);
     record.write(&folder)?;
     outcome?;
-    println!("{}report: {}", record.tables(), folder.display());
+    let folder =
+        if options.out.is_none() && record.is_complete() { Project::here().report() } else { folder };
+    publish(&record, &folder)?;
     Ok(record.runs.iter().all(|run| run.report.ok))
+}
+
+/// Writes results and report to a folder; in docs/benchmarks, also the figures of all documents.
+fn publish(record: &Record, folder: &Path) -> Result<(), Error> {
+    record.write(folder)?;
+    println!("{}report: {}", record.tables(), folder.display());
+    let project = Project::here();
+    let same = |one: &Path, other: &Path| {
+        let full = |path: &Path| path.canonicalize().ok();
+        full(one).is_some() && full(one) == full(other)
+    };
+    if same(folder, &project.report()) {
+        for document in project.rewrite(record)? {
+            println!("rewritten: {}", document.display());
+        }
+    }
+    Ok(())
 }
 
 impl Options {
@@ -200,14 +229,10 @@ impl Options {
         options
     }
 
+    /// Returns the folder of the report until the comparison is complete.
     fn folder(&self) -> PathBuf {
-        let benches = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let cut = self.rounds < FEWEST_ROUNDS
-            || !self.only.is_empty()
-            || self.scenarios
-                != DEFAULT_LOADS.split(',').filter_map(|it| it.parse().ok()).collect::<Vec<_>>();
-        let usual = if cut { "../target/compare" } else { "../docs/benchmarks" };
-        self.out.clone().unwrap_or_else(|| benches.join(usual))
+        let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/compare");
+        self.out.clone().unwrap_or_else(usual)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the report is dated")]
@@ -433,7 +458,7 @@ mod tests {
 
     #[test]
     fn only_complete_comparison_updates_docs() {
-        for (line, whole) in [
+        for (line, complete) in [
             ("", true),
             ("--rounds 9", true),
             ("--minutes 60", true),
@@ -442,8 +467,13 @@ mod tests {
             ("--only axum", false),
             ("--scenarios paced", false),
         ] {
-            assert_eq!(options(line).folder().ends_with("docs/benchmarks"), whole, "{line}");
+            let record = options(line).settled().record(&[]);
+            let arguments = format!(" {line}");
+            assert!(!record.is_complete(), "it has not run");
+            let record = Record { unfinished: None, arguments, ..record };
+            assert_eq!(record.is_complete(), complete, "{line}");
         }
+        assert!(options("").folder().ends_with("target/compare"));
         assert_eq!(options("--quick --out there").folder(), Path::new("there"));
     }
 }

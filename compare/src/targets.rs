@@ -1,6 +1,6 @@
 //! Performance targets and their results.
 
-use super::table::{aligned, cpu_us, interval, none, paired};
+use super::table::{aligned, cpu_us, none, paired};
 use super::{Load, Run};
 use crate::summary::Summary;
 use roomcast_loadgen::Report;
@@ -29,17 +29,18 @@ enum Measure {
     Memory,
 }
 
-/// Result of a target.
+/// Status of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Aim,
-    Must,
+pub(super) enum Status {
+    AimReached,
+    MustReached,
     Missed,
     NotMeasured,
 }
 
 impl Target {
-    fn measured(&self, runs: &[Run]) -> Option<Summary> {
+    /// Returns the measured value or ratio; `None` if no run has it.
+    pub(super) fn measured(&self, runs: &[Run]) -> Option<Summary> {
         let value = |report: &Report| match self.measure {
             Measure::Cpu => cpu_us(report),
             Measure::P99 => report.p99_us,
@@ -55,12 +56,23 @@ impl Target {
         }
     }
 
-    fn verdict(&self, median: Option<f64>) -> Verdict {
-        match median {
-            None => Verdict::NotMeasured,
-            Some(median) if median <= self.aim => Verdict::Aim,
-            Some(median) if median <= self.must => Verdict::Must,
-            Some(_) => Verdict::Missed,
+    /// Formats a measured value, with so many decimals that it differs from a limit that it exceeds.
+    pub(super) fn text(&self, measured: Summary) -> String {
+        let shows = |decimals: &usize, limit: f64| {
+            measured.median <= limit
+                || format!("{:.decimals$}", measured.median) != format!("{limit:.decimals$}")
+        };
+        let decimals = (2..6).find(|it| shows(it, self.must) && shows(it, self.aim)).unwrap_or(6);
+        measured.text(decimals)
+    }
+
+    /// Compares a measured value with the target.
+    pub(super) fn status(&self, measured: Option<Summary>) -> Status {
+        match measured.map(|it| it.median) {
+            None => Status::NotMeasured,
+            Some(median) if median <= self.aim => Status::AimReached,
+            Some(median) if median <= self.must => Status::MustReached,
+            Some(_) => Status::Missed,
         }
     }
 }
@@ -132,15 +144,15 @@ pub(super) fn targets() -> Vec<Target> {
 
 /// Formats a Markdown table of the targets and their results.
 pub(super) fn table(runs: &[Run]) -> String {
-    let titles = ["case", "load", "server", "to", "must", "aim", "median", "95 % interval", "rounds", ""];
+    let titles = ["case", "load", "server", "to", "must", "aim", "median, 95 % interval", "rounds", "status"];
     let mut lines = vec![titles.map(str::to_owned).to_vec()];
     for target in targets() {
         let measured = target.measured(runs);
-        let verdict = match target.verdict(measured.map(|it| it.median)) {
-            Verdict::Aim => "aim reached",
-            Verdict::Must => "must reached",
-            Verdict::Missed => "**missed**",
-            Verdict::NotMeasured => "not measured",
+        let status = match target.status(measured) {
+            Status::AimReached => "aim reached",
+            Status::MustReached => "must reached",
+            Status::Missed => "**missed**",
+            Status::NotMeasured => "not measured",
         };
         lines.push(vec![
             target.case.to_owned(),
@@ -149,13 +161,20 @@ pub(super) fn table(runs: &[Run]) -> String {
             target.base.clone().unwrap_or_else(none),
             format!("{:.2}", target.must),
             format!("{:.2}", target.aim),
-            measured.map_or_else(none, |it| format!("{:.2}", it.median)),
-            measured.map_or_else(none, interval),
+            measured.map_or_else(none, |it| target.text(it)),
             measured.map_or(0, |it| it.count).to_string(),
-            verdict.to_owned(),
+            status.to_owned(),
         ]);
     }
     aligned(&lines)
+}
+
+/// Returns the targets for which no run has a value.
+pub(super) fn not_measured(runs: &[Run]) -> Vec<String> {
+    let missing = targets().into_iter().filter(|target| target.measured(runs).is_none());
+    missing
+        .map(|Target { case, load, server, .. }| format!("{server} under {load}, for \"{case}\""))
+        .collect()
 }
 
 /// Required and desired maximum ratios to the limit under a load.
@@ -226,6 +245,9 @@ mod tests {
         assert!(row("paced", "roomcast-sio").contains("**missed**"), "{text}");
         assert!(row("Socket.IO to", "roomcast-sio").contains("must reached"), "{text}");
         assert!(row("mounted", "roomcast-sio-mounted").contains("not measured"), "{text}");
+        let target = targets().remove(0);
+        let text = |value: f64| target.text(Summary::of([value]).unwrap());
+        assert_eq!([text(1.0999), text(1.1001)], ["1.10 (one round)", "1.1001 (one round)"]);
         assert_eq!(marks(&"paced".parse().unwrap()), [(1.10, "must"), (1.04, "aim")]);
         assert_eq!(marks(&"free-paced".parse().unwrap()), []);
     }

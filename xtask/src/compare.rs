@@ -23,6 +23,20 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
     if succeeds(Command::new(compare).args(arguments)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Regenerates the figures of the documents, or checks them.
+pub(crate) fn results(project: &Project, check: bool) -> ExitCode {
+    let mut command = results_command();
+    command.args(check.then_some("--check")).current_dir(&project.root);
+    if succeeds(&mut command) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Returns the command that generates the figures of the documents.
+pub(crate) fn results_command() -> Command {
+    let mut command = Command::new(cargo());
+    command.args(["run", "--quiet", "--package", "roomcast-compare", "--bin", "results", "--"]);
+    command
+}
+
 /// Builds the peers; the comparison reports a peer that cannot be built as missing.
 fn build_peers(project: &Project) {
     let peers = project.root.join("compare/peers");
