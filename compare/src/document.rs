@@ -126,7 +126,8 @@ impl Record {
              - Machine: {}.\n\
              - Each figure is the median of {rounds} rounds ({peer_rounds} for other projects' servers), each with a \
              fresh process, {warmup_s} s of warm-up and {window_s} s of measurement. The interval contains the true \
-             median in 95 of 100 cases, for any distribution; it needs six rounds.\n\
+             median in 95 of 100 cases, for any distribution; it needs six rounds. \
+             In the plots, a dot is a median and a bar its interval, or the range if there are fewer rounds.\n\
              - Every delivery was checked: a run with a message lost, duplicated, reordered, damaged or misdelivered \
              counts as failed and is in no figure. {} of {} runs failed.\n\
              - A run is noisy if other processes used more than {} cores.\n",

@@ -63,17 +63,15 @@ impl Panel<'_> {
     /// Draws scale and values between two horizontal positions.
     fn draw(&self, svg: &mut String, (left, right): (f64, f64), names: &[(&str, bool)], bottom: f64) {
         let scale = Scale::new(&self.dots, &self.marks, left, right);
-        let mut free = f64::NEG_INFINITY;
+        let labels = scale.labels();
         for tick in scale.ticks() {
-            let (x, label) = (scale.x(tick), label(tick));
+            let x = scale.x(tick);
             _ = write!(svg, "<path class=\"grid\" d=\"M{x:.1} {TOP}V{bottom}\"/>");
-            let half = 3.5 * label.len() as f64;
-            if x - half > free {
-                free = x + half + 4.0;
+            if labels.contains(&tick) {
+                let (y, label) = (bottom + 16.0, label(tick));
                 _ = write!(
                     svg,
-                    "<text class=\"faint\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>",
-                    bottom + 16.0
+                    "<text class=\"faint\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{label}</text>"
                 );
             }
             svg.push('\n');
@@ -85,13 +83,17 @@ impl Panel<'_> {
             escaped(self.axis),
             if scale.logarithmic { ", logarithmic" } else { "" }
         );
+        // Names to both sides, so that they do not overlap.
+        let highest = self.marks.iter().map(|mark| mark.0).fold(0.0, f64::max);
         for (value, name) in &self.marks {
             let x = scale.x(*value);
+            let (at, anchor) = if *value < highest { (x - 3.0, "end") } else { (x + 3.0, "start") };
             _ = writeln!(
                 svg,
-                "<path class=\"mark\" d=\"M{x:.1} {TOP}V{bottom}\"><title>{name}: {value}</title></path>\
-                 <text class=\"faint\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{name}</text>",
-                TOP - 3.0
+                "<path class=\"mark\" d=\"M{x:.1} {:.1}V{bottom}\"><title>{name}: {value}</title></path>\
+                 <text class=\"faint\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{name}</text>",
+                TOP - 12.0,
+                TOP - 4.0
             );
         }
         for dot in &self.dots {
@@ -103,7 +105,7 @@ impl Panel<'_> {
             _ = writeln!(
                 svg,
                 "<g class=\"{class}\"><path d=\"M{from:.1} {y:.1}H{to:.1}\"/>\
-                 <circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text></g>",
+                 <circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\"/><text class=\"value\" x=\"{:.1}\" y=\"{:.1}\">{}</text></g>",
                 to.max(x + 4.5) + 6.0,
                 y + 4.0,
                 short(dot.value.median)
@@ -121,6 +123,8 @@ struct Scale {
     from: f64,
     to: f64,
     logarithmic: bool,
+    /// Distance of the ticks, unless it is logarithmic.
+    step: f64,
     /// Horizontal positions of the ends.
     left: f64,
     right: f64,
@@ -136,17 +140,26 @@ impl Scale {
         let values: Vec<f64> = ends.chain(marks.iter().map(|mark| mark.0)).filter(|it| *it > 0.0).collect();
         let least = values.iter().copied().fold(f64::INFINITY, f64::min);
         let most = values.iter().copied().fold(0.0, f64::max);
-        let (from, to, logarithmic) = if values.is_empty() {
-            (0.0, 1.0, false)
+        let (from, to, logarithmic, step) = if values.is_empty() {
+            (0.0, 1.0, false, 0.5)
         } else if most / least > 8.0 {
-            (round_tick(least, false), round_tick(most, true), true)
+            (round_tick(least, false), round_tick(most, true), true, 1.0)
         } else {
             // The scale does not start at zero, so that differences are visible.
             let room = (most - least).max(0.05 * most) * 0.05;
-            let step = step(most - least + 2.0 * room);
-            (((least - room) / step).floor().max(0.0) * step, ((most + room) / step).ceil() * step, false)
+            let (least, most) = (least - room, most + room);
+            let intervals = ((right - left) / 48.0).floor().clamp(4.0, 10.0);
+            let ends = |step: f64| ((least / step).floor().max(0.0) * step, (most / step).ceil() * step);
+            let mut step = round_tick((most - least) / intervals, true);
+            let (mut from, mut to) = ends(step);
+            // The ends, at ticks, may need one interval more.
+            while (to - from) / step > intervals + 0.5 {
+                step = round_tick(1.5 * step, true);
+                (from, to) = ends(step);
+            }
+            (from, to, false, step)
         };
-        Self { from, to, logarithmic, left, right }
+        Self { from, to, logarithmic, step, left, right }
     }
 
     fn x(&self, value: f64) -> f64 {
@@ -165,15 +178,20 @@ impl Scale {
             let ticks = decades.flat_map(|decade| DIGITS.map(|digit| rounded(digit, decade)));
             return ticks.filter(|tick| (self.from..=self.to).contains(tick)).collect();
         }
-        let step = step(self.to - self.from);
-        let (first, last) = ((self.from / step).round() as i64, (self.to / step).round() as i64);
-        (first..=last).map(|tick| decimal(tick as f64 * step)).collect()
+        let (first, last) = ((self.from / self.step).round() as i64, (self.to / self.step).round() as i64);
+        (first..=last).map(|tick| decimal(tick as f64 * self.step)).collect()
     }
-}
 
-/// Returns the distance of about six ticks over a range: 1, 2 or 5 times a power of ten.
-fn step(range: f64) -> f64 {
-    round_tick(range / 7.0, true)
+    /// Returns the ticks with a label: all, or only powers of ten if the others have no room.
+    fn labels(&self) -> Vec<f64> {
+        let ticks = self.ticks();
+        let half = |tick: f64| 3.5 * label(tick).len() as f64;
+        let fits = |pair: &[f64]| self.x(pair[1]) - half(pair[1]) > self.x(pair[0]) + half(pair[0]) + 4.0;
+        if !self.logarithmic || ticks.windows(2).all(fits) {
+            return ticks;
+        }
+        ticks.into_iter().filter(|tick| tick.log10().fract() == 0.0).collect()
+    }
 }
 
 /// Returns the next 1, 2 or 5 times a power of ten, up or down.
@@ -183,7 +201,7 @@ fn round_tick(value: f64, up: bool) -> f64 {
     let found = if up {
         ticks.find(|tick| *tick >= value * (1.0 - 1e-9))
     } else {
-        ticks.filter(|tick| *tick <= value * (1.0 + 1e-9)).next_back()
+        ticks.rfind(|tick| *tick <= value * (1.0 + 1e-9))
     };
     found.unwrap_or(value)
 }
@@ -219,17 +237,17 @@ fn escaped(text: &str) -> String {
 
 const WIDTH: f64 = 760.0;
 /// Space for names.
-const LEFT: f64 = 190.0;
+const LEFT: f64 = 214.0;
 /// Space for the value after the last dot.
 const RIGHT: f64 = 64.0;
-const TOP: f64 = 38.0;
+const TOP: f64 = 48.0;
 const BOTTOM: f64 = 46.0;
 const ROW: f64 = 22.0;
 const STYLE: &str = ".ground{fill:#fff}.title{font-weight:600;font-size:14px}text{fill:#24292f}.faint{fill:#6e7781}\
-                     .grid{stroke:#eaeef2}.mark{stroke:#bf8700;stroke-dasharray:4 3}\
+                     .grid{stroke:#eaeef2}.value{stroke:#fff;stroke-width:4px;paint-order:stroke}.mark{stroke:#bf8700;stroke-dasharray:4 3}\
                      .ours path{stroke:#0969da;stroke-width:3}.ours circle{fill:#0969da}.ours text{font-weight:600}\
                      .other path{stroke:#8c959f;stroke-width:3}.other circle{fill:#57606a}\
-                     @media(prefers-color-scheme:dark){.ground{fill:#0d1117}text{fill:#e6edf3}.faint{fill:#8d96a0}\
+                     @media(prefers-color-scheme:dark){.ground{fill:#0d1117}.value{stroke:#0d1117}text{fill:#e6edf3}.faint{fill:#8d96a0}\
                      .grid{stroke:#21262d}.mark{stroke:#d29922}.ours path{stroke:#4493f8}.ours circle{fill:#4493f8}\
                      .other path{stroke:#656c76}.other circle{fill:#b1bac4}}";
 
@@ -256,17 +274,20 @@ mod tests {
         assert!(svg.contains("a &lt; b") && svg.contains(">1.10</text>") && svg.contains("must: 1.1"));
         assert!(!svg.contains("logarithmic"));
         assert_eq!(svg.matches("<circle").count(), 2);
-        let scale = Scale::new(&dots, &[], 100.0, 200.0);
+        let scale = Scale::new(&dots, &[], 100.0, 600.0);
         assert_eq!(scale.ticks(), [0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6]);
-        assert_eq!((scale.x(0.9), scale.x(1.6)), (100.0, 200.0));
+        assert_eq!((scale.x(0.9), scale.x(1.6)), (100.0, 600.0));
     }
 
     #[test]
     fn distant_values_use_logarithmic_scale() {
-        let scale = Scale::new(&[dot("ours", &[1.0]), dot("other", &[70.0])], &[], 0.0, 100.0);
+        let dots = [dot("ours", &[1.0]), dot("other", &[70.0])];
+        let scale = Scale::new(&dots, &[], 0.0, 500.0);
         assert_eq!(scale.ticks(), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]);
         let step = scale.x(10.0) - scale.x(1.0);
         assert!((scale.x(50.0) - scale.x(5.0) - step).abs() < 1e-9);
+        assert_eq!(scale.labels(), scale.ticks());
+        assert_eq!(Scale::new(&dots, &[], 0.0, 100.0).labels(), [1.0, 10.0, 100.0]);
         assert!(plot("", &[panel(&[])]).contains("</svg>"));
     }
 
@@ -277,9 +298,16 @@ mod tests {
         {
             assert_eq!((round_tick(value, true), round_tick(value, false)), (up, down), "{value}");
         }
-        let scale = Scale::new(&[dot("ours", &[2471.0]), dot("other", &[7201.0])], &[], 0.0, 100.0);
+        let scale = Scale::new(&[dot("ours", &[2471.0]), dot("other", &[7201.0])], &[], 0.0, 500.0);
         assert_eq!(scale.ticks(), [2000.0, 3000.0, 4000.0, 5000.0, 6000.0, 7000.0, 8000.0]);
         assert_eq!(label(2000.0), "2,000");
+    }
+
+    #[test]
+    fn narrow_panels_have_few_ticks() {
+        let dots = [dot("ours", &[0.97]), dot("other", &[2.64])];
+        assert_eq!(Scale::new(&dots, &[], 0.0, 120.0).ticks(), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(Scale::new(&dots, &[], 0.0, 480.0).ticks().len(), 11, "0.8 to 2.8");
     }
 
     #[test]

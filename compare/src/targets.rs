@@ -177,13 +177,18 @@ pub(super) fn not_measured(runs: &[Run]) -> Vec<String> {
         .collect()
 }
 
-/// Required and desired maximum ratios to the limit under a load.
+/// Returns the required and desired maximum ratios to the limit under a load, of plain WebSocket if they differ.
 pub(super) fn marks(load: &Load) -> Vec<(f64, &'static str)> {
     let name = load.to_string();
-    let mut of_load = targets().into_iter().filter(|it| it.load == name && it.measure == Measure::Cpu);
-    of_load
-        .find(|it| it.base.as_deref() == Some(load.base()))
-        .map_or_else(Vec::new, |it| vec![(it.must, "must"), (it.aim, "aim")])
+    let base = Some(load.base());
+    let targets = targets().into_iter().filter(|it| it.load == name && it.measure == Measure::Cpu);
+    let mut of_load = targets.filter(|it| it.base.as_deref() == base);
+    let Some(first) = of_load.next() else {
+        return Vec::new();
+    };
+    let same = of_load.all(|it| (it.must, it.aim) == (first.must, first.aim));
+    let (must, aim) = if same { ("must", "aim") } else { ("must, plain", "aim, plain") };
+    vec![(first.must, must), (first.aim, aim)]
 }
 
 const BOTH: [&str; 2] = ["roomcast-plain", "roomcast-sio"];
@@ -249,6 +254,7 @@ mod tests {
         let text = |value: f64| target.text(Summary::of([value]).unwrap());
         assert_eq!([text(1.0999), text(1.1001)], ["1.10 (one round)", "1.1001 (one round)"]);
         assert_eq!(marks(&"paced".parse().unwrap()), [(1.10, "must"), (1.04, "aim")]);
+        assert_eq!(marks(&"echo".parse().unwrap()), [(1.5, "must, plain"), (1.2, "aim, plain")]);
         assert_eq!(marks(&"free-paced".parse().unwrap()), []);
     }
 }
