@@ -38,8 +38,16 @@ pub(super) enum Family {
     Recovery,
     /// Server of another project.
     Peer,
+    /// Server of another project on several threads.
+    PeerThreads,
     /// Server given on the command line.
     Given,
+}
+
+impl Family {
+    pub(super) fn is_peer(self) -> bool {
+        matches!(self, Self::Peer | Self::PeerThreads)
+    }
 }
 
 impl Contender {
@@ -109,6 +117,7 @@ impl Contender {
                 Family::Mounted => usual && !load.polling && together,
                 Family::Recovery => usual && !load.polling && fan_out,
                 Family::Threads => load.free,
+                Family::PeerThreads => load.free && load.is_usual(),
                 Family::Peer | Family::Given => usual,
             };
         speaks && tells
@@ -133,7 +142,7 @@ impl Contender {
             Family::Limit => Some(0),
             Family::Product => Some(side),
             Family::Mounted | Family::Threads | Family::Compressed | Family::Recovery => Some(2 * side),
-            Family::Peer | Family::Given => None,
+            Family::Peer | Family::PeerThreads | Family::Given => None,
         }
     }
 
@@ -172,35 +181,52 @@ pub(super) struct Programs {
     pub(super) rust_peers: PathBuf,
     /// Folder of the Node peers.
     pub(super) node_peers: PathBuf,
+    /// Folder of the Python peers.
+    pub(super) python_peers: PathBuf,
+    /// Virtual environment of the Python peers.
+    pub(super) python: PathBuf,
 }
 
 /// Server of another project, in `compare/peers`.
 struct Peer {
     name: &'static str,
     kind: Kind,
-    /// Script in `compare/peers/node`, or program of `compare/peers/rust`.
+    /// Script in `compare/peers/node` or `compare/peers/python`, or program of `compare/peers/rust`.
     program: &'static str,
-    tuned: bool,
+    /// Arguments after port and pattern.
+    arguments: &'static str,
 }
 
 impl Peer {
     fn contender(&self, programs: &Programs) -> Contender {
-        let tuned = if self.tuned { " --tuned" } else { "" };
-        let script = programs.node_peers.join(self.program);
-        let node = self.program.ends_with(".js");
-        let mut arguments = words(&format!("{{port}} {{pattern}}{tuned}"));
-        if node {
-            arguments.insert(0, script.display().to_string());
+        let Self { name, kind, program, arguments } = *self;
+        let run = "run `cargo xtask compare`";
+        let (path, script, needs, remedy) = if program.ends_with(".js") {
+            let folder = &programs.node_peers;
+            let needs = folder.join("node_modules/.package-lock.json");
+            ("node".into(), Some(folder.join(program)), Some(needs), run.to_owned())
+        } else if program.ends_with(".py") {
+            let script = programs.python_peers.join(program);
+            let needs = programs.python.join("ready");
+            let remedy = format!("{run}; needs Python with venv, and libuv (Debian: python3-venv, libuv1)");
+            (programs.python.join("bin/python"), Some(script), Some(needs), remedy)
+        } else {
+            (programs.rust_peers.join(program), None, None, run.to_owned())
+        };
+        let mut words = words(&format!("{{port}} {{pattern}} {arguments}"));
+        if let Some(script) = script {
+            words.insert(0, script.display().to_string());
         }
+        let threads = arguments.contains("--threads");
         Contender {
-            name: self.name.into(),
-            family: Family::Peer,
-            kind: self.kind,
+            name: name.into(),
+            family: if threads { Family::PeerThreads } else { Family::Peer },
+            kind,
             path: None,
-            program: if node { "node".into() } else { programs.rust_peers.join(self.program) },
-            arguments,
-            needs: node.then(|| programs.node_peers.join("node_modules/.package-lock.json")),
-            remedy: "run `cargo xtask compare`".into(),
+            program: path,
+            arguments: words,
+            needs,
+            remedy,
         }
     }
 }
@@ -246,27 +272,42 @@ fn words(command: &str) -> Vec<String> {
 }
 
 /// Peers, each set up as its documentation shows; `-tuned` with the one setting known to help.
-const PEERS: [Peer; 10] = [
-    Peer { name: "ws", kind: Kind::Plain, program: "ws.js", tuned: false },
-    Peer { name: "socket.io", kind: Kind::Sio, program: "socket.io.js", tuned: false },
-    Peer { name: "socket.io-tuned", kind: Kind::Sio, program: "socket.io.js", tuned: true },
-    Peer { name: "socketioxide", kind: Kind::Sio, program: "socketioxide", tuned: false },
-    Peer { name: "axum", kind: Kind::Plain, program: "axum", tuned: false },
-    Peer { name: "axum-tuned", kind: Kind::Plain, program: "axum", tuned: true },
-    Peer { name: "tokio-tungstenite", kind: Kind::Plain, program: "tokio_tungstenite", tuned: false },
-    Peer { name: "tokio-tungstenite-tuned", kind: Kind::Plain, program: "tokio_tungstenite", tuned: true },
-    Peer { name: "tokio-websockets", kind: Kind::Plain, program: "tokio_websockets", tuned: false },
-    Peer { name: "fastwebsockets", kind: Kind::Plain, program: "fastwebsockets", tuned: false },
+///
+/// On two threads, axum and tokio-tungstenite run with that setting.
+const PEERS: &[Peer] = &[
+    peer("ws", Kind::Plain, "ws.js", ""),
+    peer("socket.io", Kind::Sio, "socket.io.js", ""),
+    peer("socket.io-tuned", Kind::Sio, "socket.io.js", "--tuned"),
+    peer("socketioxide", Kind::Sio, "socketioxide", ""),
+    peer("axum", Kind::Plain, "axum", ""),
+    peer("axum-tuned", Kind::Plain, "axum", "--tuned"),
+    peer("tokio-tungstenite", Kind::Plain, "tokio_tungstenite", ""),
+    peer("tokio-tungstenite-tuned", Kind::Plain, "tokio_tungstenite", "--tuned"),
+    peer("tokio-websockets", Kind::Plain, "tokio_websockets", ""),
+    peer("fastwebsockets", Kind::Plain, "fastwebsockets", ""),
+    peer("sockudo-ws", Kind::Plain, "sockudo_ws", ""),
+    peer("socketify", Kind::Plain, "fanout.py", ""),
+    peer("socketioxide-2-threads", Kind::Sio, "socketioxide", "--threads 2"),
+    peer("axum-2-threads", Kind::Plain, "axum", "--tuned --threads 2"),
+    peer("tokio-tungstenite-2-threads", Kind::Plain, "tokio_tungstenite", "--tuned --threads 2"),
+    peer("tokio-websockets-2-threads", Kind::Plain, "tokio_websockets", "--threads 2"),
+    peer("fastwebsockets-2-threads", Kind::Plain, "fastwebsockets", "--threads 2"),
+    peer("sockudo-ws-2-threads", Kind::Plain, "sockudo_ws", "--threads 2"),
 ];
+
+const fn peer(name: &'static str, kind: Kind, program: &'static str, arguments: &'static str) -> Peer {
+    Peer { name, kind, program, arguments }
+}
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
 
     pub(crate) fn built_in() -> Vec<Contender> {
-        let [limit, fanout_server, rust_peers, node_peers] =
-            ["bin/limit", "bin/fanout_server", "peers", "node"].map(PathBuf::from);
-        Contender::built_in(&Programs { limit, fanout_server, rust_peers, node_peers })
+        let [limit, fanout_server, rust_peers, node_peers, python_peers, python] =
+            ["bin/limit", "bin/fanout_server", "peers", "node", "scripts", "python"].map(PathBuf::from);
+        let programs = Programs { limit, fanout_server, rust_peers, node_peers, python_peers, python };
+        Contender::built_in(&programs)
     }
 
     fn load(text: &str) -> Load {
@@ -303,21 +344,24 @@ pub(super) mod tests {
             taking.map(|it| it.name().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(names("paced:100:64"), ["limit-write", "roomcast-plain", "roomcast-sio"]);
+        for (load, limit) in [("poll-paced", "limit-write"), ("poll-saturated", "limit-batch")] {
+            assert_eq!(names(load), [limit, "roomcast-sio", "socket.io", "socket.io-tuned", "socketioxide"]);
+        }
+        let one_thread = PEERS.iter().filter(|peer| !peer.name.ends_with("-2-threads")).count();
+        let free = names("free-rooms");
         assert_eq!(
-            names("poll-saturated"),
-            ["limit-batch", "roomcast-sio", "socket.io", "socket.io-tuned", "socketioxide"]
-        );
-        assert_eq!(
-            names("free-rooms"),
+            free[..4],
             ["roomcast-plain", "roomcast-plain-2-threads", "roomcast-sio", "roomcast-sio-2-threads"]
         );
+        assert!(free.contains(&"socketioxide-2-threads".to_owned()), "{free:?}");
+        assert_eq!(free.len(), 4 + PEERS.len() - one_thread);
         assert_eq!(
             names("text-paced:1000:1024"),
             ["roomcast-plain", "roomcast-plain-compressed", "roomcast-sio", "roomcast-sio-compressed"]
         );
-        assert_eq!(names("paced").len(), 1 + 5 + PEERS.len());
-        assert_eq!(names("echo").len(), 1 + 2 + PEERS.len());
-        assert_eq!(names("chat:1000").len(), 1 + 4 + PEERS.len());
+        assert_eq!(names("paced").len(), 1 + 5 + one_thread);
+        assert_eq!(names("echo").len(), 1 + 2 + one_thread);
+        assert_eq!(names("chat:1000").len(), 1 + 4 + one_thread);
     }
 
     #[test]
@@ -327,6 +371,20 @@ pub(super) mod tests {
         assert_eq!(arguments("roomcast-sio", "poll-paced"), "9 broadcast --threads 1");
         assert_eq!(arguments("roomcast-plain-mounted", "rooms"), "9 room --mounted");
         assert_eq!(arguments("axum-tuned", "echo"), "9 echo --tuned");
+        assert_eq!(arguments("axum-2-threads", "free-paced"), "9 broadcast --tuned --threads 2");
         assert_eq!(arguments("socket.io", "rooms"), "node/socket.io.js 9 room");
+        assert_eq!(arguments("socketify", "echo"), "scripts/fanout.py 9 echo");
+    }
+
+    #[test]
+    fn every_unbuilt_peer_is_named_with_remedy() {
+        let all = built_in();
+        for peer in PEERS {
+            let contender = all.iter().find(|it| it.name() == peer.name).unwrap();
+            let missing = contender.missing().unwrap();
+            assert!(missing.contains("cargo xtask compare"), "{}: {missing}", peer.name);
+        }
+        let socketify = all.iter().find(|it| it.name() == "socketify").unwrap().missing();
+        assert!(socketify.unwrap().contains("libuv1"));
     }
 }

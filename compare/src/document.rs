@@ -239,7 +239,11 @@ const NEVER_HERE: &[(&str, &str)] = &[
         "uWebSockets is C++ and in no package registry; build the server in `compare/peers/uws` and pass \
          `--server 'uws=plain:PATH {port} {pattern}'`",
     ),
-    ("uWebSockets.js", "not on npm"),
+    (
+        "uWebSockets.js",
+        "not published to npm by its authors; packages there that copy its binaries are 110 to 260 MB, and the one from \
+         an organization needs glibc 2.38",
+    ),
     (
         "socket.io on eiows",
         "the current version requires Node 22, and earlier ones download Node's source to build",

@@ -63,9 +63,19 @@ pub(super) fn versions(peers: &Path) -> Vec<(String, String)> {
         add(name, version.map(str::to_owned));
     }
     let lock = fs::read_to_string(peers.join("rust/Cargo.lock")).unwrap_or_default();
-    for name in ["socketioxide", "axum", "tokio-tungstenite", "tokio-websockets", "fastwebsockets", "tokio"] {
+    for name in [
+        "socketioxide",
+        "axum",
+        "tokio-tungstenite",
+        "tokio-websockets",
+        "fastwebsockets",
+        "sockudo-ws",
+        "tokio",
+    ] {
         add(name, locked(&lock, name));
     }
+    let pinned = fs::read_to_string(peers.join("python/requirements.txt")).unwrap_or_default();
+    add("socketify", pinned.lines().find_map(|line| Some(line.strip_prefix("socketify==")?.to_owned())));
     versions
 }
 
@@ -110,7 +120,7 @@ mod tests {
     fn lock_files_contain_peer_versions() {
         let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
         let versions = versions(&peers);
-        for name in ["ws", "socket.io", "socketioxide", "axum", "tokio-tungstenite", "fastwebsockets"] {
+        for name in ["ws", "socket.io", "socketioxide", "axum", "fastwebsockets", "sockudo-ws", "socketify"] {
             let version = versions.iter().find(|it| it.0 == name).map(|it| it.1.as_str()).unwrap_or_default();
             assert!(version.contains('.'), "{name}: {version:?}");
         }

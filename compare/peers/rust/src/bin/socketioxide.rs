@@ -6,7 +6,7 @@ use socketioxide::extract::{Data, SocketRef};
 
 fn main() -> std::io::Result<()> {
     let options = Options::parse();
-    roomcast_peers::run(async {
+    roomcast_peers::run(options, async {
         let (layer, io) = SocketIo::new_layer();
         io.ns("/", async move |socket: SocketRef| match options.mode {
             Mode::Broadcast => socket.on("msg", async |io: SocketIo, Data::<String>(text)| {
