@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::Load;
+use super::trial::PING_INTERVAL;
 use roomcast_loadgen::scenario::{Kind, Scenario};
 
 /// Server to run, and the protocol of its clients: `NAME=KIND[/PATH]:COMMAND`.
@@ -15,6 +16,8 @@ pub struct Contender {
     program: PathBuf,
     /// Arguments with the placeholders `{port}` and `{pattern}`.
     arguments: Vec<String>,
+    /// Whether it accepts `--ping-interval SECONDS`.
+    pings: bool,
     /// Required file besides the program.
     needs: Option<PathBuf>,
     /// How to build it.
@@ -73,6 +76,7 @@ impl Contender {
                     path: None,
                     program: programs.fanout_server.clone(),
                     arguments: words(&format!("{{port}} {{pattern}} {arguments}")),
+                    pings: true,
                     needs: None,
                     remedy: "cargo build --release -p roomcast --example fanout_server".into(),
                 });
@@ -90,6 +94,7 @@ impl Contender {
             path: None,
             program: programs.limit.clone(),
             arguments: words(&format!("--port {{port}} --send {send} --pattern {{pattern}}")),
+            pings: false,
             needs: None,
             remedy: "cargo build --release -p roomcast-compare".into(),
         }
@@ -158,7 +163,11 @@ impl Contender {
         let polls = load.polling && self.family == Family::Limit;
         let pattern = if polls { "poll" } else { load.pattern() };
         let fill = |word: &String| word.replace("{port}", &port.to_string()).replace("{pattern}", pattern);
-        self.arguments.iter().map(fill).collect()
+        let mut arguments: Vec<String> = self.arguments.iter().map(fill).collect();
+        if self.pings && load.heartbeats {
+            arguments.extend(["--ping-interval".into(), PING_INTERVAL.as_secs().to_string()]);
+        }
+        arguments
     }
 
     /// Returns why it cannot run here, with a remedy, or `None` if it can.
@@ -225,6 +234,7 @@ impl Peer {
             path: None,
             program: path,
             arguments: words,
+            pings: ["socketioxide", "sockudo_ws", "socket.io.js"].contains(&program),
             needs,
             remedy,
         }
@@ -262,6 +272,7 @@ impl FromStr for Contender {
             remedy: format!("no file {}", program.display()),
             program,
             arguments: words,
+            pings: false,
             needs: None,
         })
     }
@@ -374,6 +385,9 @@ pub(super) mod tests {
         assert_eq!(arguments("axum-2-threads", "free-paced"), "9 broadcast --tuned --threads 2");
         assert_eq!(arguments("socket.io", "rooms"), "node/socket.io.js 9 room");
         assert_eq!(arguments("socketify", "echo"), "scripts/fanout.py 9 echo");
+        let pinged = "9 broadcast --threads 1 --ping-interval 2";
+        assert_eq!(arguments("roomcast-sio", "connections:5000"), pinged);
+        assert_eq!(arguments("axum", "connections:5000"), "9 broadcast");
     }
 
     #[test]

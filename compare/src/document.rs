@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::machine::{Machine, date};
 use super::plot::{Dot, plot};
 use super::table::Table;
-use super::{Load, Run, targets};
+use super::trial::PING_INTERVAL;
+use super::{Load, Run, slope, targets};
 use roomcast_loadgen::Error;
 use roomcast_loadgen::ErrorContext as _;
 use roomcast_loadgen::scenario::Scenario;
@@ -67,7 +68,7 @@ impl Record {
                 _ = writeln!(text, "### {load} (ratios to {})\n\n{table}", base(&load));
             }
         }
-        text
+        text + &slope::section(&self.runs, &self.machine)
     }
 
     fn markdown(&self) -> String {
@@ -110,6 +111,7 @@ impl Record {
             }
             _ = write!(text, "{table}");
         }
+        text += &slope::section(&self.runs, &self.machine);
         text += "\n## Versions\n\n| | |\n| --- | --- |\n";
         for (name, version) in &self.versions {
             _ = writeln!(text, "| {name} | {version} |");
@@ -214,6 +216,11 @@ fn explained(load: &Load) -> String {
              clients chat in a second room. `p99/broadcast` is the chat latency relative to the duration of a \
              broadcast: near 1 or above, other messages wait for a whole broadcast. `quiet` is the latency without \
              broadcasts, `looked` the generator's own delay."
+        ),
+        Scenario::Idle if load.heartbeats => format!(
+            "{clients} clients connect with a browser's headers and answer heartbeats, which servers that can set an \
+             interval send every {} s.",
+            PING_INTERVAL.as_secs()
         ),
         Scenario::Idle => {
             format!("{clients} clients connect with a browser's headers and send nothing.")

@@ -26,6 +26,7 @@ mod load;
 mod machine;
 mod plot;
 mod progress;
+mod slope;
 mod summary;
 mod table;
 mod targets;
@@ -66,8 +67,9 @@ use trial::{Trial, Trials};
 pub struct Options {
     /// Scenarios, separated by commas: NAME, NAME:CLIENTS or NAME:CLIENTS:PAYLOAD
     ///
-    /// NAME is paced, saturated, echo, rooms, idle, chat, poll-paced or poll-saturated; see `loadgen --help`. The
-    /// prefix `free-` allows the server all CPUs, for servers with several threads; `text-` fills messages with
+    /// NAME is paced, saturated, echo, rooms, idle, chat, poll-paced or poll-saturated; see `loadgen --help`.
+    /// connections is idle with a heartbeat every two seconds, and CLIENTS may be `limit`, as many as the limit of open
+    /// files permits; from several sizes follow the costs per connection. The prefix `free-` allows the server all CPUs, for servers with several threads; `text-` fills messages with
     /// record-like text, for compression.
     #[arg(long, value_delimiter = ',', default_value = DEFAULT_LOADS, hide_default_value = true)]
     pub scenarios: Vec<Load>,
@@ -234,9 +236,12 @@ impl Options {
     }
 
     /// Returns whether servers of this family run in a round; families with fewer runs are spread over all rounds.
-    fn takes_part(&self, family: Family, round: usize) -> bool {
-        let due = |round: usize| (round * self.peer_rounds).div_ceil(self.rounds);
-        !(family.is_peer() || family == Family::Given) || due(round) > due(round - 1)
+    fn takes_part(&self, family: Family, load: &Load, round: usize) -> bool {
+        let [most, most_of_peers] = load.most_rounds();
+        let of_peers = family.is_peer() || family == Family::Given;
+        let rounds = if of_peers { self.peer_rounds.min(most_of_peers) } else { self.rounds.min(most) };
+        let due = |round: usize| (round * rounds).div_ceil(self.rounds);
+        due(round) > due(round - 1)
     }
 
     fn time(&self) -> Duration {
@@ -283,7 +288,7 @@ impl Comparison<'_> {
     fn taking_part(&self, round: usize, load: &Load) -> Vec<&Contender> {
         let named = |contender: &Contender| self.options.only.iter().any(|only| only == contender.name());
         let takes =
-            |it: &&Contender| it.takes(load, named(it)) && self.options.takes_part(it.family(), round);
+            |it: &&Contender| it.takes(load, named(it)) && self.options.takes_part(it.family(), load, round);
         self.contenders.iter().filter(takes).collect()
     }
 
@@ -392,16 +397,21 @@ mod tests {
 
     #[test]
     fn spreads_peer_rounds() {
+        let load = "paced".parse().unwrap();
         let rounds = |line: &str| {
             let options = options(line);
             let rounds = 1..=options.rounds;
-            rounds.filter(|&round| options.takes_part(Family::Peer, round)).collect::<Vec<_>>()
+            rounds.filter(|&round| options.takes_part(Family::Peer, &load, round)).collect::<Vec<_>>()
         };
         assert_eq!(rounds(""), [1, 3, 5]);
         assert_eq!(rounds("--rounds 5 --peer-rounds 9"), [1, 2, 3, 4, 5]);
         assert_eq!(rounds("--peer-rounds 0"), [] as [usize; 0]);
         assert_eq!(rounds("--quick"), [1]);
-        assert!(options("").takes_part(Family::Product, 2));
+        assert!(options("").takes_part(Family::Product, &load, 2));
+        let connections = "connections".parse().unwrap();
+        let long =
+            |family| (1..=7).filter(|&round| options("").takes_part(family, &connections, round)).count();
+        assert_eq!((long(Family::Product), long(Family::Peer)), (3, 1));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use jiff::Timestamp;
+use roomcast_loadgen::process::open_files_limit;
 use serde::{Deserialize, Serialize};
 
 /// Machine description for the report.
@@ -15,6 +16,9 @@ pub(super) struct Machine {
     memory_mib: u64,
     kernel: String,
     system: String,
+    /// Limit of open files of a process, if there is one.
+    #[serde(default)]
+    open_files: Option<u64>,
 }
 
 impl Machine {
@@ -27,11 +31,18 @@ impl Machine {
             // Omit the suffix of the distribution or host.
             kernel: field("/proc/sys/kernel/osrelease", "").split('-').next().unwrap_or_default().to_owned(),
             system: field("/etc/os-release", "PRETTY_NAME=").trim_matches('"').to_owned(),
+            open_files: open_files_limit(),
         }
     }
 
+    /// Describes the limit of open files, which bounds the number of connections.
+    pub(super) fn describe_open_files(&self) -> String {
+        let limit = self.open_files.map_or_else(|| "no limit".into(), |files| format!("at most {files}"));
+        format!("{limit} open files per process")
+    }
+
     pub(super) fn describe(&self) -> String {
-        let Self { cpu, cpus, memory_mib, kernel, system } = self;
+        let Self { cpu, cpus, memory_mib, kernel, system, .. } = self;
         let gib = *memory_mib as f64 / 1024.0;
         format!("{cpu}, {cpus} CPUs, {gib:.1} GiB, Linux {kernel}, {system}; client and server over loopback")
     }

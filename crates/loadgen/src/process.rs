@@ -124,6 +124,11 @@ pub fn only_cpu(cpu: usize) -> io::Result<CpuSet> {
     Ok(cpus)
 }
 
+/// Returns the hard limit of open files, or `None` if there is none.
+pub fn open_files_limit() -> Option<u64> {
+    rustix::process::getrlimit(Resource::Nofile).maximum
+}
+
 /// Raises the soft limit of open files to the hard limit and returns it.
 pub fn raise_open_files() -> io::Result<u64> {
     let limit = rustix::process::getrlimit(Resource::Nofile);

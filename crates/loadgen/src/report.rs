@@ -141,4 +141,28 @@ pub struct IdleReport {
     pub cpu_us_per_idle_second: f64,
     /// Time to connect all clients, seconds.
     pub connect_s: f64,
+    /// Heartbeats that the server sent and the clients answered while idle.
+    #[serde(default)]
+    pub heartbeats: u64,
+    /// Server CPU time while idle per heartbeat, µs; `None` without heartbeats.
+    #[serde(default)]
+    pub cpu_us_per_heartbeat: Option<f64>,
+    /// Kernel memory per connection, bytes. Over loopback it contains the client's end.
+    #[serde(default)]
+    pub kernel_bytes_per_connection: Option<f64>,
+    /// Source of the kernel memory.
+    #[serde(default)]
+    pub kernel_source: Option<KernelSource>,
+    /// TCP sockets that were added per connection, in the whole network namespace: two over loopback.
+    #[serde(default)]
+    pub sockets_per_connection: Option<f64>,
+}
+
+/// Source of the kernel's memory use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KernelSource {
+    /// Objects in use, from `/proc/slabinfo`.
+    Slabinfo,
+    /// Pages of all slabs, from `/proc/meminfo`.
+    Meminfo,
 }

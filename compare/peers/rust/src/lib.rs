@@ -1,6 +1,6 @@
 //! Shared server code: command line and room membership.
 //!
-//! Each program is `NAME PORT MODE [--tuned] [--threads N]` and behaves like Roomcast's example `fanout_server` in the
+//! Each program is `NAME PORT MODE [--tuned] [--threads N] [--ping-interval SECONDS]` and behaves like Roomcast's example `fanout_server` in the
 //! modes `broadcast`, `echo` and `room`. All run on one thread by default, like that server.
 
 #![warn(missing_docs)]
@@ -24,6 +24,8 @@ pub struct Options {
     pub tuned: bool,
     /// Number of worker threads.
     pub threads: usize,
+    /// Seconds between two heartbeats, for libraries that send them.
+    pub ping_interval: Option<u32>,
 }
 
 impl Options {
@@ -31,19 +33,21 @@ impl Options {
     pub fn parse() -> Self {
         let words: Vec<String> = env::args().skip(1).collect();
         Self::of(&words).unwrap_or_else(|| {
-            eprintln!("usage: PORT broadcast|echo|room [--tuned] [--threads N]");
+            eprintln!("usage: PORT broadcast|echo|room [--tuned] [--threads N] [--ping-interval SECONDS]");
             std::process::exit(2);
         })
     }
 
     fn of(words: &[String]) -> Option<Self> {
         let [port, mode, rest @ ..] = words else { return None };
-        let mut options = Self { port: port.parse().ok()?, mode: Mode::of(mode)?, tuned: false, threads: 1 };
+        let (port, mode) = (port.parse().ok()?, Mode::of(mode)?);
+        let mut options = Self { port, mode, tuned: false, threads: 1, ping_interval: None };
         let mut rest = rest.iter().map(String::as_str);
         while let Some(word) = rest.next() {
             match word {
                 "--tuned" => options.tuned = true,
                 "--threads" => options.threads = rest.next()?.parse().ok().filter(|&threads| threads > 0)?,
+                "--ping-interval" => options.ping_interval = Some(rest.next()?.parse().ok()?),
                 _ => return None,
             }
         }

@@ -222,6 +222,15 @@ impl ClientPool {
         others.sum()
     }
 
+    /// Returns the number of heartbeats that WebSocket clients have answered.
+    pub(super) fn heartbeats(&self) -> u64 {
+        let heartbeats = self.links.clients.iter().map(|link| match &link.role {
+            Role::Frames(session) => session.heartbeats(),
+            Role::Polls(_) | Role::Posts(_) => 0,
+        });
+        heartbeats.sum()
+    }
+
     /// Sends close frames, as far as possible without waiting.
     pub(super) fn send_close(&mut self) {
         for link in &mut self.links.clients {

@@ -23,7 +23,7 @@ fn main() -> std::io::Result<()> {
                 let (sender, receiver) = unbounded_channel();
                 let id = topics.create_subscriber(sender);
                 // A client may disconnect at any time.
-                let _ = serve(stream, options.mode, &topics, id, receiver).await;
+                let _ = serve(stream, options, &topics, id, receiver).await;
                 topics.remove_subscriber(id);
             });
         }
@@ -32,13 +32,16 @@ fn main() -> std::io::Result<()> {
 
 async fn serve(
     stream: TcpStream,
-    mode: Mode,
+    options: Options,
     topics: &PubSub,
     id: SubscriberId,
     mut receiver: UnboundedReceiver<Message>,
 ) -> Result<()> {
     stream.set_nodelay(true)?;
-    let (mut socket, _) = WebSocketServer::<Http1>::new(Config::default()).accept_raw(stream).await?;
+    let Options { mode, ping_interval, .. } = options;
+    let mut config = Config::default();
+    config.ping_interval = ping_interval.unwrap_or(config.ping_interval);
+    let (mut socket, _) = WebSocketServer::<Http1>::new(config).accept_raw(stream).await?;
     if mode == Mode::Broadcast {
         topics.subscribe(id, "all");
     }
