@@ -26,4 +26,4 @@ pub mod tool;
 pub mod websocket;
 
 pub use error::{Error, ErrorContext};
-pub use report::{ChatReport, Faults, IdleReport, Report};
+pub use report::{ChatReport, Faults, IdleReport, Invalid, OpenLoopReport, Report};
