@@ -27,4 +27,4 @@ pub mod tool;
 pub mod websocket;
 
 pub use error::{Error, ErrorContext};
-pub use report::{ChatReport, Faults, IdleReport, KernelSource, Report};
+pub use report::{ChatReport, Faults, IdleReport, Invalid, KernelSource, OpenLoopReport, Report};
