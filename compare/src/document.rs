@@ -11,7 +11,8 @@ use super::machine::{Machine, date};
 use super::plot::{Dot, Panel, plot};
 use super::summary::Summary;
 use super::table::{Row, Table};
-use super::{Load, Run, targets};
+use super::trial::PING_INTERVAL;
+use super::{Load, Run, slope, targets};
 use roomcast_loadgen::scenario::Scenario;
 use roomcast_loadgen::{Error, ErrorContext as _, Report};
 
@@ -114,7 +115,7 @@ impl Record {
                 _ = writeln!(text, "### {load} (ratios to {})\n\n{table}", base(&load));
             }
         }
-        text
+        text + &slope::section(&self.runs, &self.machine)
     }
 
     fn markdown(&self) -> String {
@@ -158,6 +159,7 @@ impl Record {
             }
             _ = write!(text, "{table}");
         }
+        text += &slope::section(&self.runs, &self.machine);
         text += "\n## Versions\n\n| | |\n| --- | --- |\n";
         for (name, version) in &self.versions {
             _ = writeln!(text, "| {name} | {version} |");
@@ -268,6 +270,11 @@ fn explained(load: &Load) -> String {
              broadcast: near 1 or above, other messages wait for a whole broadcast. `quiet` is the latency without \
              broadcasts, `looked` the generator's own delay."
         ),
+        Scenario::Idle if load.heartbeats => format!(
+            "{clients} clients connect with a browser's headers and answer heartbeats, which servers that can set an \
+             interval send every {} s.",
+            PING_INTERVAL.as_secs()
+        ),
         Scenario::Idle => {
             format!("{clients} clients connect with a browser's headers and send nothing.")
         }
@@ -296,7 +303,11 @@ const NEVER_HERE: &[(&str, &str)] = &[
         "uWebSockets is C++ and in no package registry; build the server in `compare/peers/uws` and pass \
          `--server 'uws=plain:PATH {port} {pattern}'`",
     ),
-    ("uWebSockets.js", "not on npm"),
+    (
+        "uWebSockets.js",
+        "not published to npm by its authors; packages there that copy its binaries are 110 to 260 MB, and the one from \
+         an organization needs glibc 2.38",
+    ),
     (
         "socket.io on eiows",
         "the current version requires Node 22, and earlier ones download Node's source to build",

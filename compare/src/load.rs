@@ -3,9 +3,13 @@ use std::str::FromStr;
 
 use clap::ValueEnum as _;
 
+use roomcast_loadgen::process::open_files_limit;
 use roomcast_loadgen::scenario::{DEFAULT_PAYLOAD, Scenario};
 
 /// Load pattern with its sizes: `[free-][text-][poll-]NAME[:CLIENTS[:PAYLOAD]]`.
+///
+/// `connections[:CLIENTS]` is `idle` with frequent heartbeats; the number of clients may be `limit`, as many as the limit
+/// of open files permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     pub(super) scenario: Scenario,
@@ -15,6 +19,8 @@ pub struct Load {
     pub(super) free: bool,
     /// Whether messages are record-like text, for compression.
     pub(super) text: bool,
+    /// Whether heartbeats are frequent enough to be measured.
+    pub(super) heartbeats: bool,
     pub(super) clients: usize,
     pub(super) payload: usize,
 }
@@ -44,12 +50,21 @@ impl Load {
     /// Any size of a chat counts, since a short comparison has fewer clients.
     pub(super) fn is_usual(&self) -> bool {
         self.scenario == Scenario::Chat
+            || self.heartbeats
             || *self == Self { free: self.free, text: self.text, ..Self::usual(self.scenario, self.polling) }
+    }
+
+    /// Returns the maximum number of rounds of Roomcast, and of other projects' servers.
+    ///
+    /// Long loads run in fewer rounds.
+    pub(super) fn most_rounds(&self) -> [usize; 2] {
+        if self.heartbeats { [3, 1] } else { [usize::MAX; 2] }
     }
 
     fn usual(scenario: Scenario, polling: bool) -> Self {
         let clients = if polling { POLLING_CLIENTS } else { scenario.default_clients() };
-        Self { scenario, polling, free: false, text: false, clients, payload: DEFAULT_PAYLOAD }
+        let payload = DEFAULT_PAYLOAD;
+        Self { scenario, polling, free: false, text: false, heartbeats: false, clients, payload }
     }
 }
 
@@ -58,7 +73,8 @@ impl fmt::Display for Load {
         f.write_str(if self.free { FREE } else { "" })?;
         f.write_str(if self.text { TEXT } else { "" })?;
         f.write_str(if self.polling { POLLING } else { "" })?;
-        write!(f, "{}:{}", self.scenario.name(), self.clients)?;
+        let name = if self.heartbeats { CONNECTIONS.into() } else { self.scenario.name() };
+        write!(f, "{name}:{}", self.clients)?;
         if self.scenario == Scenario::Idle { Ok(()) } else { write!(f, ":{}", self.payload) }
     }
 }
@@ -72,15 +88,20 @@ impl FromStr for Load {
         let (free, name) = name.strip_prefix(FREE).map_or((false, name), |name| (true, name));
         let (text, name) = name.strip_prefix(TEXT).map_or((false, name), |name| (true, name));
         let (polling, name) = name.strip_prefix(POLLING).map_or((false, name), |name| (true, name));
-        let scenario = Scenario::from_str(name, false)?;
+        let heartbeats = name == CONNECTIONS;
+        let scenario = if heartbeats { Scenario::Idle } else { Scenario::from_str(name, false)? };
+        if heartbeats && (free || text || polling) {
+            return Err("connections supports neither free-, text- nor poll-".into());
+        }
         if polling && !matches!(scenario, Scenario::Paced | Scenario::Saturated) {
             return Err("poll- requires paced or saturated".into());
         }
         if scenario == Scenario::Chat && (free || text) {
             return Err("chat supports neither free- nor text-".into());
         }
-        let usual = Self { free, text, ..Self::usual(scenario, polling) };
+        let usual = Self { free, text, heartbeats, ..Self::usual(scenario, polling) };
         let mut number = |default| match parts.next() {
+            Some("limit") if heartbeats => Ok(most_clients()),
             Some(number) => number.parse().map_err(|_| format!("{number} is not a number")),
             None => Ok(default),
         };
@@ -92,14 +113,26 @@ impl FromStr for Load {
     }
 }
 
+/// Returns the maximum number of connections of a process, for the load generator and the server alike.
+fn most_clients() -> usize {
+    let files = open_files_limit().unwrap_or_else(|| u64::from(u16::MAX));
+    usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(SPARE_FILES).min(MOST_CLIENTS)
+}
+
 /// Default scenarios: all that the [targets](super::targets) refer to.
 pub(super) const DEFAULT_LOADS: &str = "paced:1000:64,paced:100:64,paced:4000:64,paced:1000:1024,paced:100:1024,\
-                                        paced:4000:1024,rooms,saturated,echo,idle,chat,poll-paced,poll-saturated,\
+                                        paced:4000:1024,rooms,saturated,echo,idle,connections:5000,\
+                                        connections:10000,connections:limit,chat,poll-paced,poll-saturated,\
                                         free-paced,free-saturated,free-rooms,text-paced:1000:1024";
 
 const FREE: &str = "free-";
 const TEXT: &str = "text-";
 const POLLING: &str = "poll-";
+const CONNECTIONS: &str = "connections";
+/// Open files that a process needs besides its connections.
+const SPARE_FILES: usize = 200;
+/// Maximum number of clients of the load generator.
+const MOST_CLIENTS: usize = 60_000;
 const POLLING_CLIENTS: usize = 500;
 
 #[cfg(test)]
@@ -118,13 +151,26 @@ mod tests {
             ("idle", "idle:10000", true),
             ("text-paced:1000:1024", "text-paced:1000:1024", false),
             ("paced:100", "paced:100:64", false),
+            ("connections:5000", "connections:5000", true),
         ] {
             let load = text.parse::<Load>().unwrap();
             assert_eq!((load.to_string(), load.is_usual()), (whole.to_owned(), usual));
         }
-        for wrong in ["", "pace", "paced:x", "paced:1:2:3", "poll-echo", "poll-free-paced", "free-chat"] {
+        for wrong in [
+            "",
+            "pace",
+            "paced:x",
+            "paced:1:2:3",
+            "poll-echo",
+            "poll-free-paced",
+            "free-chat",
+            "free-connections",
+        ] {
             assert!(wrong.parse::<Load>().is_err(), "{wrong}");
         }
+        assert!("idle:limit".parse::<Load>().is_err());
+        let most = "connections:limit".parse::<Load>().unwrap();
+        assert!(most.clients > 0 && most.to_string() == format!("connections:{}", most.clients));
         assert!(DEFAULT_LOADS.split(',').all(|load| load.parse::<Load>().is_ok()));
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use jiff::Timestamp;
+use roomcast_loadgen::process::open_files_limit;
 use serde::{Deserialize, Serialize};
 
 /// Machine description for the report.
@@ -15,6 +16,9 @@ pub(super) struct Machine {
     memory_mib: u64,
     kernel: String,
     system: String,
+    /// Limit of open files of a process, if there is one.
+    #[serde(default)]
+    open_files: Option<u64>,
 }
 
 impl Machine {
@@ -27,11 +31,18 @@ impl Machine {
             // Omit the suffix of the distribution or host.
             kernel: field("/proc/sys/kernel/osrelease", "").split('-').next().unwrap_or_default().to_owned(),
             system: field("/etc/os-release", "PRETTY_NAME=").trim_matches('"').to_owned(),
+            open_files: open_files_limit(),
         }
     }
 
+    /// Describes the limit of open files, which bounds the number of connections.
+    pub(super) fn describe_open_files(&self) -> String {
+        let limit = self.open_files.map_or_else(|| "no limit".into(), |files| format!("at most {files}"));
+        format!("{limit} open files per process")
+    }
+
     pub(super) fn describe(&self) -> String {
-        let Self { cpu, cpus, memory_mib, kernel, system } = self;
+        let Self { cpu, cpus, memory_mib, kernel, system, .. } = self;
         let gib = *memory_mib as f64 / 1024.0;
         format!("{cpu}, {cpus} CPUs, {gib:.1} GiB, Linux {kernel}, {system}; client and server over loopback")
     }
@@ -63,9 +74,19 @@ pub(super) fn versions(peers: &Path) -> Vec<(String, String)> {
         add(name, version.map(str::to_owned));
     }
     let lock = fs::read_to_string(peers.join("rust/Cargo.lock")).unwrap_or_default();
-    for name in ["socketioxide", "axum", "tokio-tungstenite", "tokio-websockets", "fastwebsockets", "tokio"] {
+    for name in [
+        "socketioxide",
+        "axum",
+        "tokio-tungstenite",
+        "tokio-websockets",
+        "fastwebsockets",
+        "sockudo-ws",
+        "tokio",
+    ] {
         add(name, locked(&lock, name));
     }
+    let pinned = fs::read_to_string(peers.join("python/requirements.txt")).unwrap_or_default();
+    add("socketify", pinned.lines().find_map(|line| Some(line.strip_prefix("socketify==")?.to_owned())));
     versions
 }
 
@@ -110,7 +131,7 @@ mod tests {
     fn lock_files_contain_peer_versions() {
         let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
         let versions = versions(&peers);
-        for name in ["ws", "socket.io", "socketioxide", "axum", "tokio-tungstenite", "fastwebsockets"] {
+        for name in ["ws", "socket.io", "socketioxide", "axum", "fastwebsockets", "sockudo-ws", "socketify"] {
             let version = versions.iter().find(|it| it.0 == name).map(|it| it.1.as_str()).unwrap_or_default();
             assert!(version.contains('.'), "{name}: {version:?}");
         }

@@ -17,6 +17,7 @@ pub(super) struct Table {
 enum Columns {
     Deliveries,
     Idle,
+    Connections,
     Chat,
 }
 
@@ -38,6 +39,8 @@ pub(super) struct Row {
     base_rss_bytes: Option<Summary>,
     cpu_us_per_idle_second: Option<Summary>,
     connect_s: Option<Summary>,
+    kernel_bytes_per_connection: Option<Summary>,
+    cpu_us_per_heartbeat: Option<Summary>,
     chat_p50_us: Option<Summary>,
     chat_p99_us: Option<Summary>,
     chat_max_us: Option<Summary>,
@@ -64,6 +67,7 @@ impl Table {
         let key = |row: &Row| row.ratio.or(row.cpu_us).map_or(f64::INFINITY, |summary| summary.median);
         rows.sort_by(|one, other| key(one).total_cmp(&key(other)));
         let columns = match load.scenario {
+            Scenario::Idle if load.heartbeats => Columns::Connections,
             Scenario::Idle => Columns::Idle,
             Scenario::Chat => Columns::Chat,
             _ => Columns::Deliveries,
@@ -93,6 +97,8 @@ impl Row {
             base_rss_bytes: summary(&|report| Some(report.idle?.base_rss_bytes as f64)),
             cpu_us_per_idle_second: summary(&|report| Some(report.idle?.cpu_us_per_idle_second)),
             connect_s: summary(&|report| Some(report.idle?.connect_s)),
+            kernel_bytes_per_connection: summary(&|report| report.idle?.kernel_bytes_per_connection),
+            cpu_us_per_heartbeat: summary(&|report| report.idle?.cpu_us_per_heartbeat),
             chat_p50_us: summary(&|report| Some(report.chat?.p50_us)),
             chat_p99_us: summary(&|report| Some(report.chat?.p99_us)),
             chat_max_us: summary(&|report| Some(report.chat?.max_us)),
@@ -142,6 +148,14 @@ impl fmt::Display for Table {
                 Columns::Idle => {
                     ["CPU µs/accept", "RSS B/conn", "base RSS KiB", "idle CPU µs/s", "connect s"].as_slice()
                 }
+                Columns::Connections => &[
+                    "CPU µs/accept",
+                    "RSS B/conn",
+                    "kernel B/conn",
+                    "CPU µs/heartbeat",
+                    "idle CPU µs/s",
+                    "connect s",
+                ],
                 Columns::Chat => CHAT_TITLES,
                 Columns::Deliveries => &["CPU µs/delivery", "p50 µs", "p99 µs", "deliveries/s"],
             }
@@ -163,6 +177,12 @@ impl fmt::Display for Table {
                 }
                 line.push(median(&row.share_of_broadcast, 3));
                 line.push(median(&row.looked_p99_us, 0));
+            } else if self.columns == Columns::Connections {
+                line.push(median(&row.rss_bytes_per_connection, 0));
+                line.push(median(&row.kernel_bytes_per_connection, 0));
+                line.push(median(&row.cpu_us_per_heartbeat, 2));
+                line.push(median(&row.cpu_us_per_idle_second, 0));
+                line.push(median(&row.connect_s, 2));
             } else if self.columns == Columns::Idle {
                 line.push(median(&row.rss_bytes_per_connection, 0));
                 let kib = row.base_rss_bytes.map_or_else(none, |rss| format!("{:.0}", rss.median / 1024.0));

@@ -1,5 +1,6 @@
 //! Performance targets and their results.
 
+use super::slope::USUAL_PING_INTERVAL;
 use super::table::{aligned, cpu_us, none, paired};
 use super::{Load, Run};
 use crate::summary::Summary;
@@ -27,6 +28,8 @@ enum Measure {
     P99,
     /// Memory per idle connection in KiB.
     Memory,
+    /// CPU time per idle connection and second with heartbeats every 25 s, µs.
+    Heartbeats,
 }
 
 /// Status of a target.
@@ -44,6 +47,9 @@ impl Target {
         let value = |report: &Report| match self.measure {
             Measure::Cpu => cpu_us(report),
             Measure::P99 => report.p99_us,
+            Measure::Heartbeats => {
+                Some(report.idle?.cpu_us_per_heartbeat? / USUAL_PING_INTERVAL.as_secs_f64())
+            }
             Measure::Memory => Some(report.idle?.rss_bytes_per_connection / 1024.0),
         };
         let runs = runs.iter().filter(|run| run.load == self.load);
@@ -126,6 +132,10 @@ pub(super) fn targets() -> Vec<Target> {
     }
     for (server, must, aim) in [(BOTH[0], 1.6, 1.3), (BOTH[1], 2.2, 1.8)] {
         add("accepting a connection", "idle", server, Some("limit-write"), Measure::Cpu, must, aim);
+    }
+    for (server, must) in [(BOTH[0], 0.55), (BOTH[1], 0.65)] {
+        let load = "connections:10000";
+        add("µs per second of an idle connection", load, server, None, Measure::Heartbeats, must, 0.35);
     }
     for server in BOTH {
         let compressed = format!("{server}-compressed");

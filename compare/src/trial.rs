@@ -100,8 +100,20 @@ impl Trial<'_> {
         child.map(Running).doing(|| format!("start {}", self.contender.program().display()))
     }
 
+    /// Returns the time to measure: with heartbeats at least one interval between them.
+    fn window(&self) -> Duration {
+        let window = self.trials.window;
+        if !self.load.heartbeats {
+            return window;
+        }
+        // A heartbeat of each connection has ended before the window or within it.
+        let intervals = if window < SHORT_WINDOW { 1 } else { 2 };
+        PING_INTERVAL * intervals + SPARE_INTERVAL
+    }
+
     fn put_load_on(&self, server: &Running, port: u16) -> Result<Report, Error> {
-        let Trials { loadgen, load_cpu, warmup, window, .. } = self.trials;
+        let Trials { loadgen, load_cpu, warmup, .. } = self.trials;
+        let window = self.window();
         let mut command = Command::new(loadgen);
         let mut option = |name: &str, value: &str| _ = command.args([name, value]);
         option("--port", &port.to_string());
@@ -132,7 +144,7 @@ impl Trial<'_> {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut generator = Running(command.spawn().doing(|| format!("start {}", loadgen.display()))?);
         if !generator
-            .ends_within(*warmup + *window + OVERTIME)
+            .ends_within(*warmup + window + OVERTIME)
             .doing(|| "wait for the load generator".into())?
         {
             return Ok(self.failed("the load generator timed out".into()));
@@ -205,6 +217,11 @@ fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
+/// Interval between heartbeats of a connection where they are measured.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(2);
+const SPARE_INTERVAL: Duration = Duration::from_millis(200);
+/// Window of a smoke test.
+const SHORT_WINDOW: Duration = Duration::from_millis(500);
 const TIME_TO_START: Duration = Duration::from_secs(10);
 /// Time for connecting, draining and stalls, besides the load.
 const OVERTIME: Duration = Duration::from_secs(60);

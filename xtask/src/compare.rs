@@ -1,5 +1,6 @@
 //! `cargo xtask compare`: builds Roomcast, the limit servers and the peers, and runs the comparison.
 
+use std::fs;
 use std::process::{Command, ExitCode};
 
 use crate::project::{Project, cargo};
@@ -41,16 +42,43 @@ pub(crate) fn results_command() -> Command {
 fn build_peers(project: &Project) {
     let peers = project.root.join("compare/peers");
     let mut rust = Command::new(cargo());
-    rust.args(["build", "--release", "--locked", "--manifest-path"]).arg(peers.join("rust/Cargo.toml"));
+    // A peer that does not build must not prevent the others.
+    rust.args(["build", "--release", "--locked", "--keep-going", "--manifest-path"])
+        .arg(peers.join("rust/Cargo.toml"));
     rust.arg("--target-dir").arg(project.target.join("peers"));
     let mut node = Command::new("npm");
     node.args(["ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts"]);
     node.current_dir(peers.join("node"));
-    for (name, command) in [("in Rust", &mut rust), ("for Node", &mut node)] {
-        if !succeeds(command) {
-            eprintln!("xtask: the peers {name} could not be built and are skipped");
+    for (name, built) in [
+        ("in Rust", succeeds(&mut rust)),
+        ("for Node", succeeds(&mut node)),
+        ("for Python", install_python_peers(project)),
+    ] {
+        if !built {
+            eprintln!("xtask: peers {name} could not be built and are skipped");
         }
     }
+}
+
+/// Installs the Python peers into a virtual environment; marks it as ready if their native library can be loaded.
+fn install_python_peers(project: &Project) -> bool {
+    let (peers, venv) = (project.root.join("compare/peers/python"), project.target.join("peers/python"));
+    let (python, ready) = (venv.join("bin/python"), venv.join("ready"));
+    let Ok(requirements) = fs::read_to_string(peers.join("requirements.txt")) else { return false };
+    if fs::read_to_string(&ready).is_ok_and(|installed| installed == requirements) {
+        return true;
+    }
+    let mut create = Command::new("python3");
+    create.args(["-m", "venv"]).arg(&venv);
+    let mut install = Command::new(&python);
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    install.arg(peers.join("requirements.txt"));
+    let mut load = Command::new(&python);
+    load.args(["-c", "import socketify"]);
+    succeeds(&mut create)
+        && succeeds(&mut install)
+        && succeeds(&mut load)
+        && fs::write(ready, requirements).is_ok()
 }
 
 fn succeeds(command: &mut Command) -> bool {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::figures::{NOT_MEASURED, PRODUCTS};
 use crate::Run;
 use crate::load::Load;
+use crate::slope::USUAL_PING_INTERVAL;
 use crate::summary::{Summary, thousands};
 use crate::table::cpu_us;
 use roomcast_loadgen::Report;
@@ -27,7 +28,10 @@ struct Costs {
     /// Message from a client, with handler and answer; sixteen share the system calls.
     echo: Option<Summary>,
     accept: Option<Summary>,
+    /// Heartbeats of an idle connection, per second.
+    heartbeats: Option<Summary>,
     rss_bytes: Option<Summary>,
+    kernel_bytes: Option<Summary>,
 }
 
 /// Example of an application.
@@ -55,7 +59,15 @@ impl Sizing {
             batched: summary("saturated", server, &cpu_us),
             echo: summary("echo", server, &cpu_us),
             accept: summary("idle", server, &cpu_us),
+            heartbeats: summary("connections:10000", server, &|report| {
+                Some(report.idle?.cpu_us_per_heartbeat? / USUAL_PING_INTERVAL.as_secs_f64())
+            }),
             rss_bytes: summary("idle", server, &|report| Some(report.idle?.rss_bytes_per_connection)),
+            // Over loopback the kernel has both ends of a connection.
+            kernel_bytes: summary("connections:10000", server, &|report| {
+                let idle = report.idle?;
+                Some(idle.kernel_bytes_per_connection? / idle.sockets_per_connection?)
+            }),
         };
         let polling = Costs {
             single: vec![
@@ -90,8 +102,14 @@ impl Sizing {
         row("*b*: delivery, many at a time, 1,000 clients, 64 B", "µs", &|costs| costs.batched);
         row("*e*: message from a client with its answer, sixteen at a time", "µs", &|costs| costs.echo);
         row("*a*: accepted connection, with a browser's headers", "µs", &|costs| costs.accept);
+        row("*h*: heartbeats of a connection, per second, at an interval of 25 s", "µs", &|costs| {
+            costs.heartbeats
+        });
         row("*r*: memory of an idle connection in the process", "KiB", &|costs| {
             costs.rss_bytes.map(|bytes| bytes.scaled(1.0 / KIB))
+        });
+        row("*k*: its memory in the kernel", "KiB", &|costs| {
+            costs.kernel_bytes.map(|bytes| bytes.scaled(1.0 / KIB))
         });
         text
     }
@@ -111,7 +129,9 @@ impl Sizing {
             let memory = self.sio.memory(connections).map(gib);
             let accept =
                 self.sio.accept.map(|it| format!("{} s", significant(it.median * connections / 1e6)));
-            let cores = |rate: f64, us: Option<f64>| us.map(|us| cores(rate * connections * us / 1e6));
+            let heartbeats = self.sio.heartbeats.map_or(0.0, |it| it.median);
+            let cores =
+                |rate: f64, us: Option<f64>| us.map(|us| cores(connections * (rate * us + heartbeats) / 1e6));
             let cells = [memory, accept].into_iter().chain(RATES.map(|rate| cores(rate, single)));
             _ = write!(text, "| {} |", thousands(connections));
             for cell in cells.chain([cores(100.0, batched)]) {
@@ -137,8 +157,8 @@ impl Sizing {
                         "{} × ({:.1} + {:.1}) KiB = {}",
                         thousands(example.connections),
                         bytes.median / KIB,
-                        KERNEL_BYTES / KIB,
-                        gib(example.connections * (bytes.median + KERNEL_BYTES))
+                        costs.kernel_bytes() / KIB,
+                        gib(example.connections * (bytes.median + costs.kernel_bytes()))
                     )
                 },
             );
@@ -150,11 +170,29 @@ impl Sizing {
                 thousands(example.deliveries)
             );
         }
+        let costs = [&self.plain, &self.sio];
+        if costs.iter().any(|costs| costs.heartbeats.is_none()) {
+            text += "\nHeartbeats are not included, since they are not measured in this run.\n";
+        }
+        if costs.iter().any(|costs| costs.kernel_bytes.is_none()) {
+            _ = writeln!(
+                text,
+                "\nMemory in the kernel is not measured in this run: it is taken as {:.1} KiB, the pages of a slab by \
+                 the objects\nin it (`/proc/slabinfo`, Linux 6.18, 2026-11-29) of a TCP socket, its inode, file, \
+                 directory entry and epoll entry.",
+                KERNEL_BYTES / KIB
+            );
+        }
         text
     }
 }
 
 impl Costs {
+    /// Returns the memory of a connection in the kernel, from the sizes of its objects if it is not measured.
+    fn kernel_bytes(&self) -> f64 {
+        self.kernel_bytes.map_or(KERNEL_BYTES, |bytes| bytes.median)
+    }
+
     /// Returns the highest median cost of a single delivery of 64 bytes.
     fn single_us(&self) -> Option<f64> {
         let small = self.single.iter().zip(SINGLE).filter(|(_, (_, label))| label.ends_with("64 B"));
@@ -163,7 +201,7 @@ impl Costs {
 
     /// Returns the memory of connections in bytes, in the process and in the kernel.
     fn memory(&self, connections: f64) -> Option<f64> {
-        Some(connections * (self.rss_bytes?.median + KERNEL_BYTES))
+        Some(connections * (self.rss_bytes?.median + self.kernel_bytes()))
     }
 }
 
@@ -184,6 +222,11 @@ impl Example {
             us += self.messages * (echo + single);
             let (echo, single) = (significant(echo), significant(single));
             _ = write!(text, " + {} × ({echo} + {single}) µs", thousands(self.messages));
+        }
+        if let Some(heartbeats) = costs.heartbeats {
+            us += self.connections * heartbeats.median;
+            let heartbeats = significant(heartbeats.median);
+            _ = write!(text, " + {} × {heartbeats} µs", thousands(self.connections));
         }
         let busy = us / 1e6;
         _ = write!(text, " = {}; plan {:.0}", cores(busy), (2.0 * busy).ceil());

@@ -1,6 +1,9 @@
 //! Latency percentiles.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
 
 /// Histogram of latencies in nanoseconds, with an error of at most 0.8 %.
 #[derive(Debug, Clone)]
@@ -28,6 +31,19 @@ impl Latencies {
     pub(crate) fn percentile(&self, share: f64) -> Option<u64> {
         (!self.0.is_empty()).then(|| self.0.value_at_quantile(share))
     }
+
+    /// Returns the maximum, or `None` if there are no latencies.
+    pub(crate) fn max(&self) -> Option<u64> {
+        (!self.0.is_empty()).then(|| self.0.max())
+    }
+
+    /// Returns the histogram in the exchange format of `HdrHistogram`: V2, compressed, in base64.
+    pub(crate) fn encode(&self) -> String {
+        let mut bytes = Vec::new();
+        let written = V2DeflateSerializer::new().serialize(&self.0, &mut bytes);
+        written.expect("a histogram of this size fits into memory");
+        STANDARD.encode(bytes)
+    }
 }
 
 /// A day; a run is shorter.
@@ -37,6 +53,8 @@ const DIGITS: u8 = 2;
 
 #[cfg(test)]
 mod tests {
+    use hdrhistogram::serialization::Deserializer;
+
     use super::*;
 
     #[test]
@@ -62,6 +80,19 @@ mod tests {
     #[test]
     fn empty_histogram_has_no_percentile() {
         assert_eq!(Latencies::new().percentile(0.5), None);
+    }
+
+    #[test]
+    fn encodes_in_standard_format() {
+        let mut latencies = Latencies::new();
+        [1_000, 2_000, 5_000_000].into_iter().for_each(|nanos| latencies.record(nanos));
+        let text = latencies.encode();
+        // Cookie 0x1c849304 of a compressed V2 histogram, with a word size of one byte.
+        assert!(text.starts_with("HISTF"), "{text}");
+        let bytes = STANDARD.decode(text).unwrap();
+        let decoded: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap();
+        assert_eq!(decoded, latencies.0);
+        assert_eq!((latencies.max(), Latencies::new().max()), (Some(decoded.max()), None));
     }
 
     #[test]

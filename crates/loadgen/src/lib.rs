@@ -16,6 +16,7 @@
 #![cfg(target_os = "linux")]
 
 mod error;
+mod kernel;
 mod latencies;
 pub mod process;
 mod report;
@@ -26,4 +27,4 @@ pub mod tool;
 pub mod websocket;
 
 pub use error::{Error, ErrorContext};
-pub use report::{ChatReport, Faults, IdleReport, Report};
+pub use report::{ChatReport, Faults, IdleReport, Invalid, KernelSource, OpenLoopReport, Report};

@@ -1,4 +1,5 @@
-//! Benchmark server: `fanout_server PORT MODE [--threads N] [--mounted] [--compression] [--recovery]`.
+//! Benchmark server: `fanout_server PORT MODE [--threads N] [--mounted] [--compression] [--recovery]
+//! [--ping-interval SECONDS]`.
 //!
 //! Serves plain WebSocket on any path and Socket.IO at `/socket.io/`. Prints `listening` once it accepts connections.
 //! MODE is one of:
@@ -8,6 +9,8 @@
 //! - `echo`: returns each frame and each event `echo` to its sender;
 //! - `room`: `J<room>` in plain text joins a room, and `R<room> <payload>` sends the payload to the room. The Socket.IO
 //!   events are `join` (room) and `room` (room, payload); members receive `msg`.
+
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use roomcast::namespace::NamespaceHandle;
@@ -32,6 +35,9 @@ struct Options {
     /// Enable connection state recovery for Socket.IO clients
     #[arg(long)]
     recovery: bool,
+    /// Seconds between two heartbeats
+    #[arg(long, default_value_t = 25.0)]
+    ping_interval: f64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -48,7 +54,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_writer(std::io::stderr)
         .init();
     // Separate namespaces: a broadcast reaches one kind of client only.
-    let mut config = Config::new();
+    let ping_interval = Duration::try_from_secs_f64(options.ping_interval)?;
+    let mut config = Config::new().timeouts(|timeouts| timeouts.ping_interval(ping_interval));
     if options.compression {
         config = config.websocket(|websocket| websocket.compression(Compression::new()));
     }

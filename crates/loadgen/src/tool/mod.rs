@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use crate::error::ErrorContext as _;
 use crate::scenario::{
-    Filler, Kind, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Sample, Scenario, Settings, WireProtocol, run_watched,
-    seconds,
+    Filler, Kind, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Sample, Scenario, Settings, WireProtocol,
+    default_outstanding, rate, run_watched, seconds,
 };
 use crate::tls::Trust;
 use crate::{Error, Report};
@@ -47,7 +47,8 @@ pub struct Options {
     /// recipients
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// Maximum number of messages in flight per sender [default: 1, with --rate 64]
+    /// Maximum number of messages in flight per sender [default: 1; with --rate 1024, but at most
+    /// 65535 over all senders]
     #[arg(long, value_name = "N")]
     outstanding: Option<usize>,
     /// Number of sending clients [default: 1 for broadcast, 8 for rooms, all for echo]
@@ -221,7 +222,8 @@ impl Options {
             Scenario::Rooms => self.senders.unwrap_or_else(|| clients.min(8)),
             _ => self.senders.unwrap_or(1),
         };
-        let outstanding = self.outstanding.unwrap_or_else(|| if self.rate.is_some() { 64 } else { 1 });
+        let outstanding =
+            self.outstanding.unwrap_or_else(|| self.rate.map_or(1, |_| default_outstanding(senders)));
         if senders == 0 || senders > clients || outstanding == 0 {
             return usage("--senders must be between 1 and --clients, and --outstanding at least 1");
         }
@@ -302,15 +304,6 @@ impl Options {
             return usage("--namespace must begin with / and contain no comma".into());
         }
         Ok(WireProtocol::any(kind, &self.namespace, auth, [message, join, say], self.payload))
-    }
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "not a number")?;
-    if (0.001..=10_000_000.0).contains(&rate) {
-        Ok(rate)
-    } else {
-        Err("must be between 0.001 and 10000000".into())
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Outcome;
-use crate::Report;
+use crate::report::{Invalid, OpenLoopReport, Report};
 use crate::scenario::{Sample, Watch};
 
 /// Shows samples in the terminal and keeps them for the report.
@@ -123,14 +123,15 @@ pub(super) fn summary(outcome: &Outcome) -> String {
             "messages",
             format!("{} per second, from {senders} clients", grouped(report.sent as f64 / seconds)),
         );
-        if let Some(rate) = outcome.rate.filter(|rate| (report.sent as f64) < 0.95 * rate * seconds) {
-            line("below --rate", format!("{} per second requested; try --outstanding", grouped(rate)));
+        if let Some(open_loop) = &report.open_loop {
+            line("late sends", late_sends(open_loop));
         }
         let latency = [
             ("p50", report.p50_us),
             ("p90", report.p90_us),
             ("p99", report.p99_us),
             ("p99.9", report.p999_us),
+            ("max", report.max_us),
         ];
         let latency: Vec<String> = latency
             .iter()
@@ -141,6 +142,11 @@ pub(super) fn summary(outcome: &Outcome) -> String {
             line("server", format!("{micros:.3} µs of CPU per delivery, {cores:.2} cores"));
         }
         line("this program", format!("{:.2} cores{}", report.generator_cores, busy(report)));
+    }
+    if let Some(open_loop) = &report.open_loop
+        && let Some(reason) = open_loop.invalid
+    {
+        line("INVALID", invalid(reason, open_loop));
     }
     let faults = [
         (faults.lost, "lost"),
@@ -164,6 +170,36 @@ pub(super) fn summary(outcome: &Outcome) -> String {
         line("other messages", format!("{}, sent by the server", grouped(report.others as f64)));
     }
     text
+}
+
+fn late_sends(open_loop: &OpenLoopReport) -> String {
+    let OpenLoopReport { rate, late, late_share, late_max_us, .. } = *open_loop;
+    let requested = grouped(rate);
+    if late == 0 {
+        return format!("none, at {requested} messages per second");
+    }
+    format!(
+        "{} ({:.2} %) by more than 1 ms, at most {}, at {requested} messages per second",
+        grouped(late as f64),
+        late_share * 100.0,
+        duration(late_max_us)
+    )
+}
+
+/// Explains why a result must not be counted.
+fn invalid(reason: Invalid, open_loop: &OpenLoopReport) -> String {
+    match reason {
+        Invalid::GeneratorLate => format!(
+            "the load generator was the limit, not the server: over 1 % late sends, {:.0} % busy; give it more CPU or \
+             lower --rate",
+            open_loop.generator_busy * 100.0
+        ),
+        Invalid::InFlightBound => format!(
+            "the server did not keep up: over 1 % of the messages waited since their sender had {} in flight; lower \
+             --rate or raise --outstanding",
+            open_loop.outstanding
+        ),
+    }
 }
 
 fn busy(report: &Report) -> &'static str {
