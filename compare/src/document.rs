@@ -6,6 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::latency::BEST_PEER;
+use super::load::Rate;
 use super::machine::{Machine, date};
 use super::plot::{Dot, plot};
 use super::table::Table;
@@ -142,9 +144,14 @@ impl Record {
             .collect();
         let mut plots = Vec::new();
         if !ratios.is_empty() {
-            let axis = format!("CPU time relative to {}", base(load));
-            let title =
-                format!("{load}: {}", if is_idle(load) { "accepting a connection" } else { "per delivery" });
+            let (quantity, subject) = match load.rate {
+                Some(Rate::Share(_)) => ("p99", "latency at a fixed rate"),
+                Some(_) => ("time", "per message at the capacity"),
+                None if is_idle(load) => ("CPU time", "accepting a connection"),
+                None => ("CPU time", "per delivery"),
+            };
+            let axis = format!("{quantity} relative to {}", base(load));
+            let title = format!("{load}: {subject}");
             plots.push((format!("{name}.svg"), plot(&title, &axis, &ratios, &targets::marks(load))));
         }
         let mut waits: Vec<Dot> = table
@@ -188,6 +195,9 @@ impl Record {
 
 /// Returns the baseline of a load in its table.
 fn base(load: &Load) -> &'static str {
+    if let Some(Rate::Share(_)) = load.rate {
+        return BEST_PEER;
+    }
     // With several threads or compression, the baseline is the same server without them.
     if load.free || load.text { "roomcast-plain" } else { load.base() }
 }
@@ -199,6 +209,15 @@ fn is_idle(load: &Load) -> bool {
 fn explained(load: &Load) -> String {
     let Load { clients, payload, polling, free, text: records, .. } = load;
     let mut text = match load.scenario {
+        Scenario::Paced if load.rate == Some(Rate::Capacity) => format!(
+            "One client broadcasts {payload} bytes to {clients} clients at a fixed rate (open loop). The highest rate \
+             with p99 of at most 50 ms for 10 s; the ratio is that of the times per message."
+        ),
+        Scenario::Paced if load.rate.is_some() => format!(
+            "One client broadcasts {payload} bytes to {clients} clients at a fixed rate (open loop), a share of the \
+             lowest capacity among the servers, the same for all. Latencies count from the time at which a message was \
+             due. A run with over 1 % late messages does not count. The ratio is that of p99."
+        ),
         Scenario::Paced => {
             format!("One client broadcasts {payload} bytes to {clients} clients, one message at a time.")
         }

@@ -21,6 +21,7 @@
 
 mod contender;
 mod document;
+mod latency;
 pub mod limit;
 mod load;
 mod machine;
@@ -69,7 +70,8 @@ pub struct Options {
     ///
     /// NAME is paced, saturated, echo, rooms, idle, chat, poll-paced or poll-saturated; see `loadgen --help`.
     /// connections is idle with a heartbeat every two seconds, and CLIENTS may be `limit`, as many as the limit of open
-    /// files permits; from several sizes follow the costs per connection. The prefix `free-` allows the server all CPUs, for servers with several threads; `text-` fills messages with
+    /// files permits; from several sizes follow the costs per connection. latency is paced at a fixed rate: it measures the
+    /// capacity of each server, then its latency at 30, 60 and 80 % of the lowest capacity. The prefix `free-` allows the server all CPUs, for servers with several threads; `text-` fills messages with
     /// record-like text, for compression.
     #[arg(long, value_delimiter = ',', default_value = DEFAULT_LOADS, hide_default_value = true)]
     pub scenarios: Vec<Load>,
@@ -194,6 +196,7 @@ impl Options {
     /// Returns the options with `--quick` applied.
     fn settled(&self) -> Self {
         let mut options = self.clone();
+        options.scenarios = options.scenarios.iter().flat_map(|load| load.expanded()).collect();
         if self.quick {
             (options.rounds, options.peer_rounds, options.repeats) = (2, 1, 0);
             (options.warmup, options.window) = (Duration::from_millis(100), Duration::from_millis(300));
@@ -275,7 +278,8 @@ impl Comparison<'_> {
                     return Ok(());
                 }
                 progress.begin(&format!("{load} {}", contender.name()));
-                let run = self.quiet_run(round, load, contender, &progress)?;
+                let lowest = latency::lowest_capacity(&record.runs, load);
+                let run = self.quiet_run(round, load, contender, lowest, &progress)?;
                 progress.done(&table::progress(&run));
                 record.runs.push(run);
             }
@@ -298,6 +302,7 @@ impl Comparison<'_> {
         round: usize,
         load: &Load,
         contender: &Contender,
+        lowest_capacity: Option<f64>,
         progress: &Progress,
     ) -> Result<Run, Error> {
         let options = self.options;
@@ -305,7 +310,7 @@ impl Comparison<'_> {
         let mut best: Option<Report> = None;
         let mut repeated = 0;
         loop {
-            let report = Trial { trials: &self.trials, load, contender }.run()?;
+            let report = Trial { trials: &self.trials, load, contender, lowest_capacity }.run()?;
             let late = progress.elapsed() > options.time().mul_f64(progress.share()) + SPARE_TIME;
             // Faults count even if the machine was busy.
             let decided =
