@@ -114,18 +114,26 @@ impl Contender {
         let fan_out = matches!(load.scenario, Scenario::Paced | Scenario::Saturated | Scenario::Rooms);
         let together = fan_out || load.scenario == Scenario::Chat;
         let usual = load.is_usual() && !load.free && !load.text;
+        let rated = load.rate.is_some();
         let tells = named
             || match self.family {
                 Family::Limit => !load.free && !load.text && self.name == load.base(),
                 Family::Product => true,
                 Family::Compressed => load.text,
-                Family::Mounted => usual && !load.polling && together,
-                Family::Recovery => usual && !load.polling && fan_out,
+                Family::Mounted => usual && !load.polling && together && !rated,
+                Family::Recovery => usual && !rated && !load.polling && fan_out,
                 Family::Threads => load.free,
                 Family::PeerThreads => load.free && load.is_usual(),
-                Family::Peer | Family::Given => usual,
+                // Finding a capacity takes long, so only the better one of a server's variants runs.
+                Family::Peer => usual && !(rated && PEERS.iter().any(|peer| self.is_untuned(peer))),
+                Family::Given => usual,
             };
         speaks && tells
+    }
+
+    /// Returns whether `peer` is the same server with `-tuned`.
+    fn is_untuned(&self, peer: &Peer) -> bool {
+        peer.name.strip_suffix("-tuned") == Some(&self.name)
     }
 
     pub(super) fn kind(&self, load: &Load) -> Kind {
@@ -370,6 +378,9 @@ pub(super) mod tests {
             names("text-paced:1000:1024"),
             ["roomcast-plain", "roomcast-plain-compressed", "roomcast-sio", "roomcast-sio-compressed"]
         );
+        let latency = names("latency-30");
+        assert_eq!(latency[..3], ["limit-write", "roomcast-plain", "roomcast-sio"]);
+        assert!(latency.iter().any(|it| it == "axum-tuned") && latency.iter().all(|it| it != "axum"));
         assert_eq!(names("paced").len(), 1 + 5 + one_thread);
         assert_eq!(names("echo").len(), 1 + 2 + one_thread);
         assert_eq!(names("chat:1000").len(), 1 + 4 + one_thread);

@@ -7,6 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::docs::PRODUCTS;
+use super::latency::BEST_PEER;
+use super::load::Rate;
 use super::machine::{Machine, date};
 use super::plot::{Dot, Panel, plot};
 use super::summary::Summary;
@@ -188,8 +190,13 @@ impl Record {
                 plots.push((format!("{name}{suffix}.svg"), plot(&title, &[Panel { axis, dots, marks }])));
             }
         };
-        let what = if is_idle(load) { "CPU time to accept a connection" } else { "CPU time per delivery" };
-        let axis = format!("CPU time relative to {}", base(load));
+        let (quantity, what) = match load.rate {
+            Some(Rate::Share(_)) => ("p99 latency", "latency at a fixed rate"),
+            Some(_) => ("time", "time per message at the capacity"),
+            None if is_idle(load) => ("CPU time", "CPU time to accept a connection"),
+            None => ("CPU time", "CPU time per delivery"),
+        };
+        let axis = format!("{quantity} relative to {}", base(load));
         add("", what, &axis, dots(&table, |row| row.ratio), targets::marks(load));
         let waits = sorted(dots(&table, |row| row.share_of_broadcast));
         let axis = "p99 latency relative to the duration of a broadcast";
@@ -228,6 +235,9 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
 
 /// Returns the baseline of a load in its table.
 pub(super) fn base(load: &Load) -> &'static str {
+    if let Some(Rate::Share(_)) = load.rate {
+        return BEST_PEER;
+    }
     // With several threads or compression, the baseline is the same server without them.
     if load.free || load.text { "roomcast-plain" } else { load.base() }
 }
@@ -252,6 +262,15 @@ fn is_idle(load: &Load) -> bool {
 fn explained(load: &Load) -> String {
     let Load { clients, payload, polling, free, text: records, .. } = load;
     let mut text = match load.scenario {
+        Scenario::Paced if load.rate == Some(Rate::Capacity) => format!(
+            "One client broadcasts {payload} bytes to {clients} clients at a fixed rate (open loop). The highest rate \
+             with p99 of at most 50 ms for 10 s; the ratio is that of the times per message."
+        ),
+        Scenario::Paced if load.rate.is_some() => format!(
+            "One client broadcasts {payload} bytes to {clients} clients at a fixed rate (open loop), a share of the \
+             lowest capacity among the servers, the same for all. Latencies count from the time at which a message was \
+             due. A run with over 1 % late messages does not count. The ratio is that of p99."
+        ),
         Scenario::Paced => {
             format!("One client broadcasts {payload} bytes to {clients} clients, one message at a time.")
         }

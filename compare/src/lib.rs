@@ -23,6 +23,7 @@
 mod contender;
 pub mod docs;
 mod document;
+mod latency;
 pub mod limit;
 mod load;
 mod machine;
@@ -35,9 +36,9 @@ mod targets;
 mod trial;
 
 use std::collections::HashSet;
-use std::env;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{env, fs};
 
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
@@ -72,7 +73,8 @@ pub struct Options {
     ///
     /// NAME is paced, saturated, echo, rooms, idle, chat, poll-paced or poll-saturated; see `loadgen --help`.
     /// connections is idle with a heartbeat every two seconds, and CLIENTS may be `limit`, as many as the limit of open
-    /// files permits; from several sizes follow the costs per connection. The prefix `free-` allows the server all CPUs, for servers with several threads; `text-` fills messages with
+    /// files permits; from several sizes follow the costs per connection. latency is paced at a fixed rate: it measures the
+    /// capacity of each server, then its latency at 30, 60 and 80 % of the lowest capacity. The prefix `free-` allows the server all CPUs, for servers with several threads; `text-` fills messages with
     /// record-like text, for compression.
     #[arg(long, value_delimiter = ',', default_value = DEFAULT_LOADS, hide_default_value = true)]
     pub scenarios: Vec<Load>,
@@ -173,6 +175,12 @@ pub fn run(options: &Options) -> Result<bool, Error> {
             None if record.is_complete() => Project::here().report(),
             None => file.parent().map(Path::to_owned).unwrap_or_default(),
         };
+        let results = folder.join("results.json");
+        record.write_report(&folder)?;
+        // A copy, so that rendering changes no digit.
+        if !is_same(file, &results) {
+            fs::copy(file, &results).doing(|| format!("write {}", results.display()))?;
+        }
         publish(&record, &folder)?;
         return Ok(true);
     }
@@ -198,20 +206,16 @@ pub fn run(options: &Options) -> Result<bool, Error> {
     outcome?;
     let folder =
         if options.out.is_none() && record.is_complete() { Project::here().report() } else { folder };
+    record.write(&folder)?;
     publish(&record, &folder)?;
     Ok(record.runs.iter().all(|run| run.report.ok || peers.contains(&run.server)))
 }
 
-/// Writes results and report to a folder; in docs/benchmarks, also the figures of all documents.
+/// Prints the tables of a written report; if it is in docs/benchmarks, rewrites the figures of all documents.
 fn publish(record: &Record, folder: &Path) -> Result<(), Error> {
-    record.write(folder)?;
     println!("{}report: {}", record.tables(), folder.display());
     let project = Project::here();
-    let same = |one: &Path, other: &Path| {
-        let full = |path: &Path| path.canonicalize().ok();
-        full(one).is_some() && full(one) == full(other)
-    };
-    if same(folder, &project.report()) {
+    if is_same(folder, &project.report()) {
         for document in project.rewrite(record)? {
             println!("rewritten: {}", document.display());
         }
@@ -219,10 +223,17 @@ fn publish(record: &Record, folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Returns whether two paths name the same existing file or folder.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let (one, other) = (one.canonicalize(), other.canonicalize());
+    matches!((one, other), (Ok(one), Ok(other)) if one == other)
+}
+
 impl Options {
     /// Returns the options with `--quick` applied.
     fn settled(&self) -> Self {
         let mut options = self.clone();
+        options.scenarios = options.scenarios.iter().flat_map(|load| load.expanded()).collect();
         if self.quick {
             (options.rounds, options.peer_rounds, options.repeats) = (2, 1, 0);
             (options.warmup, options.window) = (Duration::from_millis(100), Duration::from_millis(300));
@@ -300,7 +311,8 @@ impl Comparison<'_> {
                     return Ok(());
                 }
                 progress.begin(&format!("{load} {}", contender.name()));
-                let run = self.quiet_run(round, load, contender, &progress)?;
+                let lowest = latency::lowest_capacity(&record.runs, load);
+                let run = self.quiet_run(round, load, contender, lowest, &progress)?;
                 progress.done(&table::progress(&run));
                 record.runs.push(run);
             }
@@ -323,6 +335,7 @@ impl Comparison<'_> {
         round: usize,
         load: &Load,
         contender: &Contender,
+        lowest_capacity: Option<f64>,
         progress: &Progress,
     ) -> Result<Run, Error> {
         let options = self.options;
@@ -330,7 +343,7 @@ impl Comparison<'_> {
         let mut best: Option<Report> = None;
         let mut repeated = 0;
         loop {
-            let report = Trial { trials: &self.trials, load, contender }.run()?;
+            let report = Trial { trials: &self.trials, load, contender, lowest_capacity }.run()?;
             let late = progress.elapsed() > options.time().mul_f64(progress.share()) + SPARE_TIME;
             // Faults count even if the machine was busy.
             let decided =

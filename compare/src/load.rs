@@ -9,7 +9,8 @@ use roomcast_loadgen::scenario::{DEFAULT_PAYLOAD, Scenario};
 /// Load pattern with its sizes: `[free-][text-][poll-]NAME[:CLIENTS[:PAYLOAD]]`.
 ///
 /// `connections[:CLIENTS]` is `idle` with frequent heartbeats; the number of clients may be `limit`, as many as the limit
-/// of open files permits.
+/// of open files permits. `latency-capacity` and `latency-30`, `-60` and `-80` are `paced` at a fixed rate; `latency`
+/// stands for all four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     pub(super) scenario: Scenario,
@@ -21,11 +22,41 @@ pub struct Load {
     pub(super) text: bool,
     /// Whether heartbeats are frequent enough to be measured.
     pub(super) heartbeats: bool,
+    /// Fixed rate, if any.
+    pub(super) rate: Option<Rate>,
     pub(super) clients: usize,
     pub(super) payload: usize,
 }
 
+/// Rate of an open loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rate {
+    /// All of the other variants, before they are [expanded](Load::expanded).
+    All,
+    /// Highest rate that the server sustains.
+    Capacity,
+    /// Percentage of the lowest capacity among the servers.
+    Share(u8),
+}
+
 impl Load {
+    /// Returns the loads that this one stands for.
+    pub(super) fn expanded(self) -> Vec<Self> {
+        match self.rate {
+            Some(Rate::All) => {
+                let shares = SHARES.map(Rate::Share);
+                let rates = [Rate::Capacity].into_iter().chain(shares);
+                rates.map(|rate| Self { rate: Some(rate), ..self }).collect()
+            }
+            _ => vec![self],
+        }
+    }
+
+    /// Returns the load that measures the capacities of the same sizes.
+    pub(super) fn capacity(&self) -> Self {
+        Self { rate: Some(Rate::Capacity), ..*self }
+    }
+
     /// Returns the pattern argument of the example server and the limit.
     pub(super) fn pattern(&self) -> &'static str {
         match self.scenario {
@@ -51,6 +82,7 @@ impl Load {
     pub(super) fn is_usual(&self) -> bool {
         self.scenario == Scenario::Chat
             || self.heartbeats
+            || self.rate.is_some()
             || *self == Self { free: self.free, text: self.text, ..Self::usual(self.scenario, self.polling) }
     }
 
@@ -58,13 +90,18 @@ impl Load {
     ///
     /// Long loads run in fewer rounds.
     pub(super) fn most_rounds(&self) -> [usize; 2] {
-        if self.heartbeats { [3, 1] } else { [usize::MAX; 2] }
+        match (self.heartbeats, self.rate) {
+            (true, _) => [3, 1],
+            (_, Some(Rate::Capacity)) => [1, 1],
+            (_, Some(_)) => [3, 3],
+            _ => [usize::MAX; 2],
+        }
     }
 
     fn usual(scenario: Scenario, polling: bool) -> Self {
         let clients = if polling { POLLING_CLIENTS } else { scenario.default_clients() };
         let payload = DEFAULT_PAYLOAD;
-        Self { scenario, polling, free: false, text: false, heartbeats: false, clients, payload }
+        Self { scenario, polling, free: false, text: false, heartbeats: false, rate: None, clients, payload }
     }
 }
 
@@ -73,7 +110,13 @@ impl fmt::Display for Load {
         f.write_str(if self.free { FREE } else { "" })?;
         f.write_str(if self.text { TEXT } else { "" })?;
         f.write_str(if self.polling { POLLING } else { "" })?;
-        let name = if self.heartbeats { CONNECTIONS.into() } else { self.scenario.name() };
+        let name = match self.rate {
+            Some(Rate::All) => LATENCY.into(),
+            Some(Rate::Capacity) => format!("{LATENCY}-{CAPACITY}"),
+            Some(Rate::Share(percent)) => format!("{LATENCY}-{percent}"),
+            None if self.heartbeats => CONNECTIONS.into(),
+            None => self.scenario.name(),
+        };
         write!(f, "{name}:{}", self.clients)?;
         if self.scenario == Scenario::Idle { Ok(()) } else { write!(f, ":{}", self.payload) }
     }
@@ -89,9 +132,21 @@ impl FromStr for Load {
         let (text, name) = name.strip_prefix(TEXT).map_or((false, name), |name| (true, name));
         let (polling, name) = name.strip_prefix(POLLING).map_or((false, name), |name| (true, name));
         let heartbeats = name == CONNECTIONS;
-        let scenario = if heartbeats { Scenario::Idle } else { Scenario::from_str(name, false)? };
-        if heartbeats && (free || text || polling) {
-            return Err("connections supports neither free-, text- nor poll-".into());
+        let rate = match name.strip_prefix(LATENCY).map(|rest| rest.strip_prefix('-').unwrap_or(rest)) {
+            Some("") => Some(Rate::All),
+            Some(CAPACITY) => Some(Rate::Capacity),
+            Some(percent) => {
+                Some(Rate::Share(share(percent).ok_or("latency- requires capacity, 30, 60 or 80")?))
+            }
+            None => None,
+        };
+        let scenario = match rate {
+            Some(_) => Scenario::Paced,
+            None if heartbeats => Scenario::Idle,
+            None => Scenario::from_str(name, false)?,
+        };
+        if (heartbeats || rate.is_some()) && (free || text || polling) {
+            return Err(format!("{name} supports neither free-, text- nor poll-"));
         }
         if polling && !matches!(scenario, Scenario::Paced | Scenario::Saturated) {
             return Err("poll- requires paced or saturated".into());
@@ -99,7 +154,7 @@ impl FromStr for Load {
         if scenario == Scenario::Chat && (free || text) {
             return Err("chat supports neither free- nor text-".into());
         }
-        let usual = Self { free, text, heartbeats, ..Self::usual(scenario, polling) };
+        let usual = Self { free, text, heartbeats, rate, ..Self::usual(scenario, polling) };
         let mut number = |default| match parts.next() {
             Some("limit") if heartbeats => Ok(most_clients()),
             Some(number) => number.parse().map_err(|_| format!("{number} is not a number")),
@@ -113,6 +168,10 @@ impl FromStr for Load {
     }
 }
 
+fn share(percent: &str) -> Option<u8> {
+    percent.parse().ok().filter(|percent| SHARES.contains(percent))
+}
+
 /// Returns the maximum number of connections of a process, for the load generator and the server alike.
 fn most_clients() -> usize {
     let files = open_files_limit().unwrap_or_else(|| u64::from(u16::MAX));
@@ -123,11 +182,16 @@ fn most_clients() -> usize {
 pub(super) const DEFAULT_LOADS: &str = "paced:1000:64,paced:100:64,paced:4000:64,paced:1000:1024,paced:100:1024,\
                                         paced:4000:1024,rooms,saturated,echo,idle,connections:5000,\
                                         connections:10000,connections:limit,chat,poll-paced,poll-saturated,\
-                                        free-paced,free-saturated,free-rooms,text-paced:1000:1024";
+                                        free-paced,free-saturated,free-rooms,\
+                                        latency-capacity,latency-30,latency-60,latency-80,text-paced:1000:1024";
 
 const FREE: &str = "free-";
 const TEXT: &str = "text-";
 const POLLING: &str = "poll-";
+const LATENCY: &str = "latency";
+const CAPACITY: &str = "capacity";
+/// Shares of the lowest capacity at which latencies are measured, in percent.
+const SHARES: [u8; 3] = [30, 60, 80];
 const CONNECTIONS: &str = "connections";
 /// Open files that a process needs besides its connections.
 const SPARE_FILES: usize = 200;
@@ -151,6 +215,9 @@ mod tests {
             ("idle", "idle:10000", true),
             ("text-paced:1000:1024", "text-paced:1000:1024", false),
             ("paced:100", "paced:100:64", false),
+            ("latency", "latency:1000:64", true),
+            ("latency-60:100", "latency-60:100:64", true),
+            ("latency-capacity", "latency-capacity:1000:64", true),
             ("connections:5000", "connections:5000", true),
         ] {
             let load = text.parse::<Load>().unwrap();
@@ -165,9 +232,15 @@ mod tests {
             "poll-free-paced",
             "free-chat",
             "free-connections",
+            "latency-50",
+            "poll-latency",
         ] {
             assert!(wrong.parse::<Load>().is_err(), "{wrong}");
         }
+        let all = "latency:500".parse::<Load>().unwrap().expanded();
+        let names =
+            ["latency-capacity:500:64", "latency-30:500:64", "latency-60:500:64", "latency-80:500:64"];
+        assert_eq!(all.iter().map(Load::to_string).collect::<Vec<_>>(), names);
         assert!("idle:limit".parse::<Load>().is_err());
         let most = "connections:limit".parse::<Load>().unwrap();
         assert!(most.clients > 0 && most.to_string() == format!("connections:{}", most.clients));

@@ -1,5 +1,6 @@
 //! Performance targets and their results.
 
+use super::latency::BEST_PEER;
 use super::slope::USUAL_PING_INTERVAL;
 use super::table::{aligned, cpu_us, none, paired};
 use super::{Load, Run};
@@ -137,6 +138,11 @@ pub(super) fn targets() -> Vec<Target> {
         let load = "connections:10000";
         add("µs per second of an idle connection", load, server, None, Measure::Heartbeats, must, 0.35);
     }
+    for load in ["latency-30", "latency-60", "latency-80"] {
+        for server in BOTH {
+            add("p99 at a fixed rate", load, server, Some(BEST_PEER), Measure::P99, 1.1, 1.0);
+        }
+    }
     for server in BOTH {
         let compressed = format!("{server}-compressed");
         add(
@@ -226,6 +232,9 @@ mod tests {
             let load = loads.iter().find(|load| load.to_string() == target.load);
             let load = load.unwrap_or_else(|| panic!("{} is not run", target.load));
             for name in [Some(&target.server), target.base.as_ref()].into_iter().flatten() {
+                if name == BEST_PEER {
+                    continue;
+                }
                 let all = built_in();
                 let contender = all.iter().find(|it| it.name() == name).unwrap();
                 assert!(contender.takes(load, false), "{name} does not run under {load}");

@@ -7,6 +7,8 @@
 mod blocks;
 mod figures;
 mod sizing;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
