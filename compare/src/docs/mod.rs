@@ -1,7 +1,7 @@
 //! Documents whose figures are generated from the results of a comparison.
 //!
-//! Every figure of a comparison in a document is in a block, which names the figure ([`Figures`]) and is replaced by it
-//! ([`blocks`]). The figures of the cost guard come from `benches/costs.json` in the same way. [`results`] rewrites the
+//! Every figure of a comparison in a document is in a block, which names the figure (`figures`) and is replaced by it
+//! (`blocks`). The figures of the cost guard come from `benches/costs.json` in the same way. [`results`] rewrites the
 //! documents, or checks them: `cargo xtask results`.
 
 mod blocks;
@@ -71,7 +71,7 @@ impl Project<'static> {
 }
 
 impl Project<'_> {
-    /// Rewrites the blocks of all documents; returns the paths of those that changed.
+    /// Rewrites the blocks of all documents; returns the changed paths.
     pub(crate) fn rewrite(self, record: &Record) -> Result<Vec<PathBuf>, Error> {
         let figures = Figures::new(record, &self.costs()?).map_err(Error::Usage)?;
         let (mut changed, mut problems) = (Vec::new(), Vec::new());

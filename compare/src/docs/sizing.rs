@@ -21,7 +21,7 @@ pub(super) struct Sizing {
 /// Costs of a client: µs of CPU time, and bytes.
 #[derive(Debug, Default)]
 struct Costs {
-    /// Delivery with a write of its own, by load.
+    /// Delivery with a separate write, by load.
     single: Vec<(&'static str, Option<Summary>)>,
     /// Delivery of messages that arrive faster than they are written.
     batched: Option<Summary>,
