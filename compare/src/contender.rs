@@ -39,6 +39,10 @@ pub(super) enum Family {
     Compressed,
     /// Roomcast with connection state recovery.
     Recovery,
+    /// Roomcast with TLS.
+    Tls,
+    /// Roomcast with TLS, for clients that resume sessions.
+    Resumed,
     /// Server of another project.
     Peer,
     /// Server of another project on several threads.
@@ -64,21 +68,32 @@ impl Contender {
                 ("-2-threads", Family::Threads, "--threads 2"),
                 ("-compressed", Family::Compressed, "--compression"),
                 ("-recovery", Family::Recovery, "--recovery"),
+                ("-tls", Family::Tls, "--tls {certificate} {key}"),
+                ("-tls-resumed", Family::Resumed, "--tls {certificate} {key}"),
             ] {
                 // Plain text has no room for an offset, so plain clients cannot recover.
                 if family == Family::Recovery && kind == Kind::Plain {
                     continue;
                 }
+                let tls = matches!(family, Family::Tls | Family::Resumed);
+                let build = if tls { " --features tls --target-dir target/tls" } else { "" };
+                let file = |name: &str| programs.certificates.join(name).display().to_string();
+                let fill = |word: String| match word.as_str() {
+                    "{certificate}" => file("one.crt"),
+                    "{key}" => file("one.key"),
+                    _ => word,
+                };
+                let arguments = words(&format!("{{port}} {{pattern}} {arguments}"));
                 all.push(Self {
                     name: format!("{name}{suffix}"),
                     family,
                     kind,
                     path: None,
-                    program: programs.fanout_server.clone(),
-                    arguments: words(&format!("{{port}} {{pattern}} {arguments}")),
+                    program: if tls { &programs.tls_server } else { &programs.fanout_server }.clone(),
+                    arguments: arguments.into_iter().map(fill).collect(),
                     pings: true,
                     needs: None,
-                    remedy: "cargo build --release -p roomcast --example fanout_server".into(),
+                    remedy: format!("cargo build --release -p roomcast --example fanout_server{build}"),
                 });
             }
         }
@@ -113,13 +128,16 @@ impl Contender {
         let speaks = !load.polling || self.family == Family::Limit || self.kind == Kind::Sio;
         let fan_out = matches!(load.scenario, Scenario::Paced | Scenario::Saturated | Scenario::Rooms);
         let together = fan_out || load.scenario == Scenario::Chat;
-        let usual = load.is_usual() && !load.free && !load.text;
+        let usual = load.is_usual() && !load.free && !load.text && !load.tls;
         let rated = load.rate.is_some();
         let tells = named
             || match self.family {
-                Family::Limit => !load.free && !load.text && self.name == load.base(),
+                Family::Limit => !load.free && !load.text && !load.tls && self.name == load.base(),
                 Family::Product => true,
                 Family::Compressed => load.text,
+                Family::Tls => load.tls && !load.polling,
+                // Resumption only changes the handshake.
+                Family::Resumed => load.tls && load.scenario == Scenario::Idle,
                 Family::Mounted => usual && !load.polling && together && !rated,
                 Family::Recovery => usual && !rated && !load.polling && fan_out,
                 Family::Threads => load.free,
@@ -145,6 +163,16 @@ impl Contender {
         self.family == Family::Compressed && !load.polling
     }
 
+    /// Returns whether its clients use TLS.
+    pub(super) fn encrypts(&self) -> bool {
+        matches!(self.family, Family::Tls | Family::Resumed)
+    }
+
+    /// Returns whether its clients resume TLS sessions.
+    pub(super) fn resumes(&self) -> bool {
+        self.family == Family::Resumed
+    }
+
     /// Returns the position in a round, which puts a server next to its baseline.
     ///
     /// The limit is in the middle, Roomcast on both sides of it, and outside are the servers with Roomcast as baseline.
@@ -154,7 +182,12 @@ impl Contender {
         match self.family {
             Family::Limit => Some(0),
             Family::Product => Some(side),
-            Family::Mounted | Family::Threads | Family::Compressed | Family::Recovery => Some(2 * side),
+            Family::Mounted
+            | Family::Threads
+            | Family::Compressed
+            | Family::Recovery
+            | Family::Tls
+            | Family::Resumed => Some(2 * side),
             Family::Peer | Family::PeerThreads | Family::Given => None,
         }
     }
@@ -194,6 +227,10 @@ impl Contender {
 pub(super) struct Programs {
     pub(super) limit: PathBuf,
     pub(super) fanout_server: PathBuf,
+    /// The example server, built with TLS.
+    pub(super) tls_server: PathBuf,
+    /// Folder with `one.crt` and `one.key`.
+    pub(super) certificates: PathBuf,
     /// Folder of the Rust peers.
     pub(super) rust_peers: PathBuf,
     /// Folder of the Node peers.
@@ -323,9 +360,19 @@ pub(super) mod tests {
     use super::*;
 
     pub(crate) fn built_in() -> Vec<Contender> {
+        let [tls_server, certificates] = ["tls/fanout_server", "certificates"].map(PathBuf::from);
         let [limit, fanout_server, rust_peers, node_peers, python_peers, python] =
             ["bin/limit", "bin/fanout_server", "peers", "node", "scripts", "python"].map(PathBuf::from);
-        let programs = Programs { limit, fanout_server, rust_peers, node_peers, python_peers, python };
+        let programs = Programs {
+            limit,
+            fanout_server,
+            tls_server,
+            certificates,
+            rust_peers,
+            node_peers,
+            python_peers,
+            python,
+        };
         Contender::built_in(&programs)
     }
 
@@ -378,6 +425,12 @@ pub(super) mod tests {
             names("text-paced:1000:1024"),
             ["roomcast-plain", "roomcast-plain-compressed", "roomcast-sio", "roomcast-sio-compressed"]
         );
+        let both = |suffixes: [&str; 3]| {
+            let of = |name: &str| suffixes.map(|suffix| format!("{name}{suffix}"));
+            [of("roomcast-plain"), of("roomcast-sio")].concat()
+        };
+        assert_eq!(names("tls-idle"), both(["", "-tls", "-tls-resumed"]));
+        assert_eq!(names("tls-paced").len(), 4);
         let latency = names("latency-30");
         assert_eq!(latency[..3], ["limit-write", "roomcast-plain", "roomcast-sio"]);
         assert!(latency.iter().any(|it| it == "axum-tuned") && latency.iter().all(|it| it != "axum"));
@@ -396,6 +449,8 @@ pub(super) mod tests {
         assert_eq!(arguments("axum-2-threads", "free-paced"), "9 broadcast --tuned --threads 2");
         assert_eq!(arguments("socket.io", "rooms"), "node/socket.io.js 9 room");
         assert_eq!(arguments("socketify", "echo"), "scripts/fanout.py 9 echo");
+        let tls = "9 broadcast --tls certificates/one.crt certificates/one.key";
+        assert_eq!(arguments("roomcast-plain-tls", "tls-paced"), tls);
         let pinged = "9 broadcast --threads 1 --ping-interval 2";
         assert_eq!(arguments("roomcast-sio", "connections:5000"), pinged);
         assert_eq!(arguments("axum", "connections:5000"), "9 broadcast");

@@ -238,8 +238,8 @@ pub(super) fn base(load: &Load) -> &'static str {
     if let Some(Rate::Share(_)) = load.rate {
         return BEST_PEER;
     }
-    // With several threads or compression, the baseline is the same server without them.
-    if load.free || load.text { "roomcast-plain" } else { load.base() }
+    // With several threads, TLS or compression, the baseline is the same server without them.
+    if load.free || load.text || load.tls { "roomcast-plain" } else { load.base() }
 }
 
 fn dots(table: &Table, value: impl Fn(&Row) -> Option<Summary>) -> Vec<Dot> {
@@ -260,7 +260,7 @@ fn is_idle(load: &Load) -> bool {
 }
 
 fn explained(load: &Load) -> String {
-    let Load { clients, payload, polling, free, text: records, .. } = load;
+    let Load { clients, payload, polling, free, tls, text: records, .. } = load;
     let mut text = match load.scenario {
         Scenario::Paced if load.rate == Some(Rate::Capacity) => format!(
             "One client broadcasts {payload} bytes to {clients} clients at a fixed rate (open loop). The highest rate \
@@ -303,6 +303,9 @@ fn explained(load: &Load) -> String {
     }
     if *records {
         text += " The messages are record-like text; `-compressed` uses permessage-deflate.";
+    }
+    if *tls {
+        text += " `-tls` uses TLS 1.3, with a full handshake, and `-resumed` resumes a session.";
     }
     if *free {
         text +=

@@ -73,9 +73,11 @@ pub struct Options {
     ///
     /// NAME is paced, saturated, echo, rooms, idle, chat, poll-paced or poll-saturated; see `loadgen --help`.
     /// connections is idle with a heartbeat every two seconds, and CLIENTS may be `limit`, as many as the limit of open
-    /// files permits; from several sizes follow the costs per connection. latency is paced at a fixed rate: it measures the
-    /// capacity of each server, then its latency at 30, 60 and 80 % of the lowest capacity. The prefix `free-` allows the server all CPUs, for servers with several threads; `text-` fills messages with
-    /// record-like text, for compression.
+    /// files permits; from several sizes follow the costs per connection. latency is paced at a fixed rate: it measures
+    /// the capacity of each server, then its latency at 30, 60 and 80 % of the lowest capacity.
+    ///
+    /// The prefix `free-` allows the server all CPUs, for servers with several threads; `tls-` compares TLS with plain
+    /// text, in idle also with resumed sessions; `text-` fills messages with record-like text, for compression.
     #[arg(long, value_delimiter = ',', default_value = DEFAULT_LOADS, hide_default_value = true)]
     pub scenarios: Vec<Load>,
     /// Servers to run, separated by commas, in every scenario that they support
@@ -384,6 +386,8 @@ fn contenders(options: &Options) -> Result<Vec<Contender>, Error> {
     let mut all = Contender::built_in(&Programs {
         limit: programs.join("limit"),
         fanout_server: fanout_server.unwrap_or_else(|| programs.join("examples/fanout_server")),
+        tls_server: programs.join("../tls/release/examples/fanout_server"),
+        certificates: Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/server/tests/certificates"),
         rust_peers: programs.join("../peers/release"),
         node_peers: Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/node"),
         python_peers: Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/python"),

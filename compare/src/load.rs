@@ -6,7 +6,7 @@ use clap::ValueEnum as _;
 use roomcast_loadgen::process::open_files_limit;
 use roomcast_loadgen::scenario::{DEFAULT_PAYLOAD, Scenario};
 
-/// Load pattern with its sizes: `[free-][text-][poll-]NAME[:CLIENTS[:PAYLOAD]]`.
+/// Load pattern with its sizes: `[free-][text-][tls-][poll-]NAME[:CLIENTS[:PAYLOAD]]`.
 ///
 /// `connections[:CLIENTS]` is `idle` with frequent heartbeats; the number of clients may be `limit`, as many as the limit
 /// of open files permits. `latency-capacity` and `latency-30`, `-60` and `-80` are `paced` at a fixed rate; `latency`
@@ -20,6 +20,8 @@ pub struct Load {
     pub(super) free: bool,
     /// Whether messages are record-like text, for compression.
     pub(super) text: bool,
+    /// Whether to compare TLS with plain text.
+    pub(super) tls: bool,
     /// Whether heartbeats are frequent enough to be measured.
     pub(super) heartbeats: bool,
     /// Fixed rate, if any.
@@ -83,7 +85,13 @@ impl Load {
         self.scenario == Scenario::Chat
             || self.heartbeats
             || self.rate.is_some()
-            || *self == Self { free: self.free, text: self.text, ..Self::usual(self.scenario, self.polling) }
+            || *self
+                == Self {
+                    free: self.free,
+                    text: self.text,
+                    tls: self.tls,
+                    ..Self::usual(self.scenario, self.polling)
+                }
     }
 
     /// Returns the maximum number of rounds of Roomcast, and of other projects' servers.
@@ -101,7 +109,17 @@ impl Load {
     fn usual(scenario: Scenario, polling: bool) -> Self {
         let clients = if polling { POLLING_CLIENTS } else { scenario.default_clients() };
         let payload = DEFAULT_PAYLOAD;
-        Self { scenario, polling, free: false, text: false, heartbeats: false, rate: None, clients, payload }
+        Self {
+            scenario,
+            polling,
+            free: false,
+            text: false,
+            tls: false,
+            heartbeats: false,
+            rate: None,
+            clients,
+            payload,
+        }
     }
 }
 
@@ -109,6 +127,7 @@ impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.free { FREE } else { "" })?;
         f.write_str(if self.text { TEXT } else { "" })?;
+        f.write_str(if self.tls { TLS } else { "" })?;
         f.write_str(if self.polling { POLLING } else { "" })?;
         let name = match self.rate {
             Some(Rate::All) => LATENCY.into(),
@@ -130,6 +149,7 @@ impl FromStr for Load {
         let name = parts.next().unwrap_or_default();
         let (free, name) = name.strip_prefix(FREE).map_or((false, name), |name| (true, name));
         let (text, name) = name.strip_prefix(TEXT).map_or((false, name), |name| (true, name));
+        let (tls, name) = name.strip_prefix(TLS).map_or((false, name), |name| (true, name));
         let (polling, name) = name.strip_prefix(POLLING).map_or((false, name), |name| (true, name));
         let heartbeats = name == CONNECTIONS;
         let rate = match name.strip_prefix(LATENCY).map(|rest| rest.strip_prefix('-').unwrap_or(rest)) {
@@ -145,16 +165,16 @@ impl FromStr for Load {
             None if heartbeats => Scenario::Idle,
             None => Scenario::from_str(name, false)?,
         };
-        if (heartbeats || rate.is_some()) && (free || text || polling) {
-            return Err(format!("{name} supports neither free-, text- nor poll-"));
+        if (heartbeats || rate.is_some()) && (free || text || tls || polling) {
+            return Err(format!("{name} supports neither free-, text-, tls- nor poll-"));
         }
         if polling && !matches!(scenario, Scenario::Paced | Scenario::Saturated) {
             return Err("poll- requires paced or saturated".into());
         }
-        if scenario == Scenario::Chat && (free || text) {
-            return Err("chat supports neither free- nor text-".into());
+        if scenario == Scenario::Chat && (free || text || tls) {
+            return Err("chat supports neither free-, text- nor tls-".into());
         }
-        let usual = Self { free, text, heartbeats, rate, ..Self::usual(scenario, polling) };
+        let usual = Self { free, text, tls, heartbeats, rate, ..Self::usual(scenario, polling) };
         let mut number = |default| match parts.next() {
             Some("limit") if heartbeats => Ok(most_clients()),
             Some(number) => number.parse().map_err(|_| format!("{number} is not a number")),
@@ -183,10 +203,12 @@ pub(super) const DEFAULT_LOADS: &str = "paced:1000:64,paced:100:64,paced:4000:64
                                         paced:4000:1024,rooms,saturated,echo,idle,connections:5000,\
                                         connections:10000,connections:limit,chat,poll-paced,poll-saturated,\
                                         free-paced,free-saturated,free-rooms,\
-                                        latency-capacity,latency-30,latency-60,latency-80,text-paced:1000:1024";
+                                        latency-capacity,latency-30,latency-60,latency-80,tls-paced,tls-saturated,tls-idle,\
+                                        text-paced:1000:1024";
 
 const FREE: &str = "free-";
 const TEXT: &str = "text-";
+const TLS: &str = "tls-";
 const POLLING: &str = "poll-";
 const LATENCY: &str = "latency";
 const CAPACITY: &str = "capacity";
@@ -215,6 +237,7 @@ mod tests {
             ("idle", "idle:10000", true),
             ("text-paced:1000:1024", "text-paced:1000:1024", false),
             ("paced:100", "paced:100:64", false),
+            ("tls-idle:2000", "tls-idle:2000", false),
             ("latency", "latency:1000:64", true),
             ("latency-60:100", "latency-60:100:64", true),
             ("latency-capacity", "latency-capacity:1000:64", true),

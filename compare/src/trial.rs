@@ -170,6 +170,12 @@ impl Trial<'_> {
         if self.contender.compresses(self.load) {
             command.arg("--deflate");
         }
+        if self.contender.encrypts() {
+            command.arg("--tls");
+        }
+        if self.contender.resumes() {
+            command.arg("--resume");
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut generator = Running(command.spawn().doing(|| format!("start {}", loadgen.display()))?);
         if !generator

@@ -18,6 +18,7 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
     // These modes run no peers.
     let asked = |flag: &str| arguments.iter().any(|argument| argument == flag);
     if !asked("--help") && !asked("-h") && !asked("--render") {
+        build_tls(project);
         build_peers(project);
     }
     let compare = project.target.join("release/compare");
@@ -36,6 +37,27 @@ pub(crate) fn results_command() -> Command {
     let mut command = Command::new(cargo());
     command.args(["run", "--quiet", "--package", "roomcast-compare", "--bin", "results", "--"]);
     command
+}
+
+/// Builds the example server with TLS in its own folder, so that the one without TLS is built without its code.
+///
+/// The comparison reports it as missing if it cannot be built.
+fn build_tls(project: &Project) {
+    let mut tls = Command::new(cargo());
+    tls.args([
+        "build",
+        "--release",
+        "--package",
+        "roomcast",
+        "--features",
+        "tls",
+        "--example",
+        "fanout_server",
+    ]);
+    tls.arg("--target-dir").arg(project.target.join("tls")).current_dir(&project.root);
+    if !succeeds(&mut tls) {
+        eprintln!("xtask: the server with TLS could not be built and is skipped");
+    }
 }
 
 /// Builds the peers; the comparison reports a peer that cannot be built as missing.

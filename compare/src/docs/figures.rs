@@ -225,7 +225,7 @@ impl<'a> Figures<'a> {
     fn load(&self, text: &str) -> Result<Load, String> {
         let load: Load = text.parse()?;
         let name = load.to_string();
-        let usual = |it: &str| it.parse::<Load>().is_ok_and(|it| it == load);
+        let usual = |it: &str| it.parse::<Load>().is_ok_and(|it| it.expanded().contains(&load));
         if self.record.loads.contains(&name) || DEFAULT_LOADS.split(',').any(usual) {
             Ok(load)
         } else {

@@ -196,6 +196,9 @@ pub struct IdleReport {
     pub cpu_us_per_idle_second: f64,
     /// Time to connect all clients, seconds.
     pub connect_s: f64,
+    /// Connections whose TLS handshake resumed an earlier session.
+    #[serde(default)]
+    pub resumed: usize,
     /// Heartbeats that the server sent and the clients answered while idle.
     #[serde(default)]
     pub heartbeats: u64,

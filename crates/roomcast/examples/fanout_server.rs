@@ -1,5 +1,5 @@
 //! Benchmark server: `fanout_server PORT MODE [--threads N] [--mounted] [--compression] [--recovery]
-//! [--ping-interval SECONDS]`.
+//! [--ping-interval SECONDS] [--tls CERTIFICATE KEY]`.
 //!
 //! Serves plain WebSocket on any path and Socket.IO at `/socket.io/`. Prints `listening` once it accepts connections.
 //! MODE is one of:
@@ -38,6 +38,10 @@ struct Options {
     /// Seconds between two heartbeats
     #[arg(long, default_value_t = 25.0)]
     ping_interval: f64,
+    /// PEM certificate chain and private key; serves TLS
+    #[cfg(feature = "tls")]
+    #[arg(long, num_args = 2, value_names = ["CERTIFICATE", "KEY"], conflicts_with = "mounted")]
+    tls: Vec<std::path::PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -75,7 +79,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if options.mounted {
         return Ok(mounted(&io, &options)?);
     }
-    let bound = Server::new(io).bind(("127.0.0.1", options.port))?;
+    let server = Server::new(io);
+    #[cfg(feature = "tls")]
+    let server = match &options.tls[..] {
+        [certificate, key] => server.tls(roomcast::server::Tls::from_files(certificate, key)?),
+        _ => server,
+    };
+    let bound = server.bind(("127.0.0.1", options.port))?;
     println!("listening on {}", bound.address());
     match bound.run(options.threads)? {}
 }

@@ -242,6 +242,12 @@ impl ClientPool {
         others.sum()
     }
 
+    /// Returns the number of connections whose TLS handshake resumed an earlier session.
+    pub(super) fn resumed(&self) -> usize {
+        let resumed = |link: &&Link| link.tls.as_ref().is_some_and(TlsStream::is_resumed);
+        self.links.clients.iter().filter(resumed).count()
+    }
+
     /// Returns the number of heartbeats that WebSocket clients have answered.
     pub(super) fn heartbeats(&self) -> u64 {
         let heartbeats = self.links.clients.iter().map(|link| match &link.role {

@@ -38,6 +38,7 @@ pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Repor
         base_rss_bytes,
         cpu_us_per_idle_second: micros(idle.server) / idle.wall.as_secs_f64(),
         connect_s,
+        resumed: client_pool.resumed(),
         heartbeats,
         cpu_us_per_heartbeat: (heartbeats > 0).then(|| micros(idle.server) / heartbeats as f64),
         kernel_bytes_per_connection: kernel_bytes.map(|bytes| bytes / clients),

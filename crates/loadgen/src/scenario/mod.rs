@@ -92,6 +92,12 @@ pub struct Options {
     /// Negotiate permessage-deflate; the server must compress, the clients do not
     #[arg(long)]
     pub deflate: bool,
+    /// Use TLS and accept any certificate
+    #[arg(long)]
+    pub tls: bool,
+    /// Resume TLS sessions of earlier connections
+    #[arg(long, requires = "tls")]
+    pub resume: bool,
     /// Seconds of load before the measurement
     #[arg(long, default_value = "0.6", value_parser = seconds)]
     pub warmup: Duration,
@@ -149,7 +155,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     if let Some(cpu) = options.cpu {
         only_cpu(cpu).and_then(|cpu| run_on(&cpu)).doing(|| format!("run on CPU {cpu}"))?;
     }
-    run_watched(&options.settings(), &mut Unwatched)
+    run_watched(&options.settings()?, &mut Unwatched)
 }
 
 /// Runs with validated settings and an observer.
@@ -243,9 +249,11 @@ impl Options {
         })
     }
 
-    fn settings(&self) -> Settings {
-        Settings {
-            servers: vec![Arc::new(Server::local(self.port, self.path(), self.kind))],
+    fn settings(&self) -> Result<Settings, Error> {
+        let server = Server::local(self.port, self.path(), self.kind);
+        let server = if self.tls { server.with_tls(self.resume)? } else { server };
+        Ok(Settings {
+            servers: vec![Arc::new(server)],
             pid: self.pid,
             scenario: self.scenario,
             kind: self.kind,
@@ -265,7 +273,7 @@ impl Options {
             spin: self.spin,
             exact: true,
             gentle: false,
-        }
+        })
     }
 }
 
