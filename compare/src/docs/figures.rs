@@ -19,6 +19,7 @@ use crate::targets::{Status, Target, targets};
 /// | `source` | date, machine, versions and number of rounds |
 /// | `headline` | main results, as a table |
 /// | `targets` | all targets with their results, a row per case and load |
+/// | `options` | cost of TLS, compression and recovery, relative to a server without them |
 /// | `missed` | targets that are missed, and how many are reached |
 /// | `ratio LOAD SERVER [BASE]` | CPU time relative to another server in the same round |
 /// | `time LOAD SERVER` | CPU time per delivery or accepted connection, in µs |
@@ -68,6 +69,7 @@ impl<'a> Figures<'a> {
             ("source", []) => Ok(self.source()),
             ("headline", []) => Ok(self.headline()),
             ("targets", []) => Ok(self.targets()),
+            ("options", []) => Ok(self.options()),
             ("missed", []) => Ok(self.missed()),
             ("ratio", &[load, server]) => {
                 let load = self.load(load)?;
@@ -170,6 +172,24 @@ impl<'a> Figures<'a> {
             Status::Missed => format!("**{value}**"),
             _ => value,
         }
+    }
+
+    fn options(&self) -> String {
+        let mut text =
+            "| Option | Load | plain WebSocket | Socket.IO |\n| --- | --- | --- | --- |\n".to_owned();
+        for (label, load, suffix) in OPTIONS {
+            let cell = |server: &str| {
+                // Plain text has no room for an offset, so plain clients cannot recover.
+                if suffix == RECOVERY && server == PRODUCTS[0] {
+                    return "–".to_owned();
+                }
+                let runs = self.record.runs.iter().filter(|run| run.load == load);
+                shown(paired(runs, &format!("{server}{suffix}"), server, cpu_us), 2)
+            };
+            let [plain, sio] = PRODUCTS.map(cell);
+            _ = writeln!(text, "| {label} | `{load}` | {plain} | {sio} |");
+        }
+        text
     }
 
     fn missed(&self) -> String {
@@ -288,4 +308,16 @@ const HEADLINE: [(&str, &str); 5] = [
     ("broadcast to 1,000 clients, saturated, to a bare loop that batches", "saturated"),
     ("echo, 64 clients with sixteen messages in flight, to the same", "echo"),
     ("accepting a connection, to a bare loop", "idle"),
+];
+const RECOVERY: &str = "-recovery";
+/// Options with the load under which they are compared, and the suffix of the server's name.
+pub(super) const OPTIONS: [(&str, &str, &str); 8] = [
+    ("connection state recovery", "paced:1000:64", RECOVERY),
+    ("connection state recovery", "saturated:1000:64", RECOVERY),
+    ("connection state recovery", "rooms:4000:64", RECOVERY),
+    ("compression", "text-paced:1000:1024", "-compressed"),
+    ("TLS 1.3", "tls-paced:1000:64", "-tls"),
+    ("TLS 1.3", "tls-saturated:1000:64", "-tls"),
+    ("TLS 1.3, accepting a connection with a full handshake", "tls-idle:10000", "-tls"),
+    ("TLS 1.3, accepting a connection that resumes a session", "tls-idle:10000", "-tls-resumed"),
 ];

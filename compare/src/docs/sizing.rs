@@ -32,6 +32,17 @@ struct Costs {
     heartbeats: Option<Summary>,
     rss_bytes: Option<Summary>,
     kernel_bytes: Option<Summary>,
+    tls: Tls,
+}
+
+/// Costs of a client with TLS.
+#[derive(Debug, Default)]
+struct Tls {
+    single: Option<Summary>,
+    batched: Option<Summary>,
+    accept: Option<Summary>,
+    resume: Option<Summary>,
+    rss_bytes: Option<Summary>,
 }
 
 /// Example of an application.
@@ -54,6 +65,17 @@ impl Sizing {
             let runs = runs.iter().filter(|run| run.load == load && run.server == server && run.report.ok);
             Summary::of(runs.filter_map(|run| value(&run.report)))
         };
+        let rss_bytes = |report: &Report| Some(report.idle?.rss_bytes_per_connection);
+        let tls = |server| {
+            let encrypted = format!("{server}-tls");
+            Tls {
+                single: summary("tls-paced", &encrypted, &cpu_us),
+                batched: summary("tls-saturated", &encrypted, &cpu_us),
+                accept: summary("tls-idle", &encrypted, &cpu_us),
+                resume: summary("tls-idle", &format!("{encrypted}-resumed"), &cpu_us),
+                rss_bytes: summary("tls-idle", &encrypted, &rss_bytes),
+            }
+        };
         let costs = |server| Costs {
             single: SINGLE.map(|(load, label)| (label, summary(load, server, &cpu_us))).into(),
             batched: summary("saturated", server, &cpu_us),
@@ -62,7 +84,8 @@ impl Sizing {
             heartbeats: summary("connections:10000", server, &|report| {
                 Some(report.idle?.cpu_us_per_heartbeat? / USUAL_PING_INTERVAL.as_secs_f64())
             }),
-            rss_bytes: summary("idle", server, &|report| Some(report.idle?.rss_bytes_per_connection)),
+            tls: tls(server),
+            rss_bytes: summary("idle", server, &rss_bytes),
             // Over loopback the kernel has both ends of a connection.
             kernel_bytes: summary("connections:10000", server, &|report| {
                 let idle = report.idle?;
@@ -111,6 +134,11 @@ impl Sizing {
         row("*k*: its memory in the kernel", "KiB", &|costs| {
             costs.kernel_bytes.map(|bytes| bytes.scaled(1.0 / KIB))
         });
+        row("*d* with TLS, 1,000 clients, 64 B", "µs", &|costs| costs.tls.single);
+        row("*b* with TLS", "µs", &|costs| costs.tls.batched);
+        row("*a* with TLS, full handshake", "µs", &|costs| costs.tls.accept);
+        row("*a* with TLS, resumed session", "µs", &|costs| costs.tls.resume);
+        row("*r* with TLS", "KiB", &|costs| costs.tls.rss_bytes.map(|bytes| bytes.scaled(1.0 / KIB)));
         text
     }
 

@@ -6,7 +6,9 @@ use roomcast_loadgen::{IdleReport, Report};
 use serde_json::json;
 
 use super::*;
-use crate::Run;
+use crate::contender::tests::built_in;
+use crate::load::DEFAULT_LOADS;
+use crate::{Load, Run};
 
 const COSTS: &str = r#"{"paths": {"echo, plain": {"instructions": 3014.0, "allocations": 0.19}}}"#;
 /// Document with every kind of block, except the tables of all targets.
@@ -124,6 +126,34 @@ fn names_unknown_figures() {
         let problem = render(name).unwrap_err();
         assert!(problem.contains(part), "{name}: {problem}");
     }
+}
+
+#[test]
+fn options_are_compared_by_default() {
+    let defaults: Vec<Load> =
+        DEFAULT_LOADS.split(',').flat_map(|load| load.parse::<Load>().unwrap().expanded()).collect();
+    for (label, load, suffix) in figures::OPTIONS {
+        let parsed: Load = load.parse().unwrap();
+        assert!(parsed.to_string() == load && defaults.contains(&parsed), "{label}: {load}");
+        let name = format!("roomcast-sio{suffix}");
+        let server = built_in().into_iter().find(|it| it.name() == name).unwrap();
+        assert!(server.takes(&parsed, false), "{name} does not run under {load}");
+    }
+}
+
+#[test]
+fn options_are_relative_to_same_server() {
+    let mut record = record();
+    for round in 1..=6 {
+        for (server, cpu) in [("roomcast-sio", 4.0), ("roomcast-sio-compressed", 5.0)] {
+            let report = Report { ok: true, cpu_us_per_delivery: Some(cpu), ..Report::default() };
+            let (load, server) = ("text-paced:1000:1024".into(), server.into());
+            record.runs.push(Run { round, load, server, repeated: 0, noisy: false, report });
+        }
+    }
+    let options = Figures::new(&record, COSTS).unwrap().render("options").unwrap();
+    let row = "| compression | `text-paced:1000:1024` | not measured in this run | 1.25 (1.25 to 1.25) |";
+    assert!(options.contains(row), "{options}");
 }
 
 #[test]
