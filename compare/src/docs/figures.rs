@@ -120,6 +120,23 @@ impl<'a> Figures<'a> {
             bytes.map_or_else(|| NOT_MEASURED.into(), |it| format!("{} KiB", it.scaled(1.0 / 1024.0).text(2)))
         });
         row(&mut text, "memory of an idle connection", memory);
+        let target = |load: &str, unit: &str| {
+            PRODUCTS.map(|server| {
+                let target = targets().into_iter().find(|it| it.load == load && it.server == server);
+                let measured = target.and_then(|target| target.measured(&self.record.runs));
+                measured.map_or_else(|| NOT_MEASURED.into(), |it| format!("{}{unit}", it.text(2)))
+            })
+        };
+        row(
+            &mut text,
+            "heartbeats of an idle connection, CPU time per second",
+            target("connections:10000", " µs"),
+        );
+        row(
+            &mut text,
+            "p99 latency at 60 % of the lowest capacity of all servers, to the best other server",
+            target("latency-60:1000:64", ""),
+        );
         text
     }
 

@@ -157,6 +157,29 @@ fn options_are_relative_to_same_server() {
 }
 
 #[test]
+fn headline_has_heartbeats_and_latency() {
+    let mut record = record();
+    for round in 1..=6 {
+        for (server, p99) in [("roomcast-plain", 9.0), ("ws", 10.0), ("socket.io", 20.0)] {
+            let report = Report { ok: true, p99_us: Some(p99), ..Report::default() };
+            let (load, server) = ("latency-60:1000:64".into(), server.into());
+            record.runs.push(Run { round, load, server, repeated: 0, noisy: false, report });
+        }
+        let idle = IdleReport { cpu_us_per_heartbeat: Some(15.0), ..IdleReport::default() };
+        let report = Report { ok: true, idle: Some(idle), ..Report::default() };
+        let (load, server) = ("connections:10000".into(), "roomcast-sio".into());
+        record.runs.push(Run { round, load, server, repeated: 0, noisy: false, report });
+    }
+    let headline = Figures::new(&record, COSTS).unwrap().render("headline").unwrap();
+    for part in [
+        "to the best other server | 0.90 (0.90 to 0.90) | not measured in this run |",
+        "CPU time per second | not measured in this run | 0.60 (0.60 to 0.60) µs |",
+    ] {
+        assert!(headline.contains(part), "{part} in {headline}");
+    }
+}
+
+#[test]
 fn target_tables_follow_results() {
     let targets = render("targets").unwrap();
     let echo = targets.lines().find(|line| line.contains("`echo:64:64`")).unwrap();
