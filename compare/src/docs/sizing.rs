@@ -21,8 +21,8 @@ pub(super) struct Sizing {
 /// Costs of a client: µs of CPU time, and bytes.
 #[derive(Debug, Default)]
 struct Costs {
-    /// Delivery with a separate write, by load.
-    single: Vec<(&'static str, Option<Summary>)>,
+    /// Delivery with a separate write, under the loads of [`SINGLE`].
+    single: [Option<Summary>; SINGLE.len()],
     /// Delivery of messages that arrive faster than they are written.
     batched: Option<Summary>,
     /// Message from a client, with handler and answer; sixteen share the system calls.
@@ -77,7 +77,7 @@ impl Sizing {
             }
         };
         let costs = |server| Costs {
-            single: SINGLE.map(|(load, label)| (label, summary(load, server, &cpu_us))).into(),
+            single: SINGLE.map(|(load, _)| summary(load, server, &cpu_us)),
             batched: summary("saturated", server, &cpu_us),
             echo: summary("echo", server, &cpu_us),
             accept: summary("idle", server, &cpu_us),
@@ -93,12 +93,7 @@ impl Sizing {
             }),
         };
         let polling = Costs {
-            single: vec![
-                ("", None),
-                ("", None),
-                ("", None),
-                ("", summary("poll-paced", PRODUCTS[1], &cpu_us)),
-            ],
+            single: SINGLE.map(|(load, _)| summary(&format!("poll-{load}"), PRODUCTS[1], &cpu_us)),
             batched: summary("poll-saturated", PRODUCTS[1], &cpu_us),
             ..Costs::default()
         };
@@ -112,15 +107,17 @@ impl Sizing {
             .to_owned();
         let mut row = |label: &str, unit: &str, value: &dyn Fn(&Costs) -> Option<Summary>| {
             _ = write!(text, "| {label} |");
-            for costs in [&self.plain, &self.sio, &self.polling] {
+            // The comparison has few scenarios by long-polling.
+            for (costs, none) in
+                [(&self.plain, NOT_MEASURED), (&self.sio, NOT_MEASURED), (&self.polling, "–")]
+            {
                 let cell = value(costs).map(|it| format!("{} {unit}", it.text(2)));
-                let none = if std::ptr::eq(costs, &raw const self.polling) { "–" } else { NOT_MEASURED };
                 _ = write!(text, " {} |", cell.as_deref().unwrap_or(none));
             }
             text.push('\n');
         };
         for (index, (_, label)) in SINGLE.iter().enumerate() {
-            row(&format!("*d*: delivery, one at a time, {label}"), "µs", &|costs| costs.single[index].1);
+            row(&format!("*d*: delivery, one at a time, {label}"), "µs", &|costs| costs.single[index]);
         }
         row("*b*: delivery, many at a time, 1,000 clients, 64 B", "µs", &|costs| costs.batched);
         row("*e*: message from a client with its answer, sixteen at a time", "µs", &|costs| costs.echo);
@@ -224,7 +221,7 @@ impl Costs {
     /// Returns the highest median cost of a single delivery of 64 bytes.
     fn single_us(&self) -> Option<f64> {
         let small = self.single.iter().zip(SINGLE).filter(|(_, (_, label))| label.ends_with("64 B"));
-        small.filter_map(|(cost, _)| Some(cost.1?.median)).max_by(f64::total_cmp)
+        small.filter_map(|(cost, _)| Some((*cost)?.median)).max_by(f64::total_cmp)
     }
 
     /// Returns the memory of connections in bytes, in the process and in the kernel.
@@ -294,7 +291,8 @@ const SINGLE: [(&str, &str); 4] = [
     ("rooms", "rooms of ten among 4,000 clients, 64 B"),
     ("paced:4000:64", "4,000 clients, 64 B"),
     ("paced:1000:1024", "1,000 clients, 1 KiB"),
-    ("paced:1000:64", "1,000 clients (500 by long-polling), 64 B"),
+    // Without sizes: long-polling has fewer clients.
+    ("paced", "1,000 clients (500 by long-polling), 64 B"),
 ];
 
 /// Messages that each client receives per second, in the table by connections.
