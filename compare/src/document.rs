@@ -3,18 +3,19 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::docs::PRODUCTS;
 use super::latency::BEST_PEER;
 use super::load::Rate;
-use super::machine::{Machine, date};
 use super::plot::{Dot, Panel, plot};
 use super::summary::Summary;
 use super::table::{Row, Table};
 use super::trial::PING_INTERVAL;
 use super::{Load, Run, slope, targets};
+use roomcast_loadgen::environment::{Machine, date};
 use roomcast_loadgen::scenario::Scenario;
 use roomcast_loadgen::{Error, ErrorContext as _, Report};
 
@@ -105,7 +106,7 @@ impl Record {
 
     /// Returns the day of the comparison.
     pub(super) fn date(&self) -> String {
-        date(self.started_unix_s)
+        date(UNIX_EPOCH + Duration::from_secs(self.started_unix_s))
     }
 
     /// Formats only the tables, for a terminal.
@@ -126,7 +127,7 @@ impl Record {
             "# Comparison\n\n\
              Written by `cargo xtask compare{}` on {}; see [performance](../performance.md) for the method. All \
              figures are for this machine and day; compare ratios, not microseconds.\n\n\
-             - Machine: {}.\n\
+             - Machine: {}; client and server over loopback.\n\
              - Each figure is the median of {rounds} rounds ({peer_rounds} for other projects' servers), each with a \
              fresh process, {warmup_s} s of warm-up and {window_s} s of measurement. The interval contains the true \
              median in 95 of 100 cases, for any distribution; it needs six rounds. \
@@ -136,7 +137,7 @@ impl Record {
              - A run is noisy if other processes used more than {} cores.\n",
             self.arguments,
             self.date(),
-            self.machine.describe(),
+            self.machine,
             self.runs.iter().filter(|run| !run.report.ok).count(),
             self.runs.len(),
             self.max_foreign_cores,

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use roomcast_loadgen::axis::{Axis, escaped};
+
 use super::summary::{Summary, thousands};
 
 /// Value of a server in a plot.
@@ -163,12 +165,8 @@ impl Scale {
     }
 
     fn x(&self, value: f64) -> f64 {
-        let share = if self.logarithmic {
-            (value.max(self.from).ln() - self.from.ln()) / (self.to.ln() - self.from.ln())
-        } else {
-            (value - self.from) / (self.to - self.from)
-        };
-        self.left + share.clamp(0.0, 1.0) * (self.right - self.left)
+        let axis = if self.logarithmic { Axis::logarithmic } else { Axis::linear };
+        self.left + axis(self.from, self.to).position(value) * (self.right - self.left)
     }
 
     /// Returns the round numbers of the scale: 1, 2 and 5 times powers of ten, or multiples of one of them.
@@ -229,10 +227,6 @@ fn short(value: f64) -> String {
         value if value >= 10.0 => format!("{value:.1}"),
         value => format!("{value:.2}"),
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 const WIDTH: f64 = 760.0;

@@ -98,10 +98,10 @@ impl<'a> Figures<'a> {
         let incomplete = self.record.unfinished.as_ref();
         let incomplete = incomplete.map_or_else(String::new, |reason| format!(" **Incomplete**: {reason}."));
         wrapped(&format!(
-            "Median and 95 % interval of {rounds} rounds ({peer_rounds} for other projects' servers), {}. {}. \
-             Versions: {}; the report has the others.{incomplete}",
+            "Median and 95 % interval of {rounds} rounds ({peer_rounds} for other projects' servers), {}. {}; client and \
+             server over loopback. Versions: {}; the report has the others.{incomplete}",
             self.record.date(),
-            self.record.machine.describe(),
+            self.record.machine,
             versions.join(", "),
         ))
     }

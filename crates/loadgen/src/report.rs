@@ -90,6 +90,8 @@ pub struct OpenLoopReport {
     pub outstanding: usize,
     /// Messages due in the window.
     pub due: u64,
+    /// Messages that reached all recipients in the window; fewer than those due if the server falls behind.
+    pub landed: u64,
     /// Late sends among them.
     pub late: u64,
     /// Late sends as a share of the messages due.

@@ -24,6 +24,8 @@ pub(super) struct OpenLoop {
     /// End of the measured window.
     to: u64,
     late: LateSends,
+    /// Messages that reached all recipients in the window.
+    landed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +70,7 @@ impl OpenLoop {
             from: u64::MAX,
             to: u64::MAX,
             late: LateSends::default(),
+            landed: 0,
         }
     }
 
@@ -107,6 +110,7 @@ impl OpenLoop {
 
     /// Frees the slot of a message that has reached all recipients.
     pub(super) fn land(&mut self, slot: u16) {
+        self.landed += u64::from(self.to == u64::MAX);
         let number = usize::from(slot) / self.outstanding;
         let sender = &mut self.senders[number];
         sender.free.push_back(slot);
@@ -128,7 +132,7 @@ impl OpenLoop {
 
     /// Begins to count messages that are due from now on.
     pub(super) fn begin_window(&mut self, clock: u64) {
-        (self.from, self.late) = (clock, LateSends::default());
+        (self.from, self.late, self.landed) = (clock, LateSends::default(), 0);
     }
 
     /// Ends the window and counts its unsent messages.
@@ -172,6 +176,7 @@ impl OpenLoop {
             rate: self.rate,
             outstanding: self.outstanding,
             due,
+            landed: self.landed,
             late,
             late_share,
             late_generator: generator,
@@ -194,10 +199,15 @@ impl OpenLoop {
 
 /// Returns the default bound of messages in flight per sender in an open loop.
 ///
-/// It only bounds memory: an open loop measures a server that falls behind by as much as this.
+/// It is high, since the schedule of an open loop must not depend on deliveries.
 pub(crate) fn default_outstanding(senders: usize) -> usize {
+    DEFAULT_OUTSTANDING.min(max_outstanding(senders))
+}
+
+/// Returns the highest possible bound of messages in flight per sender.
+pub(crate) fn max_outstanding(senders: usize) -> usize {
     // A message in flight has a slot number of two bytes.
-    DEFAULT_OUTSTANDING.min(usize::from(u16::MAX) / senders.max(1)).max(1)
+    (usize::from(u16::MAX) / senders.max(1)).max(1)
 }
 
 /// Returns the CPU share of this thread above which it counts as saturated.
@@ -318,7 +328,9 @@ mod tests {
         open_loop.end_window(8 * MS);
         assert!(!open_loop.measures(5 * MS) && open_loop.measures(6 * MS) && !open_loop.measures(9 * MS));
         let report = open_loop.report(0.0);
-        assert_eq!((report.due, report.late), (3, 1));
+        assert_eq!((report.due, report.late, report.landed), (3, 1, 4));
+        open_loop.land(0);
+        assert_eq!(open_loop.report(0.0).landed, 4, "it landed after the window");
     }
 
     #[test]
