@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::Load;
+use super::trial::PING_INTERVAL;
 use roomcast_loadgen::scenario::{Kind, Scenario};
 
 /// Server to run, and the protocol of its clients: `NAME=KIND[/PATH]:COMMAND`.
@@ -15,6 +16,8 @@ pub struct Contender {
     program: PathBuf,
     /// Arguments with the placeholders `{port}` and `{pattern}`.
     arguments: Vec<String>,
+    /// Whether it accepts `--ping-interval SECONDS`.
+    pings: bool,
     /// Required file besides the program.
     needs: Option<PathBuf>,
     /// How to build it.
@@ -36,10 +39,22 @@ pub(super) enum Family {
     Compressed,
     /// Roomcast with connection state recovery.
     Recovery,
+    /// Roomcast with TLS.
+    Tls,
+    /// Roomcast with TLS, for clients that resume sessions.
+    Resumed,
     /// Server of another project.
     Peer,
+    /// Server of another project on several threads.
+    PeerThreads,
     /// Server given on the command line.
     Given,
+}
+
+impl Family {
+    pub(super) fn is_peer(self) -> bool {
+        matches!(self, Self::Peer | Self::PeerThreads)
+    }
 }
 
 impl Contender {
@@ -53,20 +68,32 @@ impl Contender {
                 ("-2-threads", Family::Threads, "--threads 2"),
                 ("-compressed", Family::Compressed, "--compression"),
                 ("-recovery", Family::Recovery, "--recovery"),
+                ("-tls", Family::Tls, "--tls {certificate} {key}"),
+                ("-tls-resumed", Family::Resumed, "--tls {certificate} {key}"),
             ] {
                 // Plain text has no room for an offset, so plain clients cannot recover.
                 if family == Family::Recovery && kind == Kind::Plain {
                     continue;
                 }
+                let tls = matches!(family, Family::Tls | Family::Resumed);
+                let build = if tls { " --features tls --target-dir target/tls" } else { "" };
+                let file = |name: &str| programs.certificates.join(name).display().to_string();
+                let fill = |word: String| match word.as_str() {
+                    "{certificate}" => file("one.crt"),
+                    "{key}" => file("one.key"),
+                    _ => word,
+                };
+                let arguments = words(&format!("{{port}} {{pattern}} {arguments}"));
                 all.push(Self {
                     name: format!("{name}{suffix}"),
                     family,
                     kind,
                     path: None,
-                    program: programs.fanout_server.clone(),
-                    arguments: words(&format!("{{port}} {{pattern}} {arguments}")),
+                    program: if tls { &programs.tls_server } else { &programs.fanout_server }.clone(),
+                    arguments: arguments.into_iter().map(fill).collect(),
+                    pings: true,
                     needs: None,
-                    remedy: "cargo build --release -p roomcast --example fanout_server".into(),
+                    remedy: format!("cargo build --release -p roomcast --example fanout_server{build}"),
                 });
             }
         }
@@ -82,6 +109,7 @@ impl Contender {
             path: None,
             program: programs.limit.clone(),
             arguments: words(&format!("--port {{port}} --send {send} --pattern {{pattern}}")),
+            pings: false,
             needs: None,
             remedy: "cargo build --release -p roomcast-compare".into(),
         }
@@ -100,18 +128,30 @@ impl Contender {
         let speaks = !load.polling || self.family == Family::Limit || self.kind == Kind::Sio;
         let fan_out = matches!(load.scenario, Scenario::Paced | Scenario::Saturated | Scenario::Rooms);
         let together = fan_out || load.scenario == Scenario::Chat;
-        let usual = load.is_usual() && !load.free && !load.text;
+        let usual = load.is_usual() && !load.free && !load.text && !load.tls;
+        let rated = load.rate.is_some();
         let tells = named
             || match self.family {
-                Family::Limit => !load.free && !load.text && self.name == load.base(),
+                Family::Limit => !load.free && !load.text && !load.tls && self.name == load.base(),
                 Family::Product => true,
                 Family::Compressed => load.text,
-                Family::Mounted => usual && !load.polling && together,
-                Family::Recovery => usual && !load.polling && fan_out,
+                Family::Tls => load.tls && !load.polling,
+                // Resumption only changes the handshake.
+                Family::Resumed => load.tls && load.scenario == Scenario::Idle,
+                Family::Mounted => usual && !load.polling && together && !rated,
+                Family::Recovery => usual && !rated && !load.polling && fan_out,
                 Family::Threads => load.free,
-                Family::Peer | Family::Given => usual,
+                Family::PeerThreads => load.free && load.is_usual(),
+                // Finding a capacity takes long, so only the better one of a server's variants runs.
+                Family::Peer => usual && !(rated && PEERS.iter().any(|peer| self.is_untuned(peer))),
+                Family::Given => usual,
             };
         speaks && tells
+    }
+
+    /// Returns whether `peer` is the same server with `-tuned`.
+    fn is_untuned(&self, peer: &Peer) -> bool {
+        peer.name.strip_suffix("-tuned") == Some(&self.name)
     }
 
     pub(super) fn kind(&self, load: &Load) -> Kind {
@@ -123,6 +163,16 @@ impl Contender {
         self.family == Family::Compressed && !load.polling
     }
 
+    /// Returns whether its clients use TLS.
+    pub(super) fn encrypts(&self) -> bool {
+        matches!(self.family, Family::Tls | Family::Resumed)
+    }
+
+    /// Returns whether its clients resume TLS sessions.
+    pub(super) fn resumes(&self) -> bool {
+        self.family == Family::Resumed
+    }
+
     /// Returns the position in a round, which puts a server next to its baseline.
     ///
     /// The limit is in the middle, Roomcast on both sides of it, and outside are the servers with Roomcast as baseline.
@@ -132,8 +182,13 @@ impl Contender {
         match self.family {
             Family::Limit => Some(0),
             Family::Product => Some(side),
-            Family::Mounted | Family::Threads | Family::Compressed | Family::Recovery => Some(2 * side),
-            Family::Peer | Family::Given => None,
+            Family::Mounted
+            | Family::Threads
+            | Family::Compressed
+            | Family::Recovery
+            | Family::Tls
+            | Family::Resumed => Some(2 * side),
+            Family::Peer | Family::PeerThreads | Family::Given => None,
         }
     }
 
@@ -149,7 +204,11 @@ impl Contender {
         let polls = load.polling && self.family == Family::Limit;
         let pattern = if polls { "poll" } else { load.pattern() };
         let fill = |word: &String| word.replace("{port}", &port.to_string()).replace("{pattern}", pattern);
-        self.arguments.iter().map(fill).collect()
+        let mut arguments: Vec<String> = self.arguments.iter().map(fill).collect();
+        if self.pings && load.heartbeats {
+            arguments.extend(["--ping-interval".into(), PING_INTERVAL.as_secs().to_string()]);
+        }
+        arguments
     }
 
     /// Returns why it cannot run here, with a remedy, or `None` if it can.
@@ -168,39 +227,61 @@ impl Contender {
 pub(super) struct Programs {
     pub(super) limit: PathBuf,
     pub(super) fanout_server: PathBuf,
+    /// The example server, built with TLS.
+    pub(super) tls_server: PathBuf,
+    /// Folder with `one.crt` and `one.key`.
+    pub(super) certificates: PathBuf,
     /// Folder of the Rust peers.
     pub(super) rust_peers: PathBuf,
     /// Folder of the Node peers.
     pub(super) node_peers: PathBuf,
+    /// Folder of the Python peers.
+    pub(super) python_peers: PathBuf,
+    /// Virtual environment of the Python peers.
+    pub(super) python: PathBuf,
 }
 
 /// Server of another project, in `compare/peers`.
 struct Peer {
     name: &'static str,
     kind: Kind,
-    /// Script in `compare/peers/node`, or program of `compare/peers/rust`.
+    /// Script in `compare/peers/node` or `compare/peers/python`, or program of `compare/peers/rust`.
     program: &'static str,
-    tuned: bool,
+    /// Arguments after port and pattern.
+    arguments: &'static str,
 }
 
 impl Peer {
     fn contender(&self, programs: &Programs) -> Contender {
-        let tuned = if self.tuned { " --tuned" } else { "" };
-        let script = programs.node_peers.join(self.program);
-        let node = self.program.ends_with(".js");
-        let mut arguments = words(&format!("{{port}} {{pattern}}{tuned}"));
-        if node {
-            arguments.insert(0, script.display().to_string());
+        let Self { name, kind, program, arguments } = *self;
+        let run = "run `cargo xtask compare`";
+        let (path, script, needs, remedy) = if program.ends_with(".js") {
+            let folder = &programs.node_peers;
+            let needs = folder.join("node_modules/.package-lock.json");
+            ("node".into(), Some(folder.join(program)), Some(needs), run.to_owned())
+        } else if program.ends_with(".py") {
+            let script = programs.python_peers.join(program);
+            let needs = programs.python.join("ready");
+            let remedy = format!("{run}; needs Python with venv, and libuv (Debian: python3-venv, libuv1)");
+            (programs.python.join("bin/python"), Some(script), Some(needs), remedy)
+        } else {
+            (programs.rust_peers.join(program), None, None, run.to_owned())
+        };
+        let mut words = words(&format!("{{port}} {{pattern}} {arguments}"));
+        if let Some(script) = script {
+            words.insert(0, script.display().to_string());
         }
+        let threads = arguments.contains("--threads");
         Contender {
-            name: self.name.into(),
-            family: Family::Peer,
-            kind: self.kind,
+            name: name.into(),
+            family: if threads { Family::PeerThreads } else { Family::Peer },
+            kind,
             path: None,
-            program: if node { "node".into() } else { programs.rust_peers.join(self.program) },
-            arguments,
-            needs: node.then(|| programs.node_peers.join("node_modules/.package-lock.json")),
-            remedy: "run `cargo xtask compare`".into(),
+            program: path,
+            arguments: words,
+            pings: ["socketioxide", "sockudo_ws", "socket.io.js"].contains(&program),
+            needs,
+            remedy,
         }
     }
 }
@@ -236,6 +317,7 @@ impl FromStr for Contender {
             remedy: format!("no file {}", program.display()),
             program,
             arguments: words,
+            pings: false,
             needs: None,
         })
     }
@@ -246,27 +328,52 @@ fn words(command: &str) -> Vec<String> {
 }
 
 /// Peers, each set up as its documentation shows; `-tuned` with the one setting known to help.
-const PEERS: [Peer; 10] = [
-    Peer { name: "ws", kind: Kind::Plain, program: "ws.js", tuned: false },
-    Peer { name: "socket.io", kind: Kind::Sio, program: "socket.io.js", tuned: false },
-    Peer { name: "socket.io-tuned", kind: Kind::Sio, program: "socket.io.js", tuned: true },
-    Peer { name: "socketioxide", kind: Kind::Sio, program: "socketioxide", tuned: false },
-    Peer { name: "axum", kind: Kind::Plain, program: "axum", tuned: false },
-    Peer { name: "axum-tuned", kind: Kind::Plain, program: "axum", tuned: true },
-    Peer { name: "tokio-tungstenite", kind: Kind::Plain, program: "tokio_tungstenite", tuned: false },
-    Peer { name: "tokio-tungstenite-tuned", kind: Kind::Plain, program: "tokio_tungstenite", tuned: true },
-    Peer { name: "tokio-websockets", kind: Kind::Plain, program: "tokio_websockets", tuned: false },
-    Peer { name: "fastwebsockets", kind: Kind::Plain, program: "fastwebsockets", tuned: false },
+///
+/// On two threads, axum and tokio-tungstenite run with that setting.
+const PEERS: &[Peer] = &[
+    peer("ws", Kind::Plain, "ws.js", ""),
+    peer("socket.io", Kind::Sio, "socket.io.js", ""),
+    peer("socket.io-tuned", Kind::Sio, "socket.io.js", "--tuned"),
+    peer("socketioxide", Kind::Sio, "socketioxide", ""),
+    peer("axum", Kind::Plain, "axum", ""),
+    peer("axum-tuned", Kind::Plain, "axum", "--tuned"),
+    peer("tokio-tungstenite", Kind::Plain, "tokio_tungstenite", ""),
+    peer("tokio-tungstenite-tuned", Kind::Plain, "tokio_tungstenite", "--tuned"),
+    peer("tokio-websockets", Kind::Plain, "tokio_websockets", ""),
+    peer("fastwebsockets", Kind::Plain, "fastwebsockets", ""),
+    peer("sockudo-ws", Kind::Plain, "sockudo_ws", ""),
+    peer("socketify", Kind::Plain, "fanout.py", ""),
+    peer("socketioxide-2-threads", Kind::Sio, "socketioxide", "--threads 2"),
+    peer("axum-2-threads", Kind::Plain, "axum", "--tuned --threads 2"),
+    peer("tokio-tungstenite-2-threads", Kind::Plain, "tokio_tungstenite", "--tuned --threads 2"),
+    peer("tokio-websockets-2-threads", Kind::Plain, "tokio_websockets", "--threads 2"),
+    peer("fastwebsockets-2-threads", Kind::Plain, "fastwebsockets", "--threads 2"),
+    peer("sockudo-ws-2-threads", Kind::Plain, "sockudo_ws", "--threads 2"),
 ];
+
+const fn peer(name: &'static str, kind: Kind, program: &'static str, arguments: &'static str) -> Peer {
+    Peer { name, kind, program, arguments }
+}
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
 
     pub(crate) fn built_in() -> Vec<Contender> {
-        let [limit, fanout_server, rust_peers, node_peers] =
-            ["bin/limit", "bin/fanout_server", "peers", "node"].map(PathBuf::from);
-        Contender::built_in(&Programs { limit, fanout_server, rust_peers, node_peers })
+        let [tls_server, certificates] = ["tls/fanout_server", "certificates"].map(PathBuf::from);
+        let [limit, fanout_server, rust_peers, node_peers, python_peers, python] =
+            ["bin/limit", "bin/fanout_server", "peers", "node", "scripts", "python"].map(PathBuf::from);
+        let programs = Programs {
+            limit,
+            fanout_server,
+            tls_server,
+            certificates,
+            rust_peers,
+            node_peers,
+            python_peers,
+            python,
+        };
+        Contender::built_in(&programs)
     }
 
     fn load(text: &str) -> Load {
@@ -303,21 +410,33 @@ pub(super) mod tests {
             taking.map(|it| it.name().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(names("paced:100:64"), ["limit-write", "roomcast-plain", "roomcast-sio"]);
+        for (load, limit) in [("poll-paced", "limit-write"), ("poll-saturated", "limit-batch")] {
+            assert_eq!(names(load), [limit, "roomcast-sio", "socket.io", "socket.io-tuned", "socketioxide"]);
+        }
+        let one_thread = PEERS.iter().filter(|peer| !peer.name.ends_with("-2-threads")).count();
+        let free = names("free-rooms");
         assert_eq!(
-            names("poll-saturated"),
-            ["limit-batch", "roomcast-sio", "socket.io", "socket.io-tuned", "socketioxide"]
-        );
-        assert_eq!(
-            names("free-rooms"),
+            free[..4],
             ["roomcast-plain", "roomcast-plain-2-threads", "roomcast-sio", "roomcast-sio-2-threads"]
         );
+        assert!(free.contains(&"socketioxide-2-threads".to_owned()), "{free:?}");
+        assert_eq!(free.len(), 4 + PEERS.len() - one_thread);
         assert_eq!(
             names("text-paced:1000:1024"),
             ["roomcast-plain", "roomcast-plain-compressed", "roomcast-sio", "roomcast-sio-compressed"]
         );
-        assert_eq!(names("paced").len(), 1 + 5 + PEERS.len());
-        assert_eq!(names("echo").len(), 1 + 2 + PEERS.len());
-        assert_eq!(names("chat:1000").len(), 1 + 4 + PEERS.len());
+        let both = |suffixes: [&str; 3]| {
+            let of = |name: &str| suffixes.map(|suffix| format!("{name}{suffix}"));
+            [of("roomcast-plain"), of("roomcast-sio")].concat()
+        };
+        assert_eq!(names("tls-idle"), both(["", "-tls", "-tls-resumed"]));
+        assert_eq!(names("tls-paced").len(), 4);
+        let latency = names("latency-30");
+        assert_eq!(latency[..3], ["limit-write", "roomcast-plain", "roomcast-sio"]);
+        assert!(latency.iter().any(|it| it == "axum-tuned") && latency.iter().all(|it| it != "axum"));
+        assert_eq!(names("paced").len(), 1 + 5 + one_thread);
+        assert_eq!(names("echo").len(), 1 + 2 + one_thread);
+        assert_eq!(names("chat:1000").len(), 1 + 4 + one_thread);
     }
 
     #[test]
@@ -327,6 +446,25 @@ pub(super) mod tests {
         assert_eq!(arguments("roomcast-sio", "poll-paced"), "9 broadcast --threads 1");
         assert_eq!(arguments("roomcast-plain-mounted", "rooms"), "9 room --mounted");
         assert_eq!(arguments("axum-tuned", "echo"), "9 echo --tuned");
+        assert_eq!(arguments("axum-2-threads", "free-paced"), "9 broadcast --tuned --threads 2");
         assert_eq!(arguments("socket.io", "rooms"), "node/socket.io.js 9 room");
+        assert_eq!(arguments("socketify", "echo"), "scripts/fanout.py 9 echo");
+        let tls = "9 broadcast --tls certificates/one.crt certificates/one.key";
+        assert_eq!(arguments("roomcast-plain-tls", "tls-paced"), tls);
+        let pinged = "9 broadcast --threads 1 --ping-interval 2";
+        assert_eq!(arguments("roomcast-sio", "connections:5000"), pinged);
+        assert_eq!(arguments("axum", "connections:5000"), "9 broadcast");
+    }
+
+    #[test]
+    fn every_unbuilt_peer_is_named_with_remedy() {
+        let all = built_in();
+        for peer in PEERS {
+            let contender = all.iter().find(|it| it.name() == peer.name).unwrap();
+            let missing = contender.missing().unwrap();
+            assert!(missing.contains("cargo xtask compare"), "{}: {missing}", peer.name);
+        }
+        let socketify = all.iter().find(|it| it.name() == "socketify").unwrap().missing();
+        assert!(socketify.unwrap().contains("libuv1"));
     }
 }

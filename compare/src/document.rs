@@ -3,16 +3,21 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::machine::{Machine, date};
-use super::plot::{Dot, plot};
-use super::table::Table;
-use super::{Load, Run, targets};
-use roomcast_loadgen::Error;
-use roomcast_loadgen::ErrorContext as _;
+use super::docs::PRODUCTS;
+use super::latency::BEST_PEER;
+use super::load::Rate;
+use super::plot::{Dot, Panel, plot};
+use super::summary::Summary;
+use super::table::{Row, Table};
+use super::trial::PING_INTERVAL;
+use super::{Load, Run, slope, targets};
+use roomcast_loadgen::environment::{Machine, date};
 use roomcast_loadgen::scenario::Scenario;
+use roomcast_loadgen::{Error, ErrorContext as _, Report};
 
 /// Record of a comparison, from which the report is rendered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,20 +47,66 @@ impl Record {
             .map_err(|error| Error::Usage(format!("{} is not a record of compare: {error}", path.display())))
     }
 
-    /// Writes all files to a folder, replacing an earlier comparison.
+    /// Writes results and report to a folder, replacing an earlier comparison.
     pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
+        self.write_report(folder)?;
+        write(&folder.join("results.json"), &self.json())
+    }
+
+    /// Writes report and plots to a folder, and removes the plots of an earlier comparison.
+    pub(super) fn write_report(&self, folder: &Path) -> Result<(), Error> {
         fs::create_dir_all(folder).doing(|| format!("create {}", folder.display()))?;
-        let write = |name: &str, text: &str| {
-            let path = folder.join(name);
-            fs::write(&path, text).doing(|| format!("write {}", path.display()))
-        };
-        write("results.json", &(serde_json::to_string(self).unwrap_or_default() + "\n"))?;
-        for load in self.loads() {
-            for (name, svg) in self.plots(&load) {
-                write(&name, &svg)?;
-            }
+        // Other folders may have plots of the user.
+        let obsolete =
+            if folder.join("results.json").is_file() { self.obsolete_plots(folder)? } else { Vec::new() };
+        for plot in obsolete {
+            fs::remove_file(folder.join(&plot)).doing(|| format!("remove {plot}"))?;
         }
-        write("README.md", &self.markdown())
+        self.files().iter().try_for_each(|(name, text)| write(&folder.join(name), text))
+    }
+
+    /// Returns report and plots, with their file names.
+    pub(super) fn files(&self) -> Vec<(String, String)> {
+        let plots = self.loads().into_iter().flat_map(|load| self.plots(&load));
+        let report = [("README.md".to_owned(), self.markdown())];
+        plots.chain(self.overview().map(|svg| (OVERVIEW.to_owned(), svg))).chain(report).collect()
+    }
+
+    /// Returns the plots in a folder that are not of this comparison.
+    pub(super) fn obsolete_plots(&self, folder: &Path) -> Result<Vec<String>, Error> {
+        let files = self.files();
+        let entries = fs::read_dir(folder).doing(|| format!("read {}", folder.display()))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut obsolete: Vec<String> =
+            names.filter(|it| it.ends_with(".svg") && !files.iter().any(|file| file.0 == *it)).collect();
+        obsolete.sort();
+        Ok(obsolete)
+    }
+
+    /// Returns the record as JSON with a line for each run.
+    fn json(&self) -> String {
+        let runs: Vec<String> =
+            self.runs.iter().map(|run| serde_json::to_string(run).unwrap_or_default()).collect();
+        let head = serde_json::to_string(&Self { runs: Vec::new(), ..self.clone() }).unwrap_or_default();
+        let head = head.strip_suffix("]}").unwrap_or(&head);
+        format!("{head}\n{}\n]}}\n", runs.join(",\n"))
+    }
+
+    /// Returns the faultless results of a server under a load.
+    pub(super) fn results(&self, load: &str, server: &str) -> impl Iterator<Item = &Report> {
+        let runs = self.runs.iter().filter(move |run| run.load == load && run.server == server);
+        runs.filter(|run| run.report.ok).map(|run| &run.report)
+    }
+
+    /// Returns whether all servers ran under all loads, in enough rounds for intervals.
+    pub(super) fn is_complete(&self) -> bool {
+        let selected = ["--only", "--scenarios", "--quick"].iter().any(|flag| self.arguments.contains(flag));
+        self.unfinished.is_none() && self.rounds >= super::FEWEST_ROUNDS && !selected
+    }
+
+    /// Returns the day of the comparison.
+    pub(super) fn date(&self) -> String {
+        date(UNIX_EPOCH + Duration::from_secs(self.started_unix_s))
     }
 
     /// Formats only the tables, for a terminal.
@@ -67,7 +118,7 @@ impl Record {
                 _ = writeln!(text, "### {load} (ratios to {})\n\n{table}", base(&load));
             }
         }
-        text
+        text + &slope::section(&self.runs, &self.machine)
     }
 
     fn markdown(&self) -> String {
@@ -76,16 +127,17 @@ impl Record {
             "# Comparison\n\n\
              Written by `cargo xtask compare{}` on {}; see [performance](../performance.md) for the method. All \
              figures are for this machine and day; compare ratios, not microseconds.\n\n\
-             - Machine: {}.\n\
+             - Machine: {}; client and server over loopback.\n\
              - Each figure is the median of {rounds} rounds ({peer_rounds} for other projects' servers), each with a \
              fresh process, {warmup_s} s of warm-up and {window_s} s of measurement. The interval contains the true \
-             median in 95 of 100 cases, for any distribution; it needs six rounds.\n\
+             median in 95 of 100 cases, for any distribution; it needs six rounds. \
+             In the plots, a dot is a median and a bar its interval, or the range if there are fewer rounds.\n\
              - Every delivery was checked: a run with a message lost, duplicated, reordered, damaged or misdelivered \
              counts as failed and is in no figure. {} of {} runs failed.\n\
              - A run is noisy if other processes used more than {} cores.\n",
             self.arguments,
-            date(self.started_unix_s),
-            self.machine.describe(),
+            self.date(),
+            self.machine,
             self.runs.iter().filter(|run| !run.report.ok).count(),
             self.runs.len(),
             self.max_foreign_cores,
@@ -110,6 +162,7 @@ impl Record {
             }
             _ = write!(text, "{table}");
         }
+        text += &slope::section(&self.runs, &self.machine);
         text += "\n## Versions\n\n| | |\n| --- | --- |\n";
         for (name, version) in &self.versions {
             _ = writeln!(text, "| {name} | {version} |");
@@ -131,48 +184,41 @@ impl Record {
     fn plots(&self, load: &Load) -> Vec<(String, String)> {
         let table = self.table(load);
         let name = load.to_string().replace(':', "-");
-        let ours = |server: &str| server.starts_with("roomcast-");
-        let ratios: Vec<Dot> = table
-            .rows
-            .iter()
-            .filter_map(|row| Some((row, row.ratio?)))
-            .map(|(row, value)| Dot { label: row.server.clone(), value, ours: ours(&row.server) })
-            .collect();
         let mut plots = Vec::new();
-        if !ratios.is_empty() {
-            let axis = format!("CPU time relative to {}", base(load));
-            let title =
-                format!("{load}: {}", if is_idle(load) { "accepting a connection" } else { "per delivery" });
-            plots.push((format!("{name}.svg"), plot(&title, &axis, &ratios, &targets::marks(load))));
-        }
-        let mut waits: Vec<Dot> = table
-            .rows
-            .iter()
-            .filter_map(|row| Some((row, row.share_of_broadcast?)))
-            .map(|(row, value)| Dot { label: row.server.clone(), value, ours: ours(&row.server) })
-            .collect();
-        waits.sort_by(|one, other| one.value.median.total_cmp(&other.value.median));
-        if !waits.is_empty() {
-            let title = format!("{load}: chat latency during broadcasts");
-            plots
-                .push((format!("{name}-wait.svg"), plot(&title, "p99 relative to a broadcast", &waits, &[])));
-        }
-        let mut memory: Vec<Dot> = table
-            .rows
-            .iter()
-            .filter_map(|row| Some((row, row.rss_bytes_per_connection?)))
-            .map(|(row, bytes)| Dot {
-                label: row.server.clone(),
-                value: bytes.scaled(1.0 / 1024.0),
-                ours: ours(&row.server),
-            })
-            .collect();
-        memory.sort_by(|one, other| one.value.median.total_cmp(&other.value.median));
-        if !memory.is_empty() {
-            let title = format!("{load}: memory per connection");
-            plots.push((format!("{name}-memory.svg"), plot(&title, "KiB resident", &memory, &[])));
-        }
+        let mut add = |suffix: &str, what: &str, axis: &str, dots: Vec<Dot>, marks| {
+            if !dots.is_empty() {
+                let title = format!("{load}: {what}");
+                plots.push((format!("{name}{suffix}.svg"), plot(&title, &[Panel { axis, dots, marks }])));
+            }
+        };
+        let (quantity, what) = match load.rate {
+            Some(Rate::Share(_)) => ("p99 latency", "latency at a fixed rate"),
+            Some(_) => ("time", "time per message at the capacity"),
+            None if is_idle(load) => ("CPU time", "CPU time to accept a connection"),
+            None => ("CPU time", "CPU time per delivery"),
+        };
+        let axis = format!("{quantity} relative to {}", base(load));
+        add("", what, &axis, dots(&table, |row| row.ratio), targets::marks(load));
+        let waits = sorted(dots(&table, |row| row.share_of_broadcast));
+        let axis = "p99 latency relative to the duration of a broadcast";
+        add("-wait", "chat latency during broadcasts", axis, waits, Vec::new());
+        let kib = |row: &Row| Some(row.rss_bytes_per_connection?.scaled(1.0 / 1024.0));
+        add("-memory", "memory per connection", "KiB resident", sorted(dots(&table, kib)), Vec::new());
         plots
+    }
+
+    /// Draws the main results of Roomcast and all peers.
+    fn overview(&self) -> Option<String> {
+        let panel = |(load, axis): (&str, &'static str)| {
+            let load: Load = load.parse().ok()?;
+            let mut dots = dots(&self.table(&load), |row| row.ratio);
+            dots.retain(|dot| !dot.ours || PRODUCTS.contains(&dot.label.as_str()));
+            dots.retain(|dot| !dot.label.starts_with("limit-"));
+            (!dots.is_empty()).then_some(Panel { axis, dots, marks: Vec::new() })
+        };
+        let panels: Vec<Panel<'_>> = OVERVIEW_LOADS.into_iter().filter_map(panel).collect();
+        let title = "CPU time per delivery, relative to a bare epoll loop";
+        (!panels.is_empty()).then(|| plot(title, &panels))
     }
 
     fn table(&self, load: &Load) -> Table {
@@ -184,10 +230,30 @@ impl Record {
     }
 }
 
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    fs::write(path, text).doing(|| format!("write {}", path.display()))
+}
+
 /// Returns the baseline of a load in its table.
-fn base(load: &Load) -> &'static str {
-    // With several threads or compression, the baseline is the same server without them.
-    if load.free || load.text { "roomcast-plain" } else { load.base() }
+pub(super) fn base(load: &Load) -> &'static str {
+    if let Some(Rate::Share(_)) = load.rate {
+        return BEST_PEER;
+    }
+    // With several threads, TLS or compression, the baseline is the same server without them.
+    if load.free || load.text || load.tls { "roomcast-plain" } else { load.base() }
+}
+
+fn dots(table: &Table, value: impl Fn(&Row) -> Option<Summary>) -> Vec<Dot> {
+    let dot = |row: &Row| {
+        let label = row.server.clone();
+        Some(Dot { ours: label.starts_with("roomcast-"), label, value: value(row)? })
+    };
+    table.rows.iter().filter_map(dot).collect()
+}
+
+fn sorted(mut dots: Vec<Dot>) -> Vec<Dot> {
+    dots.sort_by(|one, other| one.value.median.total_cmp(&other.value.median));
+    dots
 }
 
 fn is_idle(load: &Load) -> bool {
@@ -195,8 +261,17 @@ fn is_idle(load: &Load) -> bool {
 }
 
 fn explained(load: &Load) -> String {
-    let Load { clients, payload, polling, free, text: records, .. } = load;
+    let Load { clients, payload, polling, free, tls, text: records, .. } = load;
     let mut text = match load.scenario {
+        Scenario::Paced if load.rate == Some(Rate::Capacity) => format!(
+            "One client broadcasts {payload} bytes to {clients} clients at a fixed rate (open loop). The highest rate \
+             with p99 of at most 50 ms for 10 s; the ratio is that of the times per message."
+        ),
+        Scenario::Paced if load.rate.is_some() => format!(
+            "One client broadcasts {payload} bytes to {clients} clients at a fixed rate (open loop), a share of the \
+             lowest capacity among the servers, the same for all. Latencies count from the time at which a message was \
+             due. A run with over 1 % late messages does not count. The ratio is that of p99."
+        ),
         Scenario::Paced => {
             format!("One client broadcasts {payload} bytes to {clients} clients, one message at a time.")
         }
@@ -215,6 +290,11 @@ fn explained(load: &Load) -> String {
              broadcast: near 1 or above, other messages wait for a whole broadcast. `quiet` is the latency without \
              broadcasts, `looked` the generator's own delay."
         ),
+        Scenario::Idle if load.heartbeats => format!(
+            "{clients} clients connect with a browser's headers and answer heartbeats, which servers that can set an \
+             interval send every {} s.",
+            PING_INTERVAL.as_secs()
+        ),
         Scenario::Idle => {
             format!("{clients} clients connect with a browser's headers and send nothing.")
         }
@@ -225,12 +305,19 @@ fn explained(load: &Load) -> String {
     if *records {
         text += " The messages are record-like text; `-compressed` uses permessage-deflate.";
     }
+    if *tls {
+        text += " `-tls` uses TLS 1.3, with a full handshake, and `-resumed` resumes a session.";
+    }
     if *free {
         text +=
             " The server may use all CPUs and shares them with the load generator, which sleeps when idle.";
     }
     text
 }
+
+const OVERVIEW: &str = "overview.svg";
+const OVERVIEW_LOADS: [(&str, &str); 3] =
+    [("paced", "one at a time"), ("saturated", "saturated"), ("echo", "echo")];
 
 /// Servers that readers may look for.
 const NEVER_HERE: &[(&str, &str)] = &[
@@ -239,7 +326,11 @@ const NEVER_HERE: &[(&str, &str)] = &[
         "uWebSockets is C++ and in no package registry; build the server in `compare/peers/uws` and pass \
          `--server 'uws=plain:PATH {port} {pattern}'`",
     ),
-    ("uWebSockets.js", "not on npm"),
+    (
+        "uWebSockets.js",
+        "not published to npm by its authors; packages there that copy its binaries are 110 to 260 MB, and the one from \
+         an organization needs glibc 2.38",
+    ),
     (
         "socket.io on eiows",
         "the current version requires Node 22, and earlier ones download Node's source to build",

@@ -6,6 +6,7 @@
 //! are not.
 //!
 //! * [`run`] is the driver, and writes the report with its plots: `cargo xtask compare`.
+//! * [`docs`] generates the figures of the documents from the results: `cargo xtask results`.
 //! * [`limit`] has the bare epoll servers, the lower bound on this kernel and the baseline of the ratios.
 //! * `peers/` has servers of other projects.
 //! * [`roomcast_loadgen::scenario`] generates the load.
@@ -20,37 +21,42 @@
 #![cfg(target_os = "linux")]
 
 mod contender;
+pub mod docs;
 mod document;
+mod latency;
 pub mod limit;
 mod load;
-mod machine;
 mod plot;
 mod progress;
+mod slope;
 mod summary;
 mod table;
 mod targets;
 mod trial;
+mod versions;
 
 use std::collections::HashSet;
-use std::env;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{env, fs};
 
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
 pub use contender::Contender;
 use contender::{Family, Programs};
+use docs::Project;
 use document::Record;
 use load::DEFAULT_LOADS;
 pub use load::Load;
-use machine::{Machine, versions};
 use progress::Progress;
 use roomcast_loadgen::ErrorContext as _;
+use roomcast_loadgen::environment::Machine;
 use roomcast_loadgen::process::raise_open_files;
 use roomcast_loadgen::scenario::{Scenario, seconds};
 use roomcast_loadgen::{Error, Report};
 use trial::{Trial, Trials};
+use versions::versions;
 
 /// Compare servers with the physical limit and with each other, and write a report with tables and plots
 ///
@@ -66,9 +72,13 @@ use trial::{Trial, Trials};
 pub struct Options {
     /// Scenarios, separated by commas: NAME, NAME:CLIENTS or NAME:CLIENTS:PAYLOAD
     ///
-    /// NAME is paced, saturated, echo, rooms, idle, chat, poll-paced or poll-saturated; see `loadgen --help`. The
-    /// prefix `free-` allows the server all CPUs, for servers with several threads; `text-` fills messages with
-    /// record-like text, for compression.
+    /// NAME is paced, saturated, echo, rooms, idle, chat, poll-paced or poll-saturated; see `loadgen --help`.
+    /// connections is idle with a heartbeat every two seconds, and CLIENTS may be `limit`, as many as the limit of open
+    /// files permits; from several sizes follow the costs per connection. latency is paced at a fixed rate: it measures
+    /// the capacity of each server, then its latency at 30, 60 and 80 % of the lowest capacity.
+    ///
+    /// The prefix `free-` allows the server all CPUs, for servers with several threads; `tls-` compares TLS with plain
+    /// text, in idle also with resumed sessions; `text-` fills messages with record-like text, for compression.
     #[arg(long, value_delimiter = ',', default_value = DEFAULT_LOADS, hide_default_value = true)]
     pub scenarios: Vec<Load>,
     /// Servers to run, separated by commas, in every scenario that they support
@@ -123,11 +133,14 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Folder of the report
     ///
-    /// [default: docs/benchmarks for a complete comparison, target/compare with --quick, --only, --scenarios or fewer
-    /// rounds]
+    /// [default: target/compare, and docs/benchmarks when a comparison without --quick, --only and --scenarios has
+    /// completed at least six rounds; the figures of all documents are then rewritten]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
     /// Render the report from the results.json of an earlier comparison, without running anything
+    ///
+    /// A complete comparison is rendered to docs/benchmarks with the figures of all documents, another to the folder of
+    /// the file, unless --out is given.
     #[arg(long, value_name = "FILE")]
     pub render: Option<PathBuf>,
     /// List the servers and whether they are built
@@ -150,7 +163,7 @@ struct Run {
 
 /// Runs the comparison, prints the tables and writes the report.
 ///
-/// Returns whether all runs were faultless.
+/// Returns whether all runs were faultless, except those of other projects' servers: their faults are a result.
 ///
 /// # Errors
 ///
@@ -158,13 +171,23 @@ struct Run {
 /// the table shows it as failed.
 pub fn run(options: &Options) -> Result<bool, Error> {
     let options = &options.settled();
-    let folder = options.folder();
     if let Some(file) = &options.render {
         let record = Record::read(file)?;
-        record.write(&folder)?;
-        println!("{}report: {}", record.tables(), folder.display());
+        let folder = match &options.out {
+            Some(folder) => folder.clone(),
+            None if record.is_complete() => Project::here().report(),
+            None => file.parent().map(Path::to_owned).unwrap_or_default(),
+        };
+        let results = folder.join("results.json");
+        record.write_report(&folder)?;
+        // A copy, so that rendering changes no digit.
+        if !is_same(file, &results) {
+            fs::copy(file, &results).doing(|| format!("write {}", results.display()))?;
+        }
+        publish(&record, &folder)?;
         return Ok(true);
     }
+    let folder = options.folder();
     let contenders = contenders(options)?;
     if options.list {
         for contender in &contenders {
@@ -178,18 +201,42 @@ pub fn run(options: &Options) -> Result<bool, Error> {
         return Err(Error::Usage("no server to run".into()));
     }
     raise_open_files().doing(|| "raise the limit of open files".into())?;
+    let peers: HashSet<String> =
+        contenders.iter().filter(|it| it.family().is_peer()).map(|it| it.name().to_owned()).collect();
     let mut record = options.record(&missing);
     let outcome = Comparison { options, contenders, trials: Trials::new(options)? }.run(&mut record, &folder);
     record.write(&folder)?;
     outcome?;
+    let folder =
+        if options.out.is_none() && record.is_complete() { Project::here().report() } else { folder };
+    record.write(&folder)?;
+    publish(&record, &folder)?;
+    Ok(record.runs.iter().all(|run| run.report.ok || peers.contains(&run.server)))
+}
+
+/// Prints the tables of a written report; if it is in docs/benchmarks, rewrites the figures of all documents.
+fn publish(record: &Record, folder: &Path) -> Result<(), Error> {
     println!("{}report: {}", record.tables(), folder.display());
-    Ok(record.runs.iter().all(|run| run.report.ok))
+    let project = Project::here();
+    if is_same(folder, &project.report()) {
+        for document in project.rewrite(record)? {
+            println!("rewritten: {}", document.display());
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether two paths name the same existing file or folder.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let (one, other) = (one.canonicalize(), other.canonicalize());
+    matches!((one, other), (Ok(one), Ok(other)) if one == other)
 }
 
 impl Options {
     /// Returns the options with `--quick` applied.
     fn settled(&self) -> Self {
         let mut options = self.clone();
+        options.scenarios = options.scenarios.iter().flat_map(|load| load.expanded()).collect();
         if self.quick {
             (options.rounds, options.peer_rounds, options.repeats) = (2, 1, 0);
             (options.warmup, options.window) = (Duration::from_millis(100), Duration::from_millis(300));
@@ -200,14 +247,10 @@ impl Options {
         options
     }
 
+    /// Returns the folder of the report until the comparison is complete.
     fn folder(&self) -> PathBuf {
-        let benches = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let cut = self.rounds < FEWEST_ROUNDS
-            || !self.only.is_empty()
-            || self.scenarios
-                != DEFAULT_LOADS.split(',').filter_map(|it| it.parse().ok()).collect::<Vec<_>>();
-        let usual = if cut { "../target/compare" } else { "../docs/benchmarks" };
-        self.out.clone().unwrap_or_else(|| benches.join(usual))
+        let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/compare");
+        self.out.clone().unwrap_or_else(usual)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the report is dated")]
@@ -232,9 +275,12 @@ impl Options {
     }
 
     /// Returns whether servers of this family run in a round; families with fewer runs are spread over all rounds.
-    fn takes_part(&self, family: Family, round: usize) -> bool {
-        let due = |round: usize| (round * self.peer_rounds).div_ceil(self.rounds);
-        !matches!(family, Family::Peer | Family::Given) || due(round) > due(round - 1)
+    fn takes_part(&self, family: Family, load: &Load, round: usize) -> bool {
+        let [most, most_of_peers] = load.most_rounds();
+        let of_peers = family.is_peer() || family == Family::Given;
+        let rounds = if of_peers { self.peer_rounds.min(most_of_peers) } else { self.rounds.min(most) };
+        let due = |round: usize| (round * rounds).div_ceil(self.rounds);
+        due(round) > due(round - 1)
     }
 
     fn time(&self) -> Duration {
@@ -268,7 +314,8 @@ impl Comparison<'_> {
                     return Ok(());
                 }
                 progress.begin(&format!("{load} {}", contender.name()));
-                let run = self.quiet_run(round, load, contender, &progress)?;
+                let lowest = latency::lowest_capacity(&record.runs, load);
+                let run = self.quiet_run(round, load, contender, lowest, &progress)?;
                 progress.done(&table::progress(&run));
                 record.runs.push(run);
             }
@@ -281,7 +328,7 @@ impl Comparison<'_> {
     fn taking_part(&self, round: usize, load: &Load) -> Vec<&Contender> {
         let named = |contender: &Contender| self.options.only.iter().any(|only| only == contender.name());
         let takes =
-            |it: &&Contender| it.takes(load, named(it)) && self.options.takes_part(it.family(), round);
+            |it: &&Contender| it.takes(load, named(it)) && self.options.takes_part(it.family(), load, round);
         self.contenders.iter().filter(takes).collect()
     }
 
@@ -291,6 +338,7 @@ impl Comparison<'_> {
         round: usize,
         load: &Load,
         contender: &Contender,
+        lowest_capacity: Option<f64>,
         progress: &Progress,
     ) -> Result<Run, Error> {
         let options = self.options;
@@ -298,7 +346,7 @@ impl Comparison<'_> {
         let mut best: Option<Report> = None;
         let mut repeated = 0;
         loop {
-            let report = Trial { trials: &self.trials, load, contender }.run()?;
+            let report = Trial { trials: &self.trials, load, contender, lowest_capacity }.run()?;
             let late = progress.elapsed() > options.time().mul_f64(progress.share()) + SPARE_TIME;
             // Faults count even if the machine was busy.
             let decided =
@@ -339,8 +387,12 @@ fn contenders(options: &Options) -> Result<Vec<Contender>, Error> {
     let mut all = Contender::built_in(&Programs {
         limit: programs.join("limit"),
         fanout_server: fanout_server.unwrap_or_else(|| programs.join("examples/fanout_server")),
+        tls_server: programs.join("../tls/release/examples/fanout_server"),
+        certificates: Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/server/tests/certificates"),
         rust_peers: programs.join("../peers/release"),
         node_peers: Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/node"),
+        python_peers: Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/python"),
+        python: programs.join("../peers/python"),
     });
     all.extend(options.servers.iter().cloned());
     let mut names = HashSet::new();
@@ -388,16 +440,21 @@ mod tests {
 
     #[test]
     fn spreads_peer_rounds() {
+        let load = "paced".parse().unwrap();
         let rounds = |line: &str| {
             let options = options(line);
             let rounds = 1..=options.rounds;
-            rounds.filter(|&round| options.takes_part(Family::Peer, round)).collect::<Vec<_>>()
+            rounds.filter(|&round| options.takes_part(Family::Peer, &load, round)).collect::<Vec<_>>()
         };
         assert_eq!(rounds(""), [1, 3, 5]);
         assert_eq!(rounds("--rounds 5 --peer-rounds 9"), [1, 2, 3, 4, 5]);
         assert_eq!(rounds("--peer-rounds 0"), [] as [usize; 0]);
         assert_eq!(rounds("--quick"), [1]);
-        assert!(options("").takes_part(Family::Product, 2));
+        assert!(options("").takes_part(Family::Product, &load, 2));
+        let connections = "connections".parse().unwrap();
+        let long =
+            |family| (1..=7).filter(|&round| options("").takes_part(family, &connections, round)).count();
+        assert_eq!((long(Family::Product), long(Family::Peer)), (3, 1));
     }
 
     #[test]
@@ -433,7 +490,7 @@ mod tests {
 
     #[test]
     fn only_complete_comparison_updates_docs() {
-        for (line, whole) in [
+        for (line, complete) in [
             ("", true),
             ("--rounds 9", true),
             ("--minutes 60", true),
@@ -442,8 +499,13 @@ mod tests {
             ("--only axum", false),
             ("--scenarios paced", false),
         ] {
-            assert_eq!(options(line).folder().ends_with("docs/benchmarks"), whole, "{line}");
+            let record = options(line).settled().record(&[]);
+            let arguments = format!(" {line}");
+            assert!(!record.is_complete(), "it has not run");
+            let record = Record { unfinished: None, arguments, ..record };
+            assert_eq!(record.is_complete(), complete, "{line}");
         }
+        assert!(options("").folder().ends_with("target/compare"));
         assert_eq!(options("--quick --out there").folder(), Path::new("there"));
     }
 }

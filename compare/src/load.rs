@@ -3,9 +3,14 @@ use std::str::FromStr;
 
 use clap::ValueEnum as _;
 
+use roomcast_loadgen::process::open_files_limit;
 use roomcast_loadgen::scenario::{DEFAULT_PAYLOAD, Scenario};
 
-/// Load pattern with its sizes: `[free-][text-][poll-]NAME[:CLIENTS[:PAYLOAD]]`.
+/// Load pattern with its sizes: `[free-][text-][tls-][poll-]NAME[:CLIENTS[:PAYLOAD]]`.
+///
+/// `connections[:CLIENTS]` is `idle` with frequent heartbeats; the number of clients may be `limit`, as many as the limit
+/// of open files permits. `latency-capacity` and `latency-30`, `-60` and `-80` are `paced` at a fixed rate; `latency`
+/// stands for all four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     pub(super) scenario: Scenario,
@@ -15,11 +20,45 @@ pub struct Load {
     pub(super) free: bool,
     /// Whether messages are record-like text, for compression.
     pub(super) text: bool,
+    /// Whether to compare TLS with plain text.
+    pub(super) tls: bool,
+    /// Whether heartbeats are frequent enough to be measured.
+    pub(super) heartbeats: bool,
+    /// Fixed rate, if any.
+    pub(super) rate: Option<Rate>,
     pub(super) clients: usize,
     pub(super) payload: usize,
 }
 
+/// Rate of an open loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rate {
+    /// All of the other variants, before they are [expanded](Load::expanded).
+    All,
+    /// Highest rate that the server sustains.
+    Capacity,
+    /// Percentage of the lowest capacity among the servers.
+    Share(u8),
+}
+
 impl Load {
+    /// Returns the loads that this one stands for.
+    pub(super) fn expanded(self) -> Vec<Self> {
+        match self.rate {
+            Some(Rate::All) => {
+                let shares = SHARES.map(Rate::Share);
+                let rates = [Rate::Capacity].into_iter().chain(shares);
+                rates.map(|rate| Self { rate: Some(rate), ..self }).collect()
+            }
+            _ => vec![self],
+        }
+    }
+
+    /// Returns the load that measures the capacities of the same sizes.
+    pub(super) fn capacity(&self) -> Self {
+        Self { rate: Some(Rate::Capacity), ..*self }
+    }
+
     /// Returns the pattern argument of the example server and the limit.
     pub(super) fn pattern(&self) -> &'static str {
         match self.scenario {
@@ -44,12 +83,43 @@ impl Load {
     /// Any size of a chat counts, since a short comparison has fewer clients.
     pub(super) fn is_usual(&self) -> bool {
         self.scenario == Scenario::Chat
-            || *self == Self { free: self.free, text: self.text, ..Self::usual(self.scenario, self.polling) }
+            || self.heartbeats
+            || self.rate.is_some()
+            || *self
+                == Self {
+                    free: self.free,
+                    text: self.text,
+                    tls: self.tls,
+                    ..Self::usual(self.scenario, self.polling)
+                }
+    }
+
+    /// Returns the maximum number of rounds of Roomcast, and of other projects' servers.
+    ///
+    /// Long loads run in fewer rounds.
+    pub(super) fn most_rounds(&self) -> [usize; 2] {
+        match (self.heartbeats, self.rate) {
+            (true, _) => [3, 1],
+            (_, Some(Rate::Capacity)) => [1, 1],
+            (_, Some(_)) => [3, 3],
+            _ => [usize::MAX; 2],
+        }
     }
 
     fn usual(scenario: Scenario, polling: bool) -> Self {
         let clients = if polling { POLLING_CLIENTS } else { scenario.default_clients() };
-        Self { scenario, polling, free: false, text: false, clients, payload: DEFAULT_PAYLOAD }
+        let payload = DEFAULT_PAYLOAD;
+        Self {
+            scenario,
+            polling,
+            free: false,
+            text: false,
+            tls: false,
+            heartbeats: false,
+            rate: None,
+            clients,
+            payload,
+        }
     }
 }
 
@@ -57,8 +127,16 @@ impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.free { FREE } else { "" })?;
         f.write_str(if self.text { TEXT } else { "" })?;
+        f.write_str(if self.tls { TLS } else { "" })?;
         f.write_str(if self.polling { POLLING } else { "" })?;
-        write!(f, "{}:{}", self.scenario.name(), self.clients)?;
+        let name = match self.rate {
+            Some(Rate::All) => LATENCY.into(),
+            Some(Rate::Capacity) => format!("{LATENCY}-{CAPACITY}"),
+            Some(Rate::Share(percent)) => format!("{LATENCY}-{percent}"),
+            None if self.heartbeats => CONNECTIONS.into(),
+            None => self.scenario.name(),
+        };
+        write!(f, "{name}:{}", self.clients)?;
         if self.scenario == Scenario::Idle { Ok(()) } else { write!(f, ":{}", self.payload) }
     }
 }
@@ -71,16 +149,34 @@ impl FromStr for Load {
         let name = parts.next().unwrap_or_default();
         let (free, name) = name.strip_prefix(FREE).map_or((false, name), |name| (true, name));
         let (text, name) = name.strip_prefix(TEXT).map_or((false, name), |name| (true, name));
+        let (tls, name) = name.strip_prefix(TLS).map_or((false, name), |name| (true, name));
         let (polling, name) = name.strip_prefix(POLLING).map_or((false, name), |name| (true, name));
-        let scenario = Scenario::from_str(name, false)?;
+        let heartbeats = name == CONNECTIONS;
+        let rate = match name.strip_prefix(LATENCY).map(|rest| rest.strip_prefix('-').unwrap_or(rest)) {
+            Some("") => Some(Rate::All),
+            Some(CAPACITY) => Some(Rate::Capacity),
+            Some(percent) => {
+                Some(Rate::Share(share(percent).ok_or("latency- requires capacity, 30, 60 or 80")?))
+            }
+            None => None,
+        };
+        let scenario = match rate {
+            Some(_) => Scenario::Paced,
+            None if heartbeats => Scenario::Idle,
+            None => Scenario::from_str(name, false)?,
+        };
+        if (heartbeats || rate.is_some()) && (free || text || tls || polling) {
+            return Err(format!("{name} supports neither free-, text-, tls- nor poll-"));
+        }
         if polling && !matches!(scenario, Scenario::Paced | Scenario::Saturated) {
             return Err("poll- requires paced or saturated".into());
         }
-        if scenario == Scenario::Chat && (free || text) {
-            return Err("chat supports neither free- nor text-".into());
+        if scenario == Scenario::Chat && (free || text || tls) {
+            return Err("chat supports neither free-, text- nor tls-".into());
         }
-        let usual = Self { free, text, ..Self::usual(scenario, polling) };
+        let usual = Self { free, text, tls, heartbeats, rate, ..Self::usual(scenario, polling) };
         let mut number = |default| match parts.next() {
+            Some("limit") if heartbeats => Ok(most_clients()),
             Some(number) => number.parse().map_err(|_| format!("{number} is not a number")),
             None => Ok(default),
         };
@@ -92,14 +188,37 @@ impl FromStr for Load {
     }
 }
 
+fn share(percent: &str) -> Option<u8> {
+    percent.parse().ok().filter(|percent| SHARES.contains(percent))
+}
+
+/// Returns the maximum number of connections of a process, for the load generator and the server alike.
+fn most_clients() -> usize {
+    let files = open_files_limit().unwrap_or_else(|| u64::from(u16::MAX));
+    usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(SPARE_FILES).min(MOST_CLIENTS)
+}
+
 /// Default scenarios: all that the [targets](super::targets) refer to.
 pub(super) const DEFAULT_LOADS: &str = "paced:1000:64,paced:100:64,paced:4000:64,paced:1000:1024,paced:100:1024,\
-                                        paced:4000:1024,rooms,saturated,echo,idle,chat,poll-paced,poll-saturated,\
-                                        free-paced,free-saturated,free-rooms,text-paced:1000:1024";
+                                        paced:4000:1024,rooms,saturated,echo,idle,connections:5000,\
+                                        connections:10000,connections:limit,chat,poll-paced,poll-saturated,\
+                                        free-paced,free-saturated,free-rooms,\
+                                        latency-capacity,latency-30,latency-60,latency-80,tls-paced,tls-saturated,tls-idle,\
+                                        text-paced:1000:1024";
 
 const FREE: &str = "free-";
 const TEXT: &str = "text-";
+const TLS: &str = "tls-";
 const POLLING: &str = "poll-";
+const LATENCY: &str = "latency";
+const CAPACITY: &str = "capacity";
+/// Shares of the lowest capacity at which latencies are measured, in percent.
+const SHARES: [u8; 3] = [30, 60, 80];
+const CONNECTIONS: &str = "connections";
+/// Open files that a process needs besides its connections.
+const SPARE_FILES: usize = 200;
+/// Maximum number of clients of the load generator.
+const MOST_CLIENTS: usize = 60_000;
 const POLLING_CLIENTS: usize = 500;
 
 #[cfg(test)]
@@ -118,13 +237,36 @@ mod tests {
             ("idle", "idle:10000", true),
             ("text-paced:1000:1024", "text-paced:1000:1024", false),
             ("paced:100", "paced:100:64", false),
+            ("tls-idle:2000", "tls-idle:2000", false),
+            ("latency", "latency:1000:64", true),
+            ("latency-60:100", "latency-60:100:64", true),
+            ("latency-capacity", "latency-capacity:1000:64", true),
+            ("connections:5000", "connections:5000", true),
         ] {
             let load = text.parse::<Load>().unwrap();
             assert_eq!((load.to_string(), load.is_usual()), (whole.to_owned(), usual));
         }
-        for wrong in ["", "pace", "paced:x", "paced:1:2:3", "poll-echo", "poll-free-paced", "free-chat"] {
+        for wrong in [
+            "",
+            "pace",
+            "paced:x",
+            "paced:1:2:3",
+            "poll-echo",
+            "poll-free-paced",
+            "free-chat",
+            "free-connections",
+            "latency-50",
+            "poll-latency",
+        ] {
             assert!(wrong.parse::<Load>().is_err(), "{wrong}");
         }
+        let all = "latency:500".parse::<Load>().unwrap().expanded();
+        let names =
+            ["latency-capacity:500:64", "latency-30:500:64", "latency-60:500:64", "latency-80:500:64"];
+        assert_eq!(all.iter().map(Load::to_string).collect::<Vec<_>>(), names);
+        assert!("idle:limit".parse::<Load>().is_err());
+        let most = "connections:limit".parse::<Load>().unwrap();
+        assert!(most.clients > 0 && most.to_string() == format!("connections:{}", most.clients));
         assert!(DEFAULT_LOADS.split(',').all(|load| load.parse::<Load>().is_ok()));
     }
 }

@@ -31,6 +31,18 @@ impl Summary {
         Some(Self { median, min, max, interval, count: values.len() })
     }
 
+    /// Formats the median with its interval, or with the range if there are too few values: `1.07 (1.04 to 1.10)`.
+    pub(crate) fn text(self, decimals: usize) -> String {
+        let Self { median, min, max, interval, count } = self;
+        match interval {
+            Some((low, high)) => format!("{median:.decimals$} ({low:.decimals$} to {high:.decimals$})"),
+            None if count > 1 => {
+                format!("{median:.decimals$} (range of {count}: {min:.decimals$} to {max:.decimals$})")
+            }
+            None => format!("{median:.decimals$} (one round)"),
+        }
+    }
+
     /// Returns the summary in another unit.
     pub(crate) fn scaled(self, factor: f64) -> Self {
         let interval = self.interval.map(|(low, high)| (low * factor, high * factor));
@@ -42,6 +54,19 @@ impl Summary {
             ..self
         }
     }
+}
+
+/// Formats a whole number with separators: `12,345`.
+pub(crate) fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// Returns the ranks of the 95 % confidence interval of the median of `count` sorted values.
@@ -72,6 +97,20 @@ mod tests {
         assert_eq!(Summary::of([3.0, 1.0, 2.0]).unwrap().median, 2.0);
         assert_eq!(Summary::of([4.0, 1.0, 2.0, 3.0]).unwrap().median, 2.5);
         assert_eq!(Summary::of([]), None);
+    }
+
+    #[test]
+    fn text_has_interval_or_range() {
+        let text = |values: &[f64]| Summary::of(values.iter().copied()).unwrap().text(1);
+        assert_eq!(text(&[1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6]), "1.3 (1.0 to 1.6)");
+        assert_eq!(text(&[1.0, 2.0]), "1.5 (range of 2: 1.0 to 2.0)");
+        assert_eq!(text(&[1.0]), "1.0 (one round)");
+    }
+
+    #[test]
+    fn separates_thousands() {
+        let numbers = [0.4, 12.0, 999.6, 12_345.0, 1_234_567.0].map(thousands);
+        assert_eq!(numbers, ["0", "12", "1,000", "12,345", "1,234,567"]);
     }
 
     #[test]

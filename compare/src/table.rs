@@ -1,5 +1,7 @@
 use std::fmt::{self, Write as _};
 
+use super::latency::{self, BEST_PEER};
+use super::load::Rate;
 use super::{Load, Run};
 use crate::summary::Summary;
 use roomcast_loadgen::Report;
@@ -17,7 +19,9 @@ pub(super) struct Table {
 enum Columns {
     Deliveries,
     Idle,
+    Connections,
     Chat,
+    Latency,
 }
 
 #[derive(Debug)]
@@ -38,6 +42,11 @@ pub(super) struct Row {
     base_rss_bytes: Option<Summary>,
     cpu_us_per_idle_second: Option<Summary>,
     connect_s: Option<Summary>,
+    kernel_bytes_per_connection: Option<Summary>,
+    cpu_us_per_heartbeat: Option<Summary>,
+    p999_us: Option<Summary>,
+    rate: Option<Summary>,
+    late_share: Option<Summary>,
     chat_p50_us: Option<Summary>,
     chat_p99_us: Option<Summary>,
     chat_max_us: Option<Summary>,
@@ -53,19 +62,22 @@ impl Table {
     pub(super) fn new(load: &Load, base: &str, runs: &[Run]) -> Self {
         let name = load.to_string();
         let runs: Vec<&Run> = runs.iter().filter(|run| run.load == name).collect();
-        let idle = load.scenario == Scenario::Idle;
         let mut servers: Vec<&str> = Vec::new();
         for run in &runs {
             if !servers.contains(&run.server.as_str()) {
                 servers.push(&run.server);
             }
         }
-        let mut rows: Vec<Row> = servers.iter().map(|server| Row::new(server, base, idle, &runs)).collect();
-        let key = |row: &Row| row.ratio.or(row.cpu_us).map_or(f64::INFINITY, |summary| summary.median);
+        let mut rows: Vec<Row> = servers.iter().map(|server| Row::new(server, base, load, &runs)).collect();
+        let fallback = |row: &Row| if load.rate.is_some() { row.p99_us } else { row.cpu_us };
+        let key =
+            |row: &Row| row.ratio.or_else(|| fallback(row)).map_or(f64::INFINITY, |summary| summary.median);
         rows.sort_by(|one, other| key(one).total_cmp(&key(other)));
         let columns = match load.scenario {
+            Scenario::Idle if load.heartbeats => Columns::Connections,
             Scenario::Idle => Columns::Idle,
             Scenario::Chat => Columns::Chat,
+            _ if load.rate.is_some() => Columns::Latency,
             _ => Columns::Deliveries,
         };
         Self { rows, columns }
@@ -73,7 +85,8 @@ impl Table {
 }
 
 impl Row {
-    fn new(server: &str, base: &str, idle: bool, runs: &[&Run]) -> Self {
+    fn new(server: &str, base: &str, load: &Load, runs: &[&Run]) -> Self {
+        let idle = load.scenario == Scenario::Idle;
         let own: Vec<&Run> = runs.iter().copied().filter(|run| run.server == server).collect();
         let good: Vec<&Run> = own.iter().copied().filter(|run| run.report.ok).collect();
         let summary = |value: &dyn Fn(&Report) -> Option<f64>| {
@@ -84,7 +97,14 @@ impl Row {
             runs: own.len(),
             failed: own.len() - good.len(),
             noisy: good.iter().filter(|run| run.noisy).count(),
-            ratio: paired(runs.iter().copied(), server, base, cpu_us),
+            ratio: match load.rate {
+                None => paired(runs.iter().copied(), server, base, cpu_us),
+                // Twice the capacity is half the cost.
+                Some(Rate::Capacity | Rate::All) => {
+                    paired(runs.iter().copied(), server, base, |report| latency::rate(report).map(f64::recip))
+                }
+                Some(Rate::Share(_)) => paired(runs.iter().copied(), server, base, |report| report.p99_us),
+            },
             cpu_us: summary(&cpu_us),
             p50_us: summary(&|report| report.p50_us),
             p99_us: summary(&|report| report.p99_us),
@@ -93,6 +113,11 @@ impl Row {
             base_rss_bytes: summary(&|report| Some(report.idle?.base_rss_bytes as f64)),
             cpu_us_per_idle_second: summary(&|report| Some(report.idle?.cpu_us_per_idle_second)),
             connect_s: summary(&|report| Some(report.idle?.connect_s)),
+            kernel_bytes_per_connection: summary(&|report| report.idle?.kernel_bytes_per_connection),
+            cpu_us_per_heartbeat: summary(&|report| report.idle?.cpu_us_per_heartbeat),
+            p999_us: summary(&|report| report.p999_us),
+            rate: summary(&latency::rate),
+            late_share: summary(&|report| Some(report.open_loop?.late_share)),
             chat_p50_us: summary(&|report| Some(report.chat?.p50_us)),
             chat_p99_us: summary(&|report| Some(report.chat?.p99_us)),
             chat_max_us: summary(&|report| Some(report.chat?.max_us)),
@@ -116,6 +141,8 @@ impl Row {
 }
 
 /// Computes the ratio of a server to its baseline per round, over all rounds in which both were faultless.
+///
+/// The baseline [`BEST_PEER`] is the lowest value among other projects' servers in the round.
 pub(super) fn paired<'a>(
     runs: impl Iterator<Item = &'a Run> + Clone,
     server: &str,
@@ -125,8 +152,12 @@ pub(super) fn paired<'a>(
     let good = runs.filter(|run| run.report.ok);
     let ratios = good.clone().filter(|run| run.server == server).filter_map(|run| {
         let mut same_round = good.clone().filter(|other| other.round == run.round && other.server == base);
-        let base = value(&same_round.next()?.report).filter(|&base| base > 0.0)?;
-        Some(value(&run.report)? / base)
+        let base = if base == BEST_PEER {
+            latency::best_peer(good.clone(), run.round, &value)
+        } else {
+            value(&same_round.next()?.report)
+        };
+        Some(value(&run.report)? / base.filter(|&base| base > 0.0)?)
     });
     Summary::of(ratios)
 }
@@ -142,7 +173,18 @@ impl fmt::Display for Table {
                 Columns::Idle => {
                     ["CPU µs/accept", "RSS B/conn", "base RSS KiB", "idle CPU µs/s", "connect s"].as_slice()
                 }
+                Columns::Connections => &[
+                    "CPU µs/accept",
+                    "RSS B/conn",
+                    "kernel B/conn",
+                    "CPU µs/heartbeat",
+                    "idle CPU µs/s",
+                    "connect s",
+                ],
                 Columns::Chat => CHAT_TITLES,
+                Columns::Latency => {
+                    &["messages/s", "late %", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs/delivery"]
+                }
                 Columns::Deliveries => &["CPU µs/delivery", "p50 µs", "p99 µs", "deliveries/s"],
             }
             .iter()
@@ -154,6 +196,14 @@ impl fmt::Display for Table {
             line.push(median(&row.ratio, 2));
             line.push(row.ratio.map_or_else(none, |ratio| format!("{:.2}..{:.2}", ratio.min, ratio.max)));
             line.push(row.ratio.map_or_else(none, interval));
+            if self.columns == Columns::Latency {
+                line.push(median(&row.rate, 1));
+                let percent = row.late_share.map(|share| share.scaled(100.0));
+                line.push(median(&percent, 2));
+                for time in [row.p50_us, row.p99_us, row.p999_us] {
+                    line.push(median(&time, 0));
+                }
+            }
             line.push(median(&row.cpu_us, 3));
             if self.columns == Columns::Chat {
                 for time in
@@ -163,13 +213,19 @@ impl fmt::Display for Table {
                 }
                 line.push(median(&row.share_of_broadcast, 3));
                 line.push(median(&row.looked_p99_us, 0));
+            } else if self.columns == Columns::Connections {
+                line.push(median(&row.rss_bytes_per_connection, 0));
+                line.push(median(&row.kernel_bytes_per_connection, 0));
+                line.push(median(&row.cpu_us_per_heartbeat, 2));
+                line.push(median(&row.cpu_us_per_idle_second, 0));
+                line.push(median(&row.connect_s, 2));
             } else if self.columns == Columns::Idle {
                 line.push(median(&row.rss_bytes_per_connection, 0));
                 let kib = row.base_rss_bytes.map_or_else(none, |rss| format!("{:.0}", rss.median / 1024.0));
                 line.push(kib);
                 line.push(median(&row.cpu_us_per_idle_second, 0));
                 line.push(median(&row.connect_s, 2));
-            } else {
+            } else if self.columns == Columns::Deliveries {
                 line.push(median(&row.p50_us, 0));
                 line.push(median(&row.p99_us, 0));
                 line.push(median(&row.deliveries_per_s, 0));

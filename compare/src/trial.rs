@@ -7,7 +7,8 @@ use std::{env, thread};
 
 use rustix::thread::CpuSet;
 
-use super::{Contender, Load, Options};
+use super::load::Rate;
+use super::{Contender, Load, Options, latency};
 use roomcast_loadgen::ErrorContext as _;
 use roomcast_loadgen::process::{allowed_cpus, now, only_cpu, run_on};
 use roomcast_loadgen::{Error, Report};
@@ -71,19 +72,39 @@ pub(super) struct Trial<'a> {
     pub(super) trials: &'a Trials,
     pub(super) load: &'a Load,
     pub(super) contender: &'a Contender,
+    /// Lowest capacity among the servers, in messages per second, for loads at a share of it.
+    pub(super) lowest_capacity: Option<f64>,
 }
 
 impl Trial<'_> {
-    /// Starts the server and the load generator, and returns the generator's report.
+    /// Runs the load and returns the load generator's report.
     ///
     /// # Errors
     ///
     /// Fails if a program cannot be started. Failures of the server are part of the report.
     pub(super) fn run(&self) -> Result<Report, Error> {
+        let short = self.trials.window < SHORT_WINDOW;
+        match self.load.rate {
+            None | Some(Rate::All) => self.run_once(self.window(), None),
+            Some(Rate::Capacity) => {
+                latency::find_capacity(short, |rate, window| self.run_once(window, Some(rate)))
+            }
+            Some(Rate::Share(percent)) => {
+                let Some(capacity) = self.lowest_capacity else {
+                    return Ok(self.failed("no capacity was measured; run latency-capacity before".into()));
+                };
+                let rate = capacity * f64::from(percent) / 100.0;
+                self.run_once(latency::window(short), Some(rate)).map(latency::counted)
+            }
+        }
+    }
+
+    /// Starts the server and the load generator.
+    fn run_once(&self, window: Duration, rate: Option<f64>) -> Result<Report, Error> {
         let port = free_port().doing(|| "find a free port".into())?;
         let mut server = self.start_server(port)?;
         let report = match server.wait_until_it_accepts(port) {
-            Ok(()) => self.put_load_on(&server, port)?,
+            Ok(()) => self.put_load_on(&server, port, window, rate)?,
             Err(problem) => self.failed(problem),
         };
         Ok(report)
@@ -100,8 +121,25 @@ impl Trial<'_> {
         child.map(Running).doing(|| format!("start {}", self.contender.program().display()))
     }
 
-    fn put_load_on(&self, server: &Running, port: u16) -> Result<Report, Error> {
-        let Trials { loadgen, load_cpu, warmup, window, .. } = self.trials;
+    /// Returns the time to measure: with heartbeats at least one interval between them.
+    fn window(&self) -> Duration {
+        let window = self.trials.window;
+        if !self.load.heartbeats {
+            return window;
+        }
+        // A heartbeat of each connection has ended before the window or within it.
+        let intervals = if window < SHORT_WINDOW { 1 } else { 2 };
+        PING_INTERVAL * intervals + SPARE_INTERVAL
+    }
+
+    fn put_load_on(
+        &self,
+        server: &Running,
+        port: u16,
+        window: Duration,
+        rate: Option<f64>,
+    ) -> Result<Report, Error> {
+        let Trials { loadgen, load_cpu, warmup, .. } = self.trials;
         let mut command = Command::new(loadgen);
         let mut option = |name: &str, value: &str| _ = command.args([name, value]);
         option("--port", &port.to_string());
@@ -117,6 +155,9 @@ impl Trial<'_> {
         if own_cpu {
             option("--cpu", &load_cpu.to_string());
         }
+        if let Some(rate) = rate {
+            option("--rate", &rate.to_string());
+        }
         if let Some(path) = self.contender.path(self.load) {
             option("--path", path);
         }
@@ -129,10 +170,16 @@ impl Trial<'_> {
         if self.contender.compresses(self.load) {
             command.arg("--deflate");
         }
+        if self.contender.encrypts() {
+            command.arg("--tls");
+        }
+        if self.contender.resumes() {
+            command.arg("--resume");
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut generator = Running(command.spawn().doing(|| format!("start {}", loadgen.display()))?);
         if !generator
-            .ends_within(*warmup + *window + OVERTIME)
+            .ends_within(*warmup + window + OVERTIME)
             .doing(|| "wait for the load generator".into())?
         {
             return Ok(self.failed("the load generator timed out".into()));
@@ -142,7 +189,13 @@ impl Trial<'_> {
             output.read_to_string(&mut line).doing(|| "read from the load generator".into())?;
         }
         // Without a report, it has printed an error to standard error.
-        serde_json::from_str(&line).map_err(|_| Error::Usage("no report from the load generator".into()))
+        let report: Result<Report, _> = serde_json::from_str(&line);
+        let mut report = report.map_err(|_| Error::Usage("no report from the load generator".into()))?;
+        if rate.is_none() {
+            // It is as large as the rest of the record, and only latencies at a fixed rate are of interest.
+            report.histogram = None;
+        }
+        Ok(report)
     }
 
     fn failed(&self, problem: String) -> Report {
@@ -205,6 +258,11 @@ fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
+/// Interval between heartbeats of a connection where they are measured.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(2);
+const SPARE_INTERVAL: Duration = Duration::from_millis(200);
+/// Window of a smoke test.
+const SHORT_WINDOW: Duration = Duration::from_millis(500);
 const TIME_TO_START: Duration = Duration::from_secs(10);
 /// Time for connecting, draining and stalls, besides the load.
 const OVERTIME: Duration = Duration::from_secs(60);

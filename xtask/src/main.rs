@@ -43,7 +43,7 @@ enum Cli {
     Fuzz(FuzzOptions),
     /// Connect and disconnect clients in every way, and check the server's memory and descriptors for leaks
     Soak(SoakOptions),
-    /// Compare with other servers and with the physical limit, and write docs/benchmarks; takes up to 30 minutes
+    /// Compare with other servers and with the physical limit, and write the results to docs; takes up to 30 minutes
     ///
     /// Builds all servers first. Arguments are passed to the comparison; see `cargo xtask compare --help`.
     #[command(disable_help_flag = true)]
@@ -51,6 +51,12 @@ enum Cli {
         /// Arguments of the comparison
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+    /// Regenerate the report and the figures of all documents from docs/benchmarks/results.json
+    Results {
+        /// Only compare them, and fail if they differ
+        #[arg(long)]
+        check: bool,
     },
     /// Check layers and import cycles against the tables of ARCHITECTURE.md
     Layers,
@@ -149,6 +155,7 @@ fn main() -> ExitCode {
             (Options::only("soak", false), steps.collect())
         }
         Cli::Compare { arguments } => return compare::run(&project, &arguments),
+        Cli::Results { check } => return compare::results(&project, check),
         Cli::Layers => return layers::run(&project),
         Cli::Wording => return wording::run(&project),
         Cli::SoakClients(chosen) => return soak::run(&project, chosen.clients),

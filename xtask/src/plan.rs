@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::prerequisite::Prerequisite;
 use crate::project::{Project, cargo};
 use crate::test_counts::{self, TestCounts};
-use crate::{autobahn, fuzz, soak};
+use crate::{autobahn, compare, fuzz, soak};
 
 /// Step of a command; one row of the report.
 #[derive(Debug)]
@@ -77,6 +77,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
     vec![
         layers(project),
         wording(project),
+        results(),
         Step {
             test_counts: Some(test_counts::libtest),
             ..rust(
@@ -325,6 +326,13 @@ fn wording(project: &Project) -> Step {
     let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command.arg("wording").current_dir(&project.root);
     rust("wording", "comments and documents in plain technical English", command)
+}
+
+/// Returns the step that compares the figures in documents with `docs/benchmarks/results.json`.
+fn results() -> Step {
+    let mut command = compare::results_command();
+    command.arg("--check").env("CARGO_TERM_COLOR", "never");
+    rust("results", "figures in documents equal the results of the comparison", command)
 }
 
 /// Returns the step for libFuzzer on these targets, or all, for `seconds` each.

@@ -1,13 +1,18 @@
-// `node socket.io.js PORT MODE [--tuned]`: Socket.IO on Node's own HTTP server.
+// `node socket.io.js PORT MODE [--tuned] [--ping-interval SECONDS]`: Socket.IO on Node's own HTTP server.
 //
 // `--tuned` drops the reference to a client's first HTTP request, which the documentation recommends to save memory.
 
 import { createServer } from "node:http";
+import { parseArgs } from "node:util";
 import { Server } from "socket.io";
 
-const [port, mode, tuned] = process.argv.slice(2);
+const { values, positionals } = parseArgs({
+  options: { tuned: { type: "boolean" }, "ping-interval": { type: "string", default: "25" } },
+  allowPositionals: true,
+});
+const [port, mode] = positionals;
 const http = createServer();
-const io = new Server(http);
+const io = new Server(http, { pingInterval: 1000 * Number(values["ping-interval"]) });
 
 const hear = {
   broadcast: (socket) => socket.on("msg", (text) => io.emit("msg", text)),
@@ -18,11 +23,11 @@ const hear = {
   },
 }[mode];
 
-if (!hear || (tuned !== undefined && tuned !== "--tuned")) {
-  console.error("usage: node socket.io.js PORT broadcast|echo|room [--tuned]");
+if (!hear) {
+  console.error("usage: node socket.io.js PORT broadcast|echo|room [--tuned] [--ping-interval SECONDS]");
   process.exit(2);
 }
 
-if (tuned) io.engine.on("connection", (socket) => (socket.request = null));
+if (values.tuned) io.engine.on("connection", (socket) => (socket.request = null));
 io.on("connection", hear);
 http.listen(Number(port), "127.0.0.1");

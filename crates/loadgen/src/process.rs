@@ -1,5 +1,6 @@
 //! Process statistics from the kernel: CPU time, memory and affinity.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 use std::{fs, io};
 
@@ -58,6 +59,15 @@ pub fn own_cpu_time() -> Duration {
     duration(clock_gettime(ClockId::ProcessCPUTime))
 }
 
+/// Returns the time in which this thread ran or waited for a CPU, since its start.
+pub fn thread_demand() -> io::Result<Duration> {
+    let schedstat = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let mut times = schedstat.split_ascii_whitespace().map_while(|time| time.parse().ok());
+    let (ran, waited): (u64, u64) =
+        times.next().zip(times.next()).ok_or_else(|| malformed("/proc/thread-self/schedstat"))?;
+    Ok(Duration::from_nanos(ran + waited))
+}
+
 /// Returns the time of the monotonic clock.
 pub fn now() -> Duration {
     duration(clock_gettime(ClockId::Monotonic))
@@ -104,6 +114,11 @@ impl MachineTime {
     }
 }
 
+/// Makes the waits of this thread end on time; by default, Linux delays them by up to 50 µs.
+pub fn wake_on_time() -> io::Result<()> {
+    Ok(rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?)
+}
+
 /// Returns the CPUs this thread may run on.
 pub fn allowed_cpus() -> io::Result<CpuSet> {
     Ok(rustix::thread::sched_getaffinity(None)?)
@@ -122,6 +137,11 @@ pub fn only_cpu(cpu: usize) -> io::Result<CpuSet> {
     let mut cpus = CpuSet::new();
     cpus.set(cpu);
     Ok(cpus)
+}
+
+/// Returns the hard limit of open files, or `None` if there is none.
+pub fn open_files_limit() -> Option<u64> {
+    rustix::process::getrlimit(Resource::Nofile).maximum
 }
 
 /// Raises the soft limit of open files to the hard limit and returns it.

@@ -47,6 +47,15 @@ pub struct Report {
     /// 99.9th percentile of the latency, µs.
     #[serde(default)]
     pub p999_us: Option<f64>,
+    /// Maximum latency, µs.
+    #[serde(default)]
+    pub max_us: Option<f64>,
+    /// Histogram of the latencies in nanoseconds: `HdrHistogram` V2, compressed, in base64.
+    #[serde(default)]
+    pub histogram: Option<String>,
+    /// Schedule and late sends of an open loop; `None` in a closed loop.
+    #[serde(default)]
+    pub open_loop: Option<OpenLoopReport>,
     /// Messages sent in the window.
     #[serde(default)]
     pub sent: u64,
@@ -59,6 +68,54 @@ pub struct Report {
     pub idle: Option<IdleReport>,
     /// Effect of broadcasts on a chat, in the scenario `chat`.
     pub chat: Option<ChatReport>,
+}
+
+impl Report {
+    /// Returns why the result must not be counted although every delivery was correct, if so.
+    pub fn invalid(&self) -> Option<Invalid> {
+        self.open_loop.as_ref()?.invalid
+    }
+}
+
+/// Late sends of an open loop.
+///
+/// A message is late if it leaves more than 1 ms after it was due, or has not left by the end of the window. Latencies
+/// count from the due time, so they include the delay. With more than 1 % late sends the result is invalid: it is not
+/// the latency at the requested rate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct OpenLoopReport {
+    /// Messages per second that were due, over all senders.
+    pub rate: f64,
+    /// Maximum number of messages in flight per sender.
+    pub outstanding: usize,
+    /// Messages due in the window.
+    pub due: u64,
+    /// Messages that reached all recipients in the window; fewer than those due if the server falls behind.
+    pub landed: u64,
+    /// Late sends among them.
+    pub late: u64,
+    /// Late sends as a share of the messages due.
+    pub late_share: f64,
+    /// Messages that became due while the load generator was busy or had no CPU.
+    pub late_generator: u64,
+    /// Messages that waited because their sender had the maximum number in flight.
+    pub late_bound: u64,
+    /// Maximum time from the due time to sending, µs.
+    pub late_max_us: f64,
+    /// Share of the window in which the load generator had work: it ran or waited for a CPU.
+    pub generator_busy: f64,
+    /// Why the result must not be counted, if so.
+    pub invalid: Option<Invalid>,
+}
+
+/// Reason why the result of an open loop must not be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Invalid {
+    /// The load generator sent too late; its own speed was the limit.
+    GeneratorLate,
+    /// Senders had the maximum number of messages in flight; the server did not deliver in time.
+    InFlightBound,
 }
 
 /// Wrong deliveries, counted over all clients.
@@ -141,4 +198,31 @@ pub struct IdleReport {
     pub cpu_us_per_idle_second: f64,
     /// Time to connect all clients, seconds.
     pub connect_s: f64,
+    /// Connections whose TLS handshake resumed an earlier session.
+    #[serde(default)]
+    pub resumed: usize,
+    /// Heartbeats that the server sent and the clients answered while idle.
+    #[serde(default)]
+    pub heartbeats: u64,
+    /// Server CPU time while idle per heartbeat, µs; `None` without heartbeats.
+    #[serde(default)]
+    pub cpu_us_per_heartbeat: Option<f64>,
+    /// Kernel memory per connection, bytes. Over loopback it contains the client's end.
+    #[serde(default)]
+    pub kernel_bytes_per_connection: Option<f64>,
+    /// Source of the kernel memory.
+    #[serde(default)]
+    pub kernel_source: Option<KernelSource>,
+    /// TCP sockets that were added per connection, in the whole network namespace: two over loopback.
+    #[serde(default)]
+    pub sockets_per_connection: Option<f64>,
+}
+
+/// Source of the kernel's memory use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KernelSource {
+    /// Objects in use, from `/proc/slabinfo`.
+    Slabinfo,
+    /// Pages of all slabs, from `/proc/meminfo`.
+    Meminfo,
 }

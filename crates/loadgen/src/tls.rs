@@ -6,11 +6,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, RootCertStore, SignatureScheme,
+};
 
 use crate::Error;
 use crate::socket::{self, ReadOutcome};
@@ -22,6 +25,8 @@ pub(crate) struct Trust {
     pub(crate) authorities: Option<PathBuf>,
     /// Accept any certificate.
     pub(crate) anything: bool,
+    /// Never resume a session of an earlier connection.
+    pub(crate) fresh: bool,
 }
 
 /// TLS configuration for a server.
@@ -48,6 +53,9 @@ impl Tls {
         };
         let mut config = builder.with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if trust.fresh {
+            config.resumption = Resumption::disabled();
+        }
         Ok(Self { config: Arc::new(config), name })
     }
 
@@ -85,6 +93,11 @@ impl TlsStream {
                 return Ok(taken);
             }
         }
+    }
+
+    /// Returns whether the handshake resumed an earlier session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.0.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Returns whether encrypted data waits to be sent.

@@ -1,4 +1,5 @@
-//! Benchmark server: `fanout_server PORT MODE [--threads N] [--mounted] [--compression] [--recovery]`.
+//! Benchmark server: `fanout_server PORT MODE [--threads N] [--mounted] [--compression] [--recovery]
+//! [--ping-interval SECONDS] [--tls CERTIFICATE KEY]`.
 //!
 //! Serves plain WebSocket on any path and Socket.IO at `/socket.io/`. Prints `listening` once it accepts connections.
 //! MODE is one of:
@@ -8,6 +9,8 @@
 //! - `echo`: returns each frame and each event `echo` to its sender;
 //! - `room`: `J<room>` in plain text joins a room, and `R<room> <payload>` sends the payload to the room. The Socket.IO
 //!   events are `join` (room) and `room` (room, payload); members receive `msg`.
+
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use roomcast::namespace::NamespaceHandle;
@@ -32,6 +35,13 @@ struct Options {
     /// Enable connection state recovery for Socket.IO clients
     #[arg(long)]
     recovery: bool,
+    /// Seconds between two heartbeats
+    #[arg(long, default_value_t = 25.0)]
+    ping_interval: f64,
+    /// PEM certificate chain and private key; serves TLS
+    #[cfg(feature = "tls")]
+    #[arg(long, num_args = 2, value_names = ["CERTIFICATE", "KEY"], conflicts_with = "mounted")]
+    tls: Vec<std::path::PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -48,7 +58,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_writer(std::io::stderr)
         .init();
     // Separate namespaces: a broadcast reaches one kind of client only.
-    let mut config = Config::new();
+    let ping_interval = Duration::try_from_secs_f64(options.ping_interval)?;
+    let mut config = Config::new().timeouts(|timeouts| timeouts.ping_interval(ping_interval));
     if options.compression {
         config = config.websocket(|websocket| websocket.compression(Compression::new()));
     }
@@ -68,7 +79,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if options.mounted {
         return Ok(mounted(&io, &options)?);
     }
-    let bound = Server::new(io).bind(("127.0.0.1", options.port))?;
+    let server = Server::new(io);
+    #[cfg(feature = "tls")]
+    let server = match &options.tls[..] {
+        [certificate, key] => server.tls(roomcast::server::Tls::from_files(certificate, key)?),
+        _ => server,
+    };
+    let bound = server.bind(("127.0.0.1", options.port))?;
     println!("listening on {}", bound.address());
     match bound.run(options.threads)? {}
 }

@@ -1,7 +1,7 @@
 //! Shared server code: command line and room membership.
 //!
-//! Each program is `NAME PORT MODE [--tuned]` and behaves like Roomcast's example `fanout_server` in the modes
-//! `broadcast`, `echo` and `room`. All run on one thread, like that server.
+//! Each program is `NAME PORT MODE [--tuned] [--threads N] [--ping-interval SECONDS]` and behaves like Roomcast's example `fanout_server` in the
+//! modes `broadcast`, `echo` and `room`. All run on one thread by default, like that server.
 
 #![warn(missing_docs)]
 
@@ -22,23 +22,36 @@ pub struct Options {
     pub mode: Mode,
     /// Whether to use the one setting known to help.
     pub tuned: bool,
+    /// Number of worker threads.
+    pub threads: usize,
+    /// Seconds between two heartbeats, for libraries that send them.
+    pub ping_interval: Option<u32>,
 }
 
 impl Options {
     /// Parses the command line; exits with usage information if it is invalid.
     pub fn parse() -> Self {
         let words: Vec<String> = env::args().skip(1).collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let parsed = match words[..] {
-            [port, mode] => port.parse().ok().zip(Mode::of(mode)).map(|it| (it, false)),
-            [port, mode, "--tuned"] => port.parse().ok().zip(Mode::of(mode)).map(|it| (it, true)),
-            _ => None,
-        };
-        let Some(((port, mode), tuned)) = parsed else {
-            eprintln!("usage: PORT broadcast|echo|room [--tuned]");
+        Self::of(&words).unwrap_or_else(|| {
+            eprintln!("usage: PORT broadcast|echo|room [--tuned] [--threads N] [--ping-interval SECONDS]");
             std::process::exit(2);
-        };
-        Self { port, mode, tuned }
+        })
+    }
+
+    fn of(words: &[String]) -> Option<Self> {
+        let [port, mode, rest @ ..] = words else { return None };
+        let (port, mode) = (port.parse().ok()?, Mode::of(mode)?);
+        let mut options = Self { port, mode, tuned: false, threads: 1, ping_interval: None };
+        let mut rest = rest.iter().map(String::as_str);
+        while let Some(word) = rest.next() {
+            match word {
+                "--tuned" => options.tuned = true,
+                "--threads" => options.threads = rest.next()?.parse().ok().filter(|&threads| threads > 0)?,
+                "--ping-interval" => options.ping_interval = Some(rest.next()?.parse().ok()?),
+                _ => return None,
+            }
+        }
+        Some(options)
     }
 
     /// Returns the listen address.
@@ -159,7 +172,11 @@ impl<Id: Copy + Eq + Hash, Message: Clone> Hub<Id, Message> {
     }
 }
 
-/// Runs a server and all of its tasks on this thread.
-pub fn run<F: Future<Output = std::io::Result<()>>>(server: F) -> std::io::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(server)
+/// Runs a server: on this thread, or with several threads on tokio's work-stealing runtime.
+pub fn run<F: Future<Output = std::io::Result<()>>>(options: Options, server: F) -> std::io::Result<()> {
+    let mut runtime = match options.threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime.worker_threads(options.threads).enable_all().build()?.block_on(server)
 }

@@ -87,16 +87,16 @@ impl Both {
 
         self.go_on(settings.warmup, true, settings)?;
         self.forget();
-        let (start, before) = (Reading::take(settings.pid)?, self.exchange.begin_window());
+        let (start, before) = (Reading::take(settings.pid)?, self.exchange.begin_window(self.crowd.clock()));
         self.go_on(settings.window, true, settings)?;
         let end = Reading::take(settings.pid)?;
         report.sent = self.exchange.counts().sent - before.sent;
+        self.exchange.end_window(self.crowd.clock(), report);
         self.exchange.report(&start, &end, self.exchange.counts().deliveries - before.deliveries, report)?;
         report.chat = self.report(&quiet);
         if report.chat.is_none() {
             return Err(Error::Stalled("no broadcast or no chat message completed in the window".into()));
         }
-        self.exchange.end_window();
         // Missing messages count as lost, so a stall here needs no error.
         let mut patience = Patience::new(settings.stall);
         while self.is_unfinished() && self.turn(false, &mut patience).is_ok() {}

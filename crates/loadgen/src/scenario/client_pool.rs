@@ -25,6 +25,8 @@ pub(super) struct ClientPool {
     wire_protocol: Arc<WireProtocol>,
     gentle: bool,
     poller: Poller,
+    /// Number of handled events of the latest wait.
+    handled: usize,
     links: Links,
     clients: usize,
     ready: usize,
@@ -70,6 +72,7 @@ impl ClientPool {
             wire_protocol: Arc::clone(&settings.wire_protocol),
             gentle: settings.gentle,
             poller: Poller::new().doing(|| "create an epoll instance".into())?,
+            handled: 0,
             links: Links { most: settings.clients, clients: Vec::new(), posters: Vec::new() },
             clients: settings.clients,
             ready: 0,
@@ -152,8 +155,25 @@ impl ClientPool {
         timeout: Duration,
         deliver: &mut impl FnMut(usize, &[u8], u64),
     ) -> Result<(), Error> {
-        self.poller.wait(Some(timeout)).doing(|| "wait for events".into())?;
-        for event in 0..self.poller.ready() {
+        self.part_turn(usize::MAX, timeout, deliver).map(|_| ())
+    }
+
+    /// Like [`turn`](Self::turn), but handles at most `most` events and keeps the others for the next call.
+    ///
+    /// Returns whether there were events.
+    pub(super) fn part_turn(
+        &mut self,
+        most: usize,
+        timeout: Duration,
+        deliver: &mut impl FnMut(usize, &[u8], u64),
+    ) -> Result<bool, Error> {
+        if self.handled == self.poller.ready() {
+            self.poller.wait(Some(timeout)).doing(|| "wait for events".into())?;
+            self.handled = 0;
+        }
+        let from = self.handled;
+        self.handled = self.poller.ready().min(from.saturating_add(most));
+        for event in from..self.handled {
             let (index, flags) = self.poller.event(event);
             let link = self.links.at(index);
             if !link.connected {
@@ -195,7 +215,7 @@ impl ClientPool {
                 self.answer_ping(index)?;
             }
         }
-        Ok(())
+        Ok(self.handled > from)
     }
 
     /// Answers a heartbeat of a polling client on its POST connection.
@@ -220,6 +240,21 @@ impl ClientPool {
             Role::Posts(_) => 0,
         });
         others.sum()
+    }
+
+    /// Returns the number of connections whose TLS handshake resumed an earlier session.
+    pub(super) fn resumed(&self) -> usize {
+        let resumed = |link: &&Link| link.tls.as_ref().is_some_and(TlsStream::is_resumed);
+        self.links.clients.iter().filter(resumed).count()
+    }
+
+    /// Returns the number of heartbeats that WebSocket clients have answered.
+    pub(super) fn heartbeats(&self) -> u64 {
+        let heartbeats = self.links.clients.iter().map(|link| match &link.role {
+            Role::Frames(session) => session.heartbeats(),
+            Role::Polls(_) | Role::Posts(_) => 0,
+        });
+        heartbeats.sum()
     }
 
     /// Sends close frames, as far as possible without waiting.

@@ -5,13 +5,15 @@ use std::time::Duration;
 use super::Scenario;
 use super::client_pool::{ClientPool, Patience};
 use super::meter::Reading;
+use super::open_loop::OpenLoop;
 use super::probes::Probes;
 use super::settings::Settings;
 use super::stamp::{Action, Filler, Stamp, is_intact};
 use super::verifier::Verifier;
 use super::watch::{Sampler, Watch};
+use crate::error::ErrorContext as _;
 use crate::latencies::Latencies;
-use crate::process::now;
+use crate::process::{now, wake_on_time};
 use crate::{Error, Faults, Report};
 
 /// State of the load: messages in flight and deliveries.
@@ -24,18 +26,20 @@ pub(super) struct Exchange {
     pub(super) without_sender: bool,
     exact: bool,
     outstanding: usize,
-    /// Send schedule, if it does not depend on deliveries.
-    schedule: Option<Schedule>,
+    /// Schedule and free slots, if sending does not depend on deliveries.
+    open_loop: Option<OpenLoop>,
     verifier: Verifier,
     /// Slots of messages in flight; each sender has the same number.
     flights: Vec<Flight>,
-    /// Flights that have reached all recipients.
+    /// Flights that have reached all recipients, in a closed loop.
     landed: Vec<u16>,
     /// Number of flights that have not landed.
     flying: usize,
     sent: u64,
     deliveries: u64,
     latencies: Option<Latencies>,
+    /// Nanoseconds without anything to send or to receive, when busy-polling in an open loop.
+    idle: u64,
     sampler: Option<Sampler>,
     pub(super) probes: Probes,
     random: fastrand::Rng,
@@ -58,25 +62,6 @@ struct Flight {
     remaining: usize,
 }
 
-/// Schedule of messages at a fixed rate, from a start time on the swarm's clock.
-#[derive(Debug, Clone, Copy)]
-struct Schedule {
-    begun: u64,
-    nanos_each: f64,
-}
-
-impl Schedule {
-    /// Returns the due time of the message after the first `sent` ones.
-    fn after(self, sent: u64) -> u64 {
-        self.begun + (self.nanos_each * (sent + 1) as f64) as u64
-    }
-
-    /// Returns the number of messages due by then.
-    fn due(self, clock: u64) -> u64 {
-        (clock.saturating_sub(self.begun) as f64 / self.nanos_each) as u64
-    }
-}
-
 impl Exchange {
     pub(super) fn new(settings: &Settings) -> Self {
         let Settings { clients, senders, outstanding, .. } = *settings;
@@ -96,7 +81,7 @@ impl Exchange {
             without_sender: settings.without_sender,
             exact: settings.exact,
             outstanding,
-            schedule: None,
+            open_loop: None,
             verifier: Verifier::new(group_of, streams, settings.without_sender),
             flights: vec![Flight::default(); senders * outstanding],
             landed: Vec::new(),
@@ -104,6 +89,7 @@ impl Exchange {
             sent: 0,
             deliveries: 0,
             latencies: None,
+            idle: 0,
             sampler: None,
             probes: Probes::default(),
             random: fastrand::Rng::with_seed(1),
@@ -120,15 +106,22 @@ impl Exchange {
         report: &mut Report,
     ) -> Result<(), Error> {
         self.begin();
-        let begun = client_pool.clock();
-        self.schedule = settings.rate.map(|rate| Schedule { begun, nanos_each: 1e9 / rate });
+        if let Some(rate) = settings.rate {
+            wake_on_time().doing(|| "set the precision of timers".into())?;
+            let begun = client_pool.clock();
+            self.open_loop = Some(OpenLoop::new(rate, settings.senders, self.outstanding, begun));
+        }
         self.sampler = watch.every().map(|every| Sampler::new(every, settings.pid)).transpose()?;
         let mut patience = Patience::new(settings.stall);
-        let mut window: Option<(Reading, u64, u64)> = None;
+        let mut window: Option<(Reading, Counts)> = None;
         let mut next = now() + settings.warmup;
         loop {
+            let (begun, sent_before) = (client_pool.clock(), self.sent);
             self.launch(client_pool)?;
-            self.turn(client_pool, settings, &mut patience)?;
+            let received = self.turn(client_pool, settings, &mut patience)?;
+            if settings.spin && self.open_loop.is_some() && !received && self.sent == sent_before {
+                self.idle += client_pool.clock() - begun;
+            }
             if let Some(sampler) = &mut self.sampler
                 && let Some(sample) = sampler.take(self.deliveries, self.flying, window.is_some())?
             {
@@ -138,27 +131,38 @@ impl Exchange {
                 continue;
             }
             let reading = Reading::take(settings.pid)?;
-            if let Some((start, delivered_before, sent_before)) = window {
-                report.sent = self.sent - sent_before;
-                self.report(&start, &reading, self.deliveries - delivered_before, report)?;
+            if let Some((start, before)) = &window {
+                report.sent = self.sent - before.sent;
+                self.end_window(client_pool.clock(), report);
+                self.report(start, &reading, self.deliveries - before.deliveries, report)?;
+                if let Some(open_loop) = &self.open_loop {
+                    report.open_loop = Some(open_loop.report(self.busy(start, &reading, settings)?));
+                }
                 break;
             }
             if watch.stopped() {
                 return Err(Error::Usage("stopped before anything was measured".into()));
             }
-            window = Some((reading, self.deliveries, self.sent));
-            self.latencies = Some(Latencies::new());
+            window = Some((reading, self.begin_window(client_pool.clock())));
             next = now() + settings.window;
         }
-        self.latencies = None;
         // Missing messages count as lost, so a stall here needs no error.
         while self.flying > 0 && self.turn(client_pool, settings, &mut patience).is_ok() {}
+        self.report_latencies(report);
         let end = now() + LISTEN_ON;
         while now() < end {
             client_pool
                 .turn(settings.patience(), &mut |client, payload, at| self.receive(client, payload, at))?;
         }
         Ok(())
+    }
+
+    /// Returns the share of the window in which this thread had work.
+    fn busy(&self, start: &Reading, end: &Reading, settings: &Settings) -> Result<f64, Error> {
+        let spent = start.until(end, self.exact)?;
+        // A busy-polling thread always runs.
+        let idle = self.idle as f64 / 1e9 / spent.wall.as_secs_f64();
+        Ok(if settings.spin { (1.0 - idle).max(0.0) } else { spent.busy() })
     }
 
     /// Makes all slots available for sending.
@@ -171,14 +175,23 @@ impl Exchange {
     }
 
     /// Starts recording latencies.
-    pub(super) fn begin_window(&mut self) -> Counts {
+    pub(super) fn begin_window(&mut self, clock: u64) -> Counts {
         self.latencies = Some(Latencies::new());
+        self.idle = 0;
+        if let Some(open_loop) = &mut self.open_loop {
+            open_loop.begin_window(clock);
+        }
         self.counts()
     }
 
-    /// Stops recording latencies.
-    pub(super) fn end_window(&mut self) {
-        self.latencies = None;
+    /// Reports the latencies and stops recording them.
+    ///
+    /// An open loop records on until all messages have landed, since an overloaded server delivers later.
+    pub(super) fn end_window(&mut self, clock: u64, report: &mut Report) {
+        match &mut self.open_loop {
+            Some(open_loop) => open_loop.end_window(clock),
+            None => self.report_latencies(report),
+        }
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -200,49 +213,65 @@ impl Exchange {
         client_pool: &mut ClientPool,
         settings: &Settings,
         patience: &mut Patience,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let before = self.deliveries;
-        // Wait until the next message is due, up to the usual timeout.
-        let due = self.schedule.map(|schedule| schedule.after(self.sent).saturating_sub(client_pool.clock()));
-        let timeout =
-            due.map_or_else(|| settings.patience(), |due| settings.patience().min(Duration::from_nanos(due)));
-        client_pool.turn(timeout, &mut |client, payload, at| self.receive(client, payload, at))?;
+        let received = match &self.open_loop {
+            Some(open_loop) => {
+                // Wait until the next message is due, up to the usual timeout.
+                let due = Duration::from_nanos(open_loop.wait(client_pool.clock()));
+                let timeout = settings.patience().min(due);
+                client_pool.part_turn(EVENTS_BETWEEN_SENDS, timeout, &mut |client, payload, at| {
+                    self.receive(client, payload, at);
+                })?
+            }
+            None => {
+                let deliver = &mut |client, payload: &[u8], at| self.receive(client, payload, at);
+                client_pool.part_turn(usize::MAX, settings.patience(), deliver)?
+            }
+        };
         patience.check(self.deliveries > before || self.flying == 0, || {
             format!("{} messages in flight after {before} deliveries", self.flying)
-        })
+        })?;
+        Ok(received)
     }
 
-    /// Sends a new message for each one that has landed; with a rate, only messages that are due.
+    /// Sends a new message for each one that has landed; in an open loop, the messages that are due.
     pub(super) fn launch(&mut self, client_pool: &mut ClientPool) -> Result<(), Error> {
-        let due = self
-            .schedule
-            .map_or(u64::MAX, |schedule| schedule.due(client_pool.clock()).saturating_sub(self.sent));
-        let count = self.landed.len().min(usize::try_from(due).unwrap_or(usize::MAX));
-        for index in 0..count {
-            let slot = self.landed[index];
-            let sender = usize::from(slot) / self.outstanding;
-            let (group, stream) = match self.scenario {
-                Scenario::Echo => (sender as u16, 0),
-                _ => (self.random.usize(..self.groups.len()) as u16, sender as u16),
-            };
-            let sequence = self.verifier.send(group, stream);
-            let is_member = sender % self.groups.len() == usize::from(group);
-            let remaining = self.groups[usize::from(group)] - usize::from(self.without_sender && is_member);
-            self.flights[usize::from(slot)] = Flight { group, stream, sequence, remaining };
-            // The latency of a message delayed by an earlier one counts from its due time.
-            let sent_at =
-                self.schedule.map_or_else(|| client_pool.clock(), |schedule| schedule.after(self.sent));
-            self.flying += 1;
-            self.sent += 1;
-            let stamp = Stamp { probe: false, group, stream, slot, sequence, sent_at };
-            client_pool.say(sender, self.action(group), |out| stamp.write(out, self.payload, self.filler));
-            self.to_flush.push(sender);
+        if self.open_loop.is_some() {
+            for _ in 0..SENDS_AT_ONCE {
+                let clock = client_pool.clock();
+                let Some(message) = self.open_loop.as_mut().and_then(|it| it.next(clock)) else { break };
+                // The latency of a message that leaves late counts from its due time.
+                self.send(client_pool, message.slot, message.due);
+            }
+        } else {
+            let count = self.landed.len();
+            for index in 0..count {
+                self.send(client_pool, self.landed[index], client_pool.clock());
+            }
+            self.landed.drain(..count);
         }
-        self.landed.drain(..count);
         for sender in self.to_flush.drain(..) {
             client_pool.flush(sender)?;
         }
         Ok(())
+    }
+
+    fn send(&mut self, client_pool: &mut ClientPool, slot: u16, sent_at: u64) {
+        let sender = usize::from(slot) / self.outstanding;
+        let (group, stream) = match self.scenario {
+            Scenario::Echo => (sender as u16, 0),
+            _ => (self.random.usize(..self.groups.len()) as u16, sender as u16),
+        };
+        let sequence = self.verifier.send(group, stream);
+        let is_member = sender % self.groups.len() == usize::from(group);
+        let remaining = self.groups[usize::from(group)] - usize::from(self.without_sender && is_member);
+        self.flights[usize::from(slot)] = Flight { group, stream, sequence, remaining };
+        self.flying += 1;
+        self.sent += 1;
+        let stamp = Stamp { probe: false, group, stream, slot, sequence, sent_at };
+        client_pool.say(sender, self.action(group), |out| stamp.write(out, self.payload, self.filler));
+        self.to_flush.push(sender);
     }
 
     pub(super) fn receive(&mut self, client: usize, payload: &[u8], at: u64) {
@@ -271,7 +300,10 @@ impl Exchange {
             flight.remaining -= 1;
             if flight.remaining == 0 {
                 self.flying -= 1;
-                self.landed.push(stamp.slot);
+                match &mut self.open_loop {
+                    Some(open_loop) => open_loop.land(stamp.slot),
+                    None => self.landed.push(stamp.slot),
+                }
             }
         }
     }
@@ -300,12 +332,24 @@ impl Exchange {
         report.deliveries = deliveries;
         report.deliveries_per_s = deliveries as f64 / report.window_s;
         report.cpu_us_per_delivery = spent.server.map(|cpu| cpu.as_secs_f64() * 1e6 / deliveries as f64);
-        let percentile = |share| Some(self.latencies.as_ref()?.percentile(share)? as f64 / 1e3);
+        Ok(())
+    }
+
+    /// Writes the recorded latencies to the report, once.
+    fn report_latencies(&mut self, report: &mut Report) {
+        let Some(latencies) = self.latencies.take() else { return };
+        let micros = |nanos: Option<u64>| nanos.map(|nanos| nanos as f64 / 1e3);
+        let percentile = |share| micros(latencies.percentile(share));
         (report.p50_us, report.p90_us) = (percentile(0.50), percentile(0.90));
         (report.p99_us, report.p999_us) = (percentile(0.99), percentile(0.999));
-        Ok(())
+        report.max_us = micros(latencies.max());
+        report.histogram = Some(latencies.encode());
     }
 }
 
 /// Time to keep receiving after the last expected message, to detect duplicates.
 pub(super) const LISTEN_ON: Duration = Duration::from_millis(50);
+/// Maximum number of events handled between two looks at the schedule of an open loop.
+const EVENTS_BETWEEN_SENDS: usize = 64;
+/// Maximum number of messages sent between two looks at the sockets in an open loop.
+const SENDS_AT_ONCE: usize = 64;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::error::ErrorContext as _;
-use crate::process::{CpuTime, MachineTime, now, own_cpu_time, resident_bytes};
+use crate::process::{CpuTime, MachineTime, now, own_cpu_time, resident_bytes, thread_demand};
 use crate::{Error, Report};
 
 /// Reading of the CPU clocks.
@@ -9,6 +9,8 @@ use crate::{Error, Report};
 pub(super) struct Reading {
     at: Duration,
     own: Duration,
+    /// Time in which this thread ran or waited for a CPU, if known.
+    demand: Option<Duration>,
     server: Option<CpuTime>,
     machine: MachineTime,
 }
@@ -19,6 +21,7 @@ pub(super) struct Spent {
     pub(super) wall: Duration,
     pub(super) server: Option<Duration>,
     own: Duration,
+    demand: Option<Duration>,
     idle: Duration,
     stolen: Duration,
     cpus: u32,
@@ -28,7 +31,9 @@ impl Reading {
     pub(super) fn take(server: Option<u32>) -> Result<Self, Error> {
         let machine = MachineTime::read().doing(|| "read /proc/stat".into())?;
         let server = server.map(server_cpu_time).transpose()?;
-        Ok(Self { at: now(), own: own_cpu_time(), server, machine })
+        // Some systems do not measure it; then the CPU time has to do.
+        let demand = thread_demand().ok();
+        Ok(Self { at: now(), own: own_cpu_time(), demand, server, machine })
     }
 
     /// Returns the time spent until a later reading.
@@ -47,6 +52,7 @@ impl Reading {
             wall: later.at - self.at,
             server,
             own: later.own - self.own,
+            demand: self.demand.zip(later.demand).map(|(before, after)| after.saturating_sub(before)),
             idle: later.machine.idle.saturating_sub(self.machine.idle),
             stolen: later.machine.stolen.saturating_sub(self.machine.stolen),
             cpus: self.machine.cpus,
@@ -55,6 +61,12 @@ impl Reading {
 }
 
 impl Spent {
+    /// Returns the share of time in which this thread had work: it ran or waited for a CPU.
+    pub(super) fn busy(&self) -> f64 {
+        let demand = self.demand.unwrap_or(self.own);
+        (demand.as_secs_f64() / self.wall.as_secs_f64()).min(1.0)
+    }
+
     /// Writes the busy cores of each process to the report.
     pub(super) fn report(&self, report: &mut Report) {
         let cores = |time: Duration| time.as_secs_f64() / self.wall.as_secs_f64();
@@ -92,6 +104,7 @@ mod tests {
             wall: seconds(10),
             server: Some(seconds(6)),
             own: seconds(10),
+            demand: Some(seconds(9)),
             idle: seconds(2),
             stolen: seconds(1),
             cpus: 2,
@@ -101,5 +114,7 @@ mod tests {
         assert_eq!(report.server_cores, Some(0.6));
         assert_eq!((report.generator_cores, report.stolen_cores), (1.0, 0.1));
         assert_eq!(report.foreign_cores, Some(0.1));
+        assert_eq!(spent.busy(), 0.9);
+        assert_eq!(Spent { demand: None, ..spent }.busy(), 1.0);
     }
 }

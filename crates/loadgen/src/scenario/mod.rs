@@ -11,6 +11,7 @@ mod fanout;
 mod idle;
 mod inflate;
 mod meter;
+mod open_loop;
 mod polling;
 mod probes;
 mod probing;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use crate::error::ErrorContext as _;
 use crate::process::{only_cpu, raise_open_files, run_on};
 use crate::{Error, Report};
+pub(crate) use open_loop::{default_outstanding, max_outstanding};
 pub(crate) use settings::{Server, Settings};
 pub(crate) use stamp::Filler;
 use watch::Unwatched;
@@ -68,9 +70,17 @@ pub struct Options {
     /// [default: paced 1, saturated and rooms 8, echo all]
     #[arg(long)]
     pub senders: Option<usize>,
-    /// Messages in flight per sender
+    /// Messages per second over all senders, at fixed times (open loop)
     ///
-    /// [default: paced 1, saturated 8, echo 16, rooms 4]
+    /// Latencies then count from the time at which a message was due, also if it leaves late. By default, a sender
+    /// sends again once its last message has reached all recipients (closed loop). A message is late if it leaves more
+    /// than 1 ms after it was due. A result with over 1 % late messages must not be counted: "invalid" is then the
+    /// reason. Not for idle and chat.
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub rate: Option<f64>,
+    /// Messages in flight per sender; with --rate, the maximum
+    ///
+    /// [default: paced 1, saturated 8, echo 16, rooms 4; with --rate 1024, but at most 65535 over all senders]
     #[arg(long)]
     pub outstanding: Option<usize>,
     /// Payload size in bytes, at least 32
@@ -82,6 +92,12 @@ pub struct Options {
     /// Negotiate permessage-deflate; the server must compress, the clients do not
     #[arg(long)]
     pub deflate: bool,
+    /// Use TLS and accept any certificate
+    #[arg(long)]
+    pub tls: bool,
+    /// Resume TLS sessions of earlier connections
+    #[arg(long, requires = "tls")]
+    pub resume: bool,
     /// Seconds of load before the measurement
     #[arg(long, default_value = "0.6", value_parser = seconds)]
     pub warmup: Duration,
@@ -139,7 +155,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     if let Some(cpu) = options.cpu {
         only_cpu(cpu).and_then(|cpu| run_on(&cpu)).doing(|| format!("run on CPU {cpu}"))?;
     }
-    run_watched(&options.settings(), &mut Unwatched)
+    run_watched(&options.settings()?, &mut Unwatched)
 }
 
 /// Runs with validated settings and an observer.
@@ -189,6 +205,9 @@ impl Options {
         if self.scenario == Scenario::Rooms && !self.clients().is_multiple_of(MEMBERS_PER_ROOM) {
             return usage("--clients must be a multiple of ten for --scenario rooms");
         }
+        if self.rate.is_some() && matches!(self.scenario, Scenario::Idle | Scenario::Chat) {
+            return usage("--rate does not apply to the scenarios idle and chat");
+        }
         if self.deflate && self.kind == Kind::Poll {
             return usage("--deflate requires a WebSocket --kind");
         }
@@ -213,7 +232,8 @@ impl Options {
     }
 
     fn outstanding(&self) -> usize {
-        self.outstanding.unwrap_or(match self.scenario {
+        let open_loop = self.rate.map(|_| default_outstanding(self.senders()));
+        self.outstanding.or(open_loop).unwrap_or(match self.scenario {
             Scenario::Paced | Scenario::Idle | Scenario::Chat => 1,
             Scenario::Saturated => 8,
             Scenario::Echo => 16,
@@ -229,9 +249,11 @@ impl Options {
         })
     }
 
-    fn settings(&self) -> Settings {
-        Settings {
-            servers: vec![Arc::new(Server::local(self.port, self.path(), self.kind))],
+    fn settings(&self) -> Result<Settings, Error> {
+        let server = Server::local(self.port, self.path(), self.kind);
+        let server = if self.tls { server.with_tls(self.resume)? } else { server };
+        Ok(Settings {
+            servers: vec![Arc::new(server)],
             pid: self.pid,
             scenario: self.scenario,
             kind: self.kind,
@@ -239,7 +261,7 @@ impl Options {
             clients: self.clients(),
             senders: self.senders(),
             outstanding: self.outstanding(),
-            rate: None,
+            rate: self.rate,
             groups: self.clients() / MEMBERS_PER_ROOM,
             without_sender: false,
             payload: self.payload,
@@ -251,7 +273,7 @@ impl Options {
             spin: self.spin,
             exact: true,
             gentle: false,
-        }
+        })
     }
 }
 
@@ -288,6 +310,16 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses a number of messages per second on the command line.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "not a number")?;
+    if (MIN_RATE..=MAX_RATE).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err(format!("must be between {MIN_RATE} and {MAX_RATE}"))
+    }
+}
+
 /// Default payload size in bytes.
 pub const DEFAULT_PAYLOAD: usize = 64;
 
@@ -295,6 +327,9 @@ pub const DEFAULT_PAYLOAD: usize = 64;
 pub(crate) const SHORTEST_PAYLOAD: usize = stamp::LENGTH;
 const MEMBERS_PER_ROOM: usize = 10;
 pub(crate) const LONGEST_PAYLOAD: usize = 512 << 10;
+const MIN_RATE: f64 = 0.001;
+/// Highest rate that can be requested, in messages per second.
+pub(crate) const MAX_RATE: f64 = 10_000_000.0;
 const LONGEST_TIME: Duration = Duration::from_secs(3600);
 /// Descriptors not used by clients.
 const SPARE_FILES: usize = 100;
@@ -337,6 +372,42 @@ mod tests {
                 assert!(report.p50_us.unwrap() > 1.0 && report.p50_us <= report.p99_us, "{report:?}");
             }
         }
+    }
+
+    #[test]
+    fn open_loop_keeps_rate_in_every_scenario() {
+        for (pattern, arguments, copies) in [
+            (Pattern::Broadcast, "--scenario paced --clients 20 --rate 500", 20),
+            (Pattern::Broadcast, "--scenario saturated --clients 20 --rate 500", 20),
+            (Pattern::Echo, "--scenario echo --clients 20 --rate 500 --spin", 1),
+            (Pattern::Room, "--scenario rooms --clients 40 --rate 500", 10),
+            (Pattern::Poll, "--kind poll --scenario paced --clients 20 --rate 500", 20),
+        ] {
+            let report = run_against(Send::Write, pattern, arguments);
+            assert!(report.ok, "{arguments}: {report:?}");
+            let open_loop = report.open_loop.unwrap();
+            // On a busy machine, a part may be sent after the window.
+            assert!((149..=300).contains(&open_loop.due), "{arguments}: {report:?}");
+            assert!(report.sent * 10 >= open_loop.due * 8, "{arguments}: {report:?}");
+            assert!(report.deliveries >= copies * report.sent / 2, "{arguments}: {report:?}");
+            assert!((0.0..=1.0).contains(&open_loop.generator_busy), "{arguments}: {report:?}");
+            assert!(report.p50_us <= report.p999_us && report.p999_us <= report.max_us.map(|max| max * 1.01));
+            assert!(report.histogram.unwrap().starts_with("HISTF"), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn bound_in_flight_marks_result_invalid() {
+        // Delivery to 2,000 clients takes milliseconds, so one message in flight is too few for the rate.
+        let arguments = "--scenario paced --clients 2000 --rate 5000 --outstanding 1";
+        let report = run_against(Send::Write, Pattern::Broadcast, arguments);
+        assert!(report.ok, "{report:?}");
+        let open_loop = report.open_loop.unwrap();
+        assert!(open_loop.late_share > 0.5 && open_loop.late_bound > open_loop.late_generator, "{report:?}");
+        assert!(report.invalid().is_some(), "{report:?}");
+        assert!(open_loop.late_max_us > 50_000.0, "{report:?}");
+        // Latencies count from the due time.
+        assert!(report.max_us.unwrap() > 50_000.0, "{report:?}");
     }
 
     #[test]
@@ -399,6 +470,8 @@ mod tests {
             "--scenario paced --payload 31",
             "--scenario saturated --clients 4",
             "--scenario paced --outstanding 0",
+            "--scenario idle --pid 1 --rate 10",
+            "--scenario chat --rate 10",
         ] {
             let line = format!("loadgen --port 1 {arguments}");
             assert!(

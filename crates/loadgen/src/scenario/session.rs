@@ -18,6 +18,8 @@ pub(super) struct Session {
     phase: Phase,
     /// Number of messages that the server sent on its own.
     others: u64,
+    /// Number of answered heartbeats.
+    heartbeats: u64,
     /// Whether compression is required; otherwise it is a violation.
     deflate: bool,
     inflater: Option<Box<Inflater>>,
@@ -39,12 +41,17 @@ enum Phase {
 impl Session {
     pub(super) fn new(kind: Kind, wire_protocol: Arc<WireProtocol>, deflate: bool) -> Self {
         let (phase, partial) = (Phase::Upgrading, Vec::new());
-        Self { kind, wire_protocol, phase, others: 0, deflate, inflater: None, partial }
+        Self { kind, wire_protocol, phase, others: 0, heartbeats: 0, deflate, inflater: None, partial }
     }
 
     /// Returns the number of messages that the server sent on its own.
     pub(super) fn others(&self) -> u64 {
         self.others
+    }
+
+    /// Returns the number of answered heartbeats.
+    pub(super) fn heartbeats(&self) -> u64 {
+        self.heartbeats
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -102,7 +109,10 @@ impl Session {
                     self.inflater = Some(inflater);
                 }
                 Opcode::Text => self.text(payload, answer, deliver)?,
-                Opcode::Ping => append_frame(answer, Opcode::Pong, Some(MASK), payload),
+                Opcode::Ping => {
+                    append_frame(answer, Opcode::Pong, Some(MASK), payload);
+                    self.heartbeats += 1;
+                }
                 Opcode::Pong => {}
                 Opcode::Binary if self.wire_protocol.is_lenient() => self.others += 1,
                 Opcode::Binary => return Err("a binary frame".into()),
@@ -125,7 +135,10 @@ impl Session {
             return Ok(());
         }
         match (self.phase, text) {
-            (_, b"2") => append_frame(answer, Opcode::Text, Some(MASK), b"3"),
+            (_, b"2") => {
+                append_frame(answer, Opcode::Text, Some(MASK), b"3");
+                self.heartbeats += 1;
+            }
             (Phase::Opening, [b'0', ..]) => {
                 append_frame(answer, Opcode::Text, Some(MASK), self.wire_protocol.connect().as_bytes());
                 self.phase = Phase::Connecting;

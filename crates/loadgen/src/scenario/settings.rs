@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::stamp::Filler;
 use super::wire_protocol::WireProtocol;
 use super::{Kind, Scenario};
-use crate::tls::Tls;
+use crate::Error;
+use crate::tls::{Tls, Trust};
 
 /// Settings of a run.
 #[derive(Debug, Clone)]
@@ -78,6 +79,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Uses TLS with any certificate.
+    pub(crate) fn with_tls(mut self, resume: bool) -> Result<Self, Error> {
+        let trust = Trust { anything: true, fresh: !resume, ..Trust::default() };
+        self.tls = Some(Tls::new(&self.address.ip().to_string(), &trust)?);
+        Ok(self)
+    }
+
     /// Returns a server on this machine, with a browser's headers: cookies, and an offer of compression that the server
     /// should decline.
     pub(crate) fn local(port: u16, path: &str, kind: Kind) -> Self {

@@ -21,7 +21,7 @@ struct State {
 
 fn main() -> std::io::Result<()> {
     let options = Options::parse();
-    roomcast_peers::run(async {
+    roomcast_peers::run(options, async {
         let state = Arc::new(State { mode: options.mode, all: channel(), rooms: Mutex::default() });
         let upgrade = async move |upgrade: WebSocketUpgrade| {
             let upgrade = if options.tuned { upgrade.read_buffer_size(4096) } else { upgrade };

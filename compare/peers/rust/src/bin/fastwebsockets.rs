@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 fn main() -> std::io::Result<()> {
     let options = Options::parse();
-    roomcast_peers::run(async {
+    roomcast_peers::run(options, async {
         let listener = TcpListener::bind(options.address()).await?;
         let hub = Arc::new(Hub::default());
         loop {

@@ -1,13 +1,19 @@
 //! socketioxide as a layer of axum, with its default settings.
 
+use std::time::Duration;
+
 use roomcast_peers::{Mode, Options};
 use socketioxide::SocketIo;
 use socketioxide::extract::{Data, SocketRef};
 
 fn main() -> std::io::Result<()> {
     let options = Options::parse();
-    roomcast_peers::run(async {
-        let (layer, io) = SocketIo::new_layer();
+    roomcast_peers::run(options, async {
+        let mut builder = SocketIo::builder();
+        if let Some(seconds) = options.ping_interval {
+            builder = builder.ping_interval(Duration::from_secs(seconds.into()));
+        }
+        let (layer, io) = builder.build_layer();
         io.ns("/", async move |socket: SocketRef| match options.mode {
             Mode::Broadcast => socket.on("msg", async |io: SocketIo, Data::<String>(text)| {
                 let _ = io.emit("msg", &text).await;

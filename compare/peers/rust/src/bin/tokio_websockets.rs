@@ -10,7 +10,7 @@ use tokio_websockets::{Message, ServerBuilder};
 
 fn main() -> std::io::Result<()> {
     let options = Options::parse();
-    roomcast_peers::run(async {
+    roomcast_peers::run(options, async {
         let listener = TcpListener::bind(options.address()).await?;
         let hub = Arc::new(Hub::default());
         for id in 0_usize.. {
