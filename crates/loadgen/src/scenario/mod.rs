@@ -29,7 +29,7 @@ use std::time::Duration;
 use crate::error::ErrorContext as _;
 use crate::process::{only_cpu, raise_open_files, run_on};
 use crate::{Error, Report};
-pub(crate) use open_loop::{default_outstanding, max_outstanding};
+pub(crate) use open_loop::{LATE_AFTER, default_outstanding, max_outstanding};
 pub(crate) use settings::{Server, Settings};
 pub(crate) use stamp::Filler;
 use watch::Unwatched;
@@ -254,6 +254,7 @@ impl Options {
             senders: self.senders(),
             outstanding: self.outstanding(),
             rate: self.rate,
+            late_after: LATE_AFTER,
             groups: self.clients() / MEMBERS_PER_ROOM,
             without_sender: false,
             payload: self.payload,
