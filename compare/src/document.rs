@@ -3,18 +3,19 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::latency::BEST_PEER;
 use super::load::Rate;
-use super::machine::{Machine, date};
 use super::plot::{Dot, plot};
 use super::table::Table;
 use super::trial::PING_INTERVAL;
 use super::{Load, Run, slope, targets};
 use roomcast_loadgen::Error;
 use roomcast_loadgen::ErrorContext as _;
+use roomcast_loadgen::environment::{Machine, date};
 use roomcast_loadgen::scenario::Scenario;
 
 /// Record of a comparison, from which the report is rendered.
@@ -79,7 +80,7 @@ impl Record {
             "# Comparison\n\n\
              Written by `cargo xtask compare{}` on {}; see [performance](../performance.md) for the method. All \
              figures are for this machine and day; compare ratios, not microseconds.\n\n\
-             - Machine: {}.\n\
+             - Machine: {}; client and server over loopback.\n\
              - Each figure is the median of {rounds} rounds ({peer_rounds} for other projects' servers), each with a \
              fresh process, {warmup_s} s of warm-up and {window_s} s of measurement. The interval contains the true \
              median in 95 of 100 cases, for any distribution; it needs six rounds.\n\
@@ -87,8 +88,8 @@ impl Record {
              counts as failed and is in no figure. {} of {} runs failed.\n\
              - A run is noisy if other processes used more than {} cores.\n",
             self.arguments,
-            date(self.started_unix_s),
-            self.machine.describe(),
+            date(UNIX_EPOCH + Duration::from_secs(self.started_unix_s)),
+            self.machine,
             self.runs.iter().filter(|run| !run.report.ok).count(),
             self.runs.len(),
             self.max_foreign_cores,

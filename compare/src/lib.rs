@@ -24,7 +24,6 @@ mod document;
 mod latency;
 pub mod limit;
 mod load;
-mod machine;
 mod plot;
 mod progress;
 mod slope;
@@ -32,6 +31,7 @@ mod summary;
 mod table;
 mod targets;
 mod trial;
+mod versions;
 
 use std::collections::HashSet;
 use std::env;
@@ -46,13 +46,14 @@ use contender::{Family, Programs};
 use document::Record;
 use load::DEFAULT_LOADS;
 pub use load::Load;
-use machine::{Machine, versions};
 use progress::Progress;
 use roomcast_loadgen::ErrorContext as _;
+use roomcast_loadgen::environment::Machine;
 use roomcast_loadgen::process::raise_open_files;
 use roomcast_loadgen::scenario::{Scenario, seconds};
 use roomcast_loadgen::{Error, Report};
 use trial::{Trial, Trials};
+use versions::versions;
 
 /// Compare servers with the physical limit and with each other, and write a report with tables and plots
 ///

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use roomcast_loadgen::axis::{Axis, escaped};
+
 use super::summary::Summary;
 
 /// Value of a server in a plot.
@@ -18,7 +20,8 @@ pub(super) struct Dot {
 /// `marks` are drawn across all lines. The scale is logarithmic for a wide range of values. Colors follow the reader's
 /// light or dark mode.
 pub(super) fn plot(title: &str, axis: &str, dots: &[Dot], marks: &[(f64, &str)]) -> String {
-    let scale = Scale::new(dots, marks);
+    let scale = axis_of(dots, marks);
+    let x_of = |value| x_of(&scale, value);
     let height = TOP + ROW * dots.len() as f64 + BOTTOM;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
@@ -28,8 +31,8 @@ pub(super) fn plot(title: &str, axis: &str, dots: &[Dot], marks: &[(f64, &str)])
         title = escaped(title)
     );
     let bottom = height - BOTTOM;
-    for tick in scale.ticks() {
-        let x = scale.x(tick);
+    for tick in scale.ticks(TICKS) {
+        let x = x_of(tick);
         _ = writeln!(
             svg,
             "<path class=\"grid\" d=\"M{x:.1} {TOP}V{bottom}\"/><text class=\"faint\" x=\"{x:.1}\" y=\"{:.1}\" \
@@ -43,10 +46,10 @@ pub(super) fn plot(title: &str, axis: &str, dots: &[Dot], marks: &[(f64, &str)])
         WIDTH - RIGHT,
         bottom + 34.0,
         escaped(axis),
-        if scale.logarithmic { ", logarithmic" } else { "" }
+        if scale.is_logarithmic() { ", logarithmic" } else { "" }
     );
     for (value, name) in marks {
-        let x = scale.x(*value);
+        let x = x_of(*value);
         _ = writeln!(
             svg,
             "<path class=\"mark\" d=\"M{x:.1} {TOP}V{bottom}\"><title>{name}: {value}</title></path>"
@@ -56,7 +59,7 @@ pub(super) fn plot(title: &str, axis: &str, dots: &[Dot], marks: &[(f64, &str)])
         let y = TOP + ROW * (index as f64 + 0.5);
         let class = if dot.ours { "ours" } else { "other" };
         let (low, high) = dot.value.interval.unwrap_or((dot.value.min, dot.value.max));
-        let (from, to, x) = (scale.x(low), scale.x(high), scale.x(dot.value.median));
+        let (from, to, x) = (x_of(low), x_of(high), x_of(dot.value.median));
         _ = writeln!(
             svg,
             "<g class=\"{class}\"><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
@@ -74,60 +77,26 @@ pub(super) fn plot(title: &str, axis: &str, dots: &[Dot], marks: &[(f64, &str)])
     svg
 }
 
-struct Scale {
-    from: f64,
-    to: f64,
-    logarithmic: bool,
+/// Returns the axis for all values; logarithmic for a wide range.
+fn axis_of(dots: &[Dot], marks: &[(f64, &str)]) -> Axis {
+    let ends = dots.iter().flat_map(|dot| [dot.value.min, dot.value.max]);
+    let values: Vec<f64> = ends.chain(marks.iter().map(|mark| mark.0)).filter(|it| *it > 0.0).collect();
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(0.0, f64::max);
+    if values.is_empty() {
+        return Axis::linear(0.0, 1.0);
+    }
+    if most / least > 8.0 {
+        return Axis::logarithmic(0.8 * least, most * 1.25);
+    }
+    // The axis does not start at zero, so that differences are visible.
+    let room = (most - least).max(0.05 * most) * 0.15;
+    Axis::linear((least - room).max(0.0), most + room)
 }
 
-impl Scale {
-    fn new(dots: &[Dot], marks: &[(f64, &str)]) -> Self {
-        let ends = dots.iter().flat_map(|dot| [dot.value.min, dot.value.max]);
-        let values: Vec<f64> = ends.chain(marks.iter().map(|mark| mark.0)).filter(|it| *it > 0.0).collect();
-        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = values.iter().copied().fold(0.0, f64::max);
-        if values.is_empty() {
-            return Self { from: 0.0, to: 1.0, logarithmic: false };
-        }
-        let logarithmic = most / least > 8.0;
-        if logarithmic {
-            return Self { from: 0.8 * least, to: most * 1.25, logarithmic };
-        }
-        // The scale does not start at zero, so that differences are visible.
-        let room = (most - least).max(0.05 * most) * 0.15;
-        Self { from: (least - room).max(0.0), to: most + room, logarithmic }
-    }
-
-    fn x(&self, value: f64) -> f64 {
-        let share = if self.logarithmic {
-            (value.max(self.from).ln() - self.from.ln()) / (self.to.ln() - self.from.ln())
-        } else {
-            (value - self.from) / (self.to - self.from)
-        };
-        LEFT + share.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
-    }
-
-    /// Returns round numbers inside the scale.
-    fn ticks(&self) -> Vec<f64> {
-        let inside = |tick: &f64| (self.from..=self.to).contains(tick);
-        if self.logarithmic {
-            let decades = self.from.log10().floor() as i32..=self.to.log10().ceil() as i32;
-            let ticks = decades.flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| rounded(digit, decade)));
-            return ticks.filter(inside).collect();
-        }
-        let rough = (self.to - self.from) / 6.0;
-        let decade = rough.log10().floor() as i32;
-        let digit =
-            [1.0, 2.0, 5.0].into_iter().find(|&digit| rounded(digit, decade) >= rough).unwrap_or(10.0);
-        let first = (self.from / rounded(digit, decade)).ceil() as i64;
-        let ticks = (first..first + 20).map(|tick| rounded(tick as f64 * digit, decade));
-        ticks.filter(inside).collect()
-    }
-}
-
-/// Returns `digits` times a power of ten, without the rounding error of negative powers.
-fn rounded(digits: f64, decade: i32) -> f64 {
-    if decade < 0 { digits / 10_f64.powi(-decade) } else { digits * 10_f64.powi(decade) }
+/// Returns the coordinate of a value.
+fn x_of(axis: &Axis, value: f64) -> f64 {
+    LEFT + axis.position(value) * (WIDTH - LEFT - RIGHT)
 }
 
 fn short(value: f64) -> String {
@@ -138,10 +107,6 @@ fn short(value: f64) -> String {
     }
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
 const WIDTH: f64 = 760.0;
 /// Space for names.
 const LEFT: f64 = 190.0;
@@ -150,6 +115,8 @@ const RIGHT: f64 = 64.0;
 const TOP: f64 = 38.0;
 const BOTTOM: f64 = 46.0;
 const ROW: f64 = 22.0;
+/// Approximate number of ticks of an axis.
+const TICKS: usize = 6;
 const STYLE: &str = ".ground{fill:#fff}.title{font-weight:600;font-size:14px}text{fill:#24292f}.faint{fill:#6e7781}\
                      .grid{stroke:#eaeef2}.mark{stroke:#bf8700;stroke-dasharray:4 3}\
                      .ours path{stroke:#0969da;stroke-width:3}.ours circle{fill:#0969da}.ours text{font-weight:600}\
@@ -177,17 +144,17 @@ mod tests {
         assert!(svg.contains("a &lt; b") && svg.contains(">1.10</text>") && svg.contains("must: 1.12"));
         assert!(!svg.contains("logarithmic"));
         assert_eq!(svg.matches("<circle").count(), 2);
-        let scale = Scale::new(&dots, &[]);
-        assert_eq!(scale.ticks(), [1.0, 1.2, 1.4]);
-        assert!(scale.x(1.0) >= LEFT && scale.x(1.5) <= WIDTH - RIGHT);
+        let scale = axis_of(&dots, &[]);
+        assert_eq!(scale.ticks(TICKS), [1.0, 1.2, 1.4]);
+        assert!(x_of(&scale, 1.0) >= LEFT && x_of(&scale, 1.5) <= WIDTH - RIGHT);
     }
 
     #[test]
     fn distant_values_use_logarithmic_scale() {
-        let scale = Scale::new(&[dot("ours", &[1.0]), dot("other", &[70.0])], &[]);
-        assert_eq!(scale.ticks(), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0]);
-        let step = scale.x(10.0) - scale.x(1.0);
-        assert!((scale.x(50.0) - scale.x(5.0) - step).abs() < 1e-9);
+        let scale = axis_of(&[dot("ours", &[1.0]), dot("other", &[70.0])], &[]);
+        assert_eq!(scale.ticks(TICKS), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0]);
+        let step = x_of(&scale, 10.0) - x_of(&scale, 1.0);
+        assert!((x_of(&scale, 50.0) - x_of(&scale, 5.0) - step).abs() < 1e-9);
         assert!(plot("", "ratio", &[], &[]).contains("</svg>"));
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use roomcast_loadgen::environment::Machine;
 use roomcast_loadgen::{IdleReport, KernelSource};
 
-use super::machine::Machine;
 use super::table::{aligned, none};
 use super::trial::PING_INTERVAL;
 use super::{Load, Run};

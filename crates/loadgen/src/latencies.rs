@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
+use serde::Serialize;
 
 /// Histogram of latencies in nanoseconds, with an error of at most 0.8 %.
 #[derive(Debug, Clone)]
@@ -44,8 +45,34 @@ impl Latencies {
         written.expect("a histogram of this size fits into memory");
         STANDARD.encode(bytes)
     }
+
+    /// Parses an [encoded](Self::encode) histogram.
+    pub(crate) fn decode(text: &str) -> Option<Self> {
+        let bytes = STANDARD.decode(text).ok()?;
+        Deserializer::new().deserialize(&mut bytes.as_slice()).ok().map(Self)
+    }
+
+    /// Returns the percentile distribution, in ever finer steps towards 100 %.
+    pub(crate) fn distribution(&self) -> Vec<PercentileStep> {
+        let steps = self.0.iter_quantiles(STEPS_PER_HALVING).map(|step| PercentileStep {
+            // Without the rounding errors of the iteration.
+            percentile: (step.quantile_iterated_to() * 1e9).round() / 1e7,
+            latency_us: step.value_iterated_to().min(self.0.max()) as f64 / 1e3,
+        });
+        if self.0.is_empty() { Vec::new() } else { steps.collect() }
+    }
 }
 
+/// Step of a percentile distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct PercentileStep {
+    /// Percentage of the deliveries with at most this latency.
+    pub(crate) percentile: f64,
+    pub(crate) latency_us: f64,
+}
+
+/// Number of steps of the distribution each time the distance to 100 % halves.
+const STEPS_PER_HALVING: u32 = 5;
 /// A day; a run is shorter.
 const LONGEST: u64 = 86_400_000_000_000;
 /// Significant decimal digits; buckets are then at most 1/128 wide.
@@ -53,8 +80,6 @@ const DIGITS: u8 = 2;
 
 #[cfg(test)]
 mod tests {
-    use hdrhistogram::serialization::Deserializer;
-
     use super::*;
 
     #[test]
@@ -83,16 +108,30 @@ mod tests {
     }
 
     #[test]
+    fn distribution_ends_at_maximum() {
+        let mut latencies = Latencies::new();
+        (1..=1000_u64).for_each(|value| latencies.record(value * 1_000_000));
+        let steps = latencies.distribution();
+        assert_eq!((steps[0].percentile, steps.last().unwrap().percentile), (0.0, 100.0));
+        assert!(steps.is_sorted_by(|one, next| one.percentile < next.percentile));
+        assert!(steps.is_sorted_by(|one, next| one.latency_us <= next.latency_us));
+        let max = latencies.max().unwrap() as f64 / 1e3;
+        assert_eq!(steps.last().unwrap().latency_us, max);
+        assert!(steps.iter().any(|step| (99.0..99.9).contains(&step.percentile)), "{steps:?}");
+        assert_eq!(Latencies::new().distribution(), []);
+    }
+
+    #[test]
     fn encodes_in_standard_format() {
         let mut latencies = Latencies::new();
         [1_000, 2_000, 5_000_000].into_iter().for_each(|nanos| latencies.record(nanos));
         let text = latencies.encode();
         // Cookie 0x1c849304 of a compressed V2 histogram, with a word size of one byte.
         assert!(text.starts_with("HISTF"), "{text}");
-        let bytes = STANDARD.decode(text).unwrap();
-        let decoded: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap();
-        assert_eq!(decoded, latencies.0);
-        assert_eq!((latencies.max(), Latencies::new().max()), (Some(decoded.max()), None));
+        let decoded = Latencies::decode(&text).unwrap();
+        assert_eq!(decoded.0, latencies.0);
+        assert_eq!((decoded.max(), Latencies::new().max()), (latencies.max(), None));
+        assert!(Latencies::decode("HISTF").is_none());
     }
 
     #[test]

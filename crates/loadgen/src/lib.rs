@@ -3,6 +3,7 @@
 //! * [`tool`] implements `roomcast bench`: any server, a live view, and a report.
 //! * [`scenario`] is for scripts: one scenario per run, one line of JSON. The comparison with other servers (`compare/`
 //!   in the repository) runs it.
+//! * [`environment`] and [`axis`] are the parts of reports that it shares with the comparison.
 //! * [`socket`], [`websocket`] and [`process`] are building blocks shared with the bare servers of the comparison.
 //!
 //! It runs on one thread with epoll and no async runtime, to keep its own cost low. It requires Linux; on other systems
@@ -15,6 +16,8 @@
 )]
 #![cfg(target_os = "linux")]
 
+pub mod axis;
+pub mod environment;
 mod error;
 mod kernel;
 mod latencies;

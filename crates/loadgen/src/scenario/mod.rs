@@ -29,7 +29,7 @@ use std::time::Duration;
 use crate::error::ErrorContext as _;
 use crate::process::{only_cpu, raise_open_files, run_on};
 use crate::{Error, Report};
-pub(crate) use open_loop::default_outstanding;
+pub(crate) use open_loop::{LATE_AFTER, default_outstanding, max_outstanding};
 pub(crate) use settings::{Server, Settings};
 pub(crate) use stamp::Filler;
 use watch::Unwatched;
@@ -262,6 +262,7 @@ impl Options {
             senders: self.senders(),
             outstanding: self.outstanding(),
             rate: self.rate,
+            late_after: LATE_AFTER,
             groups: self.clients() / MEMBERS_PER_ROOM,
             without_sender: false,
             payload: self.payload,
@@ -313,10 +314,10 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
 /// Parses a number of messages per second on the command line.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "not a number")?;
-    if (0.001..=10_000_000.0).contains(&rate) {
+    if (MIN_RATE..=MAX_RATE).contains(&rate) {
         Ok(rate)
     } else {
-        Err("must be between 0.001 and 10000000".into())
+        Err(format!("must be between {MIN_RATE} and {MAX_RATE}"))
     }
 }
 
@@ -327,6 +328,9 @@ pub const DEFAULT_PAYLOAD: usize = 64;
 pub(crate) const SHORTEST_PAYLOAD: usize = stamp::LENGTH;
 const MEMBERS_PER_ROOM: usize = 10;
 pub(crate) const LONGEST_PAYLOAD: usize = 512 << 10;
+const MIN_RATE: f64 = 0.001;
+/// Highest rate that can be requested, in messages per second.
+pub(crate) const MAX_RATE: f64 = 10_000_000.0;
 const LONGEST_TIME: Duration = Duration::from_secs(3600);
 /// Descriptors not used by clients.
 const SPARE_FILES: usize = 100;

@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) outstanding: usize,
     /// Messages per second over all senders; if `None`, each message that lands is followed by another.
     pub(crate) rate: Option<f64>,
+    /// Delay above which a send is late, with a rate.
+    pub(crate) late_after: Duration,
     /// Number of groups of clients that receive the same messages.
     pub(crate) groups: usize,
     /// Whether the server excludes the sender.

@@ -4,23 +4,36 @@
 //! duplicated, late, damaged, or in the wrong room. The server's message format does not matter: messages are sent from
 //! templates, and the payload is searched for in everything received.
 
+mod capacity;
+mod format;
 mod html;
+mod limit;
+mod outcome;
+mod plot;
+mod search;
+mod summary;
 mod target;
 mod view;
 
+use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
+use capacity::{Capacity, Run};
+use limit::LatencyLimit;
+use outcome::{Outcome, percentiles};
+
+use crate::Error;
+use crate::environment::{Machine, command_line, date_time, masked_query};
 use crate::error::ErrorContext as _;
 use crate::scenario::{
-    Filler, Kind, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Sample, Scenario, Settings, WireProtocol,
-    default_outstanding, rate, run_watched, seconds,
+    Filler, Kind, LATE_AFTER, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Scenario, Settings, WireProtocol,
+    default_outstanding, max_outstanding, rate, run_watched, seconds,
 };
 use crate::tls::Trust;
-use crate::{Error, Report};
 use target::{Target, servers};
 use view::View;
 
@@ -30,7 +43,7 @@ use view::View;
 /// has a path. wss:// and https:// add TLS. Several URLs, such as the nodes of a cluster, share the clients in turn.
 ///
 /// A message that is lost, duplicated, reordered, damaged or misdelivered is a fault, and any fault makes the exit code
-/// 1. Only test servers that you own or have permission to test.
+/// 1. The values of --auth, --header and URL queries are not written to reports. Only test servers that you own or have permission to test.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Options {
@@ -43,12 +56,33 @@ pub struct Options {
     /// Number of clients
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     clients: u16,
-    /// Messages per second, over all clients; by default a client sends again once its last message has reached all
-    /// recipients
+    /// Messages per second over all clients, at fixed times (open loop)
+    ///
+    /// Latency counts from the time at which a message was due, so a server that stops for a second cannot hide it. A
+    /// message that leaves more than 1 ms late counts as a late send; with over 1 % late sends the result is marked
+    /// INVALID, with the reason: the load generator was too slow, or the server did not keep up. By default, a client
+    /// sends again once its last message has reached all recipients (closed loop).
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// Maximum number of messages in flight per sender [default: 1; with --rate 1024, but at most
-    /// 65535 over all senders]
+    /// Find the highest rate within a latency limit, such as p99=50ms
+    ///
+    /// PERCENTILE is p50, p90, p99, p99.9 or max; DURATION has the unit us, ms or s. Each step is a new run with
+    /// --rate: the rate doubles until a step fails, is then bisected to 5 %, and the result is run once more. A step
+    /// passes if the latency is within the limit over --seconds, with no fault, at most 1 % late sends (by a tenth of
+    /// the limit, at least 1 ms), and deliveries as fast as messages are due. Expect 10 to 20 steps. The exit code is 0
+    /// if a rate passed, otherwise 1; Ctrl-C keeps the result so far. If the load generator is the limit, the result is
+    /// a lower bound.
+    #[arg(long, value_name = "PERCENTILE=DURATION", conflicts_with = "rate")]
+    find_capacity: Option<LatencyLimit>,
+    /// Messages per second of the first step of --find-capacity
+    #[arg(long, value_name = "N", default_value = "100", value_parser = rate, requires = "find_capacity")]
+    start_rate: f64,
+    /// Maximum number of messages in flight per sender
+    ///
+    /// With --rate it bounds how far a slow server can fall behind before sends are late.
+    ///
+    /// [default: 1; with --rate 1024; with --find-capacity twice as many as the limit needs; at most 65535 over all
+    /// senders]
     #[arg(long, value_name = "N")]
     outstanding: Option<usize>,
     /// Number of sending clients [default: 1 for broadcast, 8 for rooms, all for echo]
@@ -141,58 +175,109 @@ enum Transport {
     Polling,
 }
 
-/// Result of a run, as written to the JSON report.
-#[derive(Debug, Clone, serde::Serialize)]
-struct Outcome {
-    urls: Vec<String>,
-    pattern: String,
-    rate: Option<f64>,
-    #[serde(flatten)]
-    report: Report,
-    samples: Vec<Sample>,
-}
-
 /// Runs the load, shows its progress, and writes the reports.
 ///
-/// Returns whether every delivery was correct. Ctrl-C ends the run early with the measurements so far.
+/// Returns whether every delivery was correct or, with `--find-capacity`, whether a capacity was found. Ctrl-C ends the
+/// run early with the measurements so far.
 ///
 /// # Errors
 ///
 /// Fails if the options are invalid, a host cannot be resolved, or a file cannot be written. Faults of the server are
 /// part of the report.
+#[expect(clippy::disallowed_methods, reason = "the report has a date")]
 pub fn run(options: &Options) -> Result<bool, Error> {
-    let settings = options.settings()?;
     let stop = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop))
         .doing(|| "watch for Ctrl-C".into())?;
-    let mut view = View::new(options.warmup + options.seconds, Arc::clone(&stop));
-    let report = run_watched(&settings, &mut view)?;
-    let outcome = Outcome {
-        urls: options.urls.iter().map(ToString::to_string).collect(),
-        pattern: options.pattern.name(),
-        rate: options.rate,
-        samples: view.finish(),
-        report,
-    };
-    let to_stdout = options.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
-    if to_stdout {
-        println!("{}", json(&outcome));
-        eprint!("{}", view::summary(&outcome));
-    } else {
-        print!("{}", view::summary(&outcome));
+    let outcome = options.measure(SystemTime::now(), env::args().collect(), &stop)?;
+    if options.prints_json() {
+        println!("{}", outcome.json());
     }
+    options.say(&summary::summary(&outcome));
     let write =
         |path: &PathBuf, text: String| fs::write(path, text).doing(|| format!("write {}", path.display()));
-    if let Some(path) = options.json.as_ref().filter(|_| !to_stdout) {
-        write(path, json(&outcome) + "\n")?;
+    if let Some(path) = options.json.as_ref().filter(|_| !options.prints_json()) {
+        write(path, outcome.json() + "\n")?;
     }
     if let Some(path) = &options.html {
         write(path, html::page(&outcome))?;
     }
-    Ok(outcome.report.ok)
+    Ok(outcome.is_ok())
 }
 
 impl Options {
+    /// Runs the load or the search.
+    fn measure(
+        &self,
+        started: SystemTime,
+        arguments: Vec<String>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Outcome, Error> {
+        let settings = self.settings()?;
+        let (capacity, run) = match self.find_capacity {
+            Some(limit) => {
+                let (capacity, run) = self.search(&settings, limit, stop)?;
+                (Some(capacity), run)
+            }
+            None => (None, self.run_once(&settings, String::new(), stop)?),
+        };
+        Ok(Outcome {
+            command: command_line(arguments),
+            date: date_time(started),
+            version: env!("CARGO_PKG_VERSION"),
+            machine: Machine::read(),
+            urls: self.urls.iter().map(|url| masked_query(&url.to_string())).collect(),
+            pattern: self.pattern.name(),
+            rate: self.rate,
+            capacity,
+            percentiles: percentiles(&run.report),
+            samples: run.samples,
+            report: run.report,
+        })
+    }
+
+    fn run_once(&self, settings: &Settings, title: String, stop: &Arc<AtomicBool>) -> Result<Run, Error> {
+        let mut view = View::new(self.warmup + self.seconds, Arc::clone(stop)).titled(title);
+        let report = run_watched(settings, &mut view)?;
+        Ok(Run { report, samples: view.finish() })
+    }
+
+    /// Searches for the capacity and prints each step.
+    fn search(
+        &self,
+        settings: &Settings,
+        limit: LatencyLimit,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<(Capacity, Run), Error> {
+        self.say(&(summary::steps_head(&limit.to_string()) + "\n"));
+        let measure = |rate: f64, index: usize| {
+            let outstanding = self
+                .outstanding
+                .unwrap_or_else(|| capacity::outstanding(limit, rate, settings.senders))
+                .min(max_outstanding(settings.senders));
+            let settings = Settings { rate: Some(rate), outstanding, ..settings.clone() };
+            let title = format!("step {}, {} messages per second", index + 1, format::grouped(rate));
+            let run = self.run_once(&settings, title, stop)?;
+            // A run that was ended early is not a measurement of the whole time.
+            Ok((!stop.load(Ordering::Relaxed)).then_some(run))
+        };
+        let search = capacity::search(self.start_rate, self.seconds.as_secs_f64());
+        capacity::find(limit, search, measure, |step| self.say(&(summary::step_row(step) + "\n")))
+    }
+
+    fn prints_json(&self) -> bool {
+        self.json.as_ref().is_some_and(|path| path.as_os_str() == "-")
+    }
+
+    /// Prints text for people: on standard output, unless that is for JSON.
+    fn say(&self, text: &str) {
+        if self.prints_json() {
+            eprint!("{text}");
+        } else {
+            print!("{text}");
+        }
+    }
+
     fn settings(&self) -> Result<Settings, Error> {
         let usage = |problem: &str| Err(Error::Usage(problem.into()));
         let (clients, rooms) = (usize::from(self.clients), self.rooms);
@@ -227,8 +312,7 @@ impl Options {
         if senders == 0 || senders > clients || outstanding == 0 {
             return usage("--senders must be between 1 and --clients, and --outstanding at least 1");
         }
-        // A message in flight has a slot number of two bytes.
-        let outstanding = outstanding.min(usize::from(u16::MAX) / senders);
+        let outstanding = outstanding.min(max_outstanding(senders));
         let alone = match scenario {
             Scenario::Rooms if rooms == 0 || rooms > clients => {
                 return usage("--rooms must be between 1 and --clients");
@@ -239,6 +323,9 @@ impl Options {
         let without_sender = self.without_sender && scenario != Scenario::Echo;
         if without_sender && alone {
             return usage("--without-sender needs at least two clients, and two in each room");
+        }
+        if scenario == Scenario::Idle && (self.rate.is_some() || self.find_capacity.is_some()) {
+            return usage("--pattern idle sends no messages: omit --rate and --find-capacity");
         }
         if scenario == Scenario::Idle && self.pid.is_none() {
             return usage("--pattern idle measures the server's CPU time and memory: pass --pid");
@@ -255,6 +342,7 @@ impl Options {
             senders,
             outstanding,
             rate: self.rate,
+            late_after: self.find_capacity.map_or(LATE_AFTER, capacity::late_after),
             groups: rooms,
             without_sender,
             payload: self.payload,
@@ -307,10 +395,6 @@ impl Options {
     }
 }
 
-fn json(outcome: &Outcome) -> String {
-    serde_json::to_string_pretty(outcome).unwrap_or_default()
-}
-
 const EXAMPLES: &str = r#"Examples:
   The demo of `roomcast serve`:
     roomcast bench http://127.0.0.1:3000
@@ -319,6 +403,8 @@ const EXAMPLES: &str = r#"Examples:
   Broadcasts to 1,000 clients, 50 messages per second, with the server's CPU time and an HTML report:
     roomcast bench http://127.0.0.1:3000 --pattern broadcast --clients 1000 --rate 50 --pid $PID \
       --message '["everyone","{payload}"]' --html report.html
+  Highest rate of echoes with 99 % of them within 50 ms, with a JSON report:
+    roomcast bench http://127.0.0.1:3000 --find-capacity p99=50ms --json capacity.json
   Rooms of the demo, over TLS with a private certificate authority:
     roomcast bench https://localhost:3443 --ca own.crt --pattern rooms --rooms 100 --clients 1000 --rate 500
   A server that excludes the sender from broadcasts:

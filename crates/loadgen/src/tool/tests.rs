@@ -20,11 +20,10 @@ fn options(line: &str) -> Options {
 /// Runs a short load against a limit server in this process.
 fn outcome(pattern: LimitPattern, line: &str) -> Outcome {
     let server = Running::new(Send::Write, pattern);
-    let options = options(&line.replace("HOST", &server.address.to_string()));
-    let mut view = View::new(options.warmup + options.seconds, Arc::default());
-    let report = run_watched(&options.settings().unwrap(), &mut view).unwrap();
-    let (urls, samples) = (options.urls.iter().map(ToString::to_string).collect(), view.finish());
-    Outcome { urls, pattern: options.pattern.name(), rate: options.rate, report, samples }
+    let line = line.replace("HOST", &server.address.to_string());
+    let arguments =
+        ["/opt/roomcast", "bench"].into_iter().chain(line.split(' ')).map(str::to_owned).collect();
+    options(&line).measure(SystemTime::UNIX_EPOCH, arguments, &Arc::default()).unwrap()
 }
 
 const SHORT: &str = "--warmup 0.1 --seconds 0.6";
@@ -46,7 +45,7 @@ fn runs_every_pattern() {
         let report = &outcome.report;
         assert!(report.ok && report.deliveries >= least && report.sent > 0, "{line}: {report:?}");
         assert!(!outcome.samples.is_empty(), "{line}");
-        let text = view::summary(&outcome);
+        let text = summary::summary(&outcome);
         assert!(text.contains("faults                none"), "{text}");
     }
 }
@@ -67,15 +66,92 @@ fn keeps_requested_rate() {
 }
 
 #[test]
+fn reports_late_sends_at_bound() {
+    let line = "ws://HOST --clients 1000 --pattern broadcast --rate 20000 --outstanding 1";
+    let outcome = outcome(LimitPattern::Broadcast, &format!("{line} {SHORT}"));
+    let report = &outcome.report;
+    assert!(report.ok && report.invalid().is_some() && outcome.is_ok(), "{report:?}");
+    let text = summary::summary(&outcome);
+    for part in ["late sends", "by more than 1 ms", "at 20,000 messages per second", "INVALID", "over 1 %"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
 fn writes_json_and_html_reports() {
-    let line = format!("ws://HOST --clients 5 --pid {} {SHORT}", std::process::id());
+    let line =
+        format!("ws://HOST/?token=s3cret --clients 5 --header X:s3cret --pid {} {SHORT}", std::process::id());
     let outcome = outcome(LimitPattern::Echo, &line);
-    let value: serde_json::Value = serde_json::from_str(&json(&outcome)).unwrap();
+    let text = outcome.json();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((value["ok"].as_bool(), value["pattern"].as_str()), (Some(true), Some("echo")));
+    assert_eq!((value["date"].as_str(), value["capacity"].is_null()), (Some("1970-01-01T00:00:00Z"), true));
+    assert!(value["command"].as_str().unwrap().starts_with("roomcast bench 'ws://127.0.0.1:"), "{value}");
+    assert!(value["command"].as_str().unwrap().ends_with(&format!("--pid {} {SHORT}", std::process::id())));
+    assert!(value["machine"]["cpus"].as_u64().unwrap() > 0, "{value}");
     assert!(value["samples"][0]["server_cores"].as_f64().unwrap() > 0.0, "{value}");
+    assert_eq!(value["percentiles"][0]["percentile"], 0.0, "{value}");
+    let last = value["percentiles"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["percentile"], &last["latency_us"]), (&100.0.into(), &value["max_us"]), "{value}");
+    assert!(value["histogram"].as_str().unwrap().starts_with("HISTF"), "{value}");
     let page = html::page(&outcome);
-    assert_eq!(page.matches("<svg").count(), 4);
+    assert_eq!(page.matches("<svg").count(), 5);
     assert!(!page.contains("src=") && !page.contains("href="), "it is self-contained");
+    for part in
+        ["1970-01-01T00:00:00Z", "Latency by percentile", ">99.9 %</text>", "HISTF", " CPUs, ", "X: ***"]
+    {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    for report in [&text, &page, &summary::summary(&outcome)] {
+        assert!(!report.contains("s3cret"), "{report}");
+    }
+}
+
+#[test]
+fn finds_capacity_and_reports_it() {
+    // Delivery to 1,500 clients takes about a millisecond, so the search is short.
+    let line = "ws://HOST --clients 1500 --pattern broadcast --find-capacity p90=20ms --start-rate 200 --warmup 0.1 \
+                --seconds 0.3";
+    let outcome = outcome(LimitPattern::Broadcast, line);
+    let capacity = outcome.capacity.as_ref().unwrap();
+    let text = summary::summary(&outcome);
+    assert!(capacity.steps.len() > 2, "{capacity:?}");
+    assert_eq!(outcome.is_ok(), capacity.rate.is_some(), "{capacity:?}");
+    assert!(text.contains("p90 ≤ 20 ms") && text.contains("  stopped "), "{text}");
+    if let Some(rate) = capacity.rate {
+        // A busy machine lowers it.
+        assert!((30.0..1e6).contains(&rate) && capacity.confirmed, "{capacity:?}");
+        assert!(outcome.report.p90_us.unwrap() <= 20_000.0 && outcome.report.ok, "{text}");
+    }
+    let value: serde_json::Value = serde_json::from_str(&outcome.json()).unwrap();
+    assert_eq!(value["capacity"]["steps"].as_array().unwrap().len(), capacity.steps.len());
+    assert_eq!(value["capacity"]["steps"][0]["phase"], "growth");
+    assert!(value["capacity"]["stopped_by"].is_string(), "{value}");
+    let page = html::page(&outcome);
+    for part in ["Steps of the search", "class=\"limit\"", "<circle", "<td>growth</td>"] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+}
+
+#[test]
+fn interrupt_before_first_step_finds_nothing() {
+    let server = Running::new(Send::Write, LimitPattern::Echo);
+    let options = options(&format!("ws://{} --clients 2 --find-capacity p50=1s", server.address));
+    let stop = Arc::new(AtomicBool::new(true));
+    let outcome = options.measure(SystemTime::UNIX_EPOCH, Vec::new(), &stop).unwrap();
+    assert!(!outcome.is_ok());
+    assert!(summary::summary(&outcome).contains("stopped by Ctrl-C"), "{}", summary::summary(&outcome));
+    assert!(html::page(&outcome).contains("Steps of the search"));
+}
+
+#[test]
+fn search_excludes_fixed_rate() {
+    for line in
+        ["ws://h --rate 5 --find-capacity p99=1s", "ws://h --start-rate 5", "ws://h --find-capacity p9=1s"]
+    {
+        let parsed = Cli::try_parse_from(std::iter::once("bench").chain(line.split(' ')));
+        assert!(parsed.is_err(), "{line}");
+    }
 }
 
 #[test]
@@ -114,6 +190,8 @@ fn rejects_invalid_options() {
         "ws://127.0.0.1 --pattern rooms --rooms 101",
         "ws://127.0.0.1 --pattern rooms --rooms 60 --without-sender",
         "ws://127.0.0.1 --pattern idle",
+        "ws://127.0.0.1 --pattern idle --pid 1 --rate 5",
+        "ws://127.0.0.1 --pattern idle --pid 1 --find-capacity p99=1s",
         "ws://127.0.0.1 --message hello",
         "http://127.0.0.1 --message {payload}",
         "http://127.0.0.1 --auth {",

@@ -1,4 +1,4 @@
-//! Terminal view of a run: progress and result.
+//! Terminal view of a run in progress.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::Outcome;
-use crate::report::{Invalid, OpenLoopReport, Report};
+use super::format::{duration, grouped};
 use crate::scenario::{Sample, Watch};
 
 /// Shows samples in the terminal and keeps them for the report.
 pub(super) struct View {
+    /// Name of the run, if there are several.
+    title: String,
     whole: Duration,
     stop: Arc<AtomicBool>,
     /// Hidden without a terminal.
@@ -30,7 +31,12 @@ impl View {
     fn on(target: ProgressDrawTarget, whole: Duration, stop: Arc<AtomicBool>) -> Self {
         let bar = ProgressBar::with_draw_target(None, target);
         bar.set_style(style("  {bar:40} {pos} of {len} clients connected"));
-        Self { whole, stop, bar, connected: 0, samples: Vec::new() }
+        Self { title: String::new(), whole, stop, bar, connected: 0, samples: Vec::new() }
+    }
+
+    /// Shows the name of the run below its progress.
+    pub(super) fn titled(self, title: String) -> Self {
+        Self { title, ..self }
     }
 
     /// Clears the screen and returns the samples.
@@ -59,6 +65,9 @@ impl View {
         );
         if let (Some(cores), Some(rss)) = (sample.server_cores, sample.server_rss_bytes) {
             _ = write!(text, "\n  server      {cores:>12.2} cores, {:.1} MiB", rss as f64 / 1_048_576.0);
+        }
+        if !self.title.is_empty() {
+            _ = write!(text, "\n  {}", self.title);
         }
         text
     }
@@ -102,134 +111,6 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("constant templates are valid").progress_chars("█░")
 }
 
-/// Formats the result of a run for the terminal.
-pub(super) fn summary(outcome: &Outcome) -> String {
-    let Report { clients, senders, payload, faults, .. } = outcome.report;
-    let report = &outcome.report;
-    let mut text =
-        format!("{}, {clients} clients at {}, {payload} bytes\n", outcome.pattern, outcome.urls.join(", "));
-    let mut line = |name: &str, value: String| _ = writeln!(text, "  {name:<22}{value}");
-    if let Some(error) = &report.error {
-        line("aborted", error.clone());
-    }
-    if let Some(idle) = report.idle {
-        line("memory", format!("{:.2} KiB per connection", idle.rss_bytes_per_connection / 1024.0));
-        line("CPU, connecting", format!("{:.1} µs per connection", idle.cpu_us_per_connection));
-        line("CPU, idle", format!("{:.0} µs per second", idle.cpu_us_per_idle_second));
-    } else if report.deliveries > 0 {
-        let seconds = report.window_s;
-        line("deliveries", format!("{} per second, for {seconds:.1} s", grouped(report.deliveries_per_s)));
-        line(
-            "messages",
-            format!("{} per second, from {senders} clients", grouped(report.sent as f64 / seconds)),
-        );
-        if let Some(open_loop) = &report.open_loop {
-            line("late sends", late_sends(open_loop));
-        }
-        let latency = [
-            ("p50", report.p50_us),
-            ("p90", report.p90_us),
-            ("p99", report.p99_us),
-            ("p99.9", report.p999_us),
-            ("max", report.max_us),
-        ];
-        let latency: Vec<String> = latency
-            .iter()
-            .filter_map(|(name, micros)| Some(format!("{name} {}", duration((*micros)?))))
-            .collect();
-        line("latency", latency.join(", "));
-        if let (Some(micros), Some(cores)) = (report.cpu_us_per_delivery, report.server_cores) {
-            line("server", format!("{micros:.3} µs of CPU per delivery, {cores:.2} cores"));
-        }
-        line("this program", format!("{:.2} cores{}", report.generator_cores, busy(report)));
-    }
-    if let Some(open_loop) = &report.open_loop
-        && let Some(reason) = open_loop.invalid
-    {
-        line("INVALID", invalid(reason, open_loop));
-    }
-    let faults = [
-        (faults.lost, "lost"),
-        (faults.duplicate, "duplicated"),
-        (faults.reordered, "reordered"),
-        (faults.misdelivered, "misdelivered"),
-        (faults.damaged, "damaged"),
-        (faults.unknown, "never sent"),
-    ];
-    let faults: Vec<String> = faults
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
-        .collect();
-    if !faults.is_empty() {
-        line("FAULTS", faults.join(", "));
-    } else if report.ok && report.idle.is_none() {
-        line("faults", "none: every message delivered once, in order".into());
-    }
-    if report.others > 0 {
-        line("other messages", format!("{}, sent by the server", grouped(report.others as f64)));
-    }
-    text
-}
-
-fn late_sends(open_loop: &OpenLoopReport) -> String {
-    let OpenLoopReport { rate, late, late_share, late_max_us, .. } = *open_loop;
-    let requested = grouped(rate);
-    if late == 0 {
-        return format!("none, at {requested} messages per second");
-    }
-    format!(
-        "{} ({:.2} %) by more than 1 ms, at most {}, at {requested} messages per second",
-        grouped(late as f64),
-        late_share * 100.0,
-        duration(late_max_us)
-    )
-}
-
-/// Explains why a result must not be counted.
-fn invalid(reason: Invalid, open_loop: &OpenLoopReport) -> String {
-    match reason {
-        Invalid::GeneratorLate => format!(
-            "the load generator was the limit, not the server: over 1 % late sends, {:.0} % busy; give it more CPU or \
-             lower --rate",
-            open_loop.generator_busy * 100.0
-        ),
-        Invalid::InFlightBound => format!(
-            "the server did not keep up: over 1 % of the messages waited since their sender had {} in flight; lower \
-             --rate or raise --outstanding",
-            open_loop.outstanding
-        ),
-    }
-}
-
-fn busy(report: &Report) -> &'static str {
-    if report.generator_cores > 0.95 { "; saturated, latencies may include its own delay" } else { "" }
-}
-
-/// Formats a number with thousands separators.
-pub(super) fn grouped(number: f64) -> String {
-    let digits =
-        if number < 10.0 && number.fract() != 0.0 { format!("{number:.1}") } else { format!("{number:.0}") };
-    let whole = digits.split('.').next().map_or(0, str::len);
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && index < whole && (whole - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Formats microseconds in a suitable unit.
-pub(super) fn duration(micros: f64) -> String {
-    match micros {
-        micros if micros < 1_000.0 => format!("{micros:.0} µs"),
-        micros if micros < 1_000_000.0 => format!("{:.2} ms", micros / 1e3),
-        micros => format!("{:.2} s", micros / 1e6),
-    }
-}
-
 /// Draws the latest values as bars.
 fn sparkline(values: &[f64]) -> String {
     let values = &values[values.len().saturating_sub(WIDTH)..];
@@ -254,12 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_numbers_and_sparklines() {
-        assert_eq!(
-            [0.0, 7.25, 999.0, 1000.0, 1_234_567.8].map(grouped),
-            ["0", "7.2", "999", "1,000", "1,234,568"]
-        );
-        assert_eq!([12.3, 1_234.0, 2_500_000.0].map(duration), ["12 µs", "1.23 ms", "2.50 s"]);
+    fn draws_sparklines() {
         assert_eq!(sparkline(&[0.0, 50.0, 100.0]), "▁▅█");
         assert_eq!(sparkline(&[0.0; 100]).chars().count(), WIDTH);
     }
@@ -279,7 +155,8 @@ mod tests {
     fn shows_progress_in_terminal() {
         let terminal = InMemoryTerm::new(24, 100);
         let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
-        let mut view = View::on(target, Duration::from_secs(10), Arc::default());
+        let view = View::on(target, Duration::from_secs(10), Arc::default());
+        let mut view = view.titled("step 3".into());
         view.connecting(50, 100);
         assert!(terminal.contents().contains("50 of 100 clients connected"), "{}", terminal.contents());
         view.connecting(100, 100);
@@ -293,12 +170,13 @@ mod tests {
             "100 µs p50, – p99",
             "3 in flight",
             "3.0 MiB",
+            "\n  step 3",
         ] {
             assert!(picture.contains(part), "{part} in {picture}");
         }
-        assert_eq!(picture.lines().count(), 4, "{picture}");
+        assert_eq!(picture.lines().count(), 5, "{picture}");
         view.sample(&Sample { at_s: 10.0, ..SAMPLE });
-        assert_eq!(terminal.contents().lines().count(), 4, "{}", terminal.contents());
+        assert_eq!(terminal.contents().lines().count(), 5, "{}", terminal.contents());
         assert_eq!(view.finish().len(), 2);
         assert_eq!(terminal.contents(), "");
     }
