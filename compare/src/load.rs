@@ -194,7 +194,7 @@ fn share(percent: &str) -> Option<u8> {
 
 /// Returns the maximum number of connections of a process, for the load generator and the server alike.
 fn most_clients() -> usize {
-    let files = open_files_limit().unwrap_or(u64::from(u16::MAX));
+    let files = open_files_limit().unwrap_or(u64::MAX);
     usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(SPARE_FILES).min(MOST_CLIENTS)
 }
 

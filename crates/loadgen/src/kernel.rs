@@ -34,7 +34,7 @@ impl KernelMemory {
 
     /// Returns the growth since an earlier reading, if both have the same source.
     pub(crate) fn bytes_since(self, earlier: Self) -> Option<f64> {
-        (self.source == earlier.source).then(|| self.bytes as f64 - earlier.bytes as f64)
+        (self.source == earlier.source).then_some(self.bytes as f64 - earlier.bytes as f64)
     }
 
     /// Returns the number of TCP sockets added since an earlier reading.

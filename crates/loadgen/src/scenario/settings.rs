@@ -7,7 +7,7 @@ use super::stamp::Filler;
 use super::wire_protocol::WireProtocol;
 use super::{Kind, Scenario};
 use crate::Error;
-use crate::tls::{Tls, Trust};
+use crate::tls::{Resume, Tls, Trust};
 
 /// Settings of a run.
 #[derive(Debug, Clone)]
@@ -83,7 +83,8 @@ pub(crate) struct Server {
 impl Server {
     /// Uses TLS with any certificate.
     pub(crate) fn with_tls(mut self, resume: bool) -> Result<Self, Error> {
-        let trust = Trust { anything: true, fresh: !resume, ..Trust::default() };
+        let resumption = if resume { Resume::Always } else { Resume::Never };
+        let trust = Trust { anything: true, resumption, ..Trust::default() };
         self.tls = Some(Tls::new(&self.address.ip().to_string(), &trust)?);
         Ok(self)
     }

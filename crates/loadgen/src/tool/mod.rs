@@ -330,7 +330,7 @@ impl Options {
         if scenario == Scenario::Idle && self.pid.is_none() {
             return usage("--pattern idle measures the server's CPU time and memory: pass --pid");
         }
-        let trust = Trust { authorities: self.ca.clone(), anything: self.insecure, fresh: false };
+        let trust = Trust { authorities: self.ca.clone(), anything: self.insecure, ..Trust::default() };
         let wire_protocol = self.wire_protocol(kind, scenario)?;
         let settings = Settings {
             servers: servers(&self.urls, kind, &self.headers, &trust)?,
