@@ -98,9 +98,9 @@ async fn phases(sessions: usize) -> Figures {
     let began = Instant::now();
     for (number, client) in clients.iter().enumerate() {
         connect(&io, client).await;
-        // Lets the drivers start, so that their first allocations are not all alive at the same time.
+        // The number of sessions that have not joined a namespace is limited.
         if number % 256 == 0 {
-            tokio::task::yield_now().await;
+            until(&counts.connected, number).await;
         }
     }
     until(&counts.connected, sessions).await;
@@ -177,7 +177,7 @@ fn resident_bytes() -> u64 {
     line.split_ascii_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10
 }
 
-/// What all clients have received.
+/// Packets of all clients.
 #[derive(Debug, Default)]
 struct Counts {
     connected: AtomicUsize,
