@@ -5,7 +5,7 @@
 //! The clock is virtual, so that an interval between heartbeats takes only the time of its work.
 //!
 //! Prints the memory per session and the time to connect all, for one heartbeat of each, and for one broadcast, and
-//! checks that the sessions of silent clients time out, and no others. A million sessions need about 6 GiB.
+//! checks that the sessions of silent clients time out, and no others. A million sessions need about 2.5 GiB.
 //!
 //! ```sh
 //! cargo run --release -p roomcast-benches --example million_sessions
