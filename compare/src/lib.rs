@@ -163,7 +163,7 @@ struct Run {
 
 /// Runs the comparison, prints the tables and writes the report.
 ///
-/// Returns whether all runs were faultless, except those of other projects' servers: their faults are a result.
+/// Returns whether all runs were faultless, ignoring servers of other projects, whose faults are a result.
 ///
 /// # Errors
 ///

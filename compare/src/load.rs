@@ -10,7 +10,7 @@ use roomcast_loadgen::scenario::{DEFAULT_PAYLOAD, Scenario};
 ///
 /// `connections[:CLIENTS]` is `idle` with frequent heartbeats; the number of clients may be `limit`, as many as the limit
 /// of open files permits. `latency-capacity` and `latency-30`, `-60` and `-80` are `paced` at a fixed rate; `latency`
-/// stands for all four.
+/// selects all four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     pub(super) scenario: Scenario,
@@ -42,7 +42,7 @@ pub(super) enum Rate {
 }
 
 impl Load {
-    /// Returns the loads that this one stands for.
+    /// Replaces `latency` by the four loads that it selects.
     pub(super) fn expanded(self) -> Vec<Self> {
         match self.rate {
             Some(Rate::All) => {

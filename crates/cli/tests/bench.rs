@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 /// Demo server; killed on drop.
 struct Demo {
@@ -43,11 +44,42 @@ impl Drop for Demo {
 }
 
 fn bench(arguments: &[&str]) -> Output {
+    let defaults = [["--seconds", "0.5"], ["--clients", "20"]];
+    let defaults = defaults.iter().filter(|default| !arguments.contains(&default[0])).flatten();
     Command::new(env!("CARGO_BIN_EXE_roomcast"))
-        .args(["bench", "--warmup", "0.1", "--seconds", "0.5", "--clients", "20"])
+        .args(["bench", "--warmup", "0.1"])
         .args(arguments)
+        .args(defaults)
         .output()
         .expect("it runs")
+}
+
+/// Plain WebSocket echo server that answers one message at a time, each after a delay.
+struct SlowEcho {
+    address: String,
+}
+
+impl SlowEcho {
+    #[expect(clippy::disallowed_methods, reason = "each client is served on a thread that sleeps")]
+    fn start(delay: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        // The threads end with the process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                std::thread::spawn(move || {
+                    let Ok(mut socket) = tungstenite::accept(stream) else { return };
+                    while let Ok(message) = socket.read() {
+                        std::thread::sleep(delay);
+                        if !message.is_text() || socket.send(message).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address }
+    }
 }
 
 fn report(output: &Output) -> serde_json::Value {
@@ -94,6 +126,76 @@ fn writes_page_and_prints_summary() {
             && said.contains("none: every message delivered once")
     );
     assert!(std::fs::read_to_string(page).expect("it was written").contains("Deliveries per second"));
+}
+
+#[test]
+fn open_loop_reports_late_sends() {
+    let demo = Demo::start();
+    let ws = format!("ws://{}/ws", demo.address);
+    let output = bench(&[&ws, "--pattern", "broadcast", "--rate", "200", "--seconds", "1", "--json", "-"]);
+    let report = report(&output);
+    assert!(output.status.success(), "{report}");
+    let open_loop = &report["open_loop"];
+    assert_eq!(open_loop["rate"], 200.0, "{report}");
+    assert!((190..=220).contains(&open_loop["due"].as_u64().expect("a number")), "{report}");
+    let late = ["late_generator", "late_bound"].map(|cause| open_loop[cause].as_u64().expect("a number"));
+    assert_eq!(open_loop["late"].as_u64(), Some(late.iter().sum()), "{report}");
+    // On a busy machine the generator may be late; then the report says so.
+    let is_late = open_loop["late_share"].as_f64() > Some(0.01);
+    assert_eq!(open_loop["invalid"].is_string(), is_late, "{report}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr).contains("INVALID"), is_late, "{output:?}");
+    assert!(report["p99_us"].as_f64() <= report["max_us"].as_f64(), "{report}");
+    assert!(report["histogram"].as_str().expect("text").starts_with("HISTF"), "{report}");
+}
+
+#[test]
+fn finds_capacity_of_demo() {
+    let demo = Demo::start();
+    let page = format!("{}/capacity.html", env!("CARGO_TARGET_TMPDIR"));
+    let http = format!("http://{}", demo.address);
+    let search = ["--find-capacity", "p50=200ms", "--start-rate", "400", "--seconds", "0.2"];
+    let secret = ["--auth", r#"{"token":"s3cret"}"#];
+    let output = bench(&[&[&*http, "--json", "-", "--html", &page][..], &search, &secret].concat());
+    let report = report(&output);
+    let capacity = &report["capacity"];
+    let steps = capacity["steps"].as_array().expect("an array");
+    assert!(steps.len() >= 3, "{report}");
+    assert!(output.status.success() && capacity["rate"].as_f64() >= Some(50.0), "{report}");
+    assert_eq!(steps[steps.len() - 1]["phase"], "confirmation", "{report}");
+    assert_eq!((&report["ok"], &capacity["confirmed"]), (&true.into(), &true.into()), "{report}");
+    assert_eq!(report["open_loop"]["rate"], capacity["rate"], "it is the run of the capacity");
+    // One line per step, and the result.
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.lines().count() > steps.len() && said.contains("messages per second with p50 ≤ 200 ms"),
+        "{said}"
+    );
+    let page = std::fs::read_to_string(page).expect("it was written");
+    assert!(page.contains("Steps of the search"), "{page}");
+    for text in [&*page, &said, &report.to_string()] {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+}
+
+#[test]
+fn slow_server_has_low_capacity() {
+    // One client, and 20 ms per message: at most 50 messages per second, a few more within the tolerance of a second.
+    let server = SlowEcho::start(Duration::from_millis(20));
+    let url = format!("ws://{}/", server.address);
+    let search = ["--find-capacity", "p50=300ms", "--start-rate", "20", "--seconds", "1", "--clients", "1"];
+    let output = bench(&[&[&*url, "--json", "-"][..], &search].concat());
+    let report = report(&output);
+    let capacity = &report["capacity"];
+    let rate = capacity["rate"].as_f64().expect("a number");
+    assert!(output.status.success() && (9.0..=60.0).contains(&rate), "{report}");
+    assert_eq!((&capacity["at_least"], &capacity["confirmed"]), (&false.into(), &true.into()), "{report}");
+    assert!(["latency", "behind"].contains(&capacity["stopped_by"].as_str().expect("text")), "{report}");
+    // A limit below the delay of a single message.
+    let none = ["--find-capacity", "p50=5ms", "--start-rate", "20", "--seconds", "0.5", "--clients", "1"];
+    let output = bench(&[&[&*url][..], &none].concat());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no rate with p50 ≤ 5 ms found"), "{said}");
 }
 
 #[test]

@@ -79,7 +79,8 @@ impl Report {
 
 /// Late sends of an open loop.
 ///
-/// A message is late if it leaves more than 1 ms after it was due, or has not left by the end of the window. Latencies
+/// A message is late if it leaves more than a tolerance of 1 ms after it was due, or has not left by the end of the
+/// window; in a search for the capacity, the tolerance is a tenth of the latency limit if that is longer. Latencies
 /// count from the due time, so they include the delay. With more than 1 % late sends the result is invalid: it is not
 /// the latency at the requested rate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -88,6 +89,8 @@ pub struct OpenLoopReport {
     pub rate: f64,
     /// Maximum number of messages in flight per sender.
     pub outstanding: usize,
+    /// Delay above which a send is late, µs.
+    pub late_after_us: f64,
     /// Messages due in the window.
     pub due: u64,
     /// Messages that reached all recipients in the window; fewer than those due if the server falls behind.

@@ -4,15 +4,16 @@ use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, RootCertStore, SignatureScheme,
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, NamedGroup, RootCertStore,
+    SignatureScheme,
 };
 
 use crate::Error;
@@ -25,8 +26,20 @@ pub(crate) struct Trust {
     pub(crate) authorities: Option<PathBuf>,
     /// Accept any certificate.
     pub(crate) anything: bool,
-    /// Never resume a session of an earlier connection.
-    pub(crate) fresh: bool,
+    /// Resumption of sessions of earlier connections.
+    pub(crate) resumption: Resume,
+}
+
+/// Resumption of TLS sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// Up to eight tickets are kept, as by default in rustls.
+    #[default]
+    Usual,
+    /// Each handshake is a full one.
+    Never,
+    /// All tickets are kept, so that many clients can resume at the same time.
+    Always,
 }
 
 /// TLS configuration for a server.
@@ -53,8 +66,10 @@ impl Tls {
         };
         let mut config = builder.with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        if trust.fresh {
-            config.resumption = Resumption::disabled();
+        match trust.resumption {
+            Resume::Usual => {}
+            Resume::Never => config.resumption = Resumption::disabled(),
+            Resume::Always => config.resumption = Resumption::store(Arc::new(AllTickets::default())),
         }
         Ok(Self { config: Arc::new(config), name })
     }
@@ -128,6 +143,39 @@ impl TlsStream {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, explain(&error)));
             }
         }
+    }
+}
+
+/// All TLS 1.3 tickets of one server; sessions of TLS 1.2 are not resumed.
+#[derive(Debug, Default)]
+struct AllTickets {
+    group: Mutex<Option<NamedGroup>>,
+    tickets: Mutex<Vec<Tls13ClientSessionValue>>,
+}
+
+impl ClientSessionStore for AllTickets {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        *self.group.lock().unwrap_or_else(PoisonError::into_inner) = Some(group);
+    }
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        *self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 }
 

@@ -109,7 +109,7 @@ impl Exchange {
         if let Some(rate) = settings.rate {
             wake_on_time().doing(|| "set the precision of timers".into())?;
             let begun = client_pool.clock();
-            self.open_loop = Some(OpenLoop::new(rate, settings.senders, self.outstanding, begun));
+            self.open_loop = Some(OpenLoop::new(settings, rate, begun));
         }
         self.sampler = watch.every().map(|every| Sampler::new(every, settings.pid)).transpose()?;
         let mut patience = Patience::new(settings.stall);

@@ -29,7 +29,7 @@ use std::time::Duration;
 use crate::error::ErrorContext as _;
 use crate::process::{only_cpu, raise_open_files, run_on};
 use crate::{Error, Report};
-pub(crate) use open_loop::{default_outstanding, max_outstanding};
+pub(crate) use open_loop::{LATE_AFTER, default_outstanding, max_outstanding};
 pub(crate) use settings::{Server, Settings};
 pub(crate) use stamp::Filler;
 use watch::Unwatched;
@@ -155,7 +155,12 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     if let Some(cpu) = options.cpu {
         only_cpu(cpu).and_then(|cpu| run_on(&cpu)).doing(|| format!("run on CPU {cpu}"))?;
     }
-    run_watched(&options.settings()?, &mut Unwatched)
+    let mut settings = options.settings();
+    if options.tls {
+        let server = Server::local(options.port, options.path(), options.kind).with_tls(options.resume)?;
+        settings.servers = vec![Arc::new(server)];
+    }
+    run_watched(&settings, &mut Unwatched)
 }
 
 /// Runs with validated settings and an observer.
@@ -249,11 +254,9 @@ impl Options {
         })
     }
 
-    fn settings(&self) -> Result<Settings, Error> {
-        let server = Server::local(self.port, self.path(), self.kind);
-        let server = if self.tls { server.with_tls(self.resume)? } else { server };
-        Ok(Settings {
-            servers: vec![Arc::new(server)],
+    fn settings(&self) -> Settings {
+        Settings {
+            servers: vec![Arc::new(Server::local(self.port, self.path(), self.kind))],
             pid: self.pid,
             scenario: self.scenario,
             kind: self.kind,
@@ -262,6 +265,7 @@ impl Options {
             senders: self.senders(),
             outstanding: self.outstanding(),
             rate: self.rate,
+            late_after: LATE_AFTER,
             groups: self.clients() / MEMBERS_PER_ROOM,
             without_sender: false,
             payload: self.payload,
@@ -273,7 +277,7 @@ impl Options {
             spin: self.spin,
             exact: true,
             gentle: false,
-        })
+        }
     }
 }
 

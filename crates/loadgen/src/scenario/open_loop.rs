@@ -1,7 +1,9 @@
 //! Schedule of an open loop: messages are due at fixed times, independent of deliveries.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use super::settings::Settings;
 use crate::report::{Invalid, OpenLoopReport};
 
 /// Schedule of messages at a fixed rate, the free slots of its senders, and its late sends.
@@ -14,6 +16,8 @@ pub(super) struct OpenLoop {
     rate: f64,
     begun: u64,
     outstanding: usize,
+    /// Delay in nanoseconds above which a send is late.
+    tolerance: u64,
     /// Number of messages that were due when last looked, sent or blocked.
     seen: u64,
     senders: Vec<Sender>,
@@ -43,7 +47,7 @@ pub(super) struct DueMessage {
     pub(super) due: u64,
 }
 
-/// Messages of the window that left more than [`TOLERANCE`] after they were due.
+/// Messages of the window that left more than the tolerance after they were due.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct LateSends {
     /// Due while the generator was busy or had no CPU.
@@ -55,7 +59,8 @@ struct LateSends {
 
 impl OpenLoop {
     /// Creates a schedule that starts at `begun` on the caller's clock, in nanoseconds.
-    pub(super) fn new(rate: f64, senders: usize, outstanding: usize, begun: u64) -> Self {
+    pub(super) fn new(settings: &Settings, rate: f64, begun: u64) -> Self {
+        let Settings { senders, outstanding, late_after, .. } = *settings;
         let sender = |number: usize| Sender {
             free: (number * outstanding..(number + 1) * outstanding).map(|slot| slot as u16).collect(),
             ..Sender::default()
@@ -64,6 +69,7 @@ impl OpenLoop {
             rate,
             begun,
             outstanding,
+            tolerance: late_after.as_nanos() as u64,
             seen: 0,
             senders: (0..senders).map(sender).collect(),
             unblocked: VecDeque::new(),
@@ -101,7 +107,7 @@ impl OpenLoop {
         if self.measures(due) {
             let delay = clock.saturating_sub(due);
             self.late.max = self.late.max.max(delay);
-            if delay > TOLERANCE {
+            if delay > self.tolerance {
                 *(if blocked { &mut self.late.bound } else { &mut self.late.generator }) += 1;
             }
         }
@@ -139,7 +145,7 @@ impl OpenLoop {
     pub(super) fn end_window(&mut self, clock: u64) {
         self.to = clock;
         let count = self.senders.len() as u64;
-        let overdue = self.due_by(clock.saturating_sub(TOLERANCE + 1));
+        let overdue = self.due_by(clock.saturating_sub(self.tolerance + 1));
         let (before, mut late) = (self.due_by(self.from), self.late);
         for (number, sender) in (0..).zip(&self.senders) {
             // Number of the sender's messages among the first `due` ones.
@@ -175,6 +181,7 @@ impl OpenLoop {
         OpenLoopReport {
             rate: self.rate,
             outstanding: self.outstanding,
+            late_after_us: self.tolerance as f64 / 1e3,
             due,
             landed: self.landed,
             late,
@@ -212,19 +219,29 @@ pub(crate) fn max_outstanding(senders: usize) -> usize {
 
 /// Returns the CPU share of this thread above which it counts as saturated.
 const BUSY: f64 = 0.95;
-/// Delay in nanoseconds above which a send is late.
+/// Delay above which a send is late.
 ///
 /// It does not grow with the interval of a low rate: the delay is part of the measured latency.
-const TOLERANCE: u64 = 1_000_000;
+pub(crate) const LATE_AFTER: Duration = Duration::from_millis(1);
 /// Share of late sends above which a result is invalid.
 const MAX_LATE_SHARE: f64 = 0.01;
 const DEFAULT_OUTSTANDING: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
+    use super::super::Options;
     use super::*;
 
     const MS: u64 = 1_000_000;
+
+    fn open_loop(rate: f64, senders: usize, outstanding: usize, begun: u64) -> OpenLoop {
+        let line = format!(
+            "loadgen --port 1 --scenario saturated --senders {senders} --outstanding {outstanding} --rate {rate}"
+        );
+        OpenLoop::new(&Options::parse_from(line.split(' ')).settings(), rate, begun)
+    }
 
     /// Sends all that is due and returns the messages.
     fn launch(open_loop: &mut OpenLoop, clock: u64) -> Vec<DueMessage> {
@@ -238,7 +255,7 @@ mod tests {
     #[test]
     fn messages_are_due_at_fixed_times() {
         // One message per 10 ms, from 5 ms on.
-        let mut open_loop = OpenLoop::new(100.0, 2, 4, 5 * MS);
+        let mut open_loop = open_loop(100.0, 2, 4, 5 * MS);
         assert_eq!(launch(&mut open_loop, 14 * MS), []);
         assert_eq!(open_loop.wait(14 * MS), MS);
         assert_eq!(launch(&mut open_loop, 15 * MS), [DueMessage { slot: 0, due: 15 * MS }]);
@@ -251,7 +268,7 @@ mod tests {
 
     #[test]
     fn blocked_sender_does_not_delay_others() {
-        let mut open_loop = OpenLoop::new(1000.0, 2, 1, 0);
+        let mut open_loop = open_loop(1000.0, 2, 1, 0);
         open_loop.begin_window(0);
         assert_eq!(slots(&launch(&mut open_loop, 2 * MS)), [0, 1]);
         // Sender 0 gets no answer, sender 1 does.
@@ -271,7 +288,7 @@ mod tests {
 
     #[test]
     fn late_sends_are_counted_by_cause() {
-        let mut open_loop = OpenLoop::new(1000.0, 1, 10, 0);
+        let mut open_loop = open_loop(1000.0, 1, 10, 0);
         launch(&mut open_loop, 5 * MS);
         (0..5).for_each(|slot| open_loop.land(slot));
         open_loop.begin_window(5 * MS);
@@ -288,8 +305,21 @@ mod tests {
     }
 
     #[test]
+    fn tolerance_is_configurable() {
+        let settings =
+            Options::parse_from("loadgen --port 1 --scenario paced --rate 1000".split(' ')).settings();
+        let settings = Settings { late_after: Duration::from_millis(5), ..settings };
+        let mut open_loop = OpenLoop::new(&settings, 1000.0, 0);
+        open_loop.begin_window(0);
+        launch(&mut open_loop, 10 * MS);
+        open_loop.end_window(20 * MS);
+        let report = open_loop.report(0.0);
+        assert_eq!((report.late_after_us, report.due, report.late), (5000.0, 20, 4 + 4));
+    }
+
+    #[test]
     fn unseen_messages_at_window_end_are_late() {
-        let mut open_loop = OpenLoop::new(1000.0, 3, 10, 0);
+        let mut open_loop = open_loop(1000.0, 3, 10, 0);
         open_loop.begin_window(0);
         (1..=4).for_each(|at| assert_eq!(launch(&mut open_loop, at * MS).len(), 1));
         // The generator stands still for the rest of the window.
@@ -303,7 +333,7 @@ mod tests {
     #[test]
     fn names_cause_of_invalid_result() {
         let report = |late: LateSends, busy: f64| {
-            let mut open_loop = OpenLoop::new(1000.0, 1, 1, 0);
+            let mut open_loop = open_loop(1000.0, 1, 1, 0);
             open_loop.begin_window(0);
             (open_loop.to, open_loop.late) = (1000 * MS, late);
             open_loop.report(busy)
@@ -319,7 +349,7 @@ mod tests {
 
     #[test]
     fn window_counts_only_its_own_messages() {
-        let mut open_loop = OpenLoop::new(1000.0, 1, 4, 0);
+        let mut open_loop = open_loop(1000.0, 1, 4, 0);
         // Late before the window.
         launch(&mut open_loop, 4 * MS);
         open_loop.begin_window(5 * MS);

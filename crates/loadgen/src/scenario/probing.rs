@@ -169,7 +169,7 @@ mod tests {
         let server = Running::new(Send::Write, Pattern::Room);
         let port = server.address.port();
         let line = format!("loadgen --port {port} --scenario rooms --clients {clients}");
-        let mut settings = Options::parse_from(line.split(' ')).settings().unwrap();
+        let mut settings = Options::parse_from(line.split(' ')).settings();
         settings.groups = rooms;
         let mut client_pool = ClientPool::connect(&settings, &mut Unwatched).unwrap();
         let mut exchange = Exchange::new(&settings);

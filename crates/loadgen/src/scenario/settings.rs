@@ -7,7 +7,7 @@ use super::stamp::Filler;
 use super::wire_protocol::WireProtocol;
 use super::{Kind, Scenario};
 use crate::Error;
-use crate::tls::{Tls, Trust};
+use crate::tls::{Resume, Tls, Trust};
 
 /// Settings of a run.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) outstanding: usize,
     /// Messages per second over all senders; if `None`, each message that lands is followed by another.
     pub(crate) rate: Option<f64>,
+    /// Delay above which a send is late, with a rate.
+    pub(crate) late_after: Duration,
     /// Number of groups of clients that receive the same messages.
     pub(crate) groups: usize,
     /// Whether the server excludes the sender.
@@ -81,7 +83,8 @@ pub(crate) struct Server {
 impl Server {
     /// Uses TLS with any certificate.
     pub(crate) fn with_tls(mut self, resume: bool) -> Result<Self, Error> {
-        let trust = Trust { anything: true, fresh: !resume, ..Trust::default() };
+        let resumption = if resume { Resume::Always } else { Resume::Never };
+        let trust = Trust { anything: true, resumption, ..Trust::default() };
         self.tls = Some(Tls::new(&self.address.ip().to_string(), &trust)?);
         Ok(self)
     }

@@ -1,11 +1,13 @@
 //! Capacity of a server: the highest rate within a latency limit.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::limit::LatencyLimit;
 use super::search::{End, Phase, Search, Verdict};
 use crate::report::Invalid;
-use crate::scenario::{MAX_RATE, Sample, max_outstanding};
+use crate::scenario::{LATE_AFTER, MAX_RATE, Sample, max_outstanding};
 use crate::{Error, Report};
 
 /// Result of a search for the capacity.
@@ -127,6 +129,13 @@ pub(super) fn search(start: f64, seconds: f64) -> Search {
 pub(super) fn outstanding(limit: LatencyLimit, rate: f64, senders: usize) -> usize {
     let at_limit = rate * limit.micros / 1e6 / senders as f64;
     ((2.0 * at_limit).ceil() as usize).max(LEAST_OUTSTANDING).min(max_outstanding(senders))
+}
+
+/// Returns the delay above which a send is late.
+///
+/// The latency includes the delay, so a tenth of the limit does not change the result much.
+pub(super) fn late_after(limit: LatencyLimit) -> Duration {
+    Duration::from_secs_f64(limit.micros / 1e6 / 10.0).max(LATE_AFTER)
 }
 
 fn step(limit: LatencyLimit, rate: f64, phase: Phase, report: &Report) -> Step {
@@ -303,6 +312,12 @@ mod tests {
         let open_loop = report.open_loop.as_mut().unwrap();
         (open_loop.late_generator, open_loop.late_max_us) = (1, 59_000.0);
         assert_eq!(judge(max, &report), Verdict::Generator);
+    }
+
+    #[test]
+    fn tolerance_is_tenth_of_limit() {
+        assert_eq!(late_after(limit()), Duration::from_millis(5));
+        assert_eq!(late_after("p50=2ms".parse().unwrap()), Duration::from_millis(1));
     }
 
     #[test]

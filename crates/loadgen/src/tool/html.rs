@@ -41,7 +41,7 @@ pub(super) fn page(outcome: &Outcome) -> String {
         _ = writeln!(
             body,
             "<details><summary>Latencies in nanoseconds for HdrHistogram tools (V2, compressed, base64)</summary>\
-             <pre class=\"wrap\">{}</pre></details>",
+             <pre>{}</pre></details>",
             escaped(histogram)
         );
     }
@@ -193,8 +193,8 @@ const TIME_TICKS: usize = 6;
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:800px;margin:2rem auto;padding:0 1rem;\
     background:#fff;color:#1f2328}h1{font-size:1.4rem;overflow-wrap:anywhere}h2{font-size:1rem;margin:1.5rem 0 .25rem}\
     dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1rem;margin:0 0 1rem}dt{color:#57606a}\
-    dd{margin:0;overflow-wrap:anywhere}pre{background:#f6f8fa;padding:1rem;overflow:auto}\
-    pre.wrap{white-space:pre-wrap;overflow-wrap:anywhere}\
+    dd{margin:0;overflow-wrap:anywhere}details{margin-top:1.5rem}\
+    pre{background:#f6f8fa;padding:1rem;white-space:pre-wrap;overflow-wrap:anywhere}\
     table{border-collapse:collapse;font-variant-numeric:tabular-nums;white-space:nowrap}\
     th,td{padding:.15rem .75rem;text-align:right;border-bottom:1px solid #d8dee4}\
     th:nth-last-child(-n+2),td:nth-last-child(-n+2){text-align:left}\

@@ -30,8 +30,8 @@ use crate::Error;
 use crate::environment::{Machine, command_line, date_time, masked_query};
 use crate::error::ErrorContext as _;
 use crate::scenario::{
-    Filler, Kind, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Scenario, Settings, WireProtocol, default_outstanding,
-    max_outstanding, rate, run_watched, seconds,
+    Filler, Kind, LATE_AFTER, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Scenario, Settings, WireProtocol,
+    default_outstanding, max_outstanding, rate, run_watched, seconds,
 };
 use crate::tls::Trust;
 use target::{Target, servers};
@@ -68,9 +68,10 @@ pub struct Options {
     ///
     /// PERCENTILE is p50, p90, p99, p99.9 or max; DURATION has the unit us, ms or s. Each step is a new run with
     /// --rate: the rate doubles until a step fails, is then bisected to 5 %, and the result is run once more. A step
-    /// passes if the latency is within the limit over --seconds, with no fault, at most 1 % late sends, and deliveries
-    /// as fast as messages are due. Expect 10 to 20 steps. The exit code is 0 if a rate passed, otherwise 1; Ctrl-C
-    /// keeps the result so far. If the load generator is the limit, the result is a lower bound.
+    /// passes if the latency is within the limit over --seconds, with no fault, at most 1 % late sends (by a tenth of
+    /// the limit, at least 1 ms), and deliveries as fast as messages are due. Expect 10 to 20 steps. The exit code is 0
+    /// if a rate passed, otherwise 1; Ctrl-C keeps the result so far. If the load generator is the limit, the result is
+    /// a lower bound.
     #[arg(long, value_name = "PERCENTILE=DURATION", conflicts_with = "rate")]
     find_capacity: Option<LatencyLimit>,
     /// Messages per second of the first step of --find-capacity
@@ -329,7 +330,7 @@ impl Options {
         if scenario == Scenario::Idle && self.pid.is_none() {
             return usage("--pattern idle measures the server's CPU time and memory: pass --pid");
         }
-        let trust = Trust { authorities: self.ca.clone(), anything: self.insecure, fresh: false };
+        let trust = Trust { authorities: self.ca.clone(), anything: self.insecure, ..Trust::default() };
         let wire_protocol = self.wire_protocol(kind, scenario)?;
         let settings = Settings {
             servers: servers(&self.urls, kind, &self.headers, &trust)?,
@@ -341,6 +342,7 @@ impl Options {
             senders,
             outstanding,
             rate: self.rate,
+            late_after: self.find_capacity.map_or(LATE_AFTER, capacity::late_after),
             groups: rooms,
             without_sender,
             payload: self.payload,

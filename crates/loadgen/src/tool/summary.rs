@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::capacity::{Capacity, Step, StoppedBy};
-use super::format::{duration, grouped};
+use super::format::{duration, grouped, round_duration};
 use super::outcome::Outcome;
 use super::search::Verdict;
 use crate::Report;
@@ -83,15 +83,16 @@ pub(super) fn summary(outcome: &Outcome) -> String {
 }
 
 fn late_sends(open_loop: &OpenLoopReport) -> String {
-    let OpenLoopReport { rate, late, late_share, late_max_us, .. } = *open_loop;
+    let OpenLoopReport { rate, late, late_share, late_after_us, late_max_us, .. } = *open_loop;
     let requested = grouped(rate);
     if late == 0 {
         return format!("none, at {requested} messages per second");
     }
     format!(
-        "{} ({:.2} %) by more than 1 ms, at most {}, at {requested} messages per second",
+        "{} ({:.2} %) by more than {}, at most {}, at {requested} messages per second",
         grouped(late as f64),
         late_share * 100.0,
+        round_duration(late_after_us),
         duration(late_max_us)
     )
 }
@@ -100,13 +101,13 @@ fn late_sends(open_loop: &OpenLoopReport) -> String {
 fn invalid(reason: Invalid, open_loop: &OpenLoopReport) -> String {
     match reason {
         Invalid::GeneratorLate => format!(
-            "the load generator was the limit, not the server: over 1 % late sends, {:.0} % busy; give it more CPU or \
-             lower --rate",
+            "the load generator was the limit, not the server: over 1 % late sends; it had work {:.0} % of the time; \
+             free a CPU for it or lower the rate",
             open_loop.generator_busy * 100.0
         ),
         Invalid::InFlightBound => format!(
             "the server did not keep up: over 1 % of the messages waited since their sender had {} in flight; lower \
-             --rate or raise --outstanding",
+             the rate or raise --outstanding",
             open_loop.outstanding
         ),
     }
