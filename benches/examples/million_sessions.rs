@@ -11,6 +11,8 @@
 //! cargo run --release -p roomcast-benches --example million_sessions
 //! ```
 
+#![allow(clippy::disallowed_methods, reason = "the program measures times")]
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
