@@ -93,7 +93,8 @@ impl Project<'_> {
         changed.into_iter().map(write).collect()
     }
 
-    /// Returns the differences of documents and report from the results, and the targets without a result.
+    /// Returns the differences of documents and report from the results, and the targets under the comparison's loads that
+    /// have no result.
     pub(crate) fn check(self, record: &Record) -> Result<Vec<String>, Error> {
         let figures = Figures::new(record, &self.costs()?).map_err(Error::Usage)?;
         let mut problems = Vec::new();
@@ -118,7 +119,7 @@ impl Project<'_> {
         for plot in record.obsolete_plots(&folder)? {
             problems.push(format!("docs/benchmarks/{plot}: belongs to no scenario of the results"));
         }
-        let missing = targets::not_measured(&record.runs).into_iter();
+        let missing = targets::not_measured(&record.loads, &record.runs).into_iter();
         problems.extend(missing.map(|row| format!("docs/benchmarks/results.json: no result of {row}")));
         Ok(problems)
     }

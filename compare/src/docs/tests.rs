@@ -264,8 +264,11 @@ fn checks_report_and_plots() {
 #[test]
 fn names_targets_without_result() {
     let folder = Folder::new("missing", "");
-    let problems = folder.project().check(&record()).unwrap();
+    let mut record = record();
+    record.loads.push("rooms:4000:64".into());
+    let problems = folder.project().check(&record).unwrap();
     let named = |row: &str| problems.iter().any(|problem| problem.contains(row));
     assert!(named("results.json: no result of roomcast-plain under rooms:4000:64"), "{problems:?}");
     assert!(!named("under echo:64:64"), "{problems:?}");
+    assert!(!named("under latency-30"), "not a load of this comparison: {problems:?}");
 }
