@@ -198,6 +198,7 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:800px;mar
     table{border-collapse:collapse;font-variant-numeric:tabular-nums;white-space:nowrap}\
     th,td{padding:.15rem .75rem;text-align:right;border-bottom:1px solid #d8dee4}\
     th:nth-last-child(-n+2),td:nth-last-child(-n+2){text-align:left}\
+    td:last-child{white-space:normal;min-width:8rem}\
     tr.a td:last-child{color:#0969da}tr.b td:last-child{color:#bc4c00}\
     @media(max-width:480px){dl{display:block}dd{margin-bottom:.5rem}}\
     @media(prefers-color-scheme:dark){body{background:#0d1117;color:#e6edf3}dt{color:#9da7b1}pre{background:#161b22}\
