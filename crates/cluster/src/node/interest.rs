@@ -38,6 +38,8 @@ struct Entry {
     /// Number of rooms with members, or 1 for the namespace or a channel of the node itself.
     rooms: usize,
     subscription: Subscription,
+    /// A command for it was queued, so that it has to be unsubscribed.
+    is_requested: bool,
     /// Token of the first command since the channel was unsubscribed last; earlier confirmations are void.
     first_token: u64,
     /// Time of the unsubscription, if there are no rooms.
@@ -112,11 +114,17 @@ impl Interest {
             if !self.config.has(Mutation::UnsubscribeRejoined) {
                 entry.lingers_until = None;
             }
+            if entry.subscription == Subscription::Queued {
+                // It may have been skipped while it had no rooms.
+                self.to_subscribe.push(channel);
+                self.flush_soon(now);
+            }
             return;
         }
         let entry = Entry {
             rooms: 1,
             subscription: Subscription::Queued,
+            is_requested: false,
             first_token: self.last_token + 1,
             lingers_until: None,
             joins: Vec::new(),
@@ -144,8 +152,7 @@ impl Interest {
         if std::mem::take(&mut entry.degraded) {
             self.degraded -= 1;
         }
-        if entry.subscription == Subscription::Queued {
-            // Never requested, so nothing has to be taken back.
+        if !entry.is_requested {
             self.forget_channel(channel);
             return;
         }
@@ -211,7 +218,9 @@ impl Interest {
         for channel in lost {
             let Some(entry) = self.entries.get_mut(&channel) else { continue };
             if entry.rooms == 0 {
+                // A command may still be queued, so it is taken back all the same.
                 self.forget_channel(&channel);
+                self.to_unsubscribe.push(channel);
                 continue;
             }
             entry.lost |= entry.confirmed_at().is_some();
@@ -331,9 +340,10 @@ impl Interest {
         for channel in std::mem::take(&mut self.to_subscribe) {
             // It may have been left, or be in the list twice.
             let Some(entry) = self.entries.get_mut(&channel) else { continue };
-            if entry.subscription != Subscription::Queued {
+            if entry.subscription != Subscription::Queued || entry.rooms == 0 {
                 continue;
             }
+            entry.is_requested = true;
             entry.subscription = Subscription::Requested { token };
             if !self.config.has(Mutation::NeverRetrySubscribe) {
                 self.retries.push_back((now + self.config.subscribe_retry, channel.clone(), token));

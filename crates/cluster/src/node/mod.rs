@@ -431,6 +431,12 @@ impl Node {
                 if let Some(known) = notify {
                     self.fence(from, known);
                 }
+                // Two nodes may have declared each other dead. Both have to learn it.
+                while let Some(frame) = envelope.next_frame(channel) {
+                    if let Ok((None, Frame::Fence { stale, known })) = frame {
+                        self.handle_fence(stale, known, now);
+                    }
+                }
                 return;
             }
         }
@@ -488,14 +494,16 @@ impl Node {
                     self.requests.node_left(from, now, &mut self.out);
                 }
             }
-            Frame::Fence { stale, known } => {
-                let is_own = stale == self.incarnation && self.phase == Phase::Active;
-                if is_own && !self.config.has(Mutation::IgnoreFence) {
-                    self.rejoin(known, now);
-                }
-            }
+            Frame::Fence { stale, known } => self.handle_fence(stale, known, now),
             // Of a later version, or parts within a part.
             Frame::Unknown | Frame::Part { .. } => {}
+        }
+    }
+
+    fn handle_fence(&mut self, stale: Incarnation, known: Incarnation, now: Instant) {
+        let is_own = stale == self.incarnation && self.phase == Phase::Active;
+        if is_own && !self.config.has(Mutation::IgnoreFence) {
+            self.rejoin(known, now);
         }
     }
 

@@ -82,7 +82,7 @@ impl SendQueue {
             out.metrics.rejected += 1;
             return Err(PublishError::TooLarge { len, limit });
         }
-        let cost: usize = encoded.iter().map(|frame| frame.len() + FRAME_COST).sum();
+        let cost: usize = encoded.iter().map(|frame| self.max_cost(frame.len())).sum();
         let is_over = self.bytes + cost > self.config.queue_bytes;
         let is_over = is_over && !self.config.has(Mutation::UnboundedQueue);
         if is_over {
@@ -249,6 +249,12 @@ impl SendQueue {
             listed: 0,
             queued: VecDeque::new(),
         })
+    }
+
+    /// Returns the bytes that a frame takes in the queue, at most.
+    fn max_cost(&self, len: usize) -> usize {
+        let parts = self.parts(len);
+        len + parts * (FRAME_COST + if parts > 1 { PART_OVERHEAD } else { 0 })
     }
 
     /// Returns the number of parts of a frame; 1 if it is sent whole.

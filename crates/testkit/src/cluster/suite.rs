@@ -429,7 +429,7 @@ impl<H: Harness> Run<H> {
         let kind = self.rng.of(&[MEMBERS, MEMBERS, ACKS]);
         let other = self.rng.below(self.stats.nodes);
         let to = (self.rng.below(4) == 0).then(|| NodeId::new(other as u64 * 7919 + 1));
-        let timeout = Duration::from_millis(self.rng.of(&[50, 400, 3000]));
+        let timeout = Duration::from_millis(self.rng.of(&[50, 400, 2500]));
         if let Some(process) = self.processes.get_mut(&slot)
             && to != Some(process.id())
             && process.request(to, kind, &room, timeout, now).is_some()
