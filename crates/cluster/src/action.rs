@@ -123,7 +123,7 @@ pub enum ClusterAction {
     Done {
         /// Request.
         request: RequestId,
-        /// Nodes that were asked and did not answer completely.
+        /// Nodes whose answers are missing or incomplete.
         missing: Vec<MissingAnswer>,
         /// Time since the request was sent.
         elapsed: Duration,

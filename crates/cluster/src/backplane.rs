@@ -18,7 +18,9 @@ use crate::Channel;
 ///    order across channels or nodes.
 /// 2. A message published after a subscription was [confirmed](BackplaneEvent::Subscribed) reaches the subscriber, or
 ///    is lost. An engine that notices a loss reports [`Missed`](BackplaneEvent::Missed). It need not notice every loss,
-///    and may deliver a message twice: the node numbers its messages, and detects both.
+///    and may deliver a message twice: the node numbers its messages, and detects both. It recognizes a second delivery
+///    until it has unsubscribed, so that one should be late by less than
+///    [`unsubscribe_delay`](crate::ClusterConfig::unsubscribe_delay).
 /// 3. Commands take effect in the order in which they were sent.
 /// 4. A subscription lasts until it is unsubscribed, or reported as [lost](BackplaneEvent::Unsubscribed). The engine
 ///    may restore subscriptions itself or leave that to the node, which subscribes again.

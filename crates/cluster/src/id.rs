@@ -11,8 +11,9 @@ pub struct NodeId(u64);
 
 /// One life of a node: a number that grows each time the node restarts or rejoins.
 ///
-/// A process starts with a number greater than those of its earlier lives, such as the milliseconds since 1970. If the
-/// clock has stepped back, the other nodes reject the number and name a greater one.
+/// A process starts with a number that is greater than the earlier ones of its node, such as the milliseconds since 1970
+/// with some random bits below. If the clock has stepped back, the other nodes reject the number and name a greater one.
+/// A number must not be used twice, hence the random bits.
 pub type Incarnation = u64;
 
 /// Node in one of its incarnations.

@@ -8,7 +8,7 @@
 pub enum Mutation {
     /// A message that was delivered before is delivered again.
     DeliverDuplicates,
-    /// The messages of one batch are sent in reverse.
+    /// The frames of a batch are sent in reverse order.
     ReverseBatches,
     /// A gap in the numbers of a stream is not reported.
     HideGaps,
@@ -32,7 +32,7 @@ pub enum Mutation {
     UnsubscribeRejoined,
     /// A room without members stays subscribed.
     NeverUnsubscribe,
-    /// Each join is a command of its own.
+    /// Each join causes a separate command.
     SubscribeEachJoin,
     /// Messages of older incarnations are delivered.
     AcceptStale,
@@ -54,7 +54,7 @@ pub enum Mutation {
     OmitMissingNodes,
     /// Requests survive a change of incarnation.
     KeepRequestsOnRejoin,
-    /// Parts of an interrupted publication are joined with those of the next one.
+    /// Parts of an interrupted publication are joined with parts of the next one.
     JoinPartsAcrossGaps,
     /// A publication to several rooms is delivered once for each channel.
     DeliverEachCopy,

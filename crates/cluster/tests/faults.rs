@@ -13,7 +13,7 @@ use roomcast_testkit::cluster::{Limits, MemoryEngine, SeedStats, Violation, run_
 const SEEDS: u64 = 2_000;
 
 /// Seeds that failed once, with the operations that it took.
-const KEPT: [(u64, usize); 0] = [];
+const KEPT: [(u64, usize); 6] = [(123, 34), (735, 37), (1021, 29), (1099, 41), (1879, 47), (11_050, 38)];
 
 fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
@@ -69,7 +69,7 @@ fn cluster_keeps_promises_under_faults() {
         total
     });
     println!("{seeds} seeds: {total:?}");
-    // The runs must exercise what they check.
+    // Otherwise the checks would be vacuous.
     assert!(total.expected > 20 * seeds && total.delivered > 20 * seeds, "{total:?}");
     assert!(total.reported > seeds && total.requests > seeds && total.rejoins > seeds / 20, "{total:?}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use roomcast_core::{Namespace, Room};
 
-use super::DecodeError;
+use super::error::DecodeError;
 use super::wire::{FieldReader, FieldWriter};
 use crate::action::Publication;
 use crate::{Channel, Incarnation};
@@ -185,7 +185,7 @@ pub(crate) fn decode(bytes: Bytes, channel: &Channel) -> Result<(Option<Position
             INDEX => fields.index = value.number()?,
             COUNT => fields.count = value.number()?,
             LEN => fields.len = value.number()?,
-            // Of a later version.
+            // Added by a later version.
             _ => {}
         }
     }
@@ -220,7 +220,7 @@ struct Fields {
 impl Fields {
     fn finish(self, channel: &Channel) -> Result<(Option<Position>, Frame), DecodeError> {
         let position = match self.seq {
-            Some(seq) if self.run >= seq => return Err(DecodeError::Overflow),
+            Some(seq) if self.run >= seq || seq > MAX_SEQ => return Err(DecodeError::Overflow),
             Some(seq) => Some(Position { seq, run: self.run, idle: duration(self.idle) }),
             None => None,
         };
@@ -300,7 +300,7 @@ fn read_tails(bytes: Option<Bytes>) -> Result<Vec<Tail>, DecodeError> {
     while !reader.is_empty() {
         let digest = reader.fixed()?;
         let (seq, run, age) = (reader.varint()?, reader.varint()?, reader.varint()?);
-        if run >= seq {
+        if run >= seq || seq > MAX_SEQ {
             return Err(DecodeError::Overflow);
         }
         tails.push(Tail { digest, seq, run, age: duration(age) });
@@ -320,6 +320,8 @@ fn duration(millis: u64) -> Duration {
 
 /// Maximum number of rooms in a publication, and of excluded ones.
 pub(crate) const MAX_ROOMS: usize = 4096;
+/// Maximum number of a frame; no node reaches it, and sums of it do not overflow.
+pub(super) const MAX_SEQ: u64 = u64::MAX / 2;
 /// A year.
 const MAX_MILLIS: u64 = 365 * 24 * 3600 * 1000;
 const MIN_TAIL: usize = 11;

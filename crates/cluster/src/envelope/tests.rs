@@ -29,7 +29,7 @@ fn spans() -> impl Strategy<Value = Duration> {
 }
 
 fn tails() -> impl Strategy<Value = Vec<Tail>> {
-    let tail = (any::<u64>(), 1..u64::MAX, spans()).prop_map(|(digest, seq, age)| Tail {
+    let tail = (any::<u64>(), 1..=frame::MAX_SEQ, spans()).prop_map(|(digest, seq, age)| Tail {
         digest,
         seq,
         run: seq - 1,
@@ -59,7 +59,7 @@ fn frames() -> impl Strategy<Value = Frame> {
 }
 
 fn positions() -> impl Strategy<Value = Option<Position>> {
-    prop::option::of((1..u64::MAX, any::<u64>(), spans()).prop_map(|(seq, run, idle)| {
+    prop::option::of((1..=frame::MAX_SEQ, any::<u64>(), spans()).prop_map(|(seq, run, idle)| {
         let run = run % seq;
         Position { seq, run, idle: if run == 0 { Duration::ZERO } else { idle } }
     }))

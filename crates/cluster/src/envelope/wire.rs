@@ -2,7 +2,7 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 
-use super::DecodeError;
+use super::error::DecodeError;
 
 /// Writer of fields to a buffer.
 #[derive(Debug, Default)]

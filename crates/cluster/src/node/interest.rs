@@ -187,7 +187,8 @@ impl Interest {
     pub(super) fn confirm(&mut self, channels: &[Channel], token: u64, now: Instant, out: &mut Outputs) {
         for channel in channels {
             let Some(entry) = self.entries.get_mut(channel) else { continue };
-            let is_pending = matches!(entry.subscription, Subscription::Requested { .. });
+            // It may be queued again, since it was not confirmed in time.
+            let is_pending = entry.is_requested && entry.confirmed_at().is_none();
             if !is_pending || token < entry.first_token {
                 continue;
             }
@@ -255,7 +256,7 @@ impl Interest {
         self.streams.receive(channel, entry.confirmed_at(), from, position, frame, now, out)
     }
 
-    /// Compares the end of a stream, as listed by its publisher, with what has arrived.
+    /// Compares the end of a stream, as listed by its publisher, with the frames that arrived.
     pub(super) fn compare_tail(&mut self, from: NodeRef, tail: Tail, now: Instant) {
         let Some(channel) = self.digests.get(&tail.digest) else { return };
         let Some(entry) = self.entries.get(channel).filter(|entry| entry.rooms > 0) else { return };

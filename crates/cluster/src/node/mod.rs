@@ -206,8 +206,8 @@ impl Node {
 
     /// Sends a request; [`ClusterAction::Answer`] follows for each part of an answer, then [`ClusterAction::Done`].
     ///
-    /// All nodes that are alive are asked and waited for, also those without members in any room. Requests have no
-    /// order with publications.
+    /// The request goes to all nodes that are alive, with members or without, and waits for each. Requests have no order
+    /// with publications.
     ///
     /// # Errors
     /// Returns an error as [`publish`](Self::publish) does, or if too many requests are pending.
@@ -289,7 +289,7 @@ impl Node {
             BackplaneEvent::Subscribed { channels, token } => {
                 self.interest.confirm(&channels, token, now, &mut self.out);
                 if channels.contains(&Channel::Nodes) {
-                    // What the others have sent before was not heard.
+                    // Earlier heartbeats of the others did not arrive.
                     self.heartbeat.hello = true;
                     self.heartbeat.next_at = now;
                 }
@@ -329,7 +329,7 @@ impl Node {
         }
         let silence = now.saturating_duration_since(self.heartbeat.sent_at);
         if silence > self.config.node_timeout {
-            // The others have declared this incarnation dead, and would drop what it sends.
+            // The others have declared this incarnation dead, and would drop its messages.
             self.rejoin(self.incarnation, now);
         }
         if self.heartbeat.next_at <= now {
@@ -431,7 +431,7 @@ impl Node {
                 if let Some(known) = notify {
                     self.fence(from, known);
                 }
-                // Two nodes may have declared each other dead. Both have to learn it.
+                // Two nodes may have declared each other dead. Both must rejoin.
                 while let Some(frame) = envelope.next_frame(channel) {
                     if let Ok((None, Frame::Fence { stale, known })) = frame {
                         self.handle_fence(stale, known, now);
@@ -495,7 +495,7 @@ impl Node {
                 }
             }
             Frame::Fence { stale, known } => self.handle_fence(stale, known, now),
-            // Of a later version, or parts within a part.
+            // Added by a later version, or a part within a part.
             Frame::Unknown | Frame::Part { .. } => {}
         }
     }

@@ -14,7 +14,7 @@ use crate::{ClusterAction, ClusterConfig, Incarnation, LeaveReason, NodeId, Node
 pub(super) struct Peers {
     config: Arc<ClusterConfig>,
     peers: BTreeMap<NodeId, Peer>,
-    /// Time before which no node can time out; later than the first deadline only if a node is heard no more.
+    /// Time before which no node can time out.
     check_at: Option<Instant>,
 }
 
@@ -32,7 +32,7 @@ struct Peer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Alive,
-    /// It said goodbye. What it published before is still accepted until this time.
+    /// It said goodbye. Its earlier publications are accepted until this time.
     Leaving {
         until: Instant,
     },

@@ -144,7 +144,7 @@ impl SendQueue {
         Some((channel, envelope.finish()))
     }
 
-    /// Returns the ends of idle streams for the next heartbeat, or with `all` those of all streams for the last.
+    /// Returns the ends of idle streams for the next heartbeat; with `all`, the ends of all streams for the goodbye.
     ///
     /// The end of a stream is listed in [`ROUNDS`] heartbeats in sequence. After that the stream is forgotten.
     pub(super) fn list_tails(&mut self, all: bool, now: Instant) -> Vec<Tail> {
@@ -165,7 +165,7 @@ impl SendQueue {
             stream.queued.is_empty() && (all || now.saturating_duration_since(stream.last_at) >= idle)
         };
         let mut listed: Vec<_> = self.streams.values_mut().filter(is_listed).collect();
-        // Those that were listed before come first, so that their rounds are in sequence.
+        // Ends that were listed before come first, so that their rounds are in sequence.
         listed.sort_by_key(|stream| (u64::MAX - stream.listed, stream.digest));
         listed.truncate((self.config.max_payload.saturating_sub(OVERHEAD) / MAX_TAIL).max(1));
         let list = |stream: &mut OutStream| {
@@ -176,7 +176,7 @@ impl SendQueue {
         listed.into_iter().map(list).collect()
     }
 
-    /// Numbers the queued frames anew, for a new incarnation.
+    /// Renumbers the queued frames for a new incarnation.
     pub(super) fn restart(&mut self) {
         self.floor = 0;
         self.streams.retain(|_, stream| !stream.queued.is_empty());
@@ -279,7 +279,7 @@ impl OutStream {
 /// A receiver that missed more than these in sequence may have missed the end of a stream too.
 pub(super) const ROUNDS: u64 = 4;
 
-/// Memory of a queued frame beside its bytes.
+/// Memory of a queued frame without its bytes.
 const FRAME_COST: usize = 64;
 /// Bytes of a part's own fields, at most.
 const PART_OVERHEAD: usize = 64;

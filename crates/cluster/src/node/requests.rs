@@ -101,7 +101,7 @@ impl Requests {
             out.metrics.late += 1;
             return;
         }
-        // A node that this one had not heard of when it asked may answer too.
+        // A node may answer that was unknown when the request was sent.
         let progress = pending.nodes.entry(node).or_default();
         if progress.is_complete() {
             out.metrics.late += 1;

@@ -123,10 +123,10 @@ impl InStreams {
         None
     }
 
-    /// Compares the end of a stream with what has arrived.
+    /// Compares the end of a stream with the frames that arrived.
     ///
-    /// Heartbeats have another channel, so they may overtake the frames: what is missing is reported only if it is still
-    /// missing a heartbeat later.
+    /// Heartbeats have another channel, so they may overtake the frames: a gap is reported only if it remains one
+    /// heartbeat later.
     pub(super) fn compare_tail(
         &mut self,
         channel: &Channel,
@@ -219,7 +219,7 @@ impl InStream {
         self.partial = None;
     }
 
-    /// Appends a part; `bytes` counts those of all incomplete publications.
+    /// Appends a part; `bytes` is the total of all incomplete publications.
     fn assemble(&mut self, part: Part<'_>, bytes: &mut usize, config: &ClusterConfig) -> Assembled {
         let Part { index, count, len, body } = part;
         let lenient = config.has(Mutation::JoinPartsAcrossGaps);

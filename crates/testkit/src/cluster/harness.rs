@@ -54,7 +54,7 @@ pub enum Fault {
         /// Whether the fault is in effect.
         on: bool,
     },
-    /// The connection of a node breaks and is restored at once. Its subscriptions end, which the node is told.
+    /// The connection of a node breaks and is restored at once. Its subscriptions end, and the node is notified.
     Disconnect {
         /// Number of the node.
         node: usize,
@@ -63,7 +63,7 @@ pub enum Fault {
     Down {
         /// Whether the fault is in effect.
         on: bool,
-        /// Whether it loses the subscriptions. The nodes are told when it is up again.
+        /// Whether it loses the subscriptions. The nodes are notified when it is up again.
         forgets: bool,
     },
 }

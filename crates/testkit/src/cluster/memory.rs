@@ -42,6 +42,8 @@ struct State {
     down: bool,
     forgets: bool,
     echoes: bool,
+    /// Nodes with odd numbers speak a later version of the format.
+    mixed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +86,7 @@ impl MemoryEngine {
     /// Creates an engine without faults.
     pub fn new(seed: u64) -> Self {
         let mut rng = SeededRng::new(seed);
-        let echoes = rng.below(2) == 0;
+        let (echoes, mixed) = (rng.below(2) == 0, rng.below(2) == 0);
         Self(Arc::new(Mutex::new(State {
             rng,
             now: start(),
@@ -99,6 +101,7 @@ impl MemoryEngine {
             down: false,
             forgets: false,
             echoes,
+            mixed,
         })))
     }
 
@@ -333,7 +336,11 @@ impl Backplane for MemoryBackplane {
             BackplaneCommand::Unsubscribe { channels } => {
                 state.schedule(Sequence::Commands(node), node, Effect::Unsubscribe { channels });
             }
-            BackplaneCommand::Publish { channel, payload } => state.publish(node, &channel, &payload),
+            BackplaneCommand::Publish { channel, payload } => {
+                let is_later = state.mixed && node % 2 == 1;
+                let payload = if is_later { with_unknown_parts(&payload) } else { payload };
+                state.publish(node, &channel, &payload);
+            }
             other => panic!("unknown command {other:?}"),
         });
     }
@@ -378,6 +385,17 @@ impl Drop for MemoryBackplane {
 const LATE_MILLIS: u64 = 400;
 /// Bytes of messages that wait for a node.
 const INBOX_BYTES: usize = 1 << 20;
+
+/// Adds the fields and the frame of a later version to an envelope.
+///
+/// An envelope ends with its last field, so they can be appended.
+fn with_unknown_parts(payload: &[u8]) -> Bytes {
+    const NUMBER: [u8; 2] = [60 << 1, 77];
+    const TEXT: [u8; 5] = [61 << 1 | 1, 3, b'n', b'e', b'w'];
+    // Field 4 of an envelope is a frame; field 1 of a frame is its kind.
+    const FRAME: [u8; 6] = [4 << 1 | 1, 4, 1 << 1, 100, NUMBER[0], NUMBER[1]];
+    [payload, &NUMBER[..], &TEXT, &FRAME].concat().into()
+}
 
 /// Arbitrary origin; all other times are offsets from it.
 #[expect(clippy::disallowed_methods, reason = "an `Instant` has no other constructor")]

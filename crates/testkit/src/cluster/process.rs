@@ -231,7 +231,7 @@ impl<B: Backplane> Process<B> {
         self.frozen_until = Some(until);
     }
 
-    /// Does what is due, and checks what follows.
+    /// Handles due timeouts and events, and checks the outcome.
     pub(super) fn drive(&mut self, now: Instant, messages: &[Published]) -> Result<(), Violation> {
         if let Some(until) = self.frozen_until {
             if until > now {

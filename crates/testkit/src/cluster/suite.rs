@@ -35,7 +35,7 @@ pub struct SeedStats {
     pub delivered: u64,
     /// Receptions that were due.
     pub expected: u64,
-    /// Those among them that were lost, and reported.
+    /// Receptions among them that were lost, and reported.
     pub reported: u64,
     /// Requests.
     pub requests: u64,
@@ -61,9 +61,9 @@ impl std::ops::AddAssign for SeedStats {
 /// Each member receives a publication once, whole, and in the order of its node and room. A publication that was begun
 /// after an awaited join arrives, or its loss is reported to the member's node. No message of a dead incarnation is
 /// handled. No request and no join outlives its deadline; a request waits for no dead node, and names the nodes that
-/// did not answer. The queue towards the engine is bounded. After all faults have ended, the nodes agree on who is in
-/// the cluster, on the members of each room, and on their subscriptions. Without faults nothing is lost, and no node is
-/// declared dead.
+/// did not answer. The queue towards the engine is bounded. After all faults have ended, the nodes agree on the nodes of
+/// the cluster, on the members of each room, and on their subscriptions. Without faults no message is lost, and no
+/// node is declared dead.
 ///
 /// The run depends on the seed alone, if the engine does. `configure` may change the nodes' settings.
 ///
@@ -82,7 +82,9 @@ pub fn run_seed<H: Harness>(
     config.node_timeout = 5 * HEARTBEAT;
     config.join_timeout = Duration::from_millis(250);
     config.subscribe_retry = Duration::from_millis(150);
-    config.unsubscribe_delay = Duration::from_millis(rng.of(&[50, 300]));
+    // The engine's second deliveries are at most 400 ms late.
+    let delays = if weather.has(Weather::Lossy) { [500, 800] } else { [50, 300] };
+    config.unsubscribe_delay = Duration::from_millis(rng.of(&delays));
     config.max_payload = rng.of(&[1024, 4096, 65_536]);
     config.batch_count = rng.of(&[2, 256]);
     config.reassembly_bytes = 256 << 10;
@@ -189,15 +191,17 @@ impl<H: Harness> Run<H> {
         let now = self.harness.now();
         // A clock that was set back gives a restarted process a number that others know as dead.
         let back = self.weather != Weather::Calm && self.rng.below(4) == 0;
-        let last = self.incarnations.get(&slot).copied().unwrap_or(1000);
-        let incarnation = if back { last - 5 } else { last + 10 };
+        let clock = self.incarnations.get(&slot).map_or(100, |last| last / 1_000_000);
+        let clock = if back { clock - 1 } else { clock + 1 };
+        let number = self.number();
+        // No number is used twice, also after the clock was set back.
+        let incarnation = clock * 1_000_000 + number * 100;
         self.incarnations.insert(slot, incarnation);
         let offset = Duration::from_millis(self.rng.below(100_000_000) as u64);
         let drift = self.rng.of(&[0, 0, -3, 5]);
         let clock = NodeClock::new(self.start, offset, drift);
         let id = NodeId::new(slot as u64 * 7919 + 1);
         let backplane = self.harness.connect(slot);
-        let number = self.number();
         let mut process = Process::new(number, self.config.clone(), id, incarnation, backplane, clock, now);
         for _ in 0..=self.rng.below(3) {
             process.attach(self.last_number + 1);
@@ -516,7 +520,11 @@ impl<H: Harness> Run<H> {
                 .collect();
             members.sort_unstable();
             let Some((missing, found)) = request.and_then(|request| process.found.get(&request)) else {
-                return broken(format!("a request of {:?} has not ended", process.node.node_ref()));
+                let metrics = process.node.metrics();
+                return broken(format!(
+                    "{request:?} of {:?} has not ended: {metrics:?}",
+                    process.node.node_ref()
+                ));
             };
             let mut found = found.clone();
             found.sort_unstable();
