@@ -1,8 +1,8 @@
 //! Several nodes of Roomcast as one: a state machine without I/O, and the trait of its message engines.
 //!
 //! [`Node`] is the state machine of one node: publications, membership, requests, interest in rooms, and the queue
-//! towards the engine. [`Backplane`] is the trait of an engine such as Redis or NATS; it transports bytes by channel and
-//! knows nothing of rooms. The fault suite in `roomcast_testkit::cluster` runs nodes on any engine.
+//! towards the engine. [`Backplane`] is the trait of an engine such as Redis or NATS; it transports bytes by channel,
+//! without knowledge of rooms. The fault suite in `roomcast_testkit::cluster` runs nodes on any engine.
 //!
 //! # Guarantees
 //!
@@ -59,7 +59,7 @@
 //! # Integration with routers
 //!
 //! A `ClusterRouter` wraps the local router of each namespace, such as `roomcast_rooms::Rooms`. One task for each
-//! process owns the [`Node`] and its engine; nothing else locks it. The design for real load:
+//! process owns the [`Node`] and its engine, without a lock. The design for real load:
 //!
 //! - **Local delivery never waits**: `broadcast` first runs the local router, then publishes.
 //! - **Without other nodes**: the task mirrors [`NodeJoined`](ClusterAction::NodeJoined) and `NodeLeft` into an atomic

@@ -8,7 +8,7 @@
 pub enum Mutation {
     /// A message that was delivered before is delivered again.
     DeliverDuplicates,
-    /// The frames of a batch are sent in reverse order.
+    /// Frames of a batch are written in reverse order.
     ReverseBatches,
     /// A gap in the numbers of a stream is not reported.
     HideGaps,

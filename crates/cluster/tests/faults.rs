@@ -85,8 +85,12 @@ fn kept_seeds_pass() {
 fn every_mutation_is_found() {
     let mut missed = Vec::new();
     for mutation in Mutation::ALL {
-        match (0..SEEDS).find_map(|seed| Some((seed, play(seed, Limits::default(), Some(mutation)).err()?))) {
-            Some((seed, violation)) => println!("{mutation:?}: seed {seed}: {violation}"),
+        let fails = |seed| Some((seed, play(seed, Limits::default(), Some(mutation)).err()?));
+        match (0..SEEDS).find_map(fails) {
+            Some((seed, violation)) => {
+                check(seed, Limits::default());
+                println!("{mutation:?}: seed {seed}: {violation}");
+            }
             None => missed.push(mutation),
         }
     }

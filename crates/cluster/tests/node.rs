@@ -10,7 +10,7 @@ use roomcast_cluster::{
 };
 use roomcast_core::{Namespace, Room};
 
-/// Node, its time, and what it has sent.
+/// Node and its time.
 struct Rig {
     node: Node,
     now: Instant,

@@ -61,7 +61,7 @@ impl Report {
 /// Socket of the model.
 #[derive(Debug)]
 pub(super) struct SimMember {
-    /// Room of its own id, which carries the tag of its node.
+    /// Room named by its id, which carries the tag of its node.
     pub(super) own: Room,
     pub(super) rooms: BTreeSet<Room>,
     pub(super) version: u64,

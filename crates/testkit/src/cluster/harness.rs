@@ -36,6 +36,8 @@ pub enum Fault {
     Delay(Duration),
     /// This part of all messages is lost, in thousandths.
     Loss(u64),
+    /// This part of the messages on [`Channel::Nodes`] is lost, in thousandths.
+    HeartbeatLoss(u64),
     /// This part of all messages is delivered twice, in thousandths.
     Duplicates(u64),
     /// Messages pass only between nodes with the same number. Empty: between all.

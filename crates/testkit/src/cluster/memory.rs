@@ -37,6 +37,7 @@ struct State {
     last_at: BTreeMap<Sequence, Instant>,
     delay: Duration,
     loss: u64,
+    heartbeat_loss: u64,
     duplicates: u64,
     partition: Vec<u8>,
     down: bool,
@@ -96,6 +97,7 @@ impl MemoryEngine {
             last_at: BTreeMap::new(),
             delay: Duration::ZERO,
             loss: 0,
+            heartbeat_loss: 0,
             duplicates: 0,
             partition: Vec::new(),
             down: false,
@@ -136,6 +138,7 @@ impl Harness for MemoryEngine {
         match fault {
             Fault::Delay(delay) => state.delay = *delay,
             Fault::Loss(loss) => state.loss = *loss,
+            Fault::HeartbeatLoss(loss) => state.heartbeat_loss = *loss,
             Fault::Duplicates(duplicates) => state.duplicates = *duplicates,
             Fault::Partition(groups) => state.partition.clone_from(groups),
             Fault::Slow { node, delay } => {
@@ -224,9 +227,10 @@ impl State {
             .filter(|(node, client)| client.subscribed.contains(channel) && (self.echoes || **node != from))
             .map(|(node, _)| *node)
             .collect();
+        let loss = if *channel == Channel::Nodes { self.loss.max(self.heartbeat_loss) } else { self.loss };
         for node in subscribers {
             let side = |node: usize| self.partition.get(node).copied().unwrap_or_default();
-            if side(from) != side(node) || self.happens(self.loss) {
+            if side(from) != side(node) || self.happens(loss) {
                 continue;
             }
             let event = BackplaneEvent::Message { channel: channel.clone(), payload: payload.clone() };

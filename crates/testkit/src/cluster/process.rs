@@ -29,6 +29,7 @@ pub(super) struct Process<B> {
     pub(super) node: Node,
     pub(super) clock: NodeClock,
     frozen_until: Option<Instant>,
+    pub(super) was_frozen: bool,
     /// Time of the node's clock at which it was frozen no longer.
     thawed_at: Option<Instant>,
     pub(super) members: BTreeMap<u64, SimMember>,
@@ -90,6 +91,7 @@ impl<B: Backplane> Process<B> {
             node: Node::new(config.clone(), id, incarnation, local),
             clock,
             frozen_until: None,
+            was_frozen: false,
             thawed_at: None,
             members: BTreeMap::new(),
             confirmed: BTreeSet::new(),
@@ -229,6 +231,7 @@ impl<B: Backplane> Process<B> {
     /// Stops the process until a time.
     pub(super) fn freeze(&mut self, until: Instant) {
         self.frozen_until = Some(until);
+        self.was_frozen = true;
     }
 
     /// Handles due timeouts and events, and checks the outcome.

@@ -176,7 +176,7 @@ impl<H: Harness> Run<H> {
         }
         self.pass(Duration::from_millis(300))?;
         for _ in 0..operations {
-            self.operate();
+            self.operate()?;
             self.stats.operations += 1;
             let millis = self.rng.of(&[0, 0, 1, 7, 40, 120]);
             self.pass(Duration::from_millis(millis))?;
@@ -190,7 +190,7 @@ impl<H: Harness> Run<H> {
     fn start_node(&mut self, slot: usize) {
         let now = self.harness.now();
         // A clock that was set back gives a restarted process a number that others know as dead.
-        let back = self.weather != Weather::Calm && self.rng.below(4) == 0;
+        let back = self.weather.has(Weather::Crashes) && self.rng.below(3) == 0;
         let clock = self.incarnations.get(&slot).map_or(100, |last| last / 1_000_000);
         let clock = if back { clock - 1 } else { clock + 1 };
         let number = self.number();
@@ -258,7 +258,7 @@ impl<H: Harness> Run<H> {
         }
     }
 
-    fn operate(&mut self) {
+    fn operate(&mut self) -> Result<(), Violation> {
         let now = self.harness.now();
         let slots: Vec<usize> = self
             .processes
@@ -267,16 +267,21 @@ impl<H: Harness> Run<H> {
             .map(|(slot, _)| *slot)
             .collect();
         if slots.is_empty() {
-            return;
+            return Ok(());
         }
         let slot = self.rng.of(&slots);
         let weather = self.weather;
         match self.rng.below(40) {
             0..8 => self.change_room(slot, now),
             8..10 => self.change_members(slot, now),
-            10..22 => self.publish(slot, now),
-            22..24 => (0..self.rng.below(30)).for_each(|_| self.publish(slot, now)),
-            24..27 => self.request(slot, now),
+            10..21 => self.publish(slot, now),
+            21..23 => (0..self.rng.below(30)).for_each(|_| self.publish(slot, now)),
+            23 => {
+                let room = self.room();
+                (0..self.rng.below(6)).for_each(|_| self.publish_to(slot, vec![room.clone()], 7000, now));
+            }
+            24 | 25 => self.request(slot, now),
+            26 => return self.return_late(slot),
             27 => self.burst(slot, now),
             28 => {
                 if let Some(process) = self.processes.get_mut(&slot) {
@@ -304,6 +309,10 @@ impl<H: Harness> Run<H> {
                 let loss = self.rng.of(&[0, 20, 200, 500]);
                 self.inject(Fault::Loss(loss));
             }
+            32 if weather.has(Weather::Lossy) => {
+                let loss = self.rng.of(&[0, 800, 950]);
+                self.inject(Fault::HeartbeatLoss(loss));
+            }
             35 if weather.has(Weather::Lossy) => {
                 let duplicates = self.rng.of(&[0, 300, 1000]);
                 self.inject(Fault::Duplicates(duplicates));
@@ -320,6 +329,7 @@ impl<H: Harness> Run<H> {
             }
             _ => self.publish(slot, now),
         }
+        Ok(())
     }
 
     fn room(&mut self) -> Room {
@@ -368,8 +378,21 @@ impl<H: Harness> Run<H> {
         }
     }
 
+    /// Leaves a room, and joins it again about when its subscription ends.
+    fn return_late(&mut self, slot: usize) -> Result<(), Violation> {
+        let room = self.room();
+        let Some(member) = self.member(slot) else { return Ok(()) };
+        let Some(process) = self.processes.get_mut(&slot) else { return Ok(()) };
+        process.leave_room(member, &room, self.harness.now());
+        let millis = self.rng.below(6) as u64;
+        self.pass(self.config.unsubscribe_delay + Duration::from_millis(millis))?;
+        if let Some(process) = self.processes.get_mut(&slot).filter(|process| !process.is_frozen()) {
+            process.join(member, &room, true, self.harness.now());
+        }
+        Ok(())
+    }
+
     fn publish(&mut self, slot: usize, now: Instant) {
-        let id = self.messages.len() as u64;
         let owns: Vec<Room> = self
             .processes
             .values()
@@ -383,11 +406,16 @@ impl<H: Harness> Run<H> {
         };
         rooms.sort_unstable();
         rooms.dedup();
-        let except = if self.rng.below(6) == 0 { vec![self.room()] } else { Vec::new() };
         let len = match self.rng.below(12) {
             0 => 3000 + self.rng.below(12_000),
             _ => 8 + self.rng.below(200),
         };
+        self.publish_to(slot, rooms, len, now);
+    }
+
+    fn publish_to(&mut self, slot: usize, rooms: Vec<Room>, len: usize, now: Instant) {
+        let id = self.messages.len() as u64;
+        let except = if self.rng.below(6) == 0 { vec![self.room()] } else { Vec::new() };
         let mut channels: Vec<_> = rooms.iter().map(|room| Channel::of(&namespace(), Some(room))).collect();
         channels.sort_unstable();
         channels.dedup();
@@ -446,14 +474,17 @@ impl<H: Harness> Run<H> {
         if let Some(process) = self.processes.get(&slot) {
             self.ended.insert(process.number);
             self.end_process(slot);
-            let millis = self.rng.of(&[0, 100, 2500]);
-            self.restarts.push((now + Duration::from_millis(millis), slot));
+            // Some never return.
+            if let Some(millis) = self.rng.of(&[Some(0), Some(100), Some(2500), None]) {
+                self.restarts.push((now + Duration::from_millis(millis), slot));
+            }
         }
     }
 
     /// Ends all faults, and waits until the nodes must have noticed.
     fn settle(&mut self) -> Result<(), Violation> {
         self.inject(Fault::Loss(0));
+        self.inject(Fault::HeartbeatLoss(0));
         self.inject(Fault::Duplicates(0));
         self.inject(Fault::Partition(Vec::new()));
         self.inject(Fault::Down { on: false, forgets: false });
@@ -487,6 +518,9 @@ impl<H: Harness> Run<H> {
             let metrics = process.node.metrics();
             if process.has_pending() || metrics.queue_len > 0 || metrics.degraded > 0 {
                 return broken(format!("{:?} has not settled: {metrics:?}", process.node.node_ref()));
+            }
+            if self.weather == Weather::Freezes && !process.was_frozen && metrics.rejoins > 0 {
+                return broken(format!("{:?} was blamed for a freeze: {metrics:?}", process.node.node_ref()));
             }
             if self.weather == Weather::Calm
                 && (metrics.rejoins, metrics.nodes_lost, metrics.lost, metrics.duplicates) != (0, 0, 0, 0)
