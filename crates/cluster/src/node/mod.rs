@@ -409,12 +409,9 @@ impl Node {
     }
 
     fn receive(&mut self, channel: &Channel, payload: &Bytes, now: Instant) {
-        let mut envelope = match Envelope::decode(payload) {
-            Ok(envelope) => envelope,
-            Err(_) => {
-                self.out.metrics.unreadable += 1;
-                return;
-            }
+        let Ok(mut envelope) = Envelope::decode(payload) else {
+            self.out.metrics.unreadable += 1;
+            return;
         };
         let from = envelope.node;
         if from.id == self.id {
