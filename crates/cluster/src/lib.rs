@@ -31,6 +31,13 @@
 //! A room is the channel of its name. The room of a socket id that is tagged with a node is on a channel of that node,
 //! to which the node is always subscribed; see [`Channel::of`].
 //!
+//! # Partitions
+//!
+//! Nodes on both sides of a partition continue to serve their clients, and deliver publications on their own side. After
+//! [`node_timeout`](ClusterConfig::node_timeout) each side declares the other dead: its requests no longer wait for those
+//! nodes. When the partition ends, each node that was declared dead by another rejoins as a new incarnation. Publications
+//! to the other side are lost, and reported by `NodeLeft` and `NodeJoined`. A shorter partition is reported by gaps.
+//!
 //! # Driving a node
 //!
 //! ```

@@ -62,7 +62,9 @@ impl Rig {
     /// Passes the messages of another node.
     fn receive(&mut self, commands: Vec<BackplaneCommand>) {
         for command in commands {
-            if let BackplaneCommand::Publish { channel, payload } = command {
+            let BackplaneCommand::Publish { channel, payload } = command else { continue };
+            // The inbox of another node is not subscribed.
+            if !matches!(channel, Channel::Inbox(id) if id != self.node.node_ref().id) {
                 self.node.handle_event(BackplaneEvent::Message { channel, payload }, self.now);
             }
         }
@@ -283,4 +285,113 @@ fn leaving_node_sends_its_queue_first() {
         })
         .collect();
     assert_eq!(names, ["joined", "deliver", "left"]);
+}
+
+/// Passes messages between two nodes for some heartbeats.
+fn connect(one: &mut Rig, two: &mut Rig) {
+    for _ in 0..10 {
+        let (from_one, from_two) = (one.serve(), two.serve());
+        one.receive(from_two);
+        two.receive(from_one);
+        one.advance(Duration::from_millis(500));
+        two.advance(Duration::from_millis(500));
+    }
+}
+
+#[test]
+fn nodes_that_lost_each_other_rejoin() {
+    let (mut one, mut two) = (Rig::new(1, |_| {}), Rig::new(2, |_| {}));
+    connect(&mut one, &mut two);
+    assert_eq!(one.node.peers().collect::<Vec<_>>(), [two.node.node_ref()]);
+    // A partition: both declare the other dead, so each message is from a dead incarnation.
+    for _ in 0..20 {
+        for rig in [&mut one, &mut two] {
+            rig.serve();
+            rig.advance(Duration::from_millis(500));
+        }
+    }
+    assert_eq!((one.node.peers().count(), two.node.peers().count()), (0, 0));
+    connect(&mut one, &mut two);
+    assert_eq!((one.node.node_ref().incarnation, two.node.node_ref().incarnation), (2, 2));
+    assert_eq!(one.node.peers().collect::<Vec<_>>(), [two.node.node_ref()]);
+    assert_eq!(two.node.peers().collect::<Vec<_>>(), [one.node.node_ref()]);
+}
+
+#[test]
+fn frozen_node_rejoins_without_blaming_others() {
+    let (mut one, mut two) = (Rig::new(1, |_| {}), Rig::new(2, |_| {}));
+    connect(&mut one, &mut two);
+    let request = ClusterRequest { to: None, kind: 1, body: Bytes::new(), timeout: Duration::from_secs(60) };
+    one.node.request(request, one.now).unwrap();
+    one.actions();
+    one.now += Duration::from_secs(30);
+    one.node.handle_timeout(one.now);
+    one.commands();
+    let actions = one.actions();
+    assert!(
+        matches!(&actions[..], [ClusterAction::Rejoined { incarnation: 2 }, ClusterAction::Done { missing, .. }]
+            if missing[0].node == two.node.node_ref() && missing[0].reason == MissingReason::Interrupted),
+        "{actions:?}"
+    );
+    assert_eq!(one.node.peers().count(), 1);
+}
+
+#[test]
+fn left_room_is_unsubscribed_after_lost_connection() {
+    let mut rig = Rig::new(1, |_| {});
+    let room = Room::from("a");
+    rig.node.add_interest(&Namespace::main(), Some(&room), rig.now);
+    // The engine accepts nothing, so that the command stays queued.
+    rig.advance(Duration::from_millis(10));
+    rig.node.remove_interest(&Namespace::main(), Some(&room), rig.now);
+    rig.node.handle_event(BackplaneEvent::Unsubscribed { channels: Vec::new() }, rig.now);
+    rig.advance(Duration::from_secs(20));
+    let mut subscribed = Vec::new();
+    for command in rig.commands() {
+        match command {
+            BackplaneCommand::Subscribe { channels, .. } => subscribed.extend(channels),
+            BackplaneCommand::Unsubscribe { channels } => {
+                subscribed.retain(|channel| !channels.contains(channel));
+            }
+            _ => {}
+        }
+    }
+    assert!(!subscribed.contains(&channel("a")), "{subscribed:?}");
+    assert!(subscribed.contains(&Channel::Nodes));
+}
+
+#[test]
+fn late_confirmation_is_accepted() {
+    let mut rig = Rig::new(1, |_| {});
+    let room = Room::from("a");
+    rig.node.add_interest(&Namespace::main(), Some(&room), rig.now);
+    rig.advance(Duration::from_millis(10));
+    // The room is left when the subscription is due again, and joined once more.
+    let commands = rig.commands();
+    rig.advance(Duration::from_millis(994));
+    rig.node.remove_interest(&Namespace::main(), Some(&room), rig.now);
+    rig.advance(Duration::from_millis(100));
+    for command in commands {
+        if let BackplaneCommand::Subscribe { channels, token } = command {
+            rig.node.handle_event(BackplaneEvent::Subscribed { channels, token }, rig.now);
+        }
+    }
+    rig.node.add_interest(&Namespace::main(), Some(&room), rig.now);
+    let ticket = rig.node.await_join(&Namespace::main(), Some(&room), rig.now);
+    assert_eq!(rig.actions(), [ClusterAction::Heard { ticket, outcome: JoinResult::Confirmed }]);
+}
+
+#[test]
+fn split_publications_respect_queue_limit() {
+    for len in (1000..20_000).step_by(777) {
+        let mut rig = Rig::new(1, |config| {
+            config.queue_bytes = 16 << 10;
+            config.max_payload = 1 << 10;
+        });
+        rig.serve();
+        for _ in 0..20 {
+            let _ = rig.publish("a", len);
+            assert!(rig.node.metrics().queue_bytes <= 16 << 10, "{len}");
+        }
+    }
 }
