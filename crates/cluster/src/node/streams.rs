@@ -29,6 +29,8 @@ struct InStream {
     incarnation: Incarnation,
     /// Number of the last frame that arrived.
     last: Option<u64>,
+    /// Time at which it arrived.
+    last_at: Option<Instant>,
     /// Number up to which missing frames have been reported.
     reported: u64,
     partial: Option<Partial>,
@@ -84,21 +86,19 @@ impl InStreams {
             out.metrics.late += 1;
         }
         let first_of_run = seq - run;
+        // The frame before this one is expected if it may have been published after the subscription.
+        let is_expected = run > 0 && confirmed_at.is_some_and(|at| may_follow(now, idle, at));
+        // A frame that arrived on an earlier subscription says little about those that follow.
+        let is_certain = stream.last_at >= confirmed_at;
         let lost = match stream.last {
             Some(last) => {
                 let missing = (last + 1).max(first_of_run).max(stream.reported + 1);
-                (missing < seq).then(|| Some(seq - missing))
+                (is_expected && missing < seq).then(|| is_certain.then(|| seq - missing))
             }
-            None => {
-                // The frame before this one is expected if it may have been published after the subscription.
-                let is_expected = run > 0
-                    && seq - 1 > stream.reported
-                    && confirmed_at.is_some_and(|at| may_follow(now, idle, at));
-                is_expected.then_some(None)
-            }
+            None => (is_expected && seq - 1 > stream.reported).then_some(None),
         };
         let is_next = stream.last.is_some_and(|last| last + 1 == seq);
-        stream.last = Some(seq);
+        (stream.last, stream.last_at) = (Some(seq), Some(now));
         if !is_next && !self.config.has(Mutation::JoinPartsAcrossGaps) {
             stream.drop_partial(&mut self.bytes);
         }
@@ -138,10 +138,9 @@ impl InStreams {
         let stream = self.channels.get(channel).and_then(|streams| streams.get(&from.id));
         let stream = stream.filter(|stream| stream.incarnation == from.incarnation);
         let reported = stream.map_or(0, |stream| stream.reported);
-        let is_missing = match stream.and_then(|stream| stream.last) {
-            Some(last) => tail.seq > last.max(reported),
-            None => tail.seq > reported && confirmed_at.is_some_and(|at| may_follow(now, tail.age, at)),
-        };
+        let last = stream.and_then(|stream| stream.last).unwrap_or(0);
+        let is_missing =
+            tail.seq > last.max(reported) && confirmed_at.is_some_and(|at| may_follow(now, tail.age, at));
         if is_missing && !self.config.has(Mutation::IgnoreTails) {
             let at = now + self.config.heartbeat_interval;
             self.suspects.push_back(Suspect { at, from, channel: channel.clone(), tail });

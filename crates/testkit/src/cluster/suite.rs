@@ -610,7 +610,10 @@ impl<H: Harness> Run<H> {
                     continue;
                 }
                 let may_be_lost = self.weather != Weather::Calm || self.ended.contains(&message.process);
-                if may_be_lost && process.reports.iter().any(|report| report.covers(message)) {
+                // A node that has left is reported once; its later publications are lost.
+                let is_absent = !process.node.peers().any(|peer| peer.id == message.from);
+                let is_reported = is_absent || process.reports.iter().any(|report| report.covers(message));
+                if may_be_lost && is_reported {
                     self.stats.reported += 1;
                     continue;
                 }
