@@ -51,6 +51,8 @@ struct Suspect {
     from: NodeRef,
     channel: Channel,
     tail: Tail,
+    /// The last frame arrived on the present subscription.
+    is_certain: bool,
 }
 
 impl InStreams {
@@ -143,19 +145,20 @@ impl InStreams {
             tail.seq > last.max(reported) && confirmed_at.is_some_and(|at| may_follow(now, tail.age, at));
         if is_missing && !self.config.has(Mutation::IgnoreTails) {
             let at = now + self.config.heartbeat_interval;
-            self.suspects.push_back(Suspect { at, from, channel: channel.clone(), tail });
+            let is_certain = stream.is_some_and(|stream| stream.last_at >= confirmed_at);
+            self.suspects.push_back(Suspect { at, from, channel: channel.clone(), tail, is_certain });
         }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outputs) {
-        while let Some(Suspect { from, channel, tail, .. }) =
+        while let Some(Suspect { from, channel, tail, is_certain, .. }) =
             self.suspects.pop_front_if(|suspect| suspect.at <= now)
         {
             let stream = stream(&mut self.channels, &mut self.bytes, &channel, from);
             let lost = match stream.last {
                 Some(last) => {
                     let missing = (last + 1).max(tail.seq - tail.run).max(stream.reported + 1);
-                    (missing <= tail.seq).then(|| Some(tail.seq - missing + 1))
+                    (missing <= tail.seq).then(|| is_certain.then(|| tail.seq - missing + 1))
                 }
                 None => (stream.reported < tail.seq).then_some(None),
             };
