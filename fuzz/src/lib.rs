@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "virtual time needs a start")]
 
 mod args;
+mod cluster;
 mod handshake;
 mod msgpack;
 mod packets;
@@ -16,6 +17,7 @@ mod sessions;
 mod websocket;
 
 pub use args::args;
+pub use cluster::cluster_messages;
 pub use handshake::handshake;
 pub use msgpack::msgpack_packets;
 pub use packets::socketio_packets;
@@ -29,8 +31,9 @@ pub use websocket::{ws_frames, ws_inflate};
 pub type Check = (&'static str, fn(&[u8]));
 
 /// All checks.
-pub const CHECKS: [Check; 13] = [
+pub const CHECKS: [Check; 14] = [
     ("args", args),
+    ("cluster_messages", cluster_messages),
     ("engine_session", engine_session),
     ("handshake", handshake),
     ("msgpack_packets", msgpack_packets),

@@ -3,7 +3,7 @@
 //! Conformance suites test crates that implement a trait of `roomcast-core`; a macro call of one line runs a suite. The
 //! in-memory parts replace the other traits, so that tests need no sockets.
 //!
-//! The feature `client` adds `TestClient`, an in-memory client for applications that test their handlers. `socket` adds
+//! The feature `cluster` adds a message engine in memory and the fault suite of clusters. `client` adds `TestClient`, an in-memory client for applications that test their handlers. `socket` adds
 //! blocking clients on real sockets, and `wire` the frames that they write and read.
 
 #![allow(clippy::exhaustive_enums, clippy::exhaustive_structs, reason = "tests build and match its types")]
@@ -11,6 +11,8 @@
 mod answers;
 #[cfg(feature = "client")]
 mod client;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 mod codec;
 mod control;
 mod exchange;

@@ -1,0 +1,127 @@
+//! Fields of an envelope: numbers and byte strings, each behind its field number.
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+
+use super::error::DecodeError;
+
+/// Writer of fields to a buffer.
+#[derive(Debug, Default)]
+pub(crate) struct FieldWriter(Vec<u8>);
+
+impl FieldWriter {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self(Vec::with_capacity(capacity))
+    }
+
+    pub(crate) fn number(&mut self, field: u64, number: u64) {
+        self.varint(field << 1);
+        self.varint(number);
+    }
+
+    pub(crate) fn bytes(&mut self, field: u64, bytes: &[u8]) {
+        self.bytes_header(field, bytes.len());
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Begins a byte string, whose content is written by the caller.
+    pub(crate) fn bytes_header(&mut self, field: u64, len: usize) {
+        self.varint(field << 1 | 1);
+        self.varint(len as u64);
+    }
+
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn varint(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.0.put_u8(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.put_u8(number as u8);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.0.into()
+    }
+}
+
+/// Value of a field.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Number(u64),
+    Bytes(Bytes),
+}
+
+impl Value {
+    pub(crate) fn number(&self) -> Result<u64, DecodeError> {
+        match self {
+            Self::Number(number) => Ok(*number),
+            Self::Bytes(_) => Err(DecodeError::WrongType),
+        }
+    }
+
+    pub(crate) fn bytes(self) -> Result<Bytes, DecodeError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Number(_) => Err(DecodeError::WrongType),
+        }
+    }
+}
+
+/// Reader of fields; allocates nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct FieldReader(Bytes);
+
+impl FieldReader {
+    pub(crate) fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the next field; `None` at the end.
+    pub(crate) fn next_field(&mut self) -> Result<Option<(u64, Value)>, DecodeError> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let key = self.varint()?;
+        let value = if key & 1 == 0 {
+            Value::Number(self.varint()?)
+        } else {
+            let len = usize::try_from(self.varint()?).map_err(|_| DecodeError::Truncated)?;
+            if len > self.0.len() {
+                return Err(DecodeError::Truncated);
+            }
+            Value::Bytes(self.0.split_to(len))
+        };
+        Ok(Some((key >> 1, value)))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads eight bytes, least significant first.
+    pub(crate) fn fixed(&mut self) -> Result<u64, DecodeError> {
+        self.0.try_get_u64_le().map_err(|_| DecodeError::Truncated)
+    }
+
+    pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.0.try_get_u8().map_err(|_| DecodeError::Truncated)?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return Err(DecodeError::Overflow);
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(DecodeError::Overflow)
+    }
+}

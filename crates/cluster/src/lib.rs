@@ -1,0 +1,124 @@
+//! Several nodes of Roomcast as one: a state machine without I/O, and the trait of its message engines.
+//!
+//! [`Node`] is the state machine of one node: publications, membership, requests, interest in rooms, and the queue
+//! towards the engine. [`Backplane`] is the trait of an engine such as Redis or NATS; it transports bytes by channel,
+//! without knowledge of rooms. The fault suite in `roomcast_testkit::cluster` runs nodes on any engine.
+//!
+//! # Guarantees
+//!
+//! - **Order**: publications of one node to one room arrive in order, as do its publications to a whole namespace. There
+//!   is no order across rooms or nodes. Publications to several rooms, and requests, have no order with others.
+//! - **Once**: a member receives a publication at most once.
+//! - **Loss is reported**: engines lose messages. Each publication that was begun after a [confirmed
+//!   join](Node::await_join) arrives, or the host gets a [`Gap`](ClusterAction::Gap), a
+//!   [`NodeLeft`](ClusterAction::NodeLeft) or a [`NodeJoined`](ClusterAction::NodeJoined) that covers it.
+//! - **Incarnations**: a restarted node is a new one. Messages of a dead incarnation are dropped. A node that was
+//!   declared dead, as after a freeze or a partition, rejoins as a new incarnation and ends its requests.
+//! - **Requests end** at their deadline with the answers that arrived, and name the nodes whose answers are missing. A
+//!   node that is known to be dead is not waited for.
+//! - **Bounds**: publishing never waits. The queue towards the engine, incomplete publications and pending requests have
+//!   limits in [`ClusterConfig`].
+//!
+//! # Mechanism
+//!
+//! The frames of one incarnation on one channel are a stream. They are numbered from 1, and each carries the time since
+//! its predecessor. A receiver drops numbers that it has seen, and reports numbers that it has not. The first frame after
+//! a subscription has no known predecessor; the predecessor is missing only if, by its age, it may be younger than the
+//! subscription. Ages are differences of one clock, so clocks need not agree; rates may differ by 1.5 %. A lost frame
+//! without a successor is noticed by the heartbeats: when a stream becomes idle, its last number is listed in four
+//! heartbeats in sequence. A receiver that misses more than four in sequence reports a gap of unknown size.
+//!
+//! A room is the channel of its name. The room of a socket id that is tagged with a node is on a channel of that node,
+//! to which the node is always subscribed; see [`Channel::of`].
+//!
+//! # Partitions
+//!
+//! Nodes on both sides of a partition continue to serve their clients, and deliver publications on their own side. After
+//! [`node_timeout`](ClusterConfig::node_timeout) each side declares the other dead: its requests no longer wait for those
+//! nodes. When the partition ends, each node that was declared dead by another rejoins as a new incarnation. Publications
+//! to the other side are lost, and reported by `NodeLeft` and `NodeJoined`. A shorter partition is reported by gaps.
+//!
+//! # Driving a node
+//!
+//! ```
+//! use std::task::{Context, Waker};
+//! use std::time::Instant;
+//!
+//! use roomcast_cluster::{Backplane, ClusterAction, Node};
+//!
+//! /// Runs when the engine's waker or the timer fires, and after local inputs. Returns the time of the next call.
+//! fn drive(node: &mut Node, engine: &mut dyn Backplane, waker: &Waker, now: Instant) -> Option<Instant> {
+//!     if node.poll_timeout().is_some_and(|at| at <= now) {
+//!         node.handle_timeout(now);
+//!     }
+//!     node.exchange(engine, &mut Context::from_waker(waker), now);
+//!     while let Some(action) = node.poll_action() {
+//!         match action {
+//!             ClusterAction::Deliver { publication, .. } => drop(publication), // to local members
+//!             ClusterAction::Gap { .. } => {}                                   // to recovery
+//!             _ => {}
+//!         }
+//!     }
+//!     node.poll_timeout()
+//! }
+//! ```
+//!
+//! # Integration with routers
+//!
+//! A `ClusterRouter` wraps the local router of each namespace, such as `roomcast_rooms::Rooms`. One task for each
+//! process owns the [`Node`] and its engine, without a lock. The design for real load:
+//!
+//! - **Local delivery never waits**: `broadcast` first runs the local router, then publishes.
+//! - **Without other nodes**: the task mirrors [`NodeJoined`](ClusterAction::NodeJoined) and `NodeLeft` into an atomic
+//!   counter that all routers share. A broadcast with [`Scope::Node`](roomcast_core::Scope), or with a counter of zero,
+//!   costs one relaxed load.
+//! - **With other nodes**: engines do not reveal which rooms others have joined, so each broadcast is published. The
+//!   calling thread serializes the event and pushes the [`Publication`] to one of several bounded inlets, chosen by the
+//!   hash of its channel, which preserves the order of a room; a push wakes the task if the inlet was empty. So threads
+//!   share no lock, and the engine's speed affects no handler. The task empties the inlets into [`Node::publish`];
+//!   frames that wait for the engine are combined to one message for each channel.
+//! - **Interest**: a `RoomWatcher` of the local router passes `Created` and `Deleted` on through the same inlets. Rooms
+//!   named by this node's ids need no filter: they cost a hash look-up in the task, and no command.
+//! - **A joining namespace** calls [`Node::add_interest`] and [`Node::await_join`], and accepts clients after
+//!   [`Heard`](ClusterAction::Heard), at most [`join_timeout`](ClusterConfig::join_timeout) later.
+//! - **Recovery stands below**: the local router of the decorator is the `Sequencer`, so events of other nodes get
+//!   offsets too. A `Gap` ends the recoverable range of its room.
+//! - **Events of other nodes**: the task calls the host object of the namespace with each `Deliver`, so that overflow
+//!   policies, outgoing listeners and flow control hold for them. The policy and the delivery guarantee are part of the
+//!   publication's body.
+//! - **Acknowledgements**: a broadcast with acknowledgements is a request. Each node answers with the number of its
+//!   recipients, then with each acknowledgement; see [`Node::answer`]. The local recipients are counted by the router.
+//! - **Shutdown**: [`Node::leave`] after the sessions were stored; the task continues until
+//!   [`Left`](ClusterAction::Left) and the engine's flush, for a limited time.
+//!
+//! # Memory
+//!
+//! A node keeps an entry for each subscribed channel and each node that publishes on it, one for each channel on which
+//! it has published within about five heartbeats, and up to 1,024 dead nodes.
+
+mod action;
+mod backplane;
+mod channel;
+mod config;
+mod envelope;
+mod id;
+mod metrics;
+mod mutation;
+mod node;
+
+pub use action::{
+    Asker, ClusterAction, ClusterRequest, JoinResult, JoinTicket, LeaveReason, MissingAnswer, MissingReason,
+    Publication, PublishError, RequestId,
+};
+pub use backplane::{Backplane, BackplaneCommand, BackplaneEvent};
+pub use channel::Channel;
+pub use config::{ClusterConfig, QueueOverflow};
+#[doc(hidden)]
+pub use envelope::check_message;
+pub use envelope::{DecodeError, VERSION};
+pub use id::{Incarnation, NodeId, NodeRef};
+pub use metrics::{ClusterMetrics, RequestTimes};
+#[cfg(feature = "mutations")]
+#[doc(hidden)]
+pub use mutation::Mutation;
+pub use node::Node;

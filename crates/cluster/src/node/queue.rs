@@ -1,0 +1,293 @@
+//! Queue of publications, requests and answers towards the engine.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::outputs::Outputs;
+use crate::config::QueueOverflow;
+use crate::envelope::{EnvelopeWriter, Frame, OVERHEAD, Position, Tail, encode_frame};
+use crate::mutation::Mutation;
+use crate::{Channel, ClusterConfig, Incarnation, NodeId, PublishError};
+
+/// Queue of encoded frames by channel, and the numbers of their streams.
+///
+/// Channels take turns, so a busy room does not delay the others. The frames of a channel that wait together are sent
+/// as one message. A frame gets its number when it is queued: if it is dropped later, receivers notice the gap.
+#[derive(Debug)]
+pub(super) struct SendQueue {
+    config: Arc<ClusterConfig>,
+    streams: HashMap<Channel, OutStream>,
+    /// Channels with queued frames, each once.
+    ready: VecDeque<Channel>,
+    len: usize,
+    bytes: usize,
+    /// Highest number of forgotten streams. A new stream begins above it, since it may be one of them.
+    floor: u64,
+}
+
+/// Stream of outgoing frames on one channel.
+#[derive(Debug)]
+struct OutStream {
+    digest: u64,
+    /// Number of the last frame, sent, queued or dropped.
+    seq: u64,
+    /// Number of the first frame of the run.
+    first: u64,
+    last_at: Instant,
+    /// Heartbeats that have listed the end of the stream since its last frame.
+    listed: u64,
+    queued: VecDeque<Queued>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    position: Position,
+    frame: Bytes,
+    /// Whether the next frame is a part of the same publication.
+    continues: bool,
+}
+
+impl SendQueue {
+    pub(super) fn new(config: Arc<ClusterConfig>) -> Self {
+        Self { config, streams: HashMap::new(), ready: VecDeque::new(), len: 0, bytes: 0, floor: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty()
+    }
+
+    /// Queues the same frame for several channels, or for none if the queue has to reject it.
+    pub(super) fn push(
+        &mut self,
+        channels: &[Channel],
+        frame: &Frame,
+        now: Instant,
+        out: &mut Outputs,
+    ) -> Result<(), PublishError> {
+        let encoded: Vec<_> = channels.iter().map(|channel| encode_frame(frame, channel)).collect();
+        let len = encoded.iter().map(Bytes::len).max().unwrap_or(0);
+        let limit = self.config.max_publication;
+        if len > limit {
+            out.metrics.rejected += 1;
+            return Err(PublishError::TooLarge { len, limit });
+        }
+        let cost: usize = encoded.iter().map(|frame| self.max_cost(frame.len())).sum();
+        let is_over = self.bytes + cost > self.config.queue_bytes;
+        let is_over = is_over && !self.config.has(Mutation::UnboundedQueue);
+        if is_over {
+            let fits_alone = cost <= self.config.queue_bytes;
+            match self.config.queue_overflow {
+                QueueOverflow::DropOldest if fits_alone => self.make_room(cost, out),
+                QueueOverflow::DropNewest => {
+                    // The numbers are used up, so that receivers notice the gap.
+                    for (channel, frame) in channels.iter().zip(&encoded) {
+                        let parts = self.parts(frame.len()).max(1);
+                        let stream = self.stream(channel, now);
+                        stream.seq += parts as u64;
+                        stream.touch(now);
+                    }
+                    out.metrics.dropped += 1;
+                    return Ok(());
+                }
+                _ => {
+                    out.metrics.rejected += 1;
+                    return Err(PublishError::QueueFull);
+                }
+            }
+        }
+        for (channel, frame) in channels.iter().zip(encoded) {
+            self.append(channel, frame, now);
+        }
+        Ok(())
+    }
+
+    /// Returns the next message: frames of one channel, as many as fit.
+    pub(super) fn pop(
+        &mut self,
+        id: NodeId,
+        incarnation: Incarnation,
+        heartbeat: u64,
+    ) -> Option<(Channel, Bytes)> {
+        let channel = self.ready.pop_front()?;
+        let stream = self.streams.get_mut(&channel)?;
+        let mut batch = Vec::new();
+        let mut room = self.config.max_payload;
+        while let Some(next) = stream.queued.front() {
+            let needed = next.frame.len() + OVERHEAD;
+            if !batch.is_empty() && (batch.len() >= self.config.batch_count || needed > room) {
+                break;
+            }
+            room = room.saturating_sub(needed);
+            batch.extend(stream.queued.pop_front());
+        }
+        if !stream.queued.is_empty() {
+            self.ready.push_back(channel.clone());
+        }
+        self.len -= batch.len();
+        self.bytes -= batch.iter().map(|queued| queued.frame.len() + FRAME_COST).sum::<usize>();
+        if self.config.has(Mutation::ReverseBatches) {
+            batch.reverse();
+        }
+        let mut envelope = EnvelopeWriter::new(id, incarnation, heartbeat);
+        batch.iter().for_each(|queued| envelope.push(Some(queued.position), &queued.frame));
+        Some((channel, envelope.finish()))
+    }
+
+    /// Returns the ends of idle streams for the next heartbeat; with `all`, the ends of all streams for the goodbye.
+    ///
+    /// The end of a stream is listed in [`ROUNDS`] heartbeats in sequence. After that the stream is forgotten.
+    pub(super) fn list_tails(&mut self, all: bool, now: Instant) -> Vec<Tail> {
+        if self.config.has(Mutation::OmitTails) {
+            return Vec::new();
+        }
+        let idle = self.config.heartbeat_interval;
+        let mut floor = self.floor;
+        self.streams.retain(|_, stream| {
+            let is_over = stream.listed >= ROUNDS && stream.queued.is_empty();
+            if is_over {
+                floor = floor.max(stream.seq);
+            }
+            !is_over
+        });
+        self.floor = floor;
+        let is_listed = |stream: &&mut OutStream| {
+            stream.queued.is_empty() && (all || now.saturating_duration_since(stream.last_at) >= idle)
+        };
+        let mut listed: Vec<_> = self.streams.values_mut().filter(is_listed).collect();
+        // Ends that were listed before come first, so that their rounds are in sequence.
+        listed.sort_by_key(|stream| (u64::MAX - stream.listed, stream.digest));
+        listed.truncate((self.config.max_payload.saturating_sub(OVERHEAD) / MAX_TAIL).max(1));
+        let list = |stream: &mut OutStream| {
+            stream.listed += 1;
+            let age = now.saturating_duration_since(stream.last_at);
+            Tail { digest: stream.digest, seq: stream.seq, run: stream.seq - stream.first, age }
+        };
+        listed.into_iter().map(list).collect()
+    }
+
+    /// Renumbers the queued frames for a new incarnation.
+    pub(super) fn restart(&mut self) {
+        self.floor = 0;
+        self.streams.retain(|_, stream| !stream.queued.is_empty());
+        for stream in self.streams.values_mut() {
+            (stream.seq, stream.first, stream.listed) = (0, 1, 0);
+            for queued in &mut stream.queued {
+                stream.seq += 1;
+                (queued.position.seq, queued.position.run) = (stream.seq, stream.seq - 1);
+            }
+        }
+    }
+
+    fn append(&mut self, channel: &Channel, frame: Bytes, now: Instant) {
+        let parts = self.parts(frame.len());
+        let part_len = self.part_len();
+        let stream = self.stream(channel, now);
+        let is_ready = !stream.queued.is_empty();
+        let (mut len, mut bytes) = (0, 0);
+        let mut append = |stream: &mut OutStream, frame: Bytes, continues| {
+            stream.seq += 1;
+            let idle = now.saturating_duration_since(stream.last_at);
+            stream.touch(now);
+            let position = Position { seq: stream.seq, run: stream.seq - stream.first, idle };
+            (len, bytes) = (len + 1, bytes + frame.len() + FRAME_COST);
+            stream.queued.push_back(Queued { position, frame, continues });
+        };
+        if parts <= 1 {
+            append(stream, frame, false);
+        } else {
+            for index in 0..parts {
+                let body = frame.slice(index * part_len..frame.len().min((index + 1) * part_len));
+                let part =
+                    Frame::Part { index: index as u64, count: parts as u64, len: frame.len() as u64, body };
+                append(stream, encode_frame(&part, channel), index + 1 < parts);
+            }
+        }
+        if !is_ready {
+            self.ready.push_back(channel.clone());
+        }
+        self.len += len;
+        self.bytes += bytes;
+    }
+
+    /// Drops frames of the channels that have waited longest, until `cost` bytes fit.
+    fn make_room(&mut self, cost: usize, out: &mut Outputs) {
+        while self.bytes + cost > self.config.queue_bytes {
+            let Some(channel) = self.ready.front() else { return };
+            let Some(stream) = self.streams.get_mut(channel) else { return };
+            while let Some(dropped) = stream.queued.pop_front() {
+                self.len -= 1;
+                self.bytes -= dropped.frame.len() + FRAME_COST;
+                if !dropped.continues {
+                    break;
+                }
+            }
+            out.metrics.dropped += 1;
+            if stream.queued.is_empty() {
+                self.ready.pop_front();
+            }
+        }
+    }
+
+    fn stream(&mut self, channel: &Channel, now: Instant) -> &mut OutStream {
+        let floor = self.floor;
+        self.streams.entry(channel.clone()).or_insert_with(|| OutStream {
+            digest: channel.digest(),
+            seq: floor,
+            first: floor + 1,
+            last_at: now,
+            listed: 0,
+            queued: VecDeque::new(),
+        })
+    }
+
+    /// Returns the bytes that a frame takes in the queue, at most.
+    fn max_cost(&self, len: usize) -> usize {
+        let parts = self.parts(len);
+        len + parts * (FRAME_COST + if parts > 1 { PART_OVERHEAD } else { 0 })
+    }
+
+    /// Returns the number of parts of a frame; 1 if it is sent whole.
+    fn parts(&self, len: usize) -> usize {
+        if len + OVERHEAD <= self.config.max_payload { 1 } else { len.div_ceil(self.part_len()) }
+    }
+
+    fn part_len(&self) -> usize {
+        self.config.max_payload.saturating_sub(OVERHEAD + PART_OVERHEAD).max(MIN_PART)
+    }
+}
+
+impl OutStream {
+    fn touch(&mut self, now: Instant) {
+        self.last_at = now;
+        self.listed = 0;
+    }
+}
+
+/// Heartbeats in sequence that list the end of an idle stream.
+///
+/// A receiver that missed more than these in sequence may have missed the end of a stream too.
+pub(super) const ROUNDS: u64 = 4;
+
+/// Memory of a queued frame without its bytes.
+const FRAME_COST: usize = 64;
+/// Bytes of a part's own fields, at most.
+const PART_OVERHEAD: usize = 64;
+const MIN_PART: usize = 64;
+/// Bytes of a listed end, at most.
+const MAX_TAIL: usize = 8 + 3 * 10;
+
+/// Time that is surely no longer than `idle` by the receiver's clock, whose rate may differ by up to 1.5 %.
+pub(super) fn at_least(idle: Duration) -> Duration {
+    idle - idle / 64
+}
