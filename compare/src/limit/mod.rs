@@ -2,7 +2,8 @@
 //!
 //! One thread, no async runtime, no general protocol stack: a handshake on any path, one frame encoded for all
 //! recipients, one send per socket. The remaining cost is the kernel's. [`Send::Write`] sends every message
-//! immediately; [`Send::Batch`] collects the messages of a loop turn and then writes once per socket.
+//! immediately; [`Send::Batch`] collects messages until none has arrived for 100 µs, and then writes once per socket. An
+//! echo is written once per read.
 
 mod connection;
 mod frames;
@@ -44,7 +45,7 @@ pub struct Options {
 pub enum Send {
     /// One send() per socket and message
     Write,
-    /// One send() per socket and loop turn
+    /// One send() per socket for all messages that arrive within 100 µs of each other
     Batch,
 }
 

@@ -97,6 +97,8 @@ impl RepeatedPolls {
         let may_repeat = self.misses < MOST_MISSES
             && head.len() <= LONGEST_HEAD
             && head.starts_with(b"GET ")
+            // Earlier versions keep a connection open only if both sides say so.
+            && request_line(head).trim_ascii_end().ends_with(b" HTTP/1.1")
             && memmem::find(request_line(head), b"sid=").is_some();
         self.candidate = may_repeat.then(|| head.into());
         may_repeat
@@ -346,6 +348,7 @@ mod tests {
         let may_repeat = |head: &str| RepeatedPolls::default().record(head.as_bytes());
         assert!(may_repeat(POLL));
         assert!(!may_repeat(&POLL.replace("GET", "POST")));
+        assert!(!may_repeat(&POLL.replace("HTTP/1.1", "HTTP/1.0")));
         assert!(!may_repeat(&POLL.replace("&sid=xyz", "")));
         assert!(!may_repeat(&POLL.replace("&sid=xyz", "").replace("Host", "X: sid=1\r\nHost")));
         assert!(!may_repeat(
