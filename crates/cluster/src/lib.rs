@@ -38,6 +38,12 @@
 //! nodes. When the partition ends, each node that was declared dead by another rejoins as a new incarnation. Publications
 //! to the other side are lost, and reported by `NodeLeft` and `NodeJoined`. A shorter partition is reported by gaps.
 //!
+//! # Known defects
+//!
+//! Of 100,000 seeds of the fault suite two break a guarantee. Their causes are not known yet: a request that does not end
+//! at its deadline (`CLUSTER_SEED=12823 CLUSTER_OPERATIONS=45`), and a publication to the room of a socket id that is lost
+//! without a report (`CLUSTER_SEED=51420 CLUSTER_OPERATIONS=56`).
+//!
 //! # Driving a node
 //!
 //! ```

@@ -4,7 +4,7 @@
 //! which defeats caches. The HTTP library parses each of them. This file remembers the head of an answered poll,
 //! and answers the following ones that equal it without the library: the stream recognizes the bytes, and what the
 //! first request led to is used again. A delivery to a polling client with a browser's headers then costs 16,500
-//! instructions instead of 36,000.
+//! instructions instead of 36,000 (callgrind, 100 clients, paced).
 //!
 //! Any other request, and any head that arrives in pieces, takes the usual path.
 
