@@ -9,8 +9,7 @@ use roomcast_core::{
     Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketInfo, Target,
 };
 use roomcast_server::recovery::{Claim, Recovery, RecoveryError, Sequencer, SessionInit, SharedData, Usage};
-use roomcast_server::{Config, Io, Socket, Value};
-use serde_json::json;
+use roomcast_server::{Ack, Config, Io, Socket, Value};
 
 use crate::recovery::Returner;
 use crate::support::engine::Engine;
@@ -117,8 +116,7 @@ fn open(store: Store, connect_timeout: Duration) -> Scene {
         .recovery(|recovery| recovery)
         .recovery_factory(move |_, inner| Arc::new(Slow { inner, gate: at.clone(), store }));
     let io = Io::builder().config(config).build();
-    io.of("/other")
-        .on("echo", |args: roomcast_server::Args, ack: roomcast_server::Ack| async move { ack.send(args) });
+    io.of("/other").on("echo", |args: Args, ack: Ack| async move { ack.send(args) });
     let sockets = arrivals(&io);
     let server = serve(&io);
     Scene { io, server, sockets, gate }
