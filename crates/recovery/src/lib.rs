@@ -1,8 +1,9 @@
 //! Connection state recovery: a router that numbers events, retains them for a while, and replays missed ones.
 //!
-//! [`Sequencer`] is a [`Router`](roomcast_core::Router) that wraps another one. Each event that passes through it gets
+//! [`Recovery`] is the trait that a server uses: a [`Router`](roomcast_core::Router) that also retains sessions.
+//! [`Sequencer`] implements it in memory and wraps another router. Each event that passes through it gets
 //! a number, which is sent as [`Event::offset`](roomcast_core::Event::offset), and is retained in a log bounded by
-//! time, count and bytes. When a member disconnects, the server can [retain](Sequencer::detach_and_retain) its session under a
+//! time, count and bytes. When a member disconnects, the server can [retain](Recovery::detach_and_retain) its session under a
 //! recovery token. A client that returns in time with the token and its last offset [recovers](PendingRecovery::resume) its id,
 //! rooms, data and missed events.
 //!
@@ -14,11 +15,13 @@ mod config;
 mod log;
 mod owner;
 mod pending_recovery;
+mod recovery;
 mod retained;
 mod sequencer;
 
 pub use config::RecoveryConfig;
 pub use owner::{Acting, Owner};
-pub use pending_recovery::{Order, PendingRecovery, RecoveryError};
-pub use retained::{RetainedSession, SharedData};
+pub use pending_recovery::{Order, RecoveryError};
+pub use recovery::{Claim, ClaimResult, PendingRecovery, Recovery, SessionInit};
+pub use retained::SharedData;
 pub use sequencer::{Sequencer, Usage};

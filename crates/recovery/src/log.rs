@@ -26,6 +26,12 @@ pub(crate) struct Log {
     lost: Lost,
     /// Last event dropped because of its age.
     last_expired: Option<Mark>,
+    /// Numbers of the events with an offset from outside, by offset. Empty in a log without any.
+    outside: HashMap<ByteString, u64>,
+    /// Newest event with an offset from outside that is not in the log.
+    outside_dropped: Option<Mark>,
+    /// Whether an offset ever came from outside.
+    takes_outside: bool,
 }
 
 /// Slot of an event, which may be removed before its neighbors.
@@ -94,7 +100,10 @@ impl Log {
     ) -> Event {
         self.head += 1;
         let mut event = draft.event.clone();
-        event.offset = Some(offset(epoch, self.head));
+        let outside = event.offset.take().filter(|outside| !is_own(outside, epoch));
+        self.takes_outside |= outside.is_some();
+        let is_outside = outside.is_some();
+        event.offset = Some(outside.unwrap_or_else(|| offset(epoch, self.head)));
         let entry = Entry {
             number: self.head,
             at: now,
@@ -108,8 +117,14 @@ impl Log {
         self.forget(now, config);
         if entry.owner.is_some() && entry.bytes() > share(config.max_log_bytes) {
             // Events above the share are not retained, and evict none.
+            if is_outside {
+                self.outside_dropped = Some(entry.mark());
+            }
             self.lost.note(entry, now, config);
             return event;
+        }
+        if let Some(outside) = event.offset.as_ref().filter(|_| is_outside) {
+            self.outside.insert(outside.clone(), self.head);
         }
         self.push(entry);
         while let Some(entry) = draft.owner.and_then(|owner| self.take_oldest_over_quota(owner, config)) {
@@ -177,6 +192,7 @@ impl Log {
         let bytes = entry.bytes();
         self.len -= 1;
         self.bytes -= bytes;
+        self.forget_offset(entry);
         let Some(owner) = entry.owner else { return };
         if let Some(holding) = self.owners.get_mut(&owner) {
             holding.numbers.pop_front();
@@ -185,6 +201,38 @@ impl Log {
                 self.owners.remove(&owner);
             }
         }
+    }
+
+    fn forget_offset(&mut self, entry: &Entry) {
+        let Some(offset) = entry.event.offset.as_ref().filter(|_| self.takes_outside) else { return };
+        match self.outside.get(offset) {
+            None => return,
+            Some(number) if *number == entry.number => _ = self.outside.remove(offset),
+            // The offset was repeated, and refers to a later event.
+            Some(_) => {}
+        }
+        self.outside_dropped =
+            self.outside_dropped.filter(|mark| mark.number > entry.number).or(Some(entry.mark()));
+    }
+
+    /// Finds the event of an offset that a client sent.
+    pub(crate) fn find(&self, text: &str, epoch: &str) -> Seen {
+        if let Some(number) = self.outside.get(text) {
+            return Seen::UpTo(*number);
+        }
+        match Seen::parse(text, epoch) {
+            Seen::OtherEpoch | Seen::Invalid if self.takes_outside && !is_own(text, epoch) => Seen::Dropped,
+            seen => seen,
+        }
+    }
+
+    /// Returns whether all events with an offset from outside that left the log are known to have arrived.
+    ///
+    /// A client that has received one of them has then received no event that is not known to have arrived.
+    pub(crate) fn has_dropped_offsets_received(&self, retained: &RetainedSession) -> bool {
+        self.outside_dropped.is_none_or(|mark| {
+            mark.number <= retained.history.settled() || retained.has_received(mark.number, mark.at)
+        })
     }
 
     /// Returns the missed events of a session, oldest first; `None` if some of them were dropped.
@@ -318,6 +366,11 @@ fn offset(epoch: &str, number: u64) -> ByteString {
     text.into()
 }
 
+/// Returns whether an offset has the form of this log's own.
+fn is_own(offset: &str, epoch: &str) -> bool {
+    offset.strip_prefix(epoch).is_some_and(|rest| rest.starts_with('-'))
+}
+
 /// Offset as sent by a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
@@ -325,6 +378,8 @@ pub(crate) enum Seen {
     UpTo(u64),
     /// The offset is from an earlier run of this server, or from another server.
     OtherEpoch,
+    /// The offset is from outside, and its event is not in the log.
+    Dropped,
     /// Not a valid offset.
     Invalid,
 }

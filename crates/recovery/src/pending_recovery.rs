@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use roomcast_core::{Delivery, Frame, Member, MemberKey, Overflow};
+use bytestring::ByteString;
+use roomcast_core::{Delivery, Frame, Member, MemberKey, Overflow, Room, SocketId};
 
-use crate::retained::{CaughtUp, RetainedSession, RoomHistory};
+use crate::owner::Owner;
+use crate::recovery::PendingRecovery;
+use crate::retained::{CaughtUp, RetainedSession, RoomHistory, SharedData};
 use crate::sequencer::Sequencer;
 
-/// Pending recovery of a returning client that has not been accepted yet.
-///
-/// Dropping it puts the retained session back.
+/// Pending recovery of a session that a [`Sequencer`] retained.
 #[derive(Debug)]
-pub struct PendingRecovery {
+pub(crate) struct ClaimedSession {
     sequencer: Arc<Sequencer>,
     retained: RetainedSession,
     /// The retained session was consumed.
@@ -21,7 +22,7 @@ pub struct PendingRecovery {
     budget: usize,
 }
 
-impl PendingRecovery {
+impl ClaimedSession {
     pub(crate) fn new(
         sequencer: Arc<Sequencer>,
         retained: RetainedSession,
@@ -30,40 +31,49 @@ impl PendingRecovery {
     ) -> Self {
         Self { sequencer, retained, consumed: false, seen, budget }
     }
+}
 
-    /// Returns the retained session.
-    pub fn retained(&self) -> &RetainedSession {
-        &self.retained
+impl PendingRecovery for ClaimedSession {
+    fn key(&self) -> MemberKey {
+        self.retained.key()
     }
 
-    /// Returns whether the client skips the connect middlewares.
-    pub fn skips_middlewares(&self) -> bool {
+    fn id(&self) -> &SocketId {
+        self.retained.id()
+    }
+
+    fn secret(&self) -> &ByteString {
+        &self.retained.history.secret
+    }
+
+    fn data(&self) -> &SharedData {
+        &self.retained.data
+    }
+
+    fn rooms(&self) -> Vec<Room> {
+        self.retained.history.joined().cloned().collect()
+    }
+
+    fn skips_middlewares(&self) -> bool {
         self.sequencer.config.skip_middlewares
     }
 
-    /// Attaches the member, rejoins its rooms, and replays missed events ahead of all later ones.
-    ///
-    /// `member` has the retained [id](RetainedSession::id), and is attached under the retained [key](RetainedSession::key) instead of a new
-    /// one. `welcome` sends the acceptance to the client, at the position given by `order`. It is called under the
-    /// lock, so it must only push to the outbox.
-    ///
-    /// # Errors
-    /// Returns an error if the client has to start a new session: its time ran out, it missed too much in the meantime,
-    /// or it was [forgotten](Sequencer::forget). `welcome` is not called then, and the session is no longer retained.
-    pub fn resume(
-        mut self,
+    fn resume(
+        mut self: Box<Self>,
         member: Member,
+        owner: Option<Owner>,
         order: Order,
-        welcome: impl FnOnce(),
+        welcome: &mut dyn FnMut(),
     ) -> Result<MemberKey, RecoveryError> {
         self.consumed = true;
-        let sequencer = &self.sequencer;
+        let this = &mut *self;
+        let sequencer = &this.sequencer;
         let mut state = sequencer.state();
-        if state.claimed.remove(&self.retained.key()).is_none() {
+        if state.claimed.remove(&this.retained.key()).is_none() {
             return Err(RecoveryError::Unknown);
         }
         let now = (sequencer.clock)();
-        let missed = sequencer.missed(&state, &self.retained, self.seen, self.budget, now)?;
+        let missed = sequencer.missed(&state, &this.retained, this.seen, this.budget, now)?;
         let head = state.log.head();
         let settled = missed.first().map_or(head, |first| first.number() - 1);
         // The client would not have received events that its codec cannot encode.
@@ -85,9 +95,10 @@ impl PendingRecovery {
                 replay();
             }
         }
-        let key = sequencer.router.attach(Member { key: self.retained.key(), ..member });
-        let renewed = RoomHistory::new(key, self.retained.id().clone(), settled);
-        let mut history = std::mem::replace(&mut self.retained.history, renewed);
+        let key = sequencer.router.attach(Member { key: this.retained.key(), ..member });
+        let renewed = RoomHistory::new(key, this.retained.id().clone(), settled);
+        let mut history = std::mem::replace(&mut this.retained.history, renewed);
+        history.owner = owner.or(history.owner);
         history.caught_up = Some(CaughtUp { settled, head, at: now });
         for room in history.joined() {
             sequencer.router.join(key, room);
@@ -98,7 +109,7 @@ impl PendingRecovery {
     }
 }
 
-impl Drop for PendingRecovery {
+impl Drop for ClaimedSession {
     fn drop(&mut self) {
         if !self.consumed {
             let mut state = self.sequencer.state();
@@ -141,11 +152,15 @@ pub enum RecoveryError {
     /// The missed events exceed the outbox or the memory budget.
     #[error("missed events exceed the outbox or the memory budget")]
     TooLarge,
+    /// The store of sessions failed, or did not answer in time.
+    #[error("session store failed or did not answer in time")]
+    Unavailable,
 }
 
 impl RecoveryError {
     /// All reasons.
-    pub const ALL: [Self; 5] = [Self::Unknown, Self::Expired, Self::Offset, Self::Overflow, Self::TooLarge];
+    pub const ALL: [Self; 6] =
+        [Self::Unknown, Self::Expired, Self::Offset, Self::Overflow, Self::TooLarge, Self::Unavailable];
 
     /// Returns a short name.
     pub fn as_str(self) -> &'static str {
@@ -155,6 +170,7 @@ impl RecoveryError {
             Self::Offset => "offset",
             Self::Overflow => "overflow",
             Self::TooLarge => "too_much",
+            Self::Unavailable => "unavailable",
         }
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct RoomHistory {
     forgotten: u64,
     pub(crate) caught_up: Option<CaughtUp>,
     pub(crate) owner: Option<Owner>,
+    /// Recovery token; empty if the session cannot be retained.
+    pub(crate) secret: ByteString,
 }
 
 /// Past membership of a room, after event `since` up to event `until`.
@@ -54,7 +56,17 @@ pub(crate) struct CaughtUp {
 impl RoomHistory {
     pub(crate) fn new(key: MemberKey, id: SocketId, since: u64) -> Self {
         let (joined, left) = (HashMap::new(), VecDeque::new());
-        Self { key, id, since, joined, left, forgotten: 0, caught_up: None, owner: None }
+        Self {
+            key,
+            id,
+            since,
+            joined,
+            left,
+            forgotten: 0,
+            caught_up: None,
+            owner: None,
+            secret: ByteString::new(),
+        }
     }
 
     /// Records that the member joined a room.
@@ -171,12 +183,11 @@ impl From<&str> for SharedData {
 
 /// Retained session of a disconnected member.
 #[derive(Clone)]
-pub struct RetainedSession {
-    pub(crate) secret: ByteString,
+pub(crate) struct RetainedSession {
     pub(crate) history: RoomHistory,
     pub(crate) data: SharedData,
     pub(crate) disconnected_at: Instant,
-    /// Time before which all events are known to have arrived; see [`Sequencer::detach_and_retain`](crate::Sequencer::detach_and_retain).
+    /// Time before which all events are known to have arrived; see [`Recovery::detach_and_retain`](crate::Recovery::detach_and_retain).
     delivered_until: Option<Instant>,
     /// Size when it was counted; its data may have changed since.
     bytes: usize,
@@ -186,13 +197,12 @@ pub struct RetainedSession {
 
 impl RetainedSession {
     pub(crate) fn new(
-        secret: ByteString,
         history: RoomHistory,
         data: SharedData,
         disconnected_at: Instant,
         delivered_until: Option<Instant>,
     ) -> Self {
-        Self { secret, history, data, disconnected_at, delivered_until, bytes: 0, turn: 0 }
+        Self { history, data, disconnected_at, delivered_until, bytes: 0, turn: 0 }
     }
 
     /// Returns whether an event emitted at `at` is known to have arrived, if it was for this member.
@@ -205,29 +215,14 @@ impl RetainedSession {
         self.delivered_until.is_some_and(|delivered_until| sent < delivered_until)
     }
 
-    /// Returns the recovery token.
-    pub fn secret(&self) -> &ByteString {
-        &self.secret
-    }
-
     /// Returns the member's key, which stays the same after a recovery.
-    pub fn key(&self) -> MemberKey {
+    pub(crate) fn key(&self) -> MemberKey {
         self.history.key
     }
 
     /// Returns the public id.
-    pub fn id(&self) -> &SocketId {
+    pub(crate) fn id(&self) -> &SocketId {
         &self.history.id
-    }
-
-    /// Returns the rooms besides its own.
-    pub fn rooms(&self) -> impl Iterator<Item = &Room> {
-        self.history.joined()
-    }
-
-    /// Returns the retained data.
-    pub fn data(&self) -> &SharedData {
-        &self.data
     }
 
     pub(crate) fn is_expired(&self, now: Instant, config: &RecoveryConfig) -> bool {
@@ -239,7 +234,7 @@ impl RetainedSession {
         let left = self.history.left.iter().map(|past| past.room.as_str().len() + size_of::<FormerRoom>());
         size_of::<Self>()
             + INDEX_COST
-            + self.secret.len()
+            + self.history.secret.len()
             + self.data.get().len()
             + rooms.chain(left).sum::<usize>()
     }
@@ -304,20 +299,22 @@ impl Absent {
     pub(crate) fn insert(&mut self, mut retained: RetainedSession, now: Instant, config: &RecoveryConfig) {
         self.turns += 1;
         retained.turn = self.turns;
-        self.take(&retained.secret.clone(), config);
+        self.take(&retained.history.secret.clone(), config);
         retained.bytes = retained.count_bytes();
         let owner = retained.history.owner;
         if owner.is_some() && retained.bytes > share(config.max_session_bytes) {
             return;
         }
         self.change(owner, config, |holding| {
-            holding.by_time.insert((retained.disconnected_at, retained.turn), retained.secret.clone());
+            holding
+                .by_time
+                .insert((retained.disconnected_at, retained.turn), retained.history.secret.clone());
             holding.bytes += retained.bytes;
         });
         self.bytes += retained.bytes;
-        self.by_time.insert((retained.disconnected_at, retained.turn), retained.secret.clone());
-        self.by_key.insert(retained.key(), retained.secret.clone());
-        self.by_secret.insert(retained.secret.clone(), retained);
+        self.by_time.insert((retained.disconnected_at, retained.turn), retained.history.secret.clone());
+        self.by_key.insert(retained.key(), retained.history.secret.clone());
+        self.by_secret.insert(retained.history.secret.clone(), retained);
         self.forget(now, config);
         while owner.is_some() && self.owners.get(&owner).is_some_and(|holding| holding.is_over_quota(config))
         {

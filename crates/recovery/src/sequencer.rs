@@ -14,9 +14,11 @@ use roomcast_core::{
 };
 
 use crate::log::{Draft, Entry, Log, Seen, is_epoch};
-use crate::owner::{Acting, Owner};
+use crate::owner::Acting;
+use crate::pending_recovery::ClaimedSession;
+use crate::recovery::{Claim, ClaimResult, Recovery, SessionInit};
 use crate::retained::{Absent, RetainedSession, RoomHistory, SharedData};
-use crate::{PendingRecovery, RecoveryConfig, RecoveryError};
+use crate::{RecoveryConfig, RecoveryError};
 
 /// Router that wraps another one, numbers the events, retains them for a while, and replays missed ones.
 ///
@@ -30,6 +32,18 @@ use crate::{PendingRecovery, RecoveryConfig, RecoveryError};
 /// pushes, under it. Members are attached, detached, retained and recovered under it too. So each member receives
 /// numbers in ascending order, for any number of threads, and no event is emitted during a replay. It is taken before
 /// any lock of the inner router. Events without a number do not take it.
+///
+/// # Offsets from outside
+///
+/// An event that arrives with an [`offset`](Event::offset) keeps it, such as the id of an entry in a stream that several
+/// nodes read. Its position is that of its arrival, after all events that were numbered before, so events with offsets
+/// of both kinds may be mixed. An offset from outside must be unique in the namespace; if it is repeated, it refers to
+/// the last event with it. An offset that belongs to this log's epoch is replaced. The offset of an event that is not
+/// numbered is removed, since a client could not return with it.
+///
+/// Once an event has left the log, its offset from outside cannot be told from others. A client that returns with such
+/// an offset is treated as one without an offset if all events of this kind that left the log are known to have arrived.
+/// Otherwise it is refused.
 ///
 /// # Replayed events
 ///
@@ -105,104 +119,17 @@ impl Sequencer {
         &self.config
     }
 
-    /// Detaches a member like [`Router::detach`], and retains its session for recovery.
-    ///
-    /// `secret` is the client's recovery token, and `data` is retained with the session. `delivered_until` is a time before
-    /// which all events emitted to the client are known to have arrived, such as the time of its last answer to a ping
-    /// sent after them. Without it, or if it is older than [`RecoveryConfig::grace`] allows, [`claim`](Self::claim)
-    /// refuses a client that may have missed an event dropped from the log. Returns `false` if the member was detached
-    /// already.
-    pub fn detach_and_retain(
-        &self,
-        key: MemberKey,
-        secret: ByteString,
-        data: SharedData,
-        delivered_until: Option<Instant>,
-    ) -> bool {
-        let mut state = self.state();
-        let rooms = self.router.rooms_of(key);
-        let was_there = self.router.detach(key);
-        if let Some(mut history) = state.present.remove(&key) {
-            history.settle(rooms, state.log.head(), state.log.dropped());
-            let now = (self.clock)();
-            state.absent.insert(
-                RetainedSession::new(secret, history, data, now, delivered_until),
-                now,
-                &self.config,
-            );
-        }
-        self.unlock_and_notify(state);
-        was_there
-    }
-
-    /// Sets the owner of an attached member, for when it disconnects.
-    ///
-    /// A member without an owner counts against no share.
-    pub fn set_owner(&self, key: MemberKey, owner: Owner) {
-        if let Some(history) = self.state().present.get_mut(&key) {
-            history.owner = Some(owner);
-        }
-    }
-
-    /// Drops a retained session, so that it cannot be recovered; returns `false` if there is none.
-    ///
-    /// A [`PendingRecovery`] of it is refused.
-    pub fn forget(&self, key: MemberKey) -> bool {
-        let mut state = self.state();
-        let was_claimed = state.claimed.remove(&key).is_some();
-        state.absent.take_by_key(key, &self.config).is_some() || was_claimed
-    }
-
-    /// Numbers an event for a disconnected member, and retains it for the replay.
-    ///
-    /// Returns `false` if the member's session is not retained, or if this kind of event is not numbered.
-    pub fn queue_for_absent(&self, key: MemberKey, delivery: Delivery, event: &Event) -> bool {
-        if !is_numbered(delivery, event) {
-            return false;
-        }
-        let mut state = self.state();
-        let id = state.absent.id_of(key).cloned();
-        let Some(id) = id.or_else(|| state.claimed.get(&key).cloned()) else { return false };
-        let rooms = [Room::from(&id)];
-        let owner = Acting::owner();
-        let draft = Draft { event, rooms: &rooms, except: &[], skip: None, only: Some(key), owner };
-        _ = state.log.append(draft, &self.epoch, (self.clock)(), &self.config);
-        true
-    }
-
-    /// Updates the size of a retained session after its data changed.
-    ///
-    /// Drops the session if it no longer fits the limits.
-    pub fn recount(&self, key: MemberKey) {
-        let mut state = self.state();
-        if let Some(retained) = state.absent.take_by_key(key, &self.config) {
-            state.absent.insert(retained, (self.clock)(), &self.config);
-        }
-    }
-
-    /// Starts the recovery of a session by its token and the client's last offset, if any.
-    ///
-    /// After the claim is dropped, the session can be claimed again. `budget` is the number of bytes that the client's
-    /// outbox can take.
-    ///
-    /// # Errors
-    /// Returns an error if the client has to start a new session. With [`RecoveryError::Overflow`] and [`RecoveryError::TooLarge`],
-    /// the session is dropped.
-    pub fn claim(
-        self: &Arc<Self>,
-        secret: &str,
-        offset: Option<&str>,
-        budget: usize,
-    ) -> Result<PendingRecovery, RecoveryError> {
+    fn claim_now(self: Arc<Self>, secret: &str, offset: Option<&str>, budget: usize) -> ClaimResult {
         let mut state = self.state();
         let now = (self.clock)();
         let retained = state.absent.take(secret, &self.config).ok_or(RecoveryError::Unknown)?;
         state.absent.forget(now, &self.config);
         state.log.forget(now, &self.config);
-        let seen = match offset.map(|offset| Seen::parse(offset, &self.epoch)) {
-            // The client kept an offset from an earlier run of the server, and has received nothing since.
+        let seen = match offset.map(|offset| state.log.find(offset, &self.epoch)) {
             None | Some(Seen::OtherEpoch) => None,
             Some(Seen::UpTo(number)) if number <= state.log.head() => Some(number),
+            Some(Seen::Dropped) if state.log.has_dropped_offsets_received(&retained) => None,
+            Some(Seen::Dropped) => return Err(RecoveryError::Overflow),
             Some(Seen::UpTo(_) | Seen::Invalid) => {
                 state.absent.insert(retained, now, &self.config);
                 return Err(RecoveryError::Offset);
@@ -211,17 +138,7 @@ impl Sequencer {
         self.missed(&state, &retained, seen, budget, now)?;
         state.claimed.insert(retained.key(), retained.id().clone());
         drop(state);
-        Ok(PendingRecovery::new(self.clone(), retained, seen, budget))
-    }
-
-    /// Returns the numbers of retained events and sessions.
-    pub fn usage(&self) -> Usage {
-        let mut state = self.state();
-        let now = (self.clock)();
-        state.absent.forget(now, &self.config);
-        state.log.forget(now, &self.config);
-        let (events, bytes) = state.log.size();
-        Usage { events, bytes, sessions: state.absent.len() }
+        Ok(Box::new(ClaimedSession::new(self, retained, seen, budget)))
     }
 
     /// Returns the missed events of a session, oldest first.
@@ -318,6 +235,74 @@ fn is_numbered(delivery: Delivery, event: &Event) -> bool {
     delivery == Delivery::Reliable && event.ack.is_none()
 }
 
+impl Recovery for Sequencer {
+    fn attach_recoverable(&self, member: Member, session: SessionInit) -> MemberKey {
+        let SessionInit { secret, owner, data: _ } = session;
+        let mut state = self.state();
+        let mut history = RoomHistory::new(member.key, member.id.clone(), state.log.head());
+        history.secret = secret;
+        history.owner = owner;
+        let key = self.router.attach(member);
+        state.insert(history);
+        self.unlock_and_notify(state);
+        key
+    }
+
+    fn detach_and_retain(&self, key: MemberKey, data: SharedData, delivered_until: Option<Instant>) -> bool {
+        let mut state = self.state();
+        let rooms = self.router.rooms_of(key);
+        let was_there = self.router.detach(key);
+        if let Some(mut history) = state.present.remove(&key).filter(|history| !history.secret.is_empty()) {
+            history.settle(rooms, state.log.head(), state.log.dropped());
+            let now = (self.clock)();
+            let retained = RetainedSession::new(history, data, now, delivered_until);
+            state.absent.insert(retained, now, &self.config);
+        }
+        self.unlock_and_notify(state);
+        was_there
+    }
+
+    fn forget(&self, key: MemberKey) -> bool {
+        let mut state = self.state();
+        let was_claimed = state.claimed.remove(&key).is_some();
+        state.absent.take_by_key(key, &self.config).is_some() || was_claimed
+    }
+
+    fn queue_for_absent(&self, key: MemberKey, delivery: Delivery, event: &Event) -> bool {
+        if !is_numbered(delivery, event) {
+            return false;
+        }
+        let mut state = self.state();
+        let id = state.absent.id_of(key).cloned();
+        let Some(id) = id.or_else(|| state.claimed.get(&key).cloned()) else { return false };
+        let rooms = [Room::from(&id)];
+        let owner = Acting::owner();
+        let draft = Draft { event, rooms: &rooms, except: &[], skip: None, only: Some(key), owner };
+        _ = state.log.append(draft, &self.epoch, (self.clock)(), &self.config);
+        true
+    }
+
+    fn data_changed(&self, key: MemberKey, _: &SharedData) {
+        let mut state = self.state();
+        if let Some(retained) = state.absent.take_by_key(key, &self.config) {
+            state.absent.insert(retained, (self.clock)(), &self.config);
+        }
+    }
+
+    fn claim(self: Arc<Self>, secret: &str, offset: Option<&str>, budget: usize) -> Claim {
+        Claim::Ready(self.claim_now(secret, offset, budget))
+    }
+
+    fn usage(&self) -> Usage {
+        let mut state = self.state();
+        let now = (self.clock)();
+        state.absent.forget(now, &self.config);
+        state.log.forget(now, &self.config);
+        let (events, bytes) = state.log.size();
+        Usage { events, bytes, sessions: state.absent.len() }
+    }
+}
+
 #[async_trait]
 impl Router for Sequencer {
     fn attach(&self, member: Member) -> MemberKey {
@@ -371,6 +356,10 @@ impl Router for Sequencer {
 
     fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
         if !is_numbered(target.delivery, event) {
+            // The log does not know its offset, which must not become the last one of a client.
+            if event.offset.is_some() {
+                return self.router.broadcast(target, &Event { offset: None, ..event.clone() });
+            }
             return self.router.broadcast(target, event);
         }
         let Target { rooms, except, skip, .. } = target;
@@ -380,6 +369,7 @@ impl Router for Sequencer {
 
     fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Dispatched {
         if !is_numbered(delivery, event) {
+            event.offset = None;
             return self.router.send(member, delivery, overflow, event);
         }
         let rooms = [Room::from(&member.id)];

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
-use roomcast_core::{Room, Router, Target};
-use roomcast_recovery::{RecoveryConfig, RecoveryError, Sequencer};
-use support::{Client, Clock, OffsetCodec, emit_volatile, event, offset, sequencer};
+use roomcast_core::{Room, Target};
+use roomcast_recovery::{Recovery, RecoveryConfig, RecoveryError};
+use support::{Client, Clock, OffsetCodec, emit_volatile, event, offset, recovery};
 
 const IDS: [&str; 4] = ["a", "b", "c", "d"];
 const ROOMS: [&str; 3] = ["r", "s", "t"];
@@ -91,7 +91,7 @@ struct Known {
 
 struct Model {
     clock: Clock,
-    sequencer: Arc<Sequencer>,
+    sequencer: Arc<dyn Recovery>,
     codec: Arc<OffsetCodec>,
     now: Duration,
     emitted: Vec<Emitted>,
@@ -103,7 +103,7 @@ impl Model {
     fn new() -> Self {
         let config = RecoveryConfig::new().max_log_events(MAX_EVENTS).max_disconnection(AWAY).grace(GRACE);
         let clock = Clock::new();
-        let sequencer = sequencer(&clock, config);
+        let sequencer = recovery(&clock, config);
         let known = IDS.map(|id| Known {
             id,
             client: None,
@@ -178,7 +178,7 @@ impl Model {
             Operation::Volatile => {
                 self.volatiles += 1;
                 let name = format!("volatile {}", self.volatiles);
-                emit_volatile(&self.sequencer, &[], &name);
+                emit_volatile(&*self.sequencer, &[], &name);
                 // Volatile events are received at once, so that the reference can ignore them.
                 for known in self.known.iter_mut() {
                     if let (Presence::Here, Some(client)) = (&known.presence, &mut known.client) {

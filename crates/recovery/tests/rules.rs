@@ -7,16 +7,22 @@ use std::time::Duration;
 
 use roomcast_core::{
     AckId, AckRequest, Bytes, Delivery, Event, IntoArgs, JoinOutcome, Membership, Namespace, Room,
-    RoomChange, RoomWatcher, Router, Target,
+    RoomChange, RoomWatcher, Target,
 };
-use roomcast_recovery::{Acting, Order, Owner, RecoveryConfig, RecoveryError, Sequencer, SharedData};
+use roomcast_recovery::{Acting, Order, Owner, Recovery, RecoveryConfig, RecoveryError, SharedData};
 use roomcast_testkit::{AnswerLog, ControlProbe, MemberProbe};
-use support::{BUDGET, Client, Clock, OffsetCodec, emit, emit_volatile, event, offset, sequencer, to};
+use support::{
+    BUDGET, Client, Clock, OffsetCodec, claim, emit, emit_volatile, event, offset, recovery, session, to,
+};
 
-fn begin(config: RecoveryConfig) -> (Clock, Arc<Sequencer>, Client) {
+fn begin(config: RecoveryConfig) -> (Clock, Arc<dyn Recovery>, Client) {
+    begin_as(None, config)
+}
+
+fn begin_as(owner: Option<Owner>, config: RecoveryConfig) -> (Clock, Arc<dyn Recovery>, Client) {
     let clock = Clock::new();
-    let sequencer = sequencer(&clock, config);
-    let client = Client::connect(&sequencer, "a", &Arc::default());
+    let sequencer = recovery(&clock, config);
+    let client = Client::connect_as(owner, &sequencer, "a", &Arc::default());
     (clock, sequencer, client)
 }
 
@@ -26,16 +32,16 @@ const SECOND: Duration = Duration::from_secs(1);
 fn restores_rooms_and_missed_events() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     client.join("red");
-    emit(&sequencer, &["red"], "1");
-    emit(&sequencer, &["red"], "lost on the way");
+    emit(&*sequencer, &["red"], "1");
+    emit(&*sequencer, &["red"], "lost on the way");
     client.cut(1);
     assert_eq!(sequencer.count(&Room::from("red")), 0);
-    emit(&sequencer, &[], "everybody");
-    emit(&sequencer, &["blue"], "others");
-    emit(&sequencer, &["blue", "red"], "several");
-    emit(&sequencer, &["a"], "itself");
+    emit(&*sequencer, &[], "everybody");
+    emit(&*sequencer, &["blue"], "others");
+    emit(&*sequencer, &["blue", "red"], "several");
+    emit(&*sequencer, &["a"], "itself");
     client.come_back().expect("recovers in time");
-    emit(&sequencer, &["red"], "now");
+    emit(&*sequencer, &["red"], "now");
     let expected = ["1", "lost on the way", "everybody", "several", "itself", "welcome", "now"];
     assert_eq!(client.take_heard(), expected);
     assert_eq!(client.rooms(), ["a", "red"]);
@@ -51,7 +57,7 @@ fn replay_keeps_exclusions_at_emit_time() {
         except: vec![Room::from(except)],
         ..Target::default()
     };
-    emit(&sequencer, &["team"], "1");
+    emit(&*sequencer, &["team"], "1");
     client.hear();
     sequencer.broadcast(&target("muted"), &event("not for it")).flush_backlog();
     client.ping(&clock);
@@ -70,7 +76,7 @@ fn bulk_leave_keeps_past_exclusions() {
     sequencer.broadcast(&except, &event("not for it")).flush_backlog();
     let everybody = Target::default();
     sequencer.update(&everybody, &Membership::Leave(vec![Room::from("muted")]));
-    emit(&sequencer, &[], "1");
+    emit(&*sequencer, &[], "1");
     client.cut(1);
     client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["1", "welcome"]);
@@ -94,24 +100,24 @@ fn refuses_member_with_forgotten_rooms() {
 fn sends_welcome_before_missed_events() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     client.cut(0);
-    emit(&sequencer, &[], "missed");
-    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("recovers in time");
+    emit(&*sequencer, &[], "missed");
+    let claim = claim(&sequencer, &client.secret(), None, BUDGET).expect("recovers in time");
     let probe = MemberProbe::new("a", &Arc::new(OffsetCodec));
     let outbox = probe.outbox().clone();
-    let welcome = || _ = outbox.push_protocol("welcome".into());
-    claim.resume(probe.member(), Order::WelcomeFirst, welcome).expect("recovers in time");
+    let mut welcome = || _ = outbox.push_protocol("welcome".into());
+    claim.resume(probe.member(), None, Order::WelcomeFirst, &mut welcome).expect("recovers in time");
     assert_eq!(probe.received(), ["welcome".to_owned(), format!("{} missed", offset(1))]);
 }
 
 #[test]
 fn client_without_offset_gets_all_events() {
     let clock = Clock::new();
-    let sequencer = sequencer(&clock, RecoveryConfig::default());
-    emit(&sequencer, &[], "before");
+    let sequencer = recovery(&clock, RecoveryConfig::default());
+    emit(&*sequencer, &[], "before");
     let mut client = Client::connect(&sequencer, "a", &Arc::default());
-    emit(&sequencer, &[], "lost");
+    emit(&*sequencer, &[], "lost");
     client.cut(1);
-    emit(&sequencer, &[], "missed");
+    emit(&*sequencer, &[], "missed");
     client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["lost", "missed", "welcome"]);
 }
@@ -121,7 +127,7 @@ fn recovers_again_and_again() {
     let (clock, sequencer, mut client) = begin(RecoveryConfig::default());
     for round in 0..5 {
         client.cut(0);
-        emit(&sequencer, &[], &format!("missed {round}"));
+        emit(&*sequencer, &[], &format!("missed {round}"));
         clock.advance(60 * SECOND);
         client.come_back().expect("recovers each time");
         assert_eq!(client.take_heard(), [format!("missed {round}"), "welcome".to_owned()]);
@@ -133,20 +139,20 @@ fn recovers_despite_unrelated_dropped_events() {
     let config = RecoveryConfig::new().max_log_events(10);
     let (clock, sequencer, mut client) = begin(config);
     client.join("quiet");
-    emit(&sequencer, &["quiet"], "long ago");
+    emit(&*sequencer, &["quiet"], "long ago");
     client.hear();
     for number in 0..100 {
-        emit(&sequencer, &["busy"], &number.to_string());
+        emit(&*sequencer, &["busy"], &number.to_string());
         clock.advance(3600 * SECOND);
     }
     client.ping(&clock);
     client.cut(0);
     for number in 0..100 {
-        emit(&sequencer, &["busy"], &number.to_string());
+        emit(&*sequencer, &["busy"], &number.to_string());
     }
     client.come_back().expect("no gap");
     client.cut(0);
-    emit(&sequencer, &["quiet"], "missed");
+    emit(&*sequencer, &["quiet"], "missed");
     client.come_back().expect("recovers again");
     assert_eq!(client.take_heard(), ["long ago", "welcome", "missed", "welcome"]);
 }
@@ -160,9 +166,9 @@ fn refuses_client_with_a_gap() {
         second.join("red");
         first.cut(0);
         second.cut(0);
-        emit(&sequencer, &["red"], "for the second");
+        emit(&*sequencer, &["red"], "for the second");
         for _ in 0..100 {
-            emit(&sequencer, &["busy"], "for nobody");
+            emit(&*sequencer, &["busy"], "for nobody");
         }
         assert_eq!(second.come_back(), Err(RecoveryError::Overflow));
         assert_eq!(second.come_back(), Err(RecoveryError::Unknown));
@@ -179,7 +185,7 @@ fn bounds_rooms_tracked_for_losses() {
     client.join("red");
     client.cut(0);
     for number in 0..1000 {
-        emit(&sequencer, &[&format!("room {number}")], "x");
+        emit(&*sequencer, &[&format!("room {number}")], "x");
     }
     assert_eq!(client.come_back(), Err(RecoveryError::Overflow));
     // The loss matters only for as long as the events would be retained.
@@ -196,11 +202,11 @@ fn client_far_behind_has_no_gap() {
     for (stuck, is_whole) in [(91, true), (180, true), (211, false), (3600, false)] {
         let (clock, sequencer, mut client) = begin(RecoveryConfig::default());
         client.ping(&clock);
-        emit(&sequencer, &[], "stuck");
+        emit(&*sequencer, &[], "stuck");
         clock.advance(stuck * SECOND);
-        emit(&sequencer, &[], "stuck as well");
+        emit(&*sequencer, &[], "stuck as well");
         client.cut(2);
-        emit(&sequencer, &[], "missed");
+        emit(&*sequencer, &[], "missed");
         if is_whole {
             client.come_back().expect("log is complete");
             assert_eq!(client.take_heard(), ["stuck", "stuck as well", "missed", "welcome"], "{stuck}");
@@ -213,9 +219,9 @@ fn client_far_behind_has_no_gap() {
 #[test]
 fn offset_takes_precedence_over_ping() {
     let (clock, sequencer, mut client) = begin(RecoveryConfig::default());
-    emit(&sequencer, &[], "first");
+    emit(&*sequencer, &[], "first");
     client.hear();
-    emit(&sequencer, &[], "answered below, never seen above");
+    emit(&*sequencer, &[], "answered below, never seen above");
     clock.advance(SECOND);
     client.pinged = Some(clock.now());
     client.cut(1);
@@ -229,10 +235,10 @@ fn refuses_replay_beyond_outbox_budget() {
     client.cut(0);
     let args = Bytes::from(vec![0; 1000]).into_args().expect("bytes are arguments");
     sequencer.broadcast(&Target::default(), &Event::new(Namespace::main(), "large", args)).flush_backlog();
-    let claim = |budget| sequencer.claim(&client.secret(), None, budget);
-    drop(claim(1500).expect("within the budget"));
-    assert_eq!(claim(1000).map(drop), Err(RecoveryError::TooLarge));
-    assert_eq!(claim(1500).map(drop), Err(RecoveryError::Unknown));
+    let claim_with = |budget| claim(&sequencer, &client.secret(), None, budget);
+    drop(claim_with(1500).expect("within the budget"));
+    assert_eq!(claim_with(1000).map(drop), Err(RecoveryError::TooLarge));
+    assert_eq!(claim_with(1500).map(drop), Err(RecoveryError::Unknown));
 }
 
 #[test]
@@ -251,7 +257,7 @@ fn refuses_expired_session() {
 #[test]
 fn drops_events_older_than_retention() {
     let (clock, sequencer, _) = begin(RecoveryConfig::default());
-    emit(&sequencer, &[], "old");
+    emit(&*sequencer, &[], "old");
     clock.advance(210 * SECOND);
     assert_eq!(sequencer.usage().events, 1);
     clock.advance(SECOND);
@@ -264,7 +270,7 @@ fn token_is_valid_once_while_disconnected() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     assert_eq!(client.come_back(), Err(RecoveryError::Unknown));
     client.cut(0);
-    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("recovers in time");
+    let claim = claim(&sequencer, &client.secret(), None, BUDGET).expect("recovers in time");
     assert_eq!(client.come_back(), Err(RecoveryError::Unknown));
     drop(claim);
     client.come_back().expect("claim was released");
@@ -275,17 +281,17 @@ fn token_is_valid_once_while_disconnected() {
 fn detached_member_is_not_retained() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     assert!(sequencer.detach(client.key));
-    assert!(!sequencer.detach_and_retain(client.key, client.secret().into(), "".into(), None));
+    assert!(!sequencer.detach_and_retain(client.key, "".into(), None));
     assert_eq!(client.come_back(), Err(RecoveryError::Unknown));
 }
 
 #[test]
 fn refuses_invalid_offsets() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
-    emit(&sequencer, &[], "1");
+    emit(&*sequencer, &[], "1");
     client.cut(0);
     for nonsense in ["", "hello", "-1", &offset(2), &offset(u64::MAX), &format!("{} ", offset(1))] {
-        let refused = sequencer.claim(&client.secret(), Some(nonsense), BUDGET).map(|_| ());
+        let refused = claim(&sequencer, &client.secret(), Some(nonsense), BUDGET).map(|_| ());
         assert_eq!(refused, Err(RecoveryError::Offset), "{nonsense}");
     }
     client.come_back().expect("refused offsets change nothing");
@@ -294,14 +300,14 @@ fn refuses_invalid_offsets() {
 #[test]
 fn ignores_offset_of_earlier_session() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
-    emit(&sequencer, &[], "1");
+    emit(&*sequencer, &[], "1");
     client.hear();
     // The client was not recovered, and starts a new session in the same log or in that of another server.
     for left in [client.last.clone(), Some(format!("{}-9", "z".repeat(20)))] {
         let mut anew = Client::connect(&sequencer, "b", &Arc::default());
         anew.last = left;
         anew.cut(0);
-        emit(&sequencer, &[], "missed");
+        emit(&*sequencer, &[], "missed");
         anew.come_back().expect("offset is ignored");
         assert_eq!(anew.take_heard(), ["missed", "welcome"]);
     }
@@ -310,14 +316,14 @@ fn ignores_offset_of_earlier_session() {
 #[test]
 fn does_not_replay_events_before_join() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
-    emit(&sequencer, &["red", "blue"], "before");
+    emit(&*sequencer, &["red", "blue"], "before");
     client.join("red");
     // Joined twice by an update.
     for _ in 0..2 {
         sequencer.update(&to(&["a"]), &Membership::Join(vec![Room::from("blue")]));
-        emit(&sequencer, &["blue"], "blue");
+        emit(&*sequencer, &["blue"], "blue");
     }
-    emit(&sequencer, &["red"], "red");
+    emit(&*sequencer, &["red"], "red");
     client.cut(3);
     // The client claims an offset older than its join.
     client.last = Some(offset(0));
@@ -326,7 +332,7 @@ fn does_not_replay_events_before_join() {
 }
 
 /// Watcher that emits on every room change.
-struct Presence(std::sync::Weak<Sequencer>, std::sync::Mutex<Vec<String>>);
+struct Presence(std::sync::Weak<dyn Recovery>, std::sync::Mutex<Vec<String>>);
 
 impl RoomWatcher for Presence {
     fn room_changed(&self, change: &RoomChange) {
@@ -337,7 +343,7 @@ impl RoomWatcher for Presence {
         };
         self.1.lock().expect("not poisoned").push(format!("{what} {room}"));
         if let Some(sequencer) = self.0.upgrade() {
-            emit(&sequencer, &[room.as_str()], what);
+            emit(&*sequencer, &[room.as_str()], what);
         }
     }
 }
@@ -362,8 +368,8 @@ fn restores_rooms_joined_by_update() {
     sequencer.update(&to(&["a"]), &Membership::Join(vec![Room::from("red"), Room::from("blue")]));
     sequencer.update(&to(&["a"]), &Membership::Leave(vec![Room::from("blue")]));
     client.cut(0);
-    emit(&sequencer, &["red"], "red");
-    emit(&sequencer, &["blue"], "blue");
+    emit(&*sequencer, &["red"], "red");
+    emit(&*sequencer, &["blue"], "blue");
     client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["red", "welcome"]);
     assert_eq!(client.rooms(), ["a", "red"]);
@@ -371,20 +377,20 @@ fn restores_rooms_joined_by_update() {
 
 #[test]
 fn does_not_restore_rooms_beyond_limit() {
-    let sequencer = sequencer(&Clock::new(), RecoveryConfig::default());
+    let sequencer = recovery(&Clock::new(), RecoveryConfig::default());
     let limited = || {
         let control = ControlProbe::with_max_rooms(2);
         MemberProbe::with_limit("a", &Arc::new(OffsetCodec), BUDGET).with_control(control)
     };
-    let key = sequencer.attach(limited().member());
+    let key = sequencer.attach_recoverable(limited().member(), session("secret", None));
     sequencer.join(key, &Room::from("one"));
     let more = ["two", "three"].map(Room::from).into();
     assert_eq!(sequencer.update(&to(&["a"]), &Membership::Join(more)), 1);
-    assert!(sequencer.detach_and_retain(key, "secret".into(), "null".into(), None));
-    ["one", "two", "three"].iter().for_each(|name| emit(&sequencer, &[name], name));
-    let claim = sequencer.claim("secret", None, BUDGET).expect("recovers in time");
+    assert!(sequencer.detach_and_retain(key, "null".into(), None));
+    ["one", "two", "three"].iter().for_each(|name| emit(&*sequencer, &[name], name));
+    let claim = claim(&sequencer, "secret", None, BUDGET).expect("recovers in time");
     let probe = limited();
-    let key = claim.resume(probe.member(), Order::MissedFirst, || {}).expect("recovers in time");
+    let key = claim.resume(probe.member(), None, Order::MissedFirst, &mut || {}).expect("recovers in time");
     assert_eq!(probe.received(), [(1, "one"), (2, "two")].map(|(at, name)| format!("{} {name}", offset(at))));
     assert_eq!(sequencer.rooms_of(key).len(), 3);
 }
@@ -414,11 +420,11 @@ fn replay_respects_skip_and_except() {
 #[test]
 fn does_not_replay_volatile_or_acknowledged() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
-    emit_volatile(&sequencer, &[], "volatile");
+    emit_volatile(&*sequencer, &[], "volatile");
     client.hear();
     assert_eq!(client.last, None);
     client.cut(0);
-    emit_volatile(&sequencer, &[], "volatile");
+    emit_volatile(&*sequencer, &[], "volatile");
     let mut asks = event("asks");
     asks.ack = Some(AckRequest { id: AckId(1), answers: Arc::new(AnswerLog::default()) });
     sequencer.broadcast(&Target::default(), &asks).flush_backlog();
@@ -454,9 +460,9 @@ fn log_shares_event_arguments() {
     let bytes = Bytes::from(vec![7; 1000]);
     let args = bytes.clone().into_args().expect("bytes are arguments");
     sequencer.broadcast(&Target::default(), &Event::new(Namespace::main(), "binary", args)).flush_backlog();
-    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("recovers in time");
+    let claim = claim(&sequencer, &client.secret(), None, BUDGET).expect("recovers in time");
     let probe = MemberProbe::new("a", &roomcast_testkit::TextCodec::new("t"));
-    claim.resume(probe.member(), Order::MissedFirst, || ()).expect("recovers in time");
+    claim.resume(probe.member(), None, Order::MissedFirst, &mut || ()).expect("recovers in time");
     probe.received();
     drop(sequencer);
     drop(probe);
@@ -469,29 +475,26 @@ const VICTIM: Owner = Owner::Client(2);
 
 #[test]
 fn sessions_of_owner_evict_no_others() {
-    let (clock, sequencer, mut victim) = begin(RecoveryConfig::default());
-    sequencer.set_owner(victim.key, VICTIM);
+    let (clock, sequencer, mut victim) = begin_as(Some(VICTIM), RecoveryConfig::default());
     victim.join("red");
     victim.cut(0);
     for visit in 0..10_001 {
-        let mut visitor = Client::connect(&sequencer, &format!("visitor {visit}"), &Arc::default());
-        sequencer.set_owner(visitor.key, ATTACKER);
+        let mut visitor =
+            Client::connect_as(Some(ATTACKER), &sequencer, &format!("visitor {visit}"), &Arc::default());
         visitor.cut(0);
         clock.advance(Duration::from_millis(1));
     }
     assert_eq!(sequencer.usage().sessions, 10_000 / 4 + 1, "a quarter of the limit");
-    emit(&sequencer, &["red"], "missed");
+    emit(&*sequencer, &["red"], "missed");
     victim.come_back().expect("session is retained");
     assert_eq!(victim.take_heard(), ["missed", "welcome"]);
 }
 
 #[test]
 fn does_not_retain_member_over_share() {
-    let (_, sequencer, mut victim) = begin(RecoveryConfig::default());
-    sequencer.set_owner(victim.key, VICTIM);
+    let (_, sequencer, mut victim) = begin_as(Some(VICTIM), RecoveryConfig::default());
     victim.cut(0);
-    let mut huge = Client::connect(&sequencer, "huge", &Arc::default());
-    sequencer.set_owner(huge.key, ATTACKER);
+    let mut huge = Client::connect_as(Some(ATTACKER), &sequencer, "huge", &Arc::default());
     for room in 0..18 {
         huge.join(&format!("{room}{}", "r".repeat(900_000)));
     }
@@ -499,8 +502,8 @@ fn does_not_retain_member_over_share() {
     assert_eq!(huge.come_back(), Err(RecoveryError::Unknown));
     // Sessions within the share alone do not exceed it together.
     for number in 0..18 {
-        let mut large = Client::connect(&sequencer, &format!("large {number}"), &Arc::default());
-        sequencer.set_owner(large.key, ATTACKER);
+        let mut large =
+            Client::connect_as(Some(ATTACKER), &sequencer, &format!("large {number}"), &Arc::default());
         large.join(&"r".repeat(900_000));
         large.cut(0);
     }
@@ -511,13 +514,16 @@ fn does_not_retain_member_over_share() {
 #[test]
 fn evicts_sessions_of_largest_owner() {
     let config = RecoveryConfig::new().max_sessions(8);
-    let (clock, sequencer, mut victim) = begin(config);
-    sequencer.set_owner(victim.key, VICTIM);
+    let (clock, sequencer, mut victim) = begin_as(Some(VICTIM), config);
     victim.cut(0);
     // More owners than shares: each within its own, and too many together.
     for visit in 0..20 {
-        let mut visitor = Client::connect(&sequencer, &format!("visitor {visit}"), &Arc::default());
-        sequencer.set_owner(visitor.key, Owner::Client(10 + visit % 5));
+        let mut visitor = Client::connect_as(
+            Some(Owner::Client(10 + visit % 5)),
+            &sequencer,
+            &format!("visitor {visit}"),
+            &Arc::default(),
+        );
         visitor.cut(0);
         clock.advance(SECOND);
     }
@@ -527,11 +533,10 @@ fn evicts_sessions_of_largest_owner() {
 
 #[test]
 fn events_of_owner_evict_no_others() {
-    let (_, sequencer, mut victim) = begin(RecoveryConfig::default());
-    sequencer.set_owner(victim.key, VICTIM);
+    let (_, sequencer, mut victim) = begin_as(Some(VICTIM), RecoveryConfig::default());
     victim.join("red");
     victim.cut(0);
-    emit(&sequencer, &["red"], "missed");
+    emit(&*sequencer, &["red"], "missed");
     let large = |name: &str, len: usize| {
         let args = "x".repeat(len).into_args().expect("a text");
         sequencer.broadcast(&to(&["own"]), &Event::new(Namespace::main(), name, args)).flush_backlog();
@@ -550,7 +555,7 @@ fn events_of_owner_evict_no_others() {
         }
         assert_eq!(sequencer.usage().events, 1 + 10_000 / 4);
     }
-    emit(&sequencer, &["red"], "missed too");
+    emit(&*sequencer, &["red"], "missed too");
     victim.come_back().expect("no event is lost");
     assert_eq!(victim.take_heard(), ["missed", "missed too", "welcome"]);
     // A member of that room has a gap, and starts a new session.
@@ -559,7 +564,7 @@ fn events_of_owner_evict_no_others() {
     member.cut(0);
     let _acting = Acting::begin(ATTACKER);
     for _ in 0..10_001 {
-        emit(&sequencer, &["own"], "small");
+        emit(&*sequencer, &["own"], "small");
     }
     assert_eq!(member.come_back(), Err(RecoveryError::Overflow));
 }
@@ -582,7 +587,7 @@ fn replays_direct_event_to_recipient_only() {
     // A room with the id of the other client.
     guest.join("a");
     client.send("for a alone");
-    emit(&sequencer, &["a"], "for both");
+    emit(&*sequencer, &["a"], "for both");
     client.cut(2);
     guest.cut(1);
     client.come_back().expect("recovers in time");
@@ -602,13 +607,14 @@ fn forgotten_session_cannot_be_recovered() {
     for turned_away in [false, true] {
         let mut client = Client::connect(&sequencer, "a", &Arc::default());
         client.cut(0);
-        let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("recovers in time");
+        let claim = claim(&sequencer, &client.secret(), None, BUDGET).expect("recovers in time");
         assert!(sequencer.forget(client.key));
         if turned_away {
             drop(claim);
         } else {
             let probe = MemberProbe::new("a", &roomcast_testkit::TextCodec::new("t"));
-            let refused = claim.resume(probe.member(), Order::MissedFirst, || panic!("welcome was sent"));
+            let refused =
+                claim.resume(probe.member(), None, Order::MissedFirst, &mut || panic!("welcome was sent"));
             assert_eq!(refused, Err(RecoveryError::Unknown));
         }
         assert_eq!(client.come_back(), Err(RecoveryError::Unknown));
@@ -625,7 +631,7 @@ fn replays_event_sent_while_disconnected() {
     client.cut(0);
     let later = |name: &str, delivery| sequencer.queue_for_absent(key, delivery, &event(name));
     assert!(later("1", Delivery::Reliable) && !later("volatile", Delivery::Volatile));
-    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("recovers in time");
+    let claim = claim(&sequencer, &client.secret(), None, BUDGET).expect("recovers in time");
     assert!(later("2", Delivery::Reliable));
     drop(claim);
     client.come_back().expect("recovers in time");
@@ -638,31 +644,29 @@ fn counts_data_set_while_disconnected() {
     let config = RecoveryConfig::new().max_session_bytes(20_000);
     let (_, sequencer, mut client) = begin(config);
     let data = SharedData::default();
-    assert!(sequencer.detach_and_retain(client.key, client.secret().into(), data.clone(), None));
+    assert!(sequencer.detach_and_retain(client.key, data.clone(), None));
     data.set("x".repeat(10_000).into());
-    sequencer.recount(client.key);
-    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("within the budget");
-    assert_eq!(claim.retained().data().get().len(), 10_000);
+    sequencer.data_changed(client.key, &data);
+    let claim = claim(&sequencer, &client.secret(), None, BUDGET).expect("within the budget");
+    assert_eq!(claim.data().get().len(), 10_000);
     drop(claim);
     data.set("x".repeat(30_000).into());
-    sequencer.recount(client.key);
+    sequencer.data_changed(client.key, &data);
     assert_eq!(client.come_back(), Err(RecoveryError::Unknown));
 }
 
 #[test]
 fn shares_apply_to_disconnected_members() {
     let config = RecoveryConfig::new().max_log_events(8).max_session_bytes(40_000);
-    let (_, sequencer, mut victim) = begin(config);
-    sequencer.set_owner(victim.key, VICTIM);
+    let (_, sequencer, mut victim) = begin_as(Some(VICTIM), config);
     victim.cut(0);
-    let mut huge = Client::connect(&sequencer, "huge", &Arc::default());
-    sequencer.set_owner(huge.key, ATTACKER);
+    let mut huge = Client::connect_as(Some(ATTACKER), &sequencer, "huge", &Arc::default());
     huge.cut(0);
     huge.come_back().expect("recovers in time");
     let data = SharedData::default();
-    assert!(sequencer.detach_and_retain(huge.key, huge.secret().into(), data.clone(), None));
+    assert!(sequencer.detach_and_retain(huge.key, data.clone(), None));
     // Events retained for a disconnected member count against their emitter.
-    emit(&sequencer, &[], "missed");
+    emit(&*sequencer, &[], "missed");
     {
         let _acting = Acting::begin(ATTACKER);
         for _ in 0..20 {
@@ -672,7 +676,7 @@ fn shares_apply_to_disconnected_members() {
     assert_eq!(sequencer.usage().events, 1 + 8 / 4);
     // After its recovery it keeps its owner, and exceeds the share while disconnected again.
     data.set("x".repeat(15_000).into());
-    sequencer.recount(huge.key);
+    sequencer.data_changed(huge.key, &data);
     assert_eq!(sequencer.usage().sessions, 1);
     assert_eq!(huge.come_back(), Err(RecoveryError::Unknown));
     victim.come_back().expect("no event is lost");

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use roomcast_core::Router;
-use roomcast_recovery::{RecoveryConfig, Sequencer};
-use support::{Client, Clock, OffsetCodec, emit, sequencer};
+use roomcast_recovery::{Recovery, RecoveryConfig};
+use support::{Client, Clock, OffsetCodec, emit, recovery};
 
 const EMITTERS: usize = 4;
 const CLIENTS: usize = 6;
@@ -20,7 +20,7 @@ const EVENTS: usize = 3_000;
 #[test]
 fn recovers_exactly_once_in_order() {
     let clock = Clock::new();
-    let sequencer = sequencer(&clock, RecoveryConfig::new().max_log_events(usize::MAX));
+    let sequencer = recovery(&clock, RecoveryConfig::new().max_log_events(usize::MAX));
     let codec: Arc<OffsetCodec> = Arc::default();
     let clients: Vec<_> = (0..CLIENTS)
         .map(|index| {
@@ -50,7 +50,7 @@ fn room(client: usize) -> &'static str {
     ["even", "odd"][client % 2]
 }
 
-fn emit_one(sequencer: &Sequencer, emitter: usize, number: usize) {
+fn emit_one(sequencer: &dyn Recovery, emitter: usize, number: usize) {
     let name = format!("{emitter}:{number}");
     match number % 3 {
         0 => emit(sequencer, &[], &name),

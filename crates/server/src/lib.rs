@@ -34,6 +34,12 @@ pub mod config {
     pub use roomcast_recovery::RecoveryConfig;
 }
 
+pub mod recovery {
+    //! Connection state recovery: the trait of custom implementations.
+
+    pub use roomcast_recovery::*;
+}
+
 pub mod emit {
     //! Emits and broadcasts, with or without acknowledgements.
 

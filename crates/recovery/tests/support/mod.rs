@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use roomcast_core::{
     AckId, Args, Codec, Delivery, EncodeError, Event, Frame, IntoArgs, Member, MemberKey, Namespace,
-    Overflow, Room, Router, Target,
+    Overflow, Room, Target,
 };
-use roomcast_recovery::{Order, RecoveryConfig, RecoveryError, Sequencer};
+use roomcast_recovery::{
+    Claim, ClaimResult, Order, Owner, Recovery, RecoveryConfig, RecoveryError, Sequencer, SessionInit,
+};
 use roomcast_rooms::Rooms;
 use roomcast_testkit::MemberProbe;
 
@@ -39,6 +41,24 @@ pub(crate) fn sequencer(clock: &Clock, config: RecoveryConfig) -> Arc<Sequencer>
     Arc::new(Sequencer::new(Arc::new(Rooms::default()), config, EPOCH, move || clock.now()))
 }
 
+/// Recovery under test, with an empty log.
+pub(crate) fn recovery(clock: &Clock, config: RecoveryConfig) -> Arc<dyn Recovery> {
+    sequencer(clock, config)
+}
+
+/// Claims a session from a recovery whose claims complete at once.
+pub(crate) fn claim(
+    recovery: &Arc<dyn Recovery>,
+    secret: &str,
+    offset: Option<&str>,
+    budget: usize,
+) -> ClaimResult {
+    match recovery.clone().claim(secret, offset, budget) {
+        Claim::Ready(result) => result,
+        Claim::Pending(_) => panic!("claim in memory is pending"),
+    }
+}
+
 pub(crate) fn offset(number: u64) -> String {
     format!("{EPOCH}-{number}")
 }
@@ -62,7 +82,7 @@ impl Codec for OffsetCodec {
 pub(crate) struct Client {
     pub(crate) id: String,
     codec: Arc<OffsetCodec>,
-    pub(crate) sequencer: Arc<Sequencer>,
+    pub(crate) sequencer: Arc<dyn Recovery>,
     probe: MemberProbe,
     pub(crate) key: MemberKey,
     /// Events received since it connected, in order.
@@ -73,15 +93,24 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn connect(sequencer: &Arc<Sequencer>, id: &str, codec: &Arc<OffsetCodec>) -> Self {
+    pub(crate) fn connect(sequencer: &Arc<dyn Recovery>, id: &str, codec: &Arc<OffsetCodec>) -> Self {
+        Self::connect_as(None, sequencer, id, codec)
+    }
+
+    pub(crate) fn connect_as(
+        owner: Option<Owner>,
+        sequencer: &Arc<dyn Recovery>,
+        id: &str,
+        codec: &Arc<OffsetCodec>,
+    ) -> Self {
         let probe = MemberProbe::with_limit(id, codec, BUDGET);
-        let key = sequencer.attach(probe.member());
+        let key = sequencer.attach_recoverable(probe.member(), session(&secret_of(id), owner));
         let (codec, sequencer) = (codec.clone(), sequencer.clone());
         Self { id: id.to_owned(), codec, sequencer, probe, key, heard: Vec::new(), last: None, pinged: None }
     }
 
     pub(crate) fn secret(&self) -> String {
-        format!("secret of {}", self.id)
+        secret_of(&self.id)
     }
 
     /// Receives the sent events, except for the last ones, which are lost.
@@ -118,22 +147,17 @@ impl Client {
 
     /// Breaks the connection; the last `lost` events do not arrive.
     pub(crate) fn cut(&mut self, lost: usize) {
-        assert!(self.sequencer.detach_and_retain(
-            self.key,
-            self.secret().into(),
-            "null".into(),
-            self.pinged.take()
-        ));
+        assert!(self.sequencer.detach_and_retain(self.key, "null".into(), self.pinged.take()));
         self.hear_all_but(lost);
     }
 
     pub(crate) fn come_back(&mut self) -> Result<(), RecoveryError> {
-        let claim = self.sequencer.claim(&self.secret(), self.last.as_deref(), BUDGET)?;
-        assert_eq!(claim.retained().id().as_str(), self.id);
+        let claim = claim(&self.sequencer, &self.secret(), self.last.as_deref(), BUDGET)?;
+        assert_eq!(claim.id().as_str(), self.id);
         let probe = MemberProbe::with_limit(&self.id, &self.codec, BUDGET);
         let member = probe.member();
         let outbox = member.outbox.clone();
-        self.key = claim.resume(member, Order::MissedFirst, || {
+        self.key = claim.resume(member, None, Order::MissedFirst, &mut || {
             outbox.push_protocol("welcome".into());
         })?;
         self.probe = probe;
@@ -158,6 +182,14 @@ impl Client {
     }
 }
 
+fn secret_of(id: &str) -> String {
+    format!("secret of {id}")
+}
+
+pub(crate) fn session(secret: &str, owner: Option<Owner>) -> SessionInit {
+    SessionInit { secret: secret.into(), owner, data: None }
+}
+
 pub(crate) fn event(name: &str) -> Event {
     Event::new(Namespace::main(), name, ().into_args().expect("no arguments"))
 }
@@ -166,10 +198,10 @@ pub(crate) fn to(rooms: &[&str]) -> Target {
     Target { rooms: rooms.iter().map(|room| Room::from(*room)).collect(), ..Target::default() }
 }
 
-pub(crate) fn emit(sequencer: &Sequencer, rooms: &[&str], name: &str) {
+pub(crate) fn emit(sequencer: &dyn Recovery, rooms: &[&str], name: &str) {
     sequencer.broadcast(&to(rooms), &event(name)).flush_backlog();
 }
 
-pub(crate) fn emit_volatile(sequencer: &Sequencer, rooms: &[&str], name: &str) {
+pub(crate) fn emit_volatile(sequencer: &dyn Recovery, rooms: &[&str], name: &str) {
     sequencer.broadcast(&Target { delivery: Delivery::Volatile, ..to(rooms) }, &event(name)).flush_backlog();
 }

@@ -31,7 +31,7 @@ impl Socket {
     /// Returns an error if the value cannot be written as JSON.
     pub fn set_data(&self, data: &(impl Serialize + ?Sized)) -> Result<(), DataError> {
         self.user_data().data().set(write(data)?);
-        self.recount_data();
+        self.report_data();
         Ok(())
     }
 

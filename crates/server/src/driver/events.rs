@@ -87,6 +87,7 @@ impl Driver {
                 }
                 Some((Continuation::Open(opening), Ok(()))) => self.open(*opening, cx, now),
                 Some((Continuation::Open(opening), Err(_))) => self.ask_parents(*opening, cx, now),
+                Some((Continuation::Claimed(pending), _)) => self.claimed(*pending, cx, now),
                 _ => {}
             }
             let max_handlers = self.shared.io.config().limits.max_handlers;

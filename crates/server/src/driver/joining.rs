@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use bytestring::ByteString;
 use roomcast_core::{AckTable, Action, CloseReason, Command, ConnectionRole, Member, MemberKey, Namespace};
-use roomcast_recovery::PendingRecovery;
+use roomcast_recovery::{Claim, ClaimResult, PendingRecovery};
 
 use super::errors::{Role, client_error};
 use super::members::{MemberState, SocketGuard, handlers};
-use super::pending::{PendingConnect, PendingNamespace};
+use super::pending::{EnteredNamespace, PendingClaim, PendingConnect, PendingNamespace, SharedResult};
 use super::running::{Continuation, Running};
 use super::state::Driver;
 use crate::app::error::{
@@ -90,16 +90,52 @@ impl Driver {
             self.shared.io.release(&state);
             return self.reject_connect(state.name.clone(), internal_error(), cx, now);
         }
-        let claim = self.claim(&state, auth);
-        self.admit_as(claim, state, auth.clone(), cx, now);
+        match self.claim(&state, auth) {
+            None => self.admit_as(None, state, auth.clone(), None, cx, now),
+            Some(Claim::Ready(result)) => {
+                let claim = self.count_claim(result, &state);
+                self.admit_as(claim, state, auth.clone(), None, cx, now);
+            }
+            Some(Claim::Pending(future)) => {
+                let timeout = self.shared.io.config().timeouts.connect_timeout;
+                let result = SharedResult::default();
+                let shared = result.clone();
+                let claiming = async move {
+                    shared.set(future.await);
+                    Ok(())
+                };
+                let name = ByteString::from(state.name.as_str());
+                // The other half is for the middlewares: a store that hangs costs the recovery, not the connect.
+                let mut running = Running::new(Box::pin(claiming), None, name, Role::ConnectMiddleware)
+                    .until(clock::after(now, timeout / 2));
+                let entered = EnteredNamespace::new(&self.shared.io, &state);
+                let deadline = clock::after(now, timeout);
+                let pending = PendingClaim { entered, auth: auth.clone(), result, deadline };
+                running.then = Continuation::Claimed(Box::new(pending));
+                self.handlers_running.add(running);
+            }
+        }
+    }
+
+    /// Continues a connect whose claim has ended, with or without success.
+    pub(super) fn claimed(&mut self, pending: PendingClaim, cx: &mut Context<'_>, now: Instant) {
+        let PendingClaim { entered, auth, result, deadline } = pending;
+        let Some(state) = entered.into_state() else { return };
+        let claim = self.count_claim(result.take(), &state);
+        if state.is_sealed() {
+            self.shared.io.release(&state);
+            return self.reject_connect(state.name.clone(), internal_error(), cx, now);
+        }
+        self.admit_as(claim, state, auth, Some(deadline), cx, now);
     }
 
     /// Runs the connect middlewares for a new or recovered client.
     fn admit_as(
         &mut self,
-        claim: Option<Box<PendingRecovery>>,
+        claim: Option<Box<dyn PendingRecovery>>,
         state: Arc<NamespaceState>,
         auth: ByteString,
+        deadline: Option<Instant>,
         cx: &mut Context<'_>,
         now: Instant,
     ) {
@@ -111,9 +147,9 @@ impl Driver {
             handlers(&[state.registry.topic(ListenerKind::ConnectMiddleware)])
         };
         let rest = asked.into_iter();
-        let key = claim.as_ref().map_or_else(MemberKey::next, |claim| claim.retained().key());
+        let key = claim.as_ref().map_or_else(MemberKey::next, |claim| claim.key());
         let id = match &claim {
-            Some(claim) => Ok(Some(claim.retained().id().clone())),
+            Some(claim) => Ok(Some(claim.id().clone())),
             None => self.shared.io.hooks().socket_id(&self.shared.handshake, &state.name),
         };
         let Ok(id) = id else {
@@ -137,9 +173,9 @@ impl Driver {
         let guard = SocketGuard(Socket::new(member, state, self.shared.clone(), recovery));
         guard.0.set_auth(&auth);
         if let Some(claim) = &claim {
-            guard.0.restore_data(claim.retained().data().clone());
+            guard.0.restore_data(claim.data().clone());
         }
-        self.ask_next(Box::new(PendingConnect { guard, auth, rest, deadline: None, claim }), cx, now);
+        self.ask_next(Box::new(PendingConnect { guard, auth, rest, deadline, claim }), cx, now);
     }
 
     /// Runs the remaining connect middlewares up to the first that is pending.
@@ -200,14 +236,14 @@ impl Driver {
         let next = match (claim, recovery::order(self.shared.kind)) {
             (Some(claim), Some(order)) => {
                 let mut next = None;
-                let resumed = socket.resume(*claim, order, || next = self.welcome(&socket, cx, now));
+                let resumed = socket.resume(claim, order, &mut || next = self.welcome(&socket, cx, now));
                 if let Err(refused) = resumed {
                     drop(hold);
                     // The middlewares took too long to recover it. No packet was sent yet.
                     self.shared.io.metrics().recoveries.count_refused(refused);
                     // The former membership ends and a new one begins.
                     socket.state().family().into_iter().for_each(Family::enter);
-                    return self.admit_as(None, socket.state().clone(), auth, cx, now);
+                    return self.admit_as(None, socket.state().clone(), auth, None, cx, now);
                 }
                 drop(hold);
                 self.shared.io.metrics().recoveries.count_recovered();
@@ -268,17 +304,22 @@ impl Driver {
         }
     }
 
-    /// Looks up the state retained for a reconnecting client.
-    fn claim(&self, state: &NamespaceState, auth: &str) -> Option<Box<PendingRecovery>> {
-        let sequencer = state.sequencer.as_ref()?;
+    /// Starts to claim the state retained for a reconnecting client.
+    fn claim(&self, state: &NamespaceState, auth: &str) -> Option<Claim> {
+        let recovery = state.recovery.as_ref()?;
         let SessionShared { kind, handshake, outbox, io, .. } = &*self.shared;
         let shown = RecoveryCredentials::by(*kind, auth, handshake)?;
         // A replay needs memory like any emit, and may evict clients.
         let room = if state.budget.admit().is_ok() { io.config().limits.outbox_max / 2 } else { 0 };
-        match shown.claim(sequencer, outbox, room) {
-            Ok(claim) => Some(Box::new(claim)),
+        Some(shown.claim(recovery, outbox, room))
+    }
+
+    /// Counts a refused claim.
+    fn count_claim(&self, result: ClaimResult, state: &NamespaceState) -> Option<Box<dyn PendingRecovery>> {
+        match result {
+            Ok(claim) => Some(claim),
             Err(refused) => {
-                io.metrics().recoveries.count_refused(refused);
+                self.shared.io.metrics().recoveries.count_refused(refused);
                 tracing::debug!(namespace = %state.name, reason = refused.as_str(), "recovery refused");
                 None
             }
@@ -286,12 +327,16 @@ impl Driver {
     }
 
     /// Returns the recovery credentials of a client, if its kind supports recovery.
-    fn recovery(&self, state: &NamespaceState, claim: Option<&PendingRecovery>) -> Option<Box<Recoverable>> {
-        let sequencer = state.sequencer.clone()?;
+    fn recovery(
+        &self,
+        state: &NamespaceState,
+        claim: Option<&dyn PendingRecovery>,
+    ) -> Option<Box<Recoverable>> {
+        let retainer = state.recovery.clone()?;
         recovery::order(self.shared.kind)?;
-        let kept = claim.map(|claim| claim.retained().secret().clone());
+        let kept = claim.map(|claim| claim.secret().clone());
         let secret = kept.unwrap_or_else(ids::recovery_secret);
-        Some(Box::new(Recoverable { sequencer, secret, recovered: claim.is_some() }))
+        Some(Box::new(Recoverable { retainer, secret, recovered: claim.is_some() }))
     }
 
     /// Removes a socket from its namespace.

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use roomcast_core::Inbound;
 
 use super::errors::{Role, client_error, failure, note};
-use super::pending::{PendingConnect, PendingNamespace};
+use super::pending::{PendingClaim, PendingConnect, PendingNamespace};
 use crate::app::error::{EventError, EventErrorCause, HandlerError};
 use crate::app::model::ack::Ack;
 use crate::app::model::event_input::{AnyHandler, Arguments, EventContext, HandlerInput};
@@ -48,6 +48,8 @@ pub(crate) enum Continuation {
     Admit(Box<PendingConnect>),
     /// Create the namespace, or ask the next parent
     Open(Box<PendingNamespace>),
+    /// Continue with the connect middlewares, for a recovered or a new client
+    Claimed(Box<PendingClaim>),
 }
 
 /// Event in its middlewares.
@@ -122,7 +124,7 @@ impl Running {
 
     /// Returns whether this decides about a connect.
     pub(super) fn is_admission(&self) -> bool {
-        matches!(self.then, Continuation::Admit(_) | Continuation::Open(_))
+        matches!(self.then, Continuation::Admit(_) | Continuation::Open(_) | Continuation::Claimed(_))
     }
 
     /// Rejects the client if this has not decided at `deadline`.
@@ -154,7 +156,19 @@ impl Running {
         let failed = client_error(&cause);
         let Some(socket) = &self.socket else {
             if cause == EventErrorCause::Panicked {
-                log_limited!(ERROR, (), namespace = &*self.name, "dynamic-namespace predicate panicked");
+                match self.then {
+                    Continuation::Claimed(_) => {
+                        log_limited!(ERROR, (), namespace = &*self.name, "recovery claim panicked");
+                    }
+                    _ => {
+                        log_limited!(
+                            ERROR,
+                            (),
+                            namespace = &*self.name,
+                            "dynamic-namespace predicate panicked"
+                        );
+                    }
+                }
             }
             return Poll::Ready(Err(failed));
         };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
-use roomcast_core::{CloseReason, Outbox, Router, SocketId};
-use roomcast_recovery::{Order, Owner, PendingRecovery, RecoveryError, Sequencer};
+use roomcast_core::{CloseReason, Namespace, Outbox, Router, SocketId};
+use roomcast_recovery::{Claim, Order, Owner, Recovery, Sequencer};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -17,14 +17,22 @@ use crate::util::clock;
 use crate::util::ids;
 use crate::web::handshake::Handshake;
 
-/// Creates the sequencer of a namespace if recovery is enabled.
-pub(crate) fn sequencer(router: &Arc<dyn Router>, config: &Config) -> Option<Arc<Sequencer>> {
+/// Creates the recovery of a namespace if it is enabled.
+pub(crate) fn recovery(
+    name: &Namespace,
+    router: &Arc<dyn Router>,
+    config: &Config,
+) -> Option<Arc<dyn Recovery>> {
     let recovery = config.recovery.clone()?;
     // Engine.IO and plain WebSocket detect a dead client within this time.
     let silence =
         config.timeouts.ping_interval.saturating_add(config.timeouts.ping_timeout).saturating_mul(2);
     let recovery = recovery.grace(silence.saturating_add(ROUNDING));
-    Some(Arc::new(Sequencer::new(router.clone(), recovery, &ids::epoch(), clock::now)))
+    let sequencer = Arc::new(Sequencer::new(router.clone(), recovery, &ids::epoch(), clock::now));
+    Some(match &config.recovery_factory {
+        Some(factory) => factory.make(name, sequencer),
+        None => sequencer,
+    })
 }
 
 /// Seconds that may pass before another thread queues an event in an outbox.
@@ -35,7 +43,7 @@ const ROUNDING: Duration = Duration::from_secs(EMIT_SLACK as u64 + 1);
 /// Recovery state of a socket, if recovery is enabled.
 #[derive(Debug)]
 pub(crate) struct Recoverable {
-    pub(crate) sequencer: Arc<Sequencer>,
+    pub(crate) retainer: Arc<dyn Recovery>,
     /// Bearer token for recovery: any client that presents it takes over the session.
     pub(crate) secret: ByteString,
     /// Whether this socket restored a retained session.
@@ -121,14 +129,9 @@ impl RecoveryCredentials {
     }
 
     /// Claims the retained session of the client; replays at most `limit` bytes.
-    pub(crate) fn claim(
-        &self,
-        sequencer: &Arc<Sequencer>,
-        outbox: &Outbox,
-        limit: usize,
-    ) -> Result<PendingRecovery, RecoveryError> {
+    pub(crate) fn claim(&self, recovery: &Arc<dyn Recovery>, outbox: &Outbox, limit: usize) -> Claim {
         let budget = limit.saturating_sub(outbox.waiting().bytes);
-        sequencer.claim(&self.secret, self.offset.as_deref(), budget)
+        recovery.clone().claim(&self.secret, self.offset.as_deref(), budget)
     }
 }
 

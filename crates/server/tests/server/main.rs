@@ -30,6 +30,7 @@ mod serial;
 mod settings;
 mod slow;
 mod slow_polls;
+mod slow_recovery;
 #[allow(dead_code, unreachable_pub, reason = "a toolbox: not every test needs every tool")]
 mod support;
 #[cfg(feature = "tls")]

@@ -63,7 +63,7 @@ impl Returner {
     }
 
     /// Breaks the connection.
-    fn vanish(self) -> (String, Value) {
+    pub(crate) fn vanish(self) -> (String, Value) {
         let (sid, shows) = (self.sid.clone(), self.shows(None));
         drop(self.engine);
         (sid, shows)
@@ -317,7 +317,10 @@ fn counts_recovery_outcomes_and_retained_state() {
     (0..11).for_each(|number| _ = io.emit("event", number).expect("a valid emit"));
     assert_ne!(Returner::connect_with(&server.dial, "/", &overflown).sid, sid);
     let counted = RecoveryRefused::ALL.map(|reason| (reason.as_str(), io.metrics().recovery_refused(reason)));
-    assert_eq!(counted, [("unknown", 0), ("expired", 0), ("offset", 1), ("overflow", 1), ("too_much", 0)]);
+    assert_eq!(
+        counted,
+        [("unknown", 0), ("expired", 0), ("offset", 1), ("overflow", 1), ("too_much", 0), ("unavailable", 0)]
+    );
     let metrics =
         tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(io.openmetrics());
     for line in [

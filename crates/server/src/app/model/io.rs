@@ -140,7 +140,7 @@ impl Io {
     /// Returns the retained sessions and their memory for each namespace.
     pub(crate) fn recovery_usage(&self) -> Vec<(Namespace, Usage)> {
         let all = self.all_namespaces();
-        all.iter().filter_map(|state| Some((state.name.clone(), state.sequencer.as_ref()?.usage()))).collect()
+        all.iter().filter_map(|state| Some((state.name.clone(), state.recovery.as_ref()?.usage()))).collect()
     }
 
     /// Returns all namespaces, cloned so that custom routers are called without a lock held.

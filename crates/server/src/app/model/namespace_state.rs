@@ -9,7 +9,7 @@ use std::time::Duration;
 use roomcast_core::{
     AckId, Args, Dispatched, Event, Namespace, Overflow, Receipt, Room, Router, ServerSide, Target,
 };
-use roomcast_recovery::Sequencer;
+use roomcast_recovery::Recovery;
 
 use crate::app::error::EmitError;
 use crate::app::model::children::{self, Child};
@@ -33,7 +33,7 @@ pub(crate) struct NamespaceState {
     pub(crate) name: Namespace,
     pub(crate) router: Arc<dyn Router>,
     /// The same router, if recovery is enabled.
-    pub(crate) sequencer: Option<Arc<Sequencer>>,
+    pub(crate) recovery: Option<Arc<dyn Recovery>>,
     pub(crate) registry: HandlerRegistry,
     /// Shared by the children of one parent, which emits to all of them with one acknowledgement id.
     next_ack: Arc<AtomicU64>,
@@ -65,9 +65,9 @@ impl NamespaceState {
         config: &Config,
         budget: &Arc<Budget>,
     ) -> Self {
-        let sequencer = recovery::sequencer(&router, config);
-        let sequenced = sequencer.clone().map(|sequencer| sequencer as Arc<dyn Router>);
-        Self { sequencer, ..Self::routed_by(name, sequenced.unwrap_or(router), config, budget) }
+        let recovery = recovery::recovery(&name, &router, config);
+        let recovering = recovery.clone().map(|recovery| recovery as Arc<dyn Router>);
+        Self { recovery, ..Self::routed_by(name, recovering.unwrap_or(router), config, budget) }
     }
 
     /// Creates the state of a parent; its children retain the sessions of recoverable clients themselves.
@@ -89,7 +89,7 @@ impl NamespaceState {
             servers,
             name,
             router,
-            sequencer: None,
+            recovery: None,
             registry: HandlerRegistry::default(),
             next_ack: Arc::default(),
             serial: AtomicBool::new(false),

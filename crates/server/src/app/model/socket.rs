@@ -15,7 +15,7 @@ use roomcast_core::{
     AckId, Args, ByteString, CloseReason, Delivery, Dispatched, Event, JoinOutcome, Member, MemberControl,
     MemberKey, Namespace, Overflow, Receipt, Room, SocketId, Target, TransportName,
 };
-use roomcast_recovery::{Acting, Order, PendingRecovery, RecoveryError, SharedData};
+use roomcast_recovery::{Acting, Order, Owner, PendingRecovery, RecoveryError, SessionInit, SharedData};
 use serde::de::DeserializeOwned;
 
 use crate::app::error::EmitError;
@@ -416,8 +416,14 @@ impl Socket {
 
     /// Attaches the socket to the router, so that broadcasts reach it.
     pub(crate) fn attach(&self) {
-        self.0.namespace.router.attach(self.member());
-        self.set_owner();
+        match &self.0.recovery {
+            Some(recovery) => {
+                let (secret, owner) = (recovery.secret.clone(), Some(self.owner()));
+                let data = self.extras().and_then(|extras| extras.user_data.existing_data());
+                recovery.retainer.attach_recoverable(self.member(), SessionInit { secret, owner, data });
+            }
+            None => _ = self.0.namespace.router.attach(self.member()),
+        }
         self.settle_in();
     }
 
@@ -445,21 +451,15 @@ impl Socket {
         }
     }
 
-    /// Sets the owner whose quota the retained session counts against, if the socket is recoverable.
-    fn set_owner(&self) {
-        if let Some(recovery) = &self.0.recovery {
-            recovery.sequencer.set_owner(self.key(), recovery::owner(self.handshake(), self.id()));
-        }
+    /// Returns the owner whose quota the retained session counts against.
+    fn owner(&self) -> Owner {
+        recovery::owner(self.handshake(), self.id())
     }
 
     /// Attributes the emits of the handlers about to run to this client, if recovery is enabled.
     #[inline]
     pub(crate) fn acting(&self) -> Option<Acting> {
-        self.0
-            .namespace
-            .sequencer
-            .as_ref()
-            .map(|_| Acting::begin(recovery::owner(self.handshake(), self.id())))
+        self.0.namespace.recovery.as_ref().map(|_| Acting::begin(self.owner()))
     }
 
     /// Returns the router's member with its control handle, which it holds until it is detached.
@@ -518,7 +518,7 @@ impl Socket {
             if let Some(successor) = self.0.successor() {
                 return successor.hand(delivery, overflow, event);
             }
-            if recovery.sequencer.queue_for_absent(self.key(), delivery, event) {
+            if recovery.retainer.queue_for_absent(self.key(), delivery, event) {
                 return Receipt::default();
             }
         }
@@ -539,10 +539,13 @@ impl Socket {
         self.user_data().share_data(data);
     }
 
-    /// Recounts the size of the retained session after its data has changed.
-    pub(crate) fn recount_data(&self) {
-        if let Some(recovery) = self.0.recovery.as_ref().filter(|_| self.has_left()) {
-            recovery.sequencer.recount(self.key());
+    /// Reports a change of the application data to the recovery, if it is enabled.
+    pub(crate) fn report_data(&self) {
+        // A socket that is still pending attaches with its data.
+        if let Some(recovery) =
+            self.0.recovery.as_ref().filter(|_| self.0.lifecycle.get() != SocketState::PENDING)
+        {
+            recovery.retainer.data_changed(self.key(), self.user_data().data());
         }
     }
 
@@ -556,12 +559,11 @@ impl Socket {
     /// Attaches the recovered socket to the router, and queues `welcome` in order with the missed events.
     pub(crate) fn resume(
         &self,
-        claim: PendingRecovery,
+        claim: Box<dyn PendingRecovery>,
         order: Order,
-        welcome: impl FnOnce(),
+        welcome: &mut dyn FnMut(),
     ) -> Result<(), RecoveryError> {
-        claim.resume(self.member(), order, welcome)?;
-        self.set_owner();
+        claim.resume(self.member(), Some(self.owner()), order, welcome)?;
         self.settle_in();
         Ok(())
     }
@@ -591,10 +593,10 @@ impl Socket {
             match inner.recovery.as_ref().filter(|_| may_come_back) {
                 Some(recovery) => {
                     let data = self.user_data().shared_data();
-                    recovery.sequencer.detach_and_retain(key, recovery.secret.clone(), data, delivered_until);
+                    recovery.retainer.detach_and_retain(key, data, delivered_until);
                     // A concurrent disconnect may have run before the session was retained.
                     if inner.lifecycle.get() == SocketState::BARRED {
-                        recovery.sequencer.forget(key);
+                        recovery.retainer.forget(key);
                     }
                 }
                 None => {
@@ -683,7 +685,7 @@ impl Inner {
 
     /// Prevents the recovery of a client that has left.
     fn forget(&self) {
-        self.recovery.iter().for_each(|recovery| _ = recovery.sequencer.forget(self.member.key));
+        self.recovery.iter().for_each(|recovery| _ = recovery.retainer.forget(self.member.key));
     }
 
     fn note_parting(&self, rooms: Vec<Room>) {

@@ -22,6 +22,11 @@ impl UserData {
         self.data.get_or_init(SharedData::default)
     }
 
+    /// Returns the data if it was set or restored.
+    pub(crate) fn existing_data(&self) -> Option<SharedData> {
+        self.data.get().cloned()
+    }
+
     pub(crate) fn share_data(&self, data: SharedData) {
         // Already set if the middlewares run a second time.
         let _ = self.data.set(data);

@@ -6,8 +6,11 @@ mod setters;
 mod timeouts;
 mod websocket;
 
-use roomcast_core::{Message, TransportName};
-use roomcast_recovery::RecoveryConfig;
+use std::fmt;
+use std::sync::Arc;
+
+use roomcast_core::{Message, Namespace, TransportName};
+use roomcast_recovery::{Recovery, RecoveryConfig, Sequencer};
 
 pub use self::http::HttpConfig;
 pub use self::limits::{EventRate, Limits};
@@ -45,11 +48,38 @@ pub struct Config {
     pub(crate) http: HttpConfig,
     pub(crate) websocket: WebSocketConfig,
     pub(crate) recovery: Option<RecoveryConfig>,
+    pub(crate) recovery_factory: Option<RecoveryFactory>,
     pub(crate) transports: Option<Vec<TransportName>>,
     pub(crate) allow_upgrades: bool,
     pub(crate) initial_packet: Option<Message>,
     pub(crate) cleanup_empty_child_namespaces: bool,
 }
+
+/// Factory of custom recovery implementations.
+#[derive(Clone)]
+pub(crate) struct RecoveryFactory(Arc<MakeRecovery>);
+
+type MakeRecovery = dyn Fn(&Namespace, Arc<Sequencer>) -> Arc<dyn Recovery> + Send + Sync;
+
+impl RecoveryFactory {
+    pub(crate) fn make(&self, name: &Namespace, sequencer: Arc<Sequencer>) -> Arc<dyn Recovery> {
+        (self.0)(name, sequencer)
+    }
+}
+
+impl fmt::Debug for RecoveryFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RecoveryFactory")
+    }
+}
+
+impl PartialEq for RecoveryFactory {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for RecoveryFactory {}
 
 impl Default for Config {
     fn default() -> Self {
@@ -59,6 +89,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             websocket: WebSocketConfig::default(),
             recovery: None,
+            recovery_factory: None,
             transports: None,
             allow_upgrades: true,
             initial_packet: None,
@@ -124,6 +155,21 @@ impl Config {
     /// ```
     pub fn recovery(mut self, set: impl FnOnce(RecoveryConfig) -> RecoveryConfig) -> Self {
         self.recovery = Some(set(self.recovery.unwrap_or_default()));
+        self
+    }
+
+    /// Sets the factory that creates the recovery of each namespace, for a store that outlives this process.
+    ///
+    /// It gets a [`Sequencer`] around the router of the namespace, with the settings of [`recovery`](Self::recovery),
+    /// and has an effect only if that is enabled. A claim that does not complete within half of
+    /// [`Timeouts::connect_timeout`] is given up, and the client starts a new session.
+    ///
+    /// Default: the sequencer itself, which retains sessions in memory.
+    pub fn recovery_factory(
+        mut self,
+        make: impl Fn(&Namespace, Arc<Sequencer>) -> Arc<dyn Recovery> + Send + Sync + 'static,
+    ) -> Self {
+        self.recovery_factory = Some(RecoveryFactory(Arc::new(make)));
         self
     }
 

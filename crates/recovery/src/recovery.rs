@@ -1,0 +1,168 @@
+//! Trait of recovery implementations.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytestring::ByteString;
+use roomcast_core::{Delivery, Event, Member, MemberKey, Room, Router, SocketId};
+
+use crate::{Order, Owner, RecoveryError, SharedData, Usage};
+
+/// Router that retains the sessions of disconnected members, and recovers them.
+///
+/// A server that recovers sessions uses the router of a namespace through this trait. [`Sequencer`](crate::Sequencer)
+/// retains everything in memory; another implementation may keep sessions and events in a store that several nodes
+/// share.
+///
+/// Methods do not block, and the rules of [`Router`] apply. A member attached by [`Router::attach`] has no token, so its
+/// session is never retained. `roomcast_recovery` tests its rules through this trait, in `tests/rules`.
+pub trait Recovery: Router {
+    /// Attaches a member like [`Router::attach`], with what its session needs to be retained later.
+    ///
+    /// A store may write the session from now on, before the member disconnects.
+    fn attach_recoverable(&self, member: Member, session: SessionInit) -> MemberKey;
+
+    /// Detaches a member like [`Router::detach`], and retains its session for recovery.
+    ///
+    /// `data` is retained with the session and stays shared with it. `delivered_until` is a time before which all events
+    /// emitted to the client are known to have arrived, such as the time of its last answer to a ping sent after them.
+    /// Without it, a client that may have missed an event that is no longer retained is refused later. Returns `false`
+    /// if the member was detached already.
+    fn detach_and_retain(&self, key: MemberKey, data: SharedData, delivered_until: Option<Instant>) -> bool;
+
+    /// Drops a retained session, so that it cannot be recovered; returns `false` if there is none.
+    ///
+    /// A [`PendingRecovery`] of it is refused.
+    fn forget(&self, key: MemberKey) -> bool;
+
+    /// Retains an event for the replay to a disconnected member.
+    ///
+    /// Returns `false` if the member's session is not retained, or if events of this kind are not retained.
+    fn queue_for_absent(&self, key: MemberKey, delivery: Delivery, event: &Event) -> bool;
+
+    /// Records that the data of a member changed, whether it is attached or its session is retained.
+    ///
+    /// A retained session is dropped if it no longer fits the limits.
+    fn data_changed(&self, key: MemberKey, data: &SharedData);
+
+    /// Starts the recovery of a session by its token and the client's last offset, if any.
+    ///
+    /// After the pending recovery is dropped, the session can be claimed again. `budget` is the number of bytes that the
+    /// client's outbox can take. An implementation that needs no I/O returns [`Claim::Ready`].
+    ///
+    /// # Errors
+    /// The claim results in an error if the client has to start a new session. With [`RecoveryError::Overflow`] and
+    /// [`RecoveryError::TooLarge`], the session is dropped.
+    ///
+    /// # Cancel safety
+    /// Dropping a [`Claim::Pending`] at any point leaves the session claimable, or puts it back.
+    fn claim(self: Arc<Self>, secret: &str, offset: Option<&str>, budget: usize) -> Claim;
+
+    /// Returns the numbers of events and sessions retained by this node.
+    fn usage(&self) -> Usage;
+}
+
+/// What a recovery needs to know of a new session.
+#[derive(Clone)]
+#[allow(clippy::exhaustive_structs, reason = "servers build it")]
+pub struct SessionInit {
+    /// Recovery token of the client.
+    pub secret: ByteString,
+    /// Owner against whose [share](crate::RecoveryConfig#shares) retained state counts. Without one, it counts against
+    /// no share.
+    pub owner: Option<Owner>,
+    /// Data of the member, if any was set before it was attached.
+    pub data: Option<SharedData>,
+}
+
+impl fmt::Debug for SessionInit {
+    // The recovery token authenticates the client.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionInit").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+/// Result of a claim.
+pub type ClaimResult = Result<Box<dyn PendingRecovery>, RecoveryError>;
+
+/// Claim of a session: its result, or the future of it.
+///
+/// The result is separate so that a claim without I/O allocates no future.
+#[allow(clippy::exhaustive_enums, reason = "servers match both")]
+pub enum Claim {
+    /// The claim completed at once.
+    Ready(ClaimResult),
+    /// The claim waits for a store.
+    Pending(Pin<Box<dyn Future<Output = ClaimResult> + Send>>),
+}
+
+impl Claim {
+    /// Waits for the result.
+    ///
+    /// # Errors
+    /// Returns the error of [`Recovery::claim`].
+    ///
+    /// # Cancel safety
+    /// After a cancellation, the session can be claimed again.
+    pub async fn outcome(self) -> ClaimResult {
+        match self {
+            Self::Ready(result) => result,
+            Self::Pending(future) => future.await,
+        }
+    }
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready(result) => f.debug_tuple("Ready").field(result).finish(),
+            Self::Pending(_) => f.write_str("Pending"),
+        }
+    }
+}
+
+/// Pending recovery of a returning client that has not been accepted yet.
+///
+/// Dropping it puts the retained session back.
+pub trait PendingRecovery: Send + Sync + fmt::Debug {
+    /// Returns the member's key.
+    ///
+    /// A session retained by this process keeps the key of its former member, so that handles from before the disconnect
+    /// still refer to it.
+    fn key(&self) -> MemberKey;
+
+    /// Returns the public id.
+    fn id(&self) -> &SocketId;
+
+    /// Returns the recovery token.
+    fn secret(&self) -> &ByteString;
+
+    /// Returns the retained data.
+    fn data(&self) -> &SharedData;
+
+    /// Returns the retained rooms besides the member's own.
+    fn rooms(&self) -> Vec<Room>;
+
+    /// Returns whether the client skips the connect middlewares.
+    fn skips_middlewares(&self) -> bool;
+
+    /// Attaches the member, rejoins its rooms, and replays missed events ahead of all later ones.
+    ///
+    /// `member` has the retained [id](Self::id), and is attached under the retained [key](Self::key) instead of a new
+    /// one. An `owner` replaces the retained one. `welcome` sends the acceptance to the client, at the position given by
+    /// `order`. It is called at most once, under a lock, so it must only push to the outbox.
+    ///
+    /// # Errors
+    /// Returns an error if the client has to start a new session: its time ran out, it missed too much in the meantime,
+    /// or it was [forgotten](Recovery::forget). `welcome` is not called then, and the session is no longer retained.
+    fn resume(
+        self: Box<Self>,
+        member: Member,
+        owner: Option<Owner>,
+        order: Order,
+        welcome: &mut dyn FnMut(),
+    ) -> Result<MemberKey, RecoveryError>;
+}
