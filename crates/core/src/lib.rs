@@ -9,6 +9,7 @@ mod ack;
 mod actions;
 mod body;
 mod close;
+mod cluster;
 mod error;
 mod event;
 mod frame;
@@ -25,6 +26,10 @@ pub use ack::AckTable;
 pub use actions::Actions;
 pub use body::{BodyProgress, ResponseBody, TrackedBody};
 pub use close::CloseReason;
+pub use cluster::{
+    Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, Heard, PublishRefusal, Published,
+    QueryError, RemoteAnswers, Unconfirmed,
+};
 pub use error::{BoxError, ConnectionError};
 pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};
 pub use frame::{Frame, Wire, WireKey};
@@ -40,8 +45,7 @@ pub use roomcast_args::{
 };
 pub use router::{
     ChangeQueue, Dispatched, JoinOutcome, Member, MemberControl, MemberLimit, Membership, PresentMember,
-    Receipt, RoomChange, RoomWatcher, Router, RouterError, RouterStats, Scope, ServerSide, SocketInfo,
-    Target,
+    Receipt, RoomChange, RoomWatcher, Router, RouterStats, Scope, SocketInfo, Target, WatchFilter,
 };
 pub use session::{Action, Command, ConnectionRole, Inbound, Session};
 pub use transport::{

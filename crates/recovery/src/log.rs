@@ -13,7 +13,7 @@ use crate::retained::{RetainedSession, RoomHistory};
 
 /// Log of recent events, by ascending number.
 ///
-/// Numbers start at 1 and have no gaps, except where an owner exceeded its share.
+/// Numbers start at 1 and have no gaps, except where an owner exceeded its share or events did not come here.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     slots: VecDeque<Slot>,
@@ -135,6 +135,13 @@ impl Log {
             self.lost.note(entry, now, config);
         }
         event
+    }
+
+    /// Records that events to a room, or to all members, were lost before they came here. They take a number.
+    pub(crate) fn miss(&mut self, room: Option<&Room>, now: Instant, config: &RecoveryConfig) {
+        self.head += 1;
+        let mark = Mark { number: self.head, at: now };
+        self.lost.note_mark(mark, room.cloned().into_iter().collect(), now, config);
     }
 
     /// Drops the events that no client can miss any more.
@@ -325,11 +332,14 @@ struct Mark {
 
 impl Lost {
     fn note(&mut self, entry: Entry, now: Instant, config: &RecoveryConfig) {
-        let mark = entry.mark();
-        if entry.rooms.is_empty() {
+        self.note_mark(entry.mark(), entry.rooms, now, config);
+    }
+
+    fn note_mark(&mut self, mark: Mark, rooms: Box<[Room]>, now: Instant, config: &RecoveryConfig) {
+        if rooms.is_empty() {
             self.all_members = Some(mark);
         }
-        for room in entry.rooms {
+        for room in rooms {
             self.rooms.insert(room, mark);
         }
         if self.rooms.len() > config.max_log_events.max(MIN_TRACKED_ROOMS) {

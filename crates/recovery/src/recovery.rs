@@ -48,6 +48,12 @@ pub trait Recovery: Router {
     /// A retained session is dropped if it no longer fits the limits.
     fn data_changed(&self, key: MemberKey, data: &SharedData);
 
+    /// Records that events of other servers to a room, or to all members, were lost on the way here.
+    ///
+    /// A client that was disconnected at this time, or has received nothing since, cannot be recovered if it was in the
+    /// room: it starts a new session, and knows that it has to load its state anew.
+    fn missed(&self, room: Option<&Room>);
+
     /// Starts the recovery of a session by its token and the client's last offset, if any.
     ///
     /// After the pending recovery is dropped, the session can be claimed again. `budget` is the number of bytes that the

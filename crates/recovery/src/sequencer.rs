@@ -2,15 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use async_trait::async_trait;
-use bytestring::ByteString;
 use roomcast_core::{
-    Args, ChangeQueue, Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Overflow,
-    Room, RoomChange, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, SocketInfo,
-    Target,
+    ChangeQueue, Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Overflow, Room,
+    RoomChange, RoomWatcher, Router, RouterStats, SocketId, SocketInfo, Target, WatchFilter,
 };
 
 use crate::log::{Draft, Entry, Log, Seen, is_epoch};
@@ -62,8 +59,6 @@ pub struct Sequencer {
     epoch: Box<str>,
     pub(crate) clock: Clock,
     state: Mutex<State>,
-    /// Room changes for the watcher, delivered when the lock is released.
-    changes: OnceLock<Arc<ChangeQueue>>,
 }
 
 type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
@@ -75,6 +70,8 @@ pub(crate) struct State {
     pub(crate) absent: Absent,
     /// Members with a pending recovery.
     pub(crate) claimed: HashMap<MemberKey, SocketId>,
+    /// Room changes for each watcher, delivered when the lock is released.
+    changes: Vec<Arc<ChangeQueue>>,
 }
 
 /// Numbers of retained events and sessions.
@@ -104,14 +101,7 @@ impl Sequencer {
         clock: impl Fn() -> Instant + Send + Sync + 'static,
     ) -> Self {
         assert!(is_epoch(epoch), "epoch must be 20 characters of base64url");
-        Self {
-            router,
-            config,
-            epoch: epoch.into(),
-            clock: Box::new(clock),
-            state: Mutex::default(),
-            changes: OnceLock::new(),
-        }
+        Self { router, config, epoch: epoch.into(), clock: Box::new(clock), state: Mutex::default() }
     }
 
     /// Returns the limits.
@@ -182,12 +172,11 @@ impl Sequencer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Releases the lock, and delivers the room changes made under it to the watcher.
+    /// Releases the lock, and delivers the room changes made under it to the watchers.
     pub(crate) fn unlock_and_notify(&self, state: MutexGuard<'_, State>) {
+        let changes = state.changes.clone();
         drop(state);
-        if let Some(changes) = self.changes.get() {
-            changes.notify();
-        }
+        changes.iter().for_each(|changes| changes.notify());
     }
 }
 
@@ -289,6 +278,10 @@ impl Recovery for Sequencer {
         }
     }
 
+    fn missed(&self, room: Option<&Room>) {
+        self.state().log.miss(room, (self.clock)(), &self.config);
+    }
+
     fn claim(self: Arc<Self>, secret: &str, offset: Option<&str>, budget: usize) -> Claim {
         Claim::Ready(self.claim_now(secret, offset, budget))
     }
@@ -303,7 +296,6 @@ impl Recovery for Sequencer {
     }
 }
 
-#[async_trait]
 impl Router for Sequencer {
     fn attach(&self, member: Member) -> MemberKey {
         let mut state = self.state();
@@ -394,45 +386,20 @@ impl Router for Sequencer {
         self.router.find(target)
     }
 
-    async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>> {
-        self.router.fetch(target).await
-    }
-
     fn disconnect(&self, target: &Target, close: bool) -> usize {
         self.router.disconnect(target, close)
     }
 
-    fn watch(&self, watcher: Arc<dyn RoomWatcher>) {
-        let mut is_first = false;
-        let changes = self.changes.get_or_init(|| {
-            is_first = true;
-            Arc::new(ChangeQueue::new(watcher))
-        });
-        if is_first {
-            self.router.watch(Arc::new(ChangeForwarder(changes.clone())));
-        }
+    fn watch(&self, watcher: Arc<dyn RoomWatcher>, filter: WatchFilter) {
+        let changes = Arc::new(ChangeQueue::new(watcher));
+        self.state().changes.push(changes.clone());
+        self.router.watch(Arc::new(ChangeForwarder(changes)), filter);
     }
 
     fn survey(&self) {
         let state = self.state();
         self.router.survey();
         self.unlock_and_notify(state);
-    }
-
-    fn listen(&self, servers: Weak<dyn ServerSide>) {
-        self.router.listen(servers);
-    }
-
-    fn server_side_emit(&self, name: &ByteString, args: &Args) {
-        self.router.server_side_emit(name, args);
-    }
-
-    async fn server_side_emit_with_ack(
-        &self,
-        name: &ByteString,
-        args: &Args,
-    ) -> Result<Vec<Args>, RouterError<Args>> {
-        self.router.server_side_emit_with_ack(name, args).await
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use roomcast_core::{
     AckId, AckRequest, Bytes, Delivery, Event, IntoArgs, JoinOutcome, Membership, Namespace, Room,
-    RoomChange, RoomWatcher, Target,
+    RoomChange, RoomWatcher, Target, WatchFilter,
 };
 use roomcast_recovery::{Acting, Order, Owner, Recovery, RecoveryConfig, RecoveryError, SharedData};
 use roomcast_testkit::{AnswerLog, ControlProbe, MemberProbe};
@@ -80,6 +80,40 @@ fn bulk_leave_keeps_past_exclusions() {
     client.cut(1);
     client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["1", "welcome"]);
+}
+
+#[test]
+fn refuses_clients_that_missed_events_elsewhere() {
+    let outcome = |room: Option<&str>, hears_later: bool| {
+        let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+        client.join("red");
+        emit(&*sequencer, &["red"], "1");
+        client.cut(1);
+        sequencer.missed(room.map(Room::from).as_ref());
+        emit(&*sequencer, &["red"], "2");
+        let first = client.come_back();
+        if !hears_later {
+            return first.map(|_| client.take_heard());
+        }
+        assert_eq!(first, Err(RecoveryError::Overflow));
+        // One that was connected and has received a later event is recovered.
+        let mut client = Client::connect(&sequencer, "b", &Arc::default());
+        sequencer.missed(None);
+        emit(&*sequencer, &[], "3");
+        client.hear();
+        client.cut(5);
+        emit(&*sequencer, &[], "4");
+        client.come_back().map(|_| client.take_heard())
+    };
+    for room in [Some("red"), Some("a"), None] {
+        assert_eq!(
+            outcome(room, false).expect_err("it missed an event"),
+            RecoveryError::Overflow,
+            "{room:?}"
+        );
+    }
+    assert_eq!(outcome(Some("blue"), false).expect("not its room"), ["1", "2", "welcome"]);
+    assert_eq!(outcome(None, true).expect("it missed nothing"), ["3", "4", "welcome"]);
 }
 
 #[test]
@@ -352,7 +386,7 @@ impl RoomWatcher for Presence {
 fn watcher_may_emit_during_recovery() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     let presence = Arc::new(Presence(Arc::downgrade(&sequencer), std::sync::Mutex::default()));
-    sequencer.watch(presence.clone());
+    sequencer.watch(presence.clone(), WatchFilter::Members);
     client.join("red");
     client.cut(0);
     client.come_back().expect("recovers in time");

@@ -308,7 +308,7 @@ pub mod rooms {
 
     pub use roomcast_rooms::Rooms;
     pub use roomcast_server::rooms::{
-        Presence, RemoteHandshake, RemoteSocket, Room, RoomChange, RouterError,
+        Heard, Presence, QueryError, RemoteHandshake, RemoteSocket, Room, RoomChange,
     };
 }
 

@@ -1,7 +1,7 @@
 //! Router of a single node: rooms and fan-out in one process, built on DashMap.
 //!
 //! [`Rooms`] is the [`Router`] of one namespace on one node. It never blocks on I/O, spawns nothing, reads no clock and
-//! knows no transport. A cluster wraps it in another router.
+//! knows no transport. The server connects it to other nodes.
 //!
 //! # Locks
 //!
@@ -25,18 +25,17 @@ mod watch;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
 use dashmap::DashMap;
 use roomcast_core::{
-    Args, ByteString, Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, MemberLimit, Membership,
-    Overflow, Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketInfo, Target,
+    Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, MemberLimit, Membership, Overflow, Room,
+    RoomWatcher, Router, RouterStats, SocketInfo, Target, WatchFilter,
 };
 
 use crate::fanout::Fanout;
 use crate::members::{AllMembers, ById, ByKey, KeySet, MemberList, Recipient};
-use crate::watch::Watch;
+use crate::watch::{Watch, Watches};
 
 /// Members and rooms of one namespace, in one process.
 ///
@@ -73,7 +72,7 @@ pub struct Rooms {
     ids: DashMap<ById, ()>,
     rooms: DashMap<Room, Arc<MemberList>>,
     all_members: AllMembers,
-    watch: OnceLock<Box<Watch>>,
+    watches: Watches,
 }
 
 /// Attached member.
@@ -90,7 +89,6 @@ enum Attachment {
     Detached,
 }
 
-#[async_trait]
 impl Router for Rooms {
     fn attach(&self, member: Member) -> MemberKey {
         let key = member.key;
@@ -101,10 +99,7 @@ impl Router for Rooms {
             self.members.insert(key, entry.clone());
             self.all_members.insert(key, Recipient::of(&entry));
             let enter = || ById::insert(&self.ids, &entry);
-            match self.watch.get() {
-                Some(watch) => watch.attached(&entry.member, enter),
-                None => enter(),
-            }
+            self.watches.attached(&entry.member, enter);
         }
         self.notify();
         key
@@ -119,10 +114,7 @@ impl Router for Rooms {
             let is_newest = |newest: &ById, _: &()| newest.0.member.key == key;
             self.ids.remove_if(entry.member.id.as_str(), is_newest).is_some()
         };
-        match self.watch.get() {
-            Some(watch) => watch.detached(&entry.member, exit),
-            None => _ = exit(),
-        }
+        self.watches.detached(&entry.member, exit);
         for room in rooms.into_iter().flat_map(|rooms| *rooms) {
             self.exit(&entry, &room);
         }
@@ -210,58 +202,32 @@ impl Router for Rooms {
         self.recipients(target).into_iter().map(found).collect()
     }
 
-    async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>> {
-        Ok(self.find(target))
-    }
-
     fn disconnect(&self, target: &Target, close: bool) -> usize {
         let recipients = self.recipients(target);
         let controls = recipients.iter().filter_map(|entry| entry.member.control.as_ref());
         controls.map(|control| control.disconnect(close)).count()
     }
 
-    fn watch(&self, watcher: Arc<dyn RoomWatcher>) {
-        let mut is_new = false;
-        let watch = self.watch.get_or_init(|| {
-            is_new = true;
-            Box::new(Watch::new(watcher))
+    fn watch(&self, watcher: Arc<dyn RoomWatcher>, filter: WatchFilter) {
+        self.watches.add(watcher, filter, |watch, watchers| {
+            let ids = || self.ids.iter().map(|by_id| Room::from(&by_id.key().0.member.id)).collect();
+            watch.add_existing_ids(ids);
+            // Lists created from now on are watched from the start.
+            for (room, list) in self.lists() {
+                list.watch(watchers, || watch.add_existing_room(&room));
+            }
         });
-        if !is_new {
-            return;
-        }
-        watch
-            .add_existing_ids(|| self.ids.iter().map(|by_id| Room::from(&by_id.key().0.member.id)).collect());
-        // Lists created from now on are watched from the start.
-        let lists: Vec<_> =
-            self.rooms.iter().map(|list| (list.key().clone(), list.value().clone())).collect();
-        for (room, list) in lists {
-            list.watch(|| watch.add_existing_room(&room));
-        }
     }
 
     fn survey(&self) {
-        let Some(watch) = self.watch.get() else { return };
-        let lists: Vec<_> =
-            self.rooms.iter().map(|list| (list.key().clone(), list.value().clone())).collect();
-        for (room, list) in lists {
-            list.survey(|members| watch.present(&room, members));
-            // After each room, so that only one report is pending at a time.
-            watch.notify();
+        if self.watches.is_empty() {
+            return;
         }
-    }
-
-    // A single node has no others.
-
-    fn listen(&self, _servers: Weak<dyn ServerSide>) {}
-
-    fn server_side_emit(&self, _name: &ByteString, _args: &Args) {}
-
-    async fn server_side_emit_with_ack(
-        &self,
-        _name: &ByteString,
-        _args: &Args,
-    ) -> Result<Vec<Args>, RouterError<Args>> {
-        Ok(Vec::new())
+        for (room, list) in self.lists() {
+            list.survey(|members| self.watches.iter().for_each(|watch| watch.present(&room, &members)));
+            // After each room, so that only one report is pending at a time.
+            self.notify();
+        }
     }
 }
 
@@ -330,11 +296,11 @@ impl Rooms {
                 Some(list) => list,
                 // Checked under the shard's lock: a new watcher finds the list, or the list is watched already.
                 None => {
-                    let make = || Arc::new(MemberList::new(self.watch.get().is_some()));
+                    let make = || Arc::new(MemberList::new(self.watches.len()));
                     self.rooms.entry(room.clone()).or_insert_with(make).clone()
                 }
             };
-            let record = || self.record(|watch| watch.member_joined(room, &entry.member));
+            let record = |watchers| self.record(watchers, |watch| watch.member_joined(room, &entry.member));
             if list.insert_and_record(entry.member.key, Recipient::of(entry), record) {
                 return;
             }
@@ -343,7 +309,9 @@ impl Rooms {
     }
 
     fn exit(&self, entry: &Entry, room: &Room) {
-        let record = |last| self.record(|watch| watch.member_left(room, &entry.member, last));
+        let record = |watchers, last| {
+            self.record(watchers, |watch| watch.member_left(room, &entry.member, last));
+        };
         if let Some(list) = self.list(room)
             && list.remove_or_close(entry.member.key, record)
         {
@@ -351,18 +319,18 @@ impl Rooms {
         }
     }
 
-    /// Records a change of a list, under its lock.
-    fn record(&self, record: impl FnOnce(&Watch)) {
-        if let Some(watch) = self.watch.get() {
-            record(watch);
-        }
+    /// Records a change of a list for its watchers, under its lock.
+    fn record(&self, watchers: usize, record: impl FnMut(&Watch)) {
+        self.watches.iter().take(watchers).for_each(record);
     }
 
-    /// Delivers the recorded changes to the watcher; runs under no lock.
+    /// Delivers the recorded changes to the watchers; runs under no lock.
     fn notify(&self) {
-        if let Some(watch) = self.watch.get() {
-            watch.notify();
-        }
+        self.watches.notify();
+    }
+
+    fn lists(&self) -> Vec<(Room, Arc<MemberList>)> {
+        self.rooms.iter().map(|list| (list.key().clone(), list.value().clone())).collect()
     }
 
     fn recipients(&self, target: &Target) -> Vec<Arc<Entry>> {
@@ -496,7 +464,7 @@ mod tests {
         let old = rooms.list(&room).expect("somebody is there");
         let entry = rooms.entry(b).expect("it is attached");
         // Simulates `a` leaving while `b`, which holds the list, is about to enter it.
-        assert!(old.remove_or_close(a, |_| {}));
+        assert!(old.remove_or_close(a, |_, _| {}));
         assert!(!old.insert(b, Recipient::of(&entry)));
         assert_eq!(rooms.join(b, &room), JoinOutcome::Joined);
         let new = rooms.list(&room).expect("somebody is there");

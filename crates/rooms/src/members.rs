@@ -41,43 +41,48 @@ struct List {
     // Dense and unordered: the last member takes the place of a removed one.
     members: IndexMap<MemberKey, Recipient, ByKey>,
     closed: bool,
-    /// Whether changes are recorded.
-    watched: bool,
+    /// Number of watchers, the earliest ones, for which changes are recorded.
+    watched: usize,
 }
 
 impl MemberList {
     /// Creates an empty list.
-    pub(crate) fn new(watched: bool) -> Self {
+    pub(crate) fn new(watched: usize) -> Self {
         Self(RwLock::new(List { watched, ..List::default() }))
     }
 
     /// Adds a member; returns `false` if the list is closed.
     pub(crate) fn insert(&self, key: MemberKey, recipient: Recipient) -> bool {
-        self.insert_and_record(key, recipient, || {})
+        self.insert_and_record(key, recipient, |_| {})
     }
 
-    /// Like [`insert`](Self::insert), and calls `record` under the lock if the list is watched.
+    /// Like [`insert`](Self::insert), and calls `record` under the lock with the number of watchers, if there are any.
     pub(crate) fn insert_and_record(
         &self,
         key: MemberKey,
         recipient: Recipient,
-        record: impl FnOnce(),
+        record: impl FnOnce(usize),
     ) -> bool {
         let mut list = self.write();
         if list.closed {
             return false;
         }
         list.members.insert(key, recipient);
-        if list.watched {
-            record();
+        if list.watched > 0 {
+            record(list.watched);
         }
         true
     }
 
-    /// Starts to record changes; calls `seed` under the lock if the list has members.
-    pub(crate) fn watch(&self, seed: impl FnOnce()) {
+    /// Records changes for one more watcher; calls `seed` under the lock if the list has members.
+    ///
+    /// Does nothing if the list was created after the watcher was added.
+    pub(crate) fn watch(&self, watchers: usize, seed: impl FnOnce()) {
         let mut list = self.write();
-        list.watched = true;
+        if list.watched >= watchers {
+            return;
+        }
+        list.watched = watchers;
         if !list.members.is_empty() {
             seed();
         }
@@ -106,13 +111,13 @@ impl MemberList {
 
     /// Removes a member, and closes the list if it was the last; returns whether the list is closed.
     ///
-    /// If the list is watched, `record` gets the same value under the lock.
-    pub(crate) fn remove_or_close(&self, key: MemberKey, record: impl FnOnce(bool)) -> bool {
+    /// If the list is watched, `record` gets the number of watchers and the same value, under the lock.
+    pub(crate) fn remove_or_close(&self, key: MemberKey, record: impl FnOnce(usize, bool)) -> bool {
         let mut list = self.write();
         let removed = list.members.swap_remove(&key);
         list.closed = list.members.is_empty();
-        if list.watched && removed.is_some() {
-            record(list.closed);
+        if list.watched > 0 && removed.is_some() {
+            record(list.watched, list.closed);
         }
         list.shrink_if_sparse();
         let closed = list.closed;

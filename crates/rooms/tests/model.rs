@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use roomcast_core::{
     Bytes, Delivery, Event, IntoArgs, MemberKey, Membership, Namespace, Overflow, Room, Router, SocketId,
-    Target,
+    Target, WatchFilter,
 };
 use roomcast_rooms::Rooms;
 use roomcast_testkit::{AnswerLog, MemberProbe, MemoryRouter, RoomLog, TextCodec};
@@ -25,7 +25,7 @@ enum Operation {
     Leave(Index, &'static str),
     Update { to: To, join: bool, rooms: Vec<&'static str> },
     Broadcast { to: To, event: Shape },
-    Watch,
+    Watch(WatchFilter),
     Send(Index, Overflow, Shape),
 }
 
@@ -54,7 +54,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (to(), any::<bool>(), subsequence(&NAMES[..], 1..3))
             .prop_map(|(to, join, rooms)| Operation::Update { to, join, rooms }),
         6 => (to(), shape()).prop_map(|(to, event)| Operation::Broadcast { to, event }),
-        1 => Just(Operation::Watch),
+        1 => filter().prop_map(Operation::Watch),
         1 => (any::<Index>(), overflow(), shape()).prop_map(|(who, how, event)| Operation::Send(who, how, event)),
     ]
 }
@@ -66,6 +66,10 @@ fn to() -> impl Strategy<Value = To> {
     let except = proptest::collection::vec(select(&NAMES[..]), 0..3);
     (rooms, except, any::<Option<Index>>(), delivery, overflow())
         .prop_map(|(rooms, except, skip, delivery, overflow)| To { rooms, except, skip, delivery, overflow })
+}
+
+fn filter() -> impl Strategy<Value = WatchFilter> {
+    select(&[WatchFilter::Members, WatchFilter::Rooms, WatchFilter::JoinedRooms][..])
 }
 
 fn overflow() -> impl Strategy<Value = Overflow> {
@@ -85,13 +89,13 @@ struct Side<R> {
     router: R,
     codecs: [Arc<TextCodec>; 3],
     attached: Vec<(MemberKey, MemberProbe)>,
-    log: Arc<RoomLog>,
+    logs: Vec<Arc<RoomLog>>,
 }
 
 impl<R: Router> Side<R> {
     fn new(router: R) -> Self {
         let codecs = [TextCodec::new("x"), TextCodec::new("y"), TextCodec::limited("z")];
-        Self { router, codecs, attached: Vec::new(), log: RoomLog::new() }
+        Self { router, codecs, attached: Vec::new(), logs: Vec::new() }
     }
 
     fn attach(&mut self, id: &str, kind: usize) {
@@ -153,8 +157,10 @@ impl<R: Router> Side<R> {
                     self.named(&self.target(to))
                 )
             }
-            Operation::Watch => {
-                self.router.watch(self.log.clone());
+            Operation::Watch(filter) => {
+                let log = RoomLog::new();
+                self.router.watch(log.clone(), *filter);
+                self.logs.push(log);
                 String::new()
             }
             Operation::Send(who, overflow, shape) => {
@@ -167,9 +173,9 @@ impl<R: Router> Side<R> {
                 format!("{receipt:?} {:?} {:?}", log.requested(), log.unanswered())
             }
         };
-        // The order of iteration is unspecified; the log checks the order within each room.
-        let mut changes = self.log.take();
-        changes.sort();
+        // The order of iteration is unspecified; the logs check the order within each room.
+        let mut changes: Vec<_> = self.logs.iter().map(|log| log.take()).collect();
+        changes.iter_mut().for_each(|changes| changes.sort());
         let counts = NAMES.map(|name| self.router.count(&Room::from(name)));
         let owed: Vec<_> = self.attached.iter().map(|(_, probe)| probe.acks().len()).collect();
         format!("{outcome} {changes:?} {counts:?} {owed:?} {}", self.encoded())

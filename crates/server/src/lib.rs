@@ -46,9 +46,10 @@ pub mod emit {
     pub use crate::app::emit::answers::Answers;
     pub use crate::app::emit::broadcast::Emit;
     pub use crate::app::emit::socket::SocketEmit;
+    pub use crate::app::error::ConfirmError;
     pub use crate::app::error::{AckError, EmitError};
     pub use crate::app::into_rooms::IntoRooms;
-    pub use roomcast_core::{IntoArgs, Overflow, Receipt};
+    pub use roomcast_core::{IntoArgs, Overflow, PublishRefusal, Published, Receipt, Unconfirmed};
 }
 
 pub mod extract {
@@ -116,7 +117,7 @@ pub mod rooms {
 
     pub use crate::app::emit::remote::{RemoteHandshake, RemoteSocket};
     pub use crate::app::rooms::presence::Presence;
-    pub use roomcast_core::{Room, RoomChange, RouterError};
+    pub use roomcast_core::{Heard, QueryError, Room, RoomChange};
 }
 
 pub mod server {

@@ -1,56 +1,48 @@
 //! Router of a namespace: its members, their rooms, and the delivery of events.
 
 mod control;
-mod nodes;
 mod watch;
 
 use std::fmt;
 use std::ops::{Add, AddAssign};
-use std::sync::{Arc, Weak};
-
-use async_trait::async_trait;
-use bytestring::ByteString;
+use std::sync::Arc;
 
 pub use self::control::{MemberControl, MemberLimit, SocketInfo};
-pub use self::nodes::ServerSide;
-pub use self::watch::{ChangeQueue, PresentMember, RoomChange, RoomWatcher};
-use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, Overflow, Room, SocketId};
+pub use self::watch::{ChangeQueue, PresentMember, RoomChange, RoomWatcher, WatchFilter};
+use crate::{
+    AckTable, Backlog, Codec, Delivery, Event, MemberKey, Outbox, Overflow, Published, Room, SocketId,
+};
 
-/// Members and rooms of one namespace, and delivery of events to them; Node calls it an adapter.
+/// Members and rooms of one namespace on this node, and delivery of events to them.
 ///
-/// The server calls [`watch`](Self::watch) and [`listen`](Self::listen) at most once each, before any member is
-/// attached. For each socket it calls [`attach`](Self::attach), any number of the other methods on any threads, and
+/// What Node calls an adapter is this and a [`Cluster`](crate::Cluster), which knows the other nodes. For each socket
+/// the server calls [`attach`](Self::attach), any number of the other methods on any threads, and
 /// [`detach`](Self::detach) once.
 ///
-/// Methods that are not async do not block. Handlers and watchers call them, so a router must not hold its own lock
-/// while it calls a [`MemberControl`], a [`RoomWatcher`] or a [`ServerSide`]. Events that one task emits in sequence
-/// reach every common recipient in that order. A broadcast only queues: its result names the outboxes that the caller
-/// has to [flush](Dispatched::flush_backlog).
+/// No method blocks. Handlers and watchers call them, so a router must not hold its own lock while it calls a
+/// [`MemberControl`] or a [`RoomWatcher`]. Events that one task emits in sequence reach every common recipient in that
+/// order. A broadcast only queues: its result names the outboxes that the caller has to
+/// [flush](Dispatched::flush_backlog).
 ///
 /// `roomcast_testkit::router_conformance!` checks these rules. A custom router usually wraps another, such as
 /// `roomcast_rooms::Rooms`.
-///
-/// # Cancel safety
-///
-/// The async methods query other nodes. A dropped future withdraws its query.
 ///
 /// # Examples
 ///
 /// A router that counts broadcasts and delegates the rest to the router inside:
 ///
 /// ```
+/// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicUsize, Ordering};
-/// use std::sync::{Arc, Weak};
 ///
 /// use roomcast_core::{
-///     Args, ByteString, Delivery, Dispatched, Event, SocketInfo, JoinOutcome, Member, MemberKey, Membership, Namespace,
-///     Overflow, Room, RoomWatcher, Router, RouterError, ServerSide, Target,
+///     Args, Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Namespace, Overflow, Room,
+///     RoomWatcher, Router, SocketInfo, Target, WatchFilter,
 /// };
 ///
 /// #[derive(Debug, Default)]
 /// struct Counting<R>(R, AtomicUsize);
 ///
-/// #[async_trait::async_trait]
 /// #[rustfmt::skip]
 /// impl<R: Router> Router for Counting<R> {
 ///     fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
@@ -70,16 +62,8 @@ use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, 
 ///     fn update(&self, target: &Target, change: &Membership) -> usize { self.0.update(target, change) }
 ///     fn find(&self, target: &Target) -> Vec<SocketInfo> { self.0.find(target) }
 ///     fn disconnect(&self, target: &Target, close: bool) -> usize { self.0.disconnect(target, close) }
-///     fn watch(&self, watcher: Arc<dyn RoomWatcher>) { self.0.watch(watcher) }
+///     fn watch(&self, watcher: Arc<dyn RoomWatcher>, filter: WatchFilter) { self.0.watch(watcher, filter) }
 ///     fn survey(&self) { self.0.survey() }
-///     fn listen(&self, servers: Weak<dyn ServerSide>) { self.0.listen(servers) }
-///     fn server_side_emit(&self, name: &ByteString, args: &Args) { self.0.server_side_emit(name, args) }
-///     async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>> {
-///         self.0.fetch(target).await
-///     }
-///     async fn server_side_emit_with_ack(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>> {
-///         self.0.server_side_emit_with_ack(name, args).await
-///     }
 /// }
 ///
 /// let router = Counting(roomcast_testkit::MemoryRouter::default(), AtomicUsize::new(0));
@@ -87,7 +71,6 @@ use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, 
 /// assert_eq!(router.broadcast(&Target::default(), &event).flush_backlog().queued, 0);
 /// assert_eq!(router.1.into_inner(), 1);
 /// ```
-#[async_trait]
 pub trait Router: Send + Sync + fmt::Debug + 'static {
     /// Attaches a member and returns its [key](Member::key).
     ///
@@ -144,47 +127,25 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     /// Returns the sockets on this node that match the target.
     fn find(&self, target: &Target) -> Vec<SocketInfo>;
 
-    /// Returns the sockets that match the target, in the whole cluster unless the target is local.
-    ///
-    /// # Errors
-    /// Returns an error if some nodes did not answer in time. The error holds the answers of the others.
-    async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>>;
-
     /// Disconnects all members that match the target; returns how many on this node were notified.
     ///
     /// Calls [`MemberControl::disconnect`] under no lock, since the controls detach their members before they return.
     /// The target's delivery and overflow policy are ignored.
     fn disconnect(&self, target: &Target, close: bool) -> usize;
 
-    /// Registers the watcher of room changes on this node. Further calls do nothing.
+    /// Adds a watcher of room changes on this node.
     ///
     /// Costs nothing until the first call. Existing rooms and members are not reported as created or joined, but all
-    /// later changes are. The room of a member's own id is created and joined when the member is attached, and left and
-    /// deleted when it is detached.
-    fn watch(&self, watcher: Arc<dyn RoomWatcher>);
+    /// later changes are, as far as the filter allows. The room of a member's own id is created and joined when the
+    /// member is attached, and left and deleted when it is detached. A watcher is never removed.
+    fn watch(&self, watcher: Arc<dyn RoomWatcher>, filter: WatchFilter);
 
-    /// Reports the members of each room to the watcher, as [`RoomChange::Present`](crate::RoomChange::Present).
+    /// Reports the members of each room to the watchers of members, as [`RoomChange::Present`](crate::RoomChange::Present).
     ///
     /// The report of a room is ordered among the changes of that room: it reflects all earlier changes and none of the
     /// later ones. Rooms that no member has joined are not reported, nor is a member in the room named by its id. Does
-    /// nothing if there is no watcher.
+    /// nothing if there is no such watcher.
     fn survey(&self);
-
-    /// Sets the handler of events that other nodes emit to servers; called once, before any member is attached.
-    fn listen(&self, servers: Weak<dyn ServerSide>);
-
-    /// Emits to the servers of all other nodes, not to their clients and not to this node.
-    fn server_side_emit(&self, name: &ByteString, args: &Args);
-
-    /// Emits to the servers of all other nodes, and returns their answers in order of arrival.
-    ///
-    /// # Errors
-    /// Returns an error if some nodes did not answer in time. The error holds the answers of the others.
-    async fn server_side_emit_with_ack(
-        &self,
-        name: &ByteString,
-        args: &Args,
-    ) -> Result<Vec<Args>, RouterError<Args>>;
 }
 
 /// Socket as a router sees it.
@@ -221,13 +182,13 @@ pub struct Target {
     pub delivery: Delivery,
     /// Policy for a recipient whose outbox is full.
     pub overflow: Overflow,
-    /// Nodes to which it is sent.
+    /// Nodes to which it is sent; routers ignore it.
     pub scope: Scope,
 }
 
 /// Nodes to which a broadcast is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(clippy::exhaustive_enums, reason = "routers match every scope")]
+#[allow(clippy::exhaustive_enums, reason = "servers match every scope")]
 pub enum Scope {
     /// All nodes.
     #[default]
@@ -277,7 +238,7 @@ pub enum JoinOutcome {
     Full,
 }
 
-/// Outcome of a broadcast on this node.
+/// Outcome of a broadcast: its recipients on this node, and whether other nodes receive it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[allow(clippy::exhaustive_structs, reason = "routers build it, applications compare it")]
 pub struct Receipt {
@@ -291,6 +252,9 @@ pub struct Receipt {
     pub closed: usize,
     /// Members among `closed` that this broadcast closed by exceeding the hard cap of their outbox.
     pub overflowed: usize,
+    /// Whether it was queued for the other nodes of the cluster. Their recipients are not counted here.
+    #[serde(skip_serializing_if = "Published::is_not_needed")]
+    pub published: Published,
 }
 
 /// Receipt of an event, and the outboxes that its sender has to flush.
@@ -373,16 +337,6 @@ impl AddAssign for Receipt {
         self.unsupported += other.unsupported;
         self.closed += other.closed;
         self.overflowed += other.overflowed;
+        self.published += other.published;
     }
-}
-
-/// Error of a cluster query that some nodes did not answer in time.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{missing} nodes did not answer in time")]
-#[allow(clippy::exhaustive_structs, reason = "routers build it, servers take it apart")]
-pub struct RouterError<T> {
-    /// Number of nodes that did not answer.
-    pub missing: usize,
-    /// Answers of the other nodes.
-    pub partial: Vec<T>,
 }

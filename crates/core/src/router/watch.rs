@@ -76,6 +76,20 @@ pub struct PresentMember {
     pub control: Option<Arc<dyn MemberControl>>,
 }
 
+/// Room changes that a watcher receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "routers match every filter")]
+pub enum WatchFilter {
+    /// All changes.
+    Members,
+    /// Creation and deletion of rooms.
+    Rooms,
+    /// Creation and deletion of rooms because of members that joined them.
+    ///
+    /// The room that a member has by its own id alone is not reported, so attaching a member costs nothing.
+    JoinedRooms,
+}
+
 /// Listener for room changes.
 ///
 /// It receives one change at a time, under no lock, on the thread that made the change or one that makes another at the

@@ -1,12 +1,11 @@
 //! Router that retains the last event of one name in each room for sockets that join later.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
 use roomcast_core::{
-    Args, ByteString, Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Overflow,
-    Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketInfo, Target,
+    ByteString, Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Overflow, Room,
+    RoomWatcher, Router, RouterStats, SocketInfo, Target, WatchFilter,
 };
 use roomcast_rooms::Rooms;
 
@@ -73,7 +72,6 @@ impl Retained {
     }
 }
 
-#[async_trait]
 impl Router for Retained {
     fn attach(&self, member: Member) -> MemberKey {
         self.kept().members.insert(member.key, member.clone());
@@ -159,35 +157,15 @@ impl Router for Retained {
         self.rooms.find(target)
     }
 
-    async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>> {
-        self.rooms.fetch(target).await
-    }
-
     fn disconnect(&self, target: &Target, close: bool) -> usize {
         self.rooms.disconnect(target, close)
     }
 
-    fn watch(&self, watcher: Arc<dyn RoomWatcher>) {
-        self.rooms.watch(watcher);
+    fn watch(&self, watcher: Arc<dyn RoomWatcher>, filter: WatchFilter) {
+        self.rooms.watch(watcher, filter);
     }
 
     fn survey(&self) {
         self.rooms.survey();
-    }
-
-    fn listen(&self, servers: Weak<dyn ServerSide>) {
-        self.rooms.listen(servers);
-    }
-
-    fn server_side_emit(&self, name: &ByteString, args: &Args) {
-        self.rooms.server_side_emit(name, args);
-    }
-
-    async fn server_side_emit_with_ack(
-        &self,
-        name: &ByteString,
-        args: &Args,
-    ) -> Result<Vec<Args>, RouterError<Args>> {
-        self.rooms.server_side_emit_with_ack(name, args).await
     }
 }

@@ -6,11 +6,12 @@ use std::sync::{Arc, RwLock};
 
 use http::HeaderMap;
 use http::request::Parts;
-use roomcast_core::{Namespace, Router, SocketId, Transport};
+use roomcast_core::{Cluster, Namespace, Router, SocketId, Transport};
 use roomcast_rooms::Rooms;
 use roomcast_transport_polling::Polling;
 
 use crate::app::error::ConfigError;
+use crate::app::model::cluster_link::ClusterHandle;
 use crate::app::model::io::{App, Io, RouterFactory};
 use crate::app::model::namespace_state::NamespaceState;
 use crate::app::model::parents::Dynamic;
@@ -58,6 +59,7 @@ pub struct IoBuilder {
     transports: Option<Vec<Arc<dyn Transport>>>,
     endpoints: Option<Vec<Endpoint>>,
     router: RouterFactory,
+    cluster: Option<Arc<dyn Cluster>>,
     build_info: Vec<(String, String)>,
 }
 
@@ -71,6 +73,7 @@ impl Default for IoBuilder {
             transports: None,
             endpoints: None,
             router: Box::new(|_| Arc::new(Rooms::default())),
+            cluster: None,
             build_info: vec![("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())],
         }
     }
@@ -135,13 +138,25 @@ impl IoBuilder {
     ///
     /// If the factory panics while a client connects to the namespace, that client is rejected.
     ///
-    /// Default: [`Rooms`], which tracks the clients of this process only.
+    /// A router serves the clients of this process; [`cluster`](Self::cluster) adds those of other nodes. Default:
+    /// [`Rooms`].
     ///
     /// # Panics
     /// [`Io::of`] panics inside the factory if it requests the namespace whose router is being created, or a namespace
     /// whose router in turn requires that one.
     pub fn router<R: Router>(mut self, router: impl Fn(&Namespace) -> R + Send + Sync + 'static) -> Self {
         self.router = Box::new(move |namespace| Arc::new(router(namespace)));
+        self
+    }
+
+    /// Connects the server to the other nodes of a cluster.
+    ///
+    /// Emits, changes of rooms, disconnects and queries then reach the sockets of all nodes, unless they are
+    /// [local](crate::emit::Emit::local). At the end of [`Io::drain`] the node leaves the cluster.
+    ///
+    /// Default: none.
+    pub fn cluster(mut self, cluster: impl Cluster) -> Self {
+        self.cluster = Some(Arc::new(cluster));
         self
     }
 
@@ -179,7 +194,17 @@ impl IoBuilder {
     /// Returns an error if no client could be served with a setting, such as a limit of 0, or if a setting could never
     /// have an effect, such as an origin that no browser sends.
     pub fn try_build(self) -> Result<Io, ConfigError> {
-        let Self { mut config, hooks, client_files, state, transports, endpoints, router, build_info } = self;
+        let Self {
+            mut config,
+            hooks,
+            client_files,
+            state,
+            transports,
+            endpoints,
+            router,
+            cluster,
+            build_info,
+        } = self;
         validate::settings(&mut config)?;
         let mut transports = transports.unwrap_or_else(|| {
             let websocket = config.websocket.transport(&config.limits).bare_close(true);
@@ -196,7 +221,9 @@ impl IoBuilder {
             .collect();
         let budget = Arc::new(Budget::new(config.limits.memory_budget));
         let (main, router_of_main) = (Namespace::main(), router(&Namespace::main()));
-        let main = Arc::new(NamespaceState::new(main, router_of_main, &config, &budget));
+        let has_own_ids = hooks.generate_socket_id.is_some();
+        let cluster = cluster.map(|cluster| ClusterHandle::new(cluster, has_own_ids));
+        let main = Arc::new(NamespaceState::new(main, router_of_main, &config, &budget, cluster.clone()));
         let limits =
             Arc::new(Limits::new(config.limits.max_sessions, config.limits.max_connections_per_address));
         let unjoined = PendingSessions::new(config.limits.max_unjoined_sessions);
@@ -219,7 +246,9 @@ impl IoBuilder {
             namespaces: RwLock::default(),
             dynamic: Dynamic::default(),
             router,
+            cluster,
         });
+        io.app().main.open();
         // An endpoint's default namespace must exist before its first client connects.
         for namespace in io.app().endpoints.iter().filter_map(Endpoint::namespace) {
             if !namespace.is_main() {
@@ -307,7 +336,8 @@ impl IoBuilder {
     /// An id must be unique within its namespace, since it also names the socket's own room. It is not a secret, so it
     /// must neither equal the session id nor reveal any part of it. If the generator panics, the client is rejected.
     ///
-    /// Default: 120 bits from the operating system's random source, as 20 characters.
+    /// Default: 120 bits from the operating system's random source, as 20 characters. In a cluster, the first 8 may name
+    /// the node; ids of other forms cost the cluster a subscription for each socket.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering};

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 
 use regex::Regex;
 use roomcast_core::Namespace;
+use roomcast_rooms::Rooms;
 
 use crate::app::error::{HandlerError, NamespaceError};
 use crate::app::model::io::Io;
@@ -143,7 +144,7 @@ impl Io {
         // Not inserted into the table of namespaces, so clients cannot connect to it by that name.
         let number = dynamic.parents_numbered.fetch_add(1, Ordering::Relaxed);
         let name = Namespace::new(format!("/_{number}"));
-        let children = Arc::new(Children::new(self.app().make_router(&name)));
+        let children = Arc::new(Children::new(Arc::new(Rooms::default())));
         let (config, budget) = (self.config(), &self.app().budget);
         let state = Arc::new(NamespaceState::parent(name, children.clone(), config, budget));
         let parent = Parent { rule, state: state.clone(), children: children.clone() };
@@ -155,17 +156,20 @@ impl Io {
     fn make(&self, name: &Namespace, parent: Option<&Parent>) -> Arc<NamespaceState> {
         // No lock is held: the application's router factory and room hooks may request namespaces themselves.
         let (router, config) = (self.app().make_router(name), self.config());
+        let cluster = self.app().cluster.clone();
         let made = Arc::new(match parent {
             Some(parent) => {
                 let family = Family::new(&parent.children);
-                NamespaceState::child(name.clone(), router, config, &parent.state, family)
+                NamespaceState::child(name.clone(), router, config, &parent.state, family, cluster)
             }
-            None => NamespaceState::new(name.clone(), router, config, &self.app().budget),
+            None => NamespaceState::new(name.clone(), router, config, &self.app().budget, cluster),
         });
         {
             let mut namespaces = self.app().namespaces.write().unwrap_or_else(PoisonError::into_inner);
-            if let Some(state) = namespaces.get(name) {
-                return state.clone();
+            if let Some(state) = namespaces.get(name).cloned() {
+                drop(namespaces);
+                state.open();
+                return state;
             }
             if let Some(parent) = parent {
                 parent.children.add(&made);
@@ -173,6 +177,7 @@ impl Io {
             }
             namespaces.insert(name.clone(), made.clone());
         }
+        made.open();
         self.announce(&made);
         made
     }
@@ -208,6 +213,7 @@ impl Io {
             }
             state
         };
+        state.open();
         self.announce(&state);
         Some(state)
     }
@@ -242,6 +248,8 @@ impl Io {
             namespaces.remove(&state.name);
             family.children().remove(&state.name);
             self.app().dynamic.children.fetch_sub(1, Ordering::Relaxed);
+            drop(namespaces);
+            state.link.close();
         }
     }
 
@@ -257,6 +265,8 @@ impl Io {
             namespaces.remove(&state.name);
             family.children().remove(&state.name);
             self.app().dynamic.children.fetch_sub(1, Ordering::Relaxed);
+            drop(namespaces);
+            state.link.close();
         }
     }
 }

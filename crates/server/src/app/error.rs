@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 
 use bytestring::ByteString;
-use roomcast_core::{ArgsError, Namespace};
+use roomcast_core::{ArgsError, Namespace, Unconfirmed};
 use serde::Serialize;
 
 use crate::host::budget::OverBudget;
@@ -65,6 +65,18 @@ impl From<OverBudget> for EmitError {
     fn from(OverBudget { held, budget }: OverBudget) -> Self {
         Self::OverBudget { held, budget }
     }
+}
+
+/// Error of an emit whose publication to the cluster was not confirmed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfirmError {
+    /// The event could not be emitted.
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    /// The event was delivered on this node, and may not reach the others.
+    #[error("delivered on this node; other nodes of the cluster: {0}")]
+    Unconfirmed(#[from] Unconfirmed),
 }
 
 /// Text of both errors for a disconnected client.

@@ -1,9 +1,10 @@
-//! Events between servers, sent through the router of a namespace.
+//! Events between the servers of a cluster.
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use roomcast_core::{Args, ByteString, FromArgs, IntoArgs, RouterError};
+use roomcast_core::{Args, ByteString, FromArgs, IntoArgs, QueryError};
 
 use crate::app::error::EmitError;
 use crate::app::handler::outcome::Outcome;
@@ -20,8 +21,11 @@ pub enum ServerSideError {
     Emit(#[from] EmitError),
     /// Some nodes did not answer within the timeout; the error holds the answers of the others.
     #[error(transparent)]
-    Unanswered(#[from] RouterError<Args>),
+    Unanswered(#[from] QueryError<Args>),
 }
+
+/// Time to wait for the answers of other servers; Node's adapters wait as long.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 fn checked(event: &str) -> Result<ByteString, EmitError> {
     if RESERVED.contains(&event) { Err(EmitError::ReservedName(event.into())) } else { Ok(event.into()) }
@@ -47,7 +51,7 @@ impl NamespaceHandle {
 
     #[doc = include_str!("../../docs/server_side_emit.md")]
     pub fn server_side_emit(&self, event: &str, args: impl IntoArgs) -> Result<(), EmitError> {
-        self.state.router.server_side_emit(&checked(event)?, &args.into_args()?);
+        self.state.server_side_emit(&checked(event)?, &args.into_args()?);
         Ok(())
     }
 
@@ -58,7 +62,8 @@ impl NamespaceHandle {
         args: impl IntoArgs,
     ) -> Result<Vec<Args>, ServerSideError> {
         let (event, args) = (checked(event)?, args.into_args().map_err(EmitError::from)?);
-        Ok(self.state.router.server_side_emit_with_ack(&event, &args).await?)
+        let Some(others) = self.state.other_servers() else { return Ok(Vec::new()) };
+        Ok(others.server_side_emit_with_ack(&event, &args, TIMEOUT).await?)
     }
 }
 

@@ -17,7 +17,8 @@ use super::state::Driver;
 use crate::app::error::{
     EventErrorCause, HandlerError, auth_too_large, internal_error, invalid_namespace, refusal,
 };
-use crate::app::model::event_input::{Arguments, EventContext, HandlerInput, Listeners};
+use crate::app::model::event_input::{AnyHandler, Arguments, EventContext, HandlerInput, Listeners};
+use crate::app::model::handler_future::Started;
 use crate::app::model::io::SessionShared;
 use crate::app::model::listeners::ListenerKind;
 use crate::app::model::namespace_state::{Family, NamespaceState};
@@ -28,6 +29,21 @@ use crate::session::recovery::{self, Recoverable, RecoveryCredentials};
 use crate::util::clock;
 use crate::util::ids;
 use crate::util::log_limit::log_limited;
+
+/// Returns a middleware that waits until events of other nodes to the namespace arrive, if the first client has to.
+fn cluster_gate(state: &Arc<NamespaceState>) -> Option<AnyHandler> {
+    if !state.link.is_unheard() {
+        return None;
+    }
+    let state = state.clone();
+    Some(Arc::new(move |_: &mut HandlerInput<'_>, _: &mut Context<'_>| {
+        let heard = state.clone().heard();
+        Ok(Started::Waits(Box::pin(async move {
+            heard.await;
+            Ok(())
+        })))
+    }))
+}
 
 impl Driver {
     /// Starts the connect of a client to a namespace; its middlewares decide.
@@ -146,7 +162,7 @@ impl Driver {
         } else {
             handlers(&[state.registry.topic(ListenerKind::ConnectMiddleware)])
         };
-        let rest = asked.into_iter();
+        let rest = cluster_gate(&state).into_iter().chain(asked).collect::<Vec<_>>().into_iter();
         let key = claim.as_ref().map_or_else(MemberKey::next, |claim| claim.key());
         let id = match &claim {
             Some(claim) => Ok(Some(claim.id().clone())),
@@ -164,7 +180,7 @@ impl Driver {
         };
         let member = Member {
             key,
-            id: id.unwrap_or_else(ids::socket_id),
+            id: id.unwrap_or_else(|| ids::socket_id(self.shared.io.app().id_tag())),
             codec: self.shared.codec.clone(),
             outbox: self.shared.outbox.clone(),
             acks: AckTable::with_limit(self.shared.io.config().limits.max_acks),

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use roomcast_core::ResponseBody;
+use roomcast_core::{ClusterStatus, ResponseBody};
 use roomcast_transport_ws::handshake::has_host;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
@@ -105,8 +105,7 @@ async fn answer(io: &Io, method: &Method, path: &str) -> Response<ResponseBody> 
     }
     match path {
         "/live" => plain(StatusCode::OK, "live\n"),
-        "/ready" if io.is_ready() => plain(StatusCode::OK, "ready\n"),
-        "/ready" => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        "/ready" => ready(io),
         "/metrics" => {
             let mut response = plain(StatusCode::OK, io.openmetrics().await);
             let kind = HeaderValue::from_static(exposition::CONTENT_TYPE);
@@ -114,6 +113,19 @@ async fn answer(io: &Io, method: &Method, path: &str) -> Response<ResponseBody> 
             response
         }
         _ => plain(StatusCode::NOT_FOUND, "There are /live, /ready and /metrics.\n"),
+    }
+}
+
+/// Answers whether the server accepts clients, with the state of its cluster.
+fn ready(io: &Io) -> Response<ResponseBody> {
+    let cluster = io.cluster_status();
+    let cluster_line = cluster.map_or_else(String::new, |status| format!("cluster {}\n", status.as_str()));
+    match io.is_ready() {
+        true => plain(StatusCode::OK, format!("ready\n{cluster_line}")),
+        false if cluster == Some(ClusterStatus::Joining) => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "joining cluster\n")
+        }
+        false => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use roomcast_core::CloseReason;
+use roomcast_core::{CloseReason, ClusterStatus};
 
 use crate::app::model::io::Io;
 use crate::host::lifecycle::Phase;
@@ -22,8 +22,9 @@ use crate::util::clock;
 ///    [`WebSocketConfig::drain_close_code`](crate::config::WebSocketConfig::drain_close_code). Socket.IO clients
 ///    receive no DISCONNECT packet, since they would not reconnect after one. `disconnect` handlers receive
 ///    [`CloseReason::ServerShutdown`].
-/// 4. The shutdown completes when all sessions and their remaining handlers have ended, or after the
-///    [timeout](Self::timeout).
+/// 4. When all sessions and their remaining handlers have ended, or after the [timeout](Self::timeout), the node leaves
+///    its [cluster](crate::config::IoBuilder::cluster): it sends what is queued for the other nodes, and says goodbye.
+///    This takes at most a second if the cluster's message engine does not respond.
 ///
 /// Applies to [`Bound::serve_with_shutdown`](crate::server::Bound::serve_with_shutdown) and
 /// [`run_with_shutdown`](crate::server::Bound::run_with_shutdown), and for [`Io::drain`] when mounted.
@@ -102,13 +103,18 @@ impl fmt::Display for Drained {
 
 /// Interval at which the end of all sessions is polled
 const LOOK: Duration = Duration::from_millis(10);
+/// Time to say goodbye to the cluster
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval at which remaining sessions get another close request
 const RETELL: Duration = Duration::from_millis(500);
 
 impl Io {
-    /// Returns whether the server accepts new clients: `false` once draining begins.
+    /// Returns whether the server accepts new clients: `false` once draining begins, and while a cluster is being joined.
+    ///
+    /// Joining takes a second at most. A server whose cluster does not respond is ready: it serves its own clients.
     pub fn is_ready(&self) -> bool {
         self.app().lifecycle.phase() == Phase::Serving
+            && self.cluster_status() != Some(ClusterStatus::Joining)
     }
 
     /// Shuts down as configured by [`Drain`], for an [`Io`] mounted in another server. Irreversible.
@@ -142,6 +148,11 @@ impl Io {
                 break;
             }
             // Sessions that began during the phase change are closed here.
+        }
+        if let Some(handle) = &self.app().cluster
+            && tokio::time::timeout(LEAVE_TIMEOUT, handle.cluster.leave()).await.is_err()
+        {
+            tracing::warn!("cluster left without goodbye: its message engine does not respond");
         }
         let closed = usize::try_from(self.metrics().sessions_closed() - before).unwrap_or(usize::MAX);
         let drained = Drained { closed, left: lifecycle.drivers() };

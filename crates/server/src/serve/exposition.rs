@@ -8,7 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, t
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use roomcast_core::{WriteStats, memory};
+use roomcast_core::{ClusterMetric, WriteStats, memory};
 use roomcast_recovery::{RecoveryError, Usage};
 
 use roomcast_transport_ws::{Compressed, Compression};
@@ -69,6 +69,7 @@ struct Snapshot {
     bytes_received: u64,
     compressed: Compressed,
     counters: Vec<(&'static str, &'static str, u64)>,
+    cluster: Vec<ClusterMetric>,
     refused: Vec<(&'static str, u64)>,
     delivery: Histogram,
     handlers: Histogram,
@@ -111,6 +112,7 @@ impl Snapshot {
                 .map(Compression::compressed)
                 .unwrap_or_default(),
             counters: metrics.described().collect(),
+            cluster: app.cluster.as_ref().map(|handle| handle.cluster.metrics()).unwrap_or_default(),
             refused: Limit::ALL
                 .iter()
                 .map(|limit| (limit.as_str(), metrics.limits_exceeded(*limit)))
@@ -235,6 +237,12 @@ impl Collector for Snapshot {
         gauge(to, "compression_context_bytes", help, compressed.context_memory)?;
         for (name, help, count) in &self.counters {
             counter(to, name, help.trim(), *count)?;
+        }
+        for ClusterMetric { name, help, is_counter, value } in &self.cluster {
+            match is_counter {
+                true => counter(to, name, help, *value)?,
+                false => gauge(to, name, help, *value)?,
+            }
         }
         let help = "Log lines suppressed by the rate limit and counted in later lines, in the whole process";
         counter(to, "log_lines_limited", help, LogLimit::global().withheld())?;

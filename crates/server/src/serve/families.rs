@@ -55,6 +55,12 @@ impl Number for u64 {
     }
 }
 
+impl Number for f64 {
+    fn number(self) -> impl EncodeGaugeValue {
+        self
+    }
+}
+
 impl Number for usize {
     fn number(self) -> impl EncodeGaugeValue {
         i64::try_from(self).unwrap_or(i64::MAX)

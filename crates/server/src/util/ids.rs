@@ -5,6 +5,8 @@ use roomcast_core::{Sid, SocketId};
 
 /// Bytes of randomness in an id: 120 bits
 const RANDOM: usize = 15;
+/// Longest tag of a node, in characters; 72 bits of randomness are left
+const MAX_TAG: usize = 8;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Returns a new secret session id.
@@ -12,9 +14,13 @@ pub(crate) fn sid() -> Sid {
     Sid::new(random())
 }
 
-/// Returns a new public socket id, unrelated to the session's.
-pub(crate) fn socket_id() -> SocketId {
-    SocketId::new(random())
+/// Returns a new public socket id, unrelated to the session's, that begins with the node's tag.
+pub(crate) fn socket_id(tag: &str) -> SocketId {
+    let mut id = random();
+    if tag.len() <= MAX_TAG && tag.is_ascii() {
+        id.replace_range(..tag.len(), tag);
+    }
+    SocketId::new(id)
 }
 
 /// Returns a new secret recovery token.
@@ -46,6 +52,14 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn socket_ids_begin_with_tag() {
+        assert_eq!(socket_id("").as_str().len(), 20);
+        let [one, two] = ["node-tag", "node-tag"].map(socket_id);
+        assert!(one.as_str().starts_with("node-tag") && one.as_str().len() == 20, "{one}");
+        assert_ne!(one, two);
+    }
 
     #[test]
     fn cve_2017_16031_ids_are_unique() {

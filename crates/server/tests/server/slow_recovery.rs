@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use roomcast_core::{
-    Args, ByteString, Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Overflow,
-    Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketInfo, Target,
+    Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Overflow, Room, RoomWatcher,
+    Router, RouterStats, SocketInfo, Target, WatchFilter,
 };
 use roomcast_server::recovery::{Claim, Recovery, RecoveryError, Sequencer, SessionInit, SharedData, Usage};
 use roomcast_server::{Ack, Config, Io, Socket, Value};
@@ -67,12 +66,15 @@ impl Recovery for Slow {
         }))
     }
 
+    fn missed(&self, room: Option<&Room>) {
+        self.inner.missed(room);
+    }
+
     fn usage(&self) -> Usage {
         self.inner.usage()
     }
 }
 
-#[async_trait]
 #[rustfmt::skip]
 impl Router for Slow {
     fn attach(&self, member: Member) -> MemberKey { self.inner.attach(member) }
@@ -89,16 +91,8 @@ impl Router for Slow {
     fn stats(&self) -> RouterStats { self.inner.stats() }
     fn find(&self, target: &Target) -> Vec<SocketInfo> { self.inner.find(target) }
     fn disconnect(&self, target: &Target, close: bool) -> usize { self.inner.disconnect(target, close) }
-    fn watch(&self, watcher: Arc<dyn RoomWatcher>) { self.inner.watch(watcher) }
+    fn watch(&self, watcher: Arc<dyn RoomWatcher>, filter: WatchFilter) { self.inner.watch(watcher, filter) }
     fn survey(&self) { self.inner.survey() }
-    fn listen(&self, servers: std::sync::Weak<dyn ServerSide>) { self.inner.listen(servers) }
-    fn server_side_emit(&self, name: &ByteString, args: &Args) { self.inner.server_side_emit(name, args) }
-    async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>> {
-        self.inner.fetch(target).await
-    }
-    async fn server_side_emit_with_ack(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>> {
-        self.inner.server_side_emit_with_ack(name, args).await
-    }
 }
 
 struct Scene {

@@ -1,14 +1,12 @@
 //! Reference router.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
 use roomcast_core::{
-    AckRequest, Args, ByteString, ChangeQueue, Codec, Delivery, Dispatched, EncodeError, Event, Frame,
-    JoinOutcome, Member, MemberControl, MemberKey, MemberLimit, Membership, Overflow, PresentMember,
-    PushOutcome, Room, RoomChange, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId,
-    SocketInfo, Target,
+    AckRequest, ChangeQueue, Codec, Delivery, Dispatched, EncodeError, Event, Frame, JoinOutcome, Member,
+    MemberControl, MemberKey, MemberLimit, Membership, Overflow, PresentMember, PushOutcome, Room,
+    RoomChange, RoomWatcher, Router, RouterStats, SocketId, SocketInfo, Target, WatchFilter,
 };
 
 /// Reference router: one lock, and every query scans all members.
@@ -21,9 +19,25 @@ pub struct MemoryRouter(Mutex<State>);
 struct State {
     members: BTreeMap<MemberKey, Attached>,
     ids: HashMap<SocketId, MemberKey>,
-    changes: Option<Arc<ChangeQueue>>,
+    watches: Vec<(WatchFilter, Arc<ChangeQueue>)>,
     /// Controls to notify that they reached their room limit.
     full: Vec<Arc<dyn MemberControl>>,
+}
+
+/// Reasons for which a room exists.
+#[derive(Debug, Clone, Copy)]
+struct Existence {
+    /// It is the id of a member.
+    owned: bool,
+    /// Members have joined it.
+    joined: bool,
+}
+
+impl Existence {
+    /// Returns whether the room exists for watchers with this filter.
+    fn is_seen_by(self, filter: WatchFilter) -> bool {
+        self.joined || self.owned && filter != WatchFilter::JoinedRooms
+    }
 }
 
 #[derive(Debug)]
@@ -32,17 +46,16 @@ struct Attached {
     rooms: BTreeSet<Room>,
 }
 
-#[async_trait]
 impl Router for MemoryRouter {
     fn attach(&self, member: Member) -> MemberKey {
         self.change(|state| {
             let (key, own) = (member.key, Room::from(&member.id));
-            let (was_there, was_owned) = (state.exists(&own), state.ids.contains_key(&member.id));
+            let before = state.existence(&own);
             let (id, control) = (member.id.clone(), member.control.clone());
             state.ids.insert(id.clone(), key);
             state.members.insert(key, Attached { member, rooms: BTreeSet::new() });
-            if !was_owned {
-                state.entered(was_there, &own, (id, key), control);
+            if !before.owned {
+                state.entered(before, &own, (id, key), control);
             }
             key
         })
@@ -52,10 +65,14 @@ impl Router for MemoryRouter {
         self.change(|state| {
             let Some(Attached { member, rooms }) = state.members.remove(&key) else { return false };
             if state.ids.get(&member.id) == Some(&key) {
+                let own = Room::from(&member.id);
+                let before = state.existence(&own);
                 state.ids.remove(&member.id);
-                state.exited(&Room::from(&member.id), member.id.clone(), key);
+                state.exited(before, &own, member.id.clone(), key);
             }
-            rooms.iter().for_each(|room| state.exited(room, member.id.clone(), key));
+            // The member itself is no longer in the map.
+            let before = |state: &State, room| Existence { joined: true, ..state.existence(room) };
+            rooms.iter().for_each(|room| state.exited(before(state, room), room, member.id.clone(), key));
             true
         })
     }
@@ -129,22 +146,17 @@ impl Router for MemoryRouter {
         named.into_iter().filter_map(found).collect()
     }
 
-    async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>> {
-        Ok(self.find(target))
-    }
-
     fn disconnect(&self, target: &Target, close: bool) -> usize {
         let controls = self.find(target).into_iter().filter_map(|found| found.control);
         controls.map(|control| control.disconnect(close)).count()
     }
 
-    fn watch(&self, watcher: Arc<dyn RoomWatcher>) {
-        self.state().changes.get_or_insert_with(|| Arc::new(ChangeQueue::new(watcher)));
+    fn watch(&self, watcher: Arc<dyn RoomWatcher>, filter: WatchFilter) {
+        self.state().watches.push((filter, Arc::new(ChangeQueue::new(watcher))));
     }
 
     fn survey(&self) {
         self.change(|state| {
-            let Some(changes) = &state.changes else { return };
             let rooms: BTreeSet<_> = state.members.values().flat_map(|attached| &attached.rooms).collect();
             for room in rooms {
                 let there = state.members.iter().filter(|(_, attached)| attached.rooms.contains(room));
@@ -154,33 +166,21 @@ impl Router for MemoryRouter {
                     control: attached.member.control.clone(),
                 };
                 let members = there.map(present).collect();
-                changes.push(RoomChange::Present { room: room.clone(), members });
+                state.record_members(RoomChange::Present { room: room.clone(), members });
             }
         });
-    }
-
-    fn listen(&self, _servers: Weak<dyn ServerSide>) {}
-
-    fn server_side_emit(&self, _name: &ByteString, _args: &Args) {}
-
-    async fn server_side_emit_with_ack(
-        &self,
-        _name: &ByteString,
-        _args: &Args,
-    ) -> Result<Vec<Args>, RouterError<Args>> {
-        Ok(Vec::new())
     }
 }
 
 impl MemoryRouter {
-    /// Changes memberships and notifies the watcher.
+    /// Changes memberships and notifies the watchers.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state();
         let outcome = change(&mut state);
-        let (changes, full) = (state.changes.clone(), std::mem::take(&mut state.full));
+        let (watches, full) = (state.watches.clone(), std::mem::take(&mut state.full));
         drop(state);
         full.iter().for_each(|control| control.limited(MemberLimit::Rooms));
-        changes.into_iter().for_each(|changes| changes.notify());
+        watches.iter().for_each(|(_, changes)| changes.notify());
         outcome
     }
 
@@ -191,7 +191,7 @@ impl MemoryRouter {
 
 impl State {
     fn join(&mut self, key: MemberKey, room: &Room) -> JoinOutcome {
-        let was_there = self.exists(room);
+        let before = self.existence(room);
         let Some(attached) = self.members.get_mut(&key) else { return JoinOutcome::Detached };
         if Room::from(&attached.member.id) == *room || attached.rooms.contains(room) {
             return JoinOutcome::Already;
@@ -204,47 +204,62 @@ impl State {
         }
         attached.rooms.insert(room.clone());
         let (id, control) = (attached.member.id.clone(), attached.member.control.clone());
-        self.entered(was_there, room, (id, key), control);
+        self.entered(before, room, (id, key), control);
         JoinOutcome::Joined
     }
 
     fn leave(&mut self, key: MemberKey, room: &Room) -> bool {
+        let before = self.existence(room);
         let Some(attached) = self.members.get_mut(&key) else { return false };
         let left = attached.rooms.remove(room);
         if left {
             let id = attached.member.id.clone();
-            self.exited(room, id, key);
+            self.exited(before, room, id, key);
         }
         left
     }
 
-    /// Returns whether a room has members, or is the id of one.
-    fn exists(&self, room: &Room) -> bool {
-        self.ids.contains_key(room.as_str())
-            || self.members.values().any(|attached| attached.rooms.contains(room))
+    fn existence(&self, room: &Room) -> Existence {
+        Existence {
+            owned: self.ids.contains_key(room.as_str()),
+            joined: self.members.values().any(|attached| attached.rooms.contains(room)),
+        }
     }
 
-    /// Queues the report of a join for the watcher.
+    /// Queues the report of a join for the watchers.
     fn entered(
         &self,
-        was_there: bool,
+        before: Existence,
         room: &Room,
         (socket, key): (SocketId, MemberKey),
         control: Option<Arc<dyn MemberControl>>,
     ) {
-        let Some(changes) = &self.changes else { return };
-        if !was_there {
-            changes.push(RoomChange::Created { room: room.clone() });
+        let after = self.existence(room);
+        for (filter, changes) in &self.watches {
+            if after.is_seen_by(*filter) && !before.is_seen_by(*filter) {
+                changes.push(RoomChange::Created { room: room.clone() });
+            }
         }
-        changes.push(RoomChange::Joined { room: room.clone(), socket, key, control });
+        self.record_members(RoomChange::Joined { room: room.clone(), socket, key, control });
     }
 
-    /// Queues the report of a leave for the watcher.
-    fn exited(&self, room: &Room, socket: SocketId, key: MemberKey) {
-        let Some(changes) = &self.changes else { return };
-        changes.push(RoomChange::Left { room: room.clone(), socket, key });
-        if !self.exists(room) {
-            changes.push(RoomChange::Deleted { room: room.clone() });
+    /// Queues the report of a leave for the watchers.
+    fn exited(&self, before: Existence, room: &Room, socket: SocketId, key: MemberKey) {
+        self.record_members(RoomChange::Left { room: room.clone(), socket, key });
+        let after = self.existence(room);
+        for (filter, changes) in &self.watches {
+            if before.is_seen_by(*filter) && !after.is_seen_by(*filter) {
+                changes.push(RoomChange::Deleted { room: room.clone() });
+            }
+        }
+    }
+
+    /// Queues a report for the watchers of members.
+    fn record_members(&self, change: RoomChange) {
+        for (filter, changes) in &self.watches {
+            if *filter == WatchFilter::Members {
+                changes.push(change.clone());
+            }
         }
     }
 

@@ -62,7 +62,6 @@ macro_rules! router_conformance {
             survey_reports_rooms_in_order
             survey_fits_concurrent_changes
             reports_concurrent_changes_in_order
-            single_node_gets_no_answers
         }
     };
     (@cases $make:expr; $($case:ident)*) => {$(

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use roomcast_core::{AnswerSink, Args, SocketId};
+use roomcast_core::{AnswerSink, Args, RemoteAnswers, SocketId};
 
 /// Outcome of an emit with acks to several sockets.
 #[derive(Debug, Clone, Default)]
@@ -12,16 +12,26 @@ use roomcast_core::{AnswerSink, Args, SocketId};
 pub struct Answers {
     /// Answers by socket, in order of arrival.
     pub answers: Vec<(SocketId, Args)>,
-    /// Sockets that did not answer before the timeout.
+    /// Sockets on this node that did not answer before the timeout.
     pub missing: Vec<SocketId>,
     /// Sockets that disconnected, or whose protocol has no acks.
     pub gone: Vec<SocketId>,
+    /// Answers of sockets on other nodes that were not named; Node servers name none.
+    pub anonymous: Vec<Args>,
+    /// Number of sockets on other nodes that did not answer before the timeout.
+    pub missing_elsewhere: usize,
+    /// Number of sockets on other nodes that disconnected, or whose protocol has no acks, and that were not named.
+    pub gone_elsewhere: usize,
+    /// Other nodes that did not report before the timeout how many recipients they have.
+    pub missing_nodes: usize,
 }
 
 impl Answers {
     /// Returns whether all recipients answered.
     pub fn is_complete(&self) -> bool {
-        self.missing.is_empty() && self.gone.is_empty()
+        self.missing.is_empty()
+            && self.gone.is_empty()
+            && (self.missing_elsewhere, self.gone_elsewhere, self.missing_nodes) == (0, 0, 0)
     }
 }
 
@@ -36,6 +46,10 @@ struct Collected {
     waiting: HashMap<SocketId, usize>,
     answers: Vec<(SocketId, Args)>,
     gone: Vec<SocketId>,
+    anonymous: Vec<Args>,
+    /// Number of pending recipients on other nodes.
+    waiting_elsewhere: usize,
+    gone_elsewhere: usize,
     all_asked: bool,
     waker: Option<Waker>,
 }
@@ -58,6 +72,10 @@ impl Collector {
             answers: std::mem::take(&mut collected.answers),
             missing: collected.waiting.drain().flat_map(|(id, times)| vec![id; times]).collect(),
             gone: std::mem::take(&mut collected.gone),
+            anonymous: std::mem::take(&mut collected.anonymous),
+            missing_elsewhere: std::mem::take(&mut collected.waiting_elsewhere),
+            gone_elsewhere: std::mem::take(&mut collected.gone_elsewhere),
+            missing_nodes: 0,
         }
     }
 
@@ -111,5 +129,29 @@ impl AnswerSink for Collector {
 
     fn unanswered(&self, socket: &SocketId) {
         self.record(socket, |collected| collected.gone.push(socket.clone()));
+    }
+}
+
+impl RemoteAnswers for Collector {
+    fn requested(&self, recipients: usize) {
+        self.lock().waiting_elsewhere += recipients;
+    }
+
+    fn answered(&self, socket: Option<SocketId>, args: Args) {
+        let mut collected = self.lock();
+        collected.waiting_elsewhere = collected.waiting_elsewhere.saturating_sub(1);
+        match socket {
+            Some(socket) => collected.answers.push((socket, args)),
+            None => collected.anonymous.push(args),
+        }
+    }
+
+    fn unanswered(&self, socket: Option<SocketId>) {
+        let mut collected = self.lock();
+        collected.waiting_elsewhere = collected.waiting_elsewhere.saturating_sub(1);
+        match socket {
+            Some(socket) => collected.gone.push(socket),
+            None => collected.gone_elsewhere += 1,
+        }
     }
 }

@@ -8,7 +8,7 @@ use roomcast_core::{
 };
 
 use crate::app::emit::answers::{Answers, Collector};
-use crate::app::error::EmitError;
+use crate::app::error::{ConfirmError, EmitError};
 use crate::app::into_rooms::{IntoRooms, into_rooms};
 use crate::app::model::namespace_state::NamespaceState;
 use crate::util::log_limit::log_limited;
@@ -107,6 +107,15 @@ impl Emit {
         self.emit("message", args)
     }
 
+    #[doc = include_str!("../../../docs/emit_confirmed.md")]
+    #[doc(alias = "broadcast_confirmed")]
+    pub async fn emit_confirmed(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, ConfirmError> {
+        let event = self.event(event, args)?;
+        let receipt = self.broadcast(&event);
+        self.namespace.confirm(receipt.published, self.timeout).await?;
+        Ok(receipt)
+    }
+
     #[doc = include_str!("../../../docs/emit_with_ack.md")]
     pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs) -> Result<Answers, EmitError> {
         let event = self.event(event, args)?;
@@ -121,29 +130,37 @@ impl Emit {
         if rooms.len() < before {
             log_limited!(WARN, (), namespace = %self.namespace.name, "join refused: room name too long");
         }
-        self.namespace.router.update(&self.target, &Membership::Join(rooms))
+        self.namespace.update(&self.target, &Membership::Join(rooms))
     }
 
     #[doc = include_str!("../../../docs/sockets_leave.md")]
     pub fn sockets_leave(&self, rooms: impl IntoRooms) -> usize {
-        self.namespace.router.update(&self.target, &Membership::Leave(into_rooms(rooms)))
+        self.namespace.update(&self.target, &Membership::Leave(into_rooms(rooms)))
     }
 
     #[doc = include_str!("../../../docs/disconnect.md")]
     #[doc(alias = "disconnect_sockets")]
     pub fn disconnect(&self) -> usize {
-        self.namespace.router.disconnect(&self.target, false)
+        self.namespace.disconnect(&self.target, false)
     }
 
     #[doc = include_str!("../../../docs/disconnect_client.md")]
     #[doc(alias = "disconnect_sockets")]
     pub fn disconnect_client(&self) -> usize {
-        self.namespace.router.disconnect(&self.target, true)
+        self.namespace.disconnect(&self.target, true)
     }
 
     /// Emits and collects answers until all have arrived or the timeout expires.
-    pub(crate) async fn ask(&self, event: Event) -> (Receipt, Answers) {
-        self.ask_by(event, |event| self.broadcast(event)).await
+    pub(crate) async fn ask(&self, mut event: Event) -> (Receipt, Answers) {
+        let collector = Collector::new();
+        event.ack = Some(AckRequest { id: self.namespace.next_ack(), answers: collector.clone() });
+        let receipt = self.broadcast(&event);
+        let elsewhere = self.namespace.ask_others(&self.target, &event, self.timeout, &*collector);
+        let here = tokio::time::timeout(self.timeout, collector.wait());
+        let (_, elsewhere) = tokio::join!(here, elsewhere);
+        let mut answers = collector.take();
+        answers.missing_nodes = elsewhere.map_or_else(|error| error.missing, |()| 0);
+        (receipt, answers)
     }
 
     /// Sends an event with an ack request through `hand_over` and collects the answers.

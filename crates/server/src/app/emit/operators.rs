@@ -95,9 +95,25 @@ macro_rules! operators {
             #[doc = include_str!("../../../docs/fetch_sockets.md")]
             pub async fn fetch_sockets(
                 &self,
-            ) -> Result<Vec<crate::rooms::RemoteSocket>, roomcast_core::RouterError<crate::rooms::RemoteSocket>> {
+            ) -> Result<Vec<crate::rooms::RemoteSocket>, roomcast_core::QueryError<crate::rooms::RemoteSocket>> {
                 let $this = self;
                 $target.fetch_sockets().await
+            }
+
+            #[doc = include_str!("../../../docs/count_all.md")]
+            pub async fn count_all(&self) -> Result<usize, roomcast_core::QueryError<usize>> {
+                let $this = self;
+                $target.count_all().await
+            }
+
+            #[doc = include_str!("../../../docs/emit_confirmed.md")]
+            pub async fn emit_confirmed(
+                &self,
+                event: &str,
+                args: impl IntoArgs,
+            ) -> Result<Receipt, crate::emit::ConfirmError> {
+                let $this = self;
+                $target.emit_confirmed(event, args).await
             }
 
             #[doc = include_str!("../../../docs/sockets_join.md")]

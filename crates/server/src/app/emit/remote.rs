@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomcast_core::{Args, ByteString, IntoArgs, Receipt, Room, RouterError, SocketId, SocketInfo, Target};
+use roomcast_core::{Args, ByteString, IntoArgs, QueryError, Receipt, Room, SocketId, SocketInfo, Target};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -184,14 +184,17 @@ impl RemoteHandshake {
 
 impl Emit {
     #[doc = include_str!("../../../docs/fetch_sockets.md")]
-    pub async fn fetch_sockets(&self) -> Result<Vec<RemoteSocket>, RouterError<RemoteSocket>> {
-        let here = |found| RemoteSocket::new(self.namespace.clone(), found);
-        match self.namespace.router.fetch(&self.target).await {
-            Ok(found) => Ok(found.into_iter().map(here).collect()),
-            Err(RouterError { missing, partial }) => {
-                Err(RouterError { missing, partial: partial.into_iter().map(here).collect() })
-            }
+    pub async fn fetch_sockets(&self) -> Result<Vec<RemoteSocket>, QueryError<RemoteSocket>> {
+        let handle = |found| RemoteSocket::new(self.namespace.clone(), found);
+        match self.namespace.fetch(&self.target, self.timeout).await {
+            Ok(found) => Ok(found.into_iter().map(handle).collect()),
+            Err(error) => Err(error.map(handle)),
         }
+    }
+
+    #[doc = include_str!("../../../docs/count_all.md")]
+    pub async fn count_all(&self) -> Result<usize, QueryError<usize>> {
+        Ok(self.namespace.count_all(&self.target, self.timeout).await?.into_iter().sum())
     }
 }
 

@@ -135,6 +135,10 @@ impl SocketEmit {
         let answered = outcome.answers.iter().position(|(id, _)| *id == self.id);
         match answered {
             Some(at) => Ok(outcome.answers.swap_remove(at).1),
+            // A socket on another node that is addressed alone.
+            None if self.socket.is_none() && outcome.anonymous.len() == 1 => {
+                Ok(outcome.anonymous.swap_remove(0))
+            }
             None => Err(self.unanswered(receipt, &outcome)),
         }
     }
@@ -154,7 +158,8 @@ impl SocketEmit {
 
     /// Returns the reason for a missing answer.
     fn unanswered(&self, receipt: Receipt, outcome: &Answers) -> AckError {
-        if outcome.missing.contains(&self.id) {
+        let is_elsewhere = outcome.missing_elsewhere + outcome.missing_nodes > 0;
+        if outcome.missing.contains(&self.id) || is_elsewhere {
             AckError::Timeout
         } else if receipt.unsupported > 0 {
             AckError::Unsupported

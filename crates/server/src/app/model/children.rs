@@ -5,11 +5,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use async_trait::async_trait;
-use bytestring::ByteString;
 use roomcast_core::{
-    Args, Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Namespace, Overflow, Room,
-    RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketInfo, Target,
+    Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Namespace, Overflow, Room,
+    RoomWatcher, Router, RouterStats, SocketInfo, Target, WatchFilter,
 };
 
 /// Namespace created from a parent.
@@ -20,9 +18,15 @@ pub(crate) trait Child: Send + Sync + 'static {
 
     /// Queues an event for every recipient of the target; the caller settles.
     fn dispatch(&self, target: &Target, event: &Event) -> Dispatched;
+
+    /// Changes the rooms of matching sockets in the cluster; returns how many changed on this node.
+    fn update(&self, target: &Target, change: &Membership) -> usize;
+
+    /// Disconnects matching sockets in the cluster; returns how many on this node.
+    fn disconnect(&self, target: &Target, close: bool) -> usize;
 }
 
-/// Router over all child namespaces of one parent.
+/// Router over all child namespaces of one parent; changes reach their sockets on other nodes too.
 ///
 /// The parent itself has no members, so methods that concern a single member go to an empty router.
 pub(crate) struct Children<C> {
@@ -51,7 +55,6 @@ impl<C: Child> Children<C> {
     }
 }
 
-#[async_trait]
 impl<C: Child> Router for Children<C> {
     fn attach(&self, member: Member) -> MemberKey {
         self.own.attach(member)
@@ -90,7 +93,7 @@ impl<C: Child> Router for Children<C> {
     }
 
     fn update(&self, target: &Target, change: &Membership) -> usize {
-        self.all().iter().map(|child| child.router().update(target, change)).sum()
+        self.all().iter().map(|child| child.update(target, change)).sum()
     }
 
     fn stats(&self) -> RouterStats {
@@ -103,48 +106,16 @@ impl<C: Child> Router for Children<C> {
         self.all().iter().flat_map(|child| child.router().find(target)).collect()
     }
 
-    async fn fetch(&self, target: &Target) -> Result<Vec<SocketInfo>, RouterError<SocketInfo>> {
-        let (mut all, mut missing) = (Vec::new(), 0);
-        let children = self.all();
-        let each = children.iter().map(|child| child.router().fetch(target));
-        for found in futures_util::future::join_all(each).await {
-            match found {
-                Ok(found) => all.extend(found),
-                Err(error) => {
-                    all.extend(error.partial);
-                    missing = missing.max(error.missing);
-                }
-            }
-        }
-        if missing > 0 { Err(RouterError { missing, partial: all }) } else { Ok(all) }
-    }
-
     fn disconnect(&self, target: &Target, close: bool) -> usize {
-        self.all().iter().map(|child| child.router().disconnect(target, close)).sum()
+        self.all().iter().map(|child| child.disconnect(target, close)).sum()
     }
 
-    fn watch(&self, watcher: Arc<dyn RoomWatcher>) {
-        self.own.watch(watcher);
+    fn watch(&self, watcher: Arc<dyn RoomWatcher>, filter: WatchFilter) {
+        self.own.watch(watcher, filter);
     }
 
     fn survey(&self) {
         self.own.survey();
-    }
-
-    fn listen(&self, servers: Weak<dyn ServerSide>) {
-        self.own.listen(servers);
-    }
-
-    fn server_side_emit(&self, name: &ByteString, args: &Args) {
-        self.own.server_side_emit(name, args);
-    }
-
-    async fn server_side_emit_with_ack(
-        &self,
-        name: &ByteString,
-        args: &Args,
-    ) -> Result<Vec<Args>, RouterError<Args>> {
-        self.own.server_side_emit_with_ack(name, args).await
     }
 }
 

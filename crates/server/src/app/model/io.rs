@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use roomcast_core::{CloseReason, Namespace, Outbox, Router, RouterStats};
+use roomcast_core::{CloseReason, ClusterStatus, Namespace, Outbox, Router, RouterStats};
 use roomcast_recovery::Usage;
 
+use crate::app::model::cluster_link::ClusterHandle;
 use crate::app::model::event_input::HandlerRegistry;
 use crate::app::model::namespace_state::NamespaceState;
 use crate::app::model::parents::Dynamic;
@@ -54,6 +55,7 @@ pub(crate) struct App {
     pub(crate) namespaces: RwLock<HashMap<Namespace, Arc<NamespaceState>>>,
     pub(crate) dynamic: Dynamic,
     pub(crate) router: RouterFactory,
+    pub(crate) cluster: Option<ClusterHandle>,
 }
 
 impl Clients for App {
@@ -74,6 +76,16 @@ pub(crate) type SessionShared = crate::session::shared::SessionShared<Io>;
 const _: () = assert!(size_of::<SessionShared>() <= 216, "one field more would cost each client 16 bytes");
 
 impl App {
+    /// Returns the characters with which the ids of this node's sockets begin.
+    pub(crate) fn id_tag(&self) -> &str {
+        self.cluster.as_ref().map_or("", |handle| handle.cluster.id_tag())
+    }
+
+    /// Returns the state of the connection to the cluster, if there is one.
+    pub(crate) fn cluster_status(&self) -> Option<ClusterStatus> {
+        self.cluster.as_ref().map(|handle| handle.cluster.status())
+    }
+
     /// Creates the router of a namespace with the application's factory.
     ///
     /// The factory may panic and must be called without a lock held.
@@ -112,6 +124,11 @@ impl Io {
     /// Returns the metrics of this node.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// Returns the state of the connection to the [cluster](crate::config::IoBuilder::cluster); `None` without one.
+    pub fn cluster_status(&self) -> Option<ClusterStatus> {
+        self.0.cluster_status()
     }
 
     /// Returns the application state of type `T`, if [set](crate::config::IoBuilder::state).
@@ -157,7 +174,9 @@ impl Io {
         if name.is_main() {
             return Some(self.0.main.clone());
         }
-        self.0.namespaces.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        let state = self.0.namespaces.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()?;
+        state.open();
+        Some(state)
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod ack;
 pub(crate) mod children;
+pub(crate) mod cluster_link;
 pub(crate) mod event_input;
 pub(crate) mod event_rewrite;
 pub(crate) mod handler_future;

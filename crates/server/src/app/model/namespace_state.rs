@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Once, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Once, PoisonError, RwLock};
 use std::time::Duration;
 
 use roomcast_core::{
-    AckId, Args, Dispatched, Event, Namespace, Overflow, Receipt, Room, Router, ServerSide, Target,
+    AckId, Args, Dispatched, Event, Membership, Namespace, Overflow, Receipt, Room, Router, Target,
 };
 use roomcast_recovery::Recovery;
 
 use crate::app::error::EmitError;
 use crate::app::model::children::{self, Child};
+use crate::app::model::cluster_link::{ClusterHandle, ClusterLink};
 use crate::app::model::event_input::HandlerRegistry;
 use crate::app::model::outgoing_listeners::OutgoingListeners;
 use crate::app::model::room_hooks::RoomHooks;
@@ -31,6 +32,7 @@ pub(crate) type Family = children::Family<NamespaceState>;
 /// State of a namespace.
 pub(crate) struct NamespaceState {
     pub(crate) name: Namespace,
+    /// Router of this node, with recovery around it if that is enabled.
     pub(crate) router: Arc<dyn Router>,
     /// The same router, if recovery is enabled.
     pub(crate) recovery: Option<Arc<dyn Recovery>>,
@@ -49,13 +51,17 @@ pub(crate) struct NamespaceState {
     pub(crate) outgoing: OutgoingListeners,
     /// Parent, if the namespace is dynamic.
     family: Option<Family>,
+    /// Children, if the namespace is a parent.
+    children: Option<Arc<Children>>,
+    /// Other nodes.
+    pub(crate) link: ClusterLink,
     /// Value of [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout).
     pub(crate) stall_timeout: Duration,
     pub(crate) budget: Arc<Budget>,
     /// Hooks for room changes.
     pub(crate) room_hooks: Arc<RoomHooks>,
     /// Handlers of events from other servers.
-    pub(crate) servers: Arc<ServerSideHandlers>,
+    pub(crate) servers: ServerSideHandlers,
 }
 
 impl NamespaceState {
@@ -64,10 +70,12 @@ impl NamespaceState {
         router: Arc<dyn Router>,
         config: &Config,
         budget: &Arc<Budget>,
+        cluster: Option<ClusterHandle>,
     ) -> Self {
         let recovery = recovery::recovery(&name, &router, config);
         let recovering = recovery.clone().map(|recovery| recovery as Arc<dyn Router>);
-        Self { recovery, ..Self::routed_by(name, recovering.unwrap_or(router), config, budget) }
+        let link = ClusterLink::new(cluster);
+        Self { recovery, link, ..Self::routed_by(name, recovering.unwrap_or(router), config, budget) }
     }
 
     /// Creates the state of a parent; its children retain the sessions of recoverable clients themselves.
@@ -77,16 +85,13 @@ impl NamespaceState {
         config: &Config,
         budget: &Arc<Budget>,
     ) -> Self {
-        Self::routed_by(name, children, config, budget)
+        Self { children: Some(children.clone()), ..Self::routed_by(name, children, config, budget) }
     }
 
     fn routed_by(name: Namespace, router: Arc<dyn Router>, config: &Config, budget: &Arc<Budget>) -> Self {
-        let servers: Arc<ServerSideHandlers> = Arc::default();
-        let listener: Weak<dyn ServerSide> = Arc::<ServerSideHandlers>::downgrade(&servers);
-        router.listen(listener);
         Self {
             room_hooks: RoomHooks::new(name.clone(), &router),
-            servers,
+            servers: ServerSideHandlers::default(),
             name,
             router,
             recovery: None,
@@ -101,6 +106,8 @@ impl NamespaceState {
             sealed: AtomicBool::new(false),
             outgoing: OutgoingListeners::default(),
             family: None,
+            children: None,
+            link: ClusterLink::default(),
             budget: budget.clone(),
             stall_timeout: config.timeouts.stall_timeout,
         }
@@ -113,6 +120,7 @@ impl NamespaceState {
         config: &Config,
         parent: &Self,
         family: Family,
+        cluster: Option<ClusterHandle>,
     ) -> Self {
         // Cloned, since the code below calls into the application.
         let told = parent.room_overflow.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -123,7 +131,7 @@ impl NamespaceState {
             has_room_overflow: AtomicBool::new(!told.is_empty()),
             room_overflow: RwLock::new(told),
             family: Some(family),
-            ..Self::new(name, router, config, &parent.budget)
+            ..Self::new(name, router, config, &parent.budget, cluster)
         };
         child.room_hooks.copy_from(&parent.room_hooks);
         child.servers.copy_from(&parent.servers);
@@ -172,13 +180,29 @@ impl NamespaceState {
         self.family.as_ref()
     }
 
+    pub(crate) fn children(&self) -> Option<&Children> {
+        self.children.as_deref()
+    }
+
     /// Emits an event to every recipient of the target.
     pub(crate) fn broadcast(&self, target: &Target, event: &Event) -> Receipt {
         pace::settle(self.dispatch(target, event), &event.name)
     }
 
-    /// Queues an event for every recipient of the target; the caller settles.
+    /// Queues an event for every recipient of the target, and for the other nodes; the caller settles.
     pub(crate) fn dispatch(&self, target: &Target, event: &Event) -> Dispatched {
+        let mut dispatched = self.dispatch_here(target, event);
+        // With a request for acknowledgements, the caller asks them.
+        if event.ack.is_none()
+            && let Some(others) = self.link.others(target.scope)
+        {
+            dispatched.receipt.published += self.publish(others, target, event);
+        }
+        dispatched
+    }
+
+    /// Queues an event for every recipient on this node; the caller settles.
+    pub(crate) fn dispatch_here(&self, target: &Target, event: &Event) -> Dispatched {
         if self.outgoing.is_used() {
             self.outgoing.notify(&*self.router, target, event);
         }
@@ -224,6 +248,14 @@ impl Child for NamespaceState {
 
     fn dispatch(&self, target: &Target, event: &Event) -> Dispatched {
         self.dispatch(target, event)
+    }
+
+    fn update(&self, target: &Target, change: &Membership) -> usize {
+        self.update(target, change)
+    }
+
+    fn disconnect(&self, target: &Target, close: bool) -> usize {
+        self.disconnect(target, close)
     }
 }
 

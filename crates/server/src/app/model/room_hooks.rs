@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Once, PoisonError, RwLock, Weak};
 
-use roomcast_core::{Namespace, RoomChange, RoomWatcher, Router};
+use roomcast_core::{Namespace, RoomChange, RoomWatcher, Router, WatchFilter};
 
 use crate::util::log_limit::log_limited;
 
@@ -41,13 +41,14 @@ impl RoomsOf {
 /// Hooks of one namespace; the router is watched only while there are any.
 pub(crate) struct RoomHooks {
     rooms: RoomsOf,
+    watching: Once,
     hooks: RwLock<Arc<[Arc<dyn RoomHook>]>>,
 }
 
 impl RoomHooks {
     pub(crate) fn new(namespace: Namespace, router: &Arc<dyn Router>) -> Arc<Self> {
         let rooms = RoomsOf { namespace, router: Arc::downgrade(router) };
-        Arc::new(Self { rooms, hooks: RwLock::new(Arc::new([])) })
+        Arc::new(Self { rooms, watching: Once::new(), hooks: RwLock::new(Arc::new([])) })
     }
 
     pub(crate) fn add(self: &Arc<Self>, hook: Arc<dyn RoomHook>) {
@@ -56,8 +57,7 @@ impl RoomHooks {
             *hooks = hooks.iter().cloned().chain([hook.clone()]).collect();
         }
         if let Some(router) = self.rooms.router() {
-            // The router has a single watcher, so only the first call has an effect.
-            router.watch(self.clone());
+            self.watching.call_once(|| router.watch(self.clone(), WatchFilter::Members));
         }
         if hook.wants_survey()
             && let Some(router) = self.rooms.router()

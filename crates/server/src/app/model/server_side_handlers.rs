@@ -7,9 +7,8 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use async_trait::async_trait;
 use futures_util::FutureExt;
-use roomcast_core::{Args, ArgsError, ByteString, ServerSide};
+use roomcast_core::{Args, ArgsError, ByteString};
 
 use crate::app::error::{HandlerError, failure};
 use crate::util::log_limit::log_limited;
@@ -44,11 +43,9 @@ impl ServerSideHandlers {
         let handlers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         handlers.get(event).cloned().unwrap_or_default()
     }
-}
 
-#[async_trait]
-impl ServerSide for ServerSideHandlers {
-    async fn server_side(&self, name: &ByteString, args: Args) -> Option<Args> {
+    /// Handles an event from another server, and returns the first answer of a handler.
+    pub(crate) async fn handle(&self, name: &ByteString, args: Args) -> Option<Args> {
         let mut answer = None;
         for handler in self.of(name) {
             let args = args.clone();

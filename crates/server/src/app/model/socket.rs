@@ -12,8 +12,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use roomcast_core::{
-    AckId, Args, ByteString, CloseReason, Delivery, Dispatched, Event, JoinOutcome, Member, MemberControl,
-    MemberKey, Namespace, Overflow, Receipt, Room, SocketId, Target, TransportName,
+    AckId, Args, ByteString, CloseReason, Delivery, Dispatched, Event, Heard, JoinOutcome, Member,
+    MemberControl, MemberKey, Namespace, Overflow, Receipt, Room, SocketId, Target, TransportName,
 };
 use roomcast_recovery::{Acting, Order, Owner, PendingRecovery, RecoveryError, SessionInit, SharedData};
 use serde::de::DeserializeOwned;
@@ -222,6 +222,27 @@ impl Socket {
             matches!(joined, JoinOutcome::Joined | JoinOutcome::Already)
         };
         into_rooms(rooms).iter().all(join)
+    }
+
+    /// Joins one or several rooms, and waits until events of other nodes to them arrive; returns `false` if a join failed.
+    ///
+    /// An event that another node emits to such a room after this returns `true` reaches the socket, or the loss is
+    /// reported in the cluster's metrics. Waits for a second at most, by default; a cluster that does not respond in that
+    /// time counts as a failure, but the socket stays joined, and hears the room as soon as the cluster responds. Without
+    /// a cluster, this is [`join`](Self::join).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the socket stays in the rooms.
+    pub async fn join_confirmed(&self, rooms: impl IntoRooms) -> bool {
+        let rooms = into_rooms(rooms);
+        if !self.join(rooms.clone()) {
+            return false;
+        }
+        let mut is_heard = true;
+        for room in &rooms {
+            is_heard &= self.0.namespace.heard_in(room).await == Heard::Confirmed;
+        }
+        is_heard
     }
 
     /// Leaves a room; returns `false` if the socket was not in it.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use roomcast_core::{
-    Args, ByteString, JoinOutcome, MemberKey, Membership, Room, RoomChange, RoomWatcher, SocketInfo, Target,
+    JoinOutcome, MemberKey, Membership, Room, RoomChange, RoomWatcher, SocketInfo, Target, WatchFilter,
 };
 
 use super::{Subject, attach, attach_all, event, rooms};
@@ -25,7 +25,8 @@ pub async fn find_returns_rooms_and_data(router: Subject) {
         router.join(key, &Room::from(room));
     }
     let target = Target { rooms: rooms(["r"]), ..Target::default() };
-    for mut found in [router.find(&target), router.fetch(&target).await.expect("this node answers")] {
+    {
+        let mut found = router.find(&target);
         found.sort_by(|one, other| one.id.cmp(&other.id));
         let [a, b] = &mut found[..] else { panic!("expected two members: {found:?}") };
         a.rooms[1..].sort();
@@ -55,7 +56,7 @@ pub async fn disconnects_each_addressed_member_once(router: Subject) {
 /// Reports a room's creation with the first member, each change, and its deletion with the last.
 pub async fn reports_room_creation_and_deletion(router: Subject) {
     let log = RoomLog::new();
-    router.watch(log.clone());
+    router.watch(log.clone(), WatchFilter::Members);
     let codec = TextCodec::new("t");
     let [(_, a), (_, b)] = attach_all(&router, &codec, ["a", "b"]);
     assert_eq!(log.take(), ["created a", "a joined a", "created b", "b joined b"]);
@@ -84,10 +85,44 @@ pub async fn reports_room_creation_and_deletion(router: Subject) {
     router.detach(b);
     router.detach(a);
     assert_eq!(log.take(), ["a left a", "deleted a"]);
-    // Only one watcher can be set.
-    router.watch(RoomLog::new());
+    // A further watcher takes nothing from the first.
+    let second = RoomLog::new();
+    router.watch(second.clone(), WatchFilter::Members);
     attach(&router, "c", &codec);
     assert_eq!(log.take(), ["created c", "c joined c"]);
+    assert_eq!(second.take(), ["created c", "c joined c"]);
+}
+
+/// A filter limits the reports to rooms, or to rooms that members have joined.
+pub async fn watch_filter_limits_reports(router: Subject) {
+    let codec = TextCodec::new("t");
+    let (_, early) = attach(&router, "early", &codec);
+    router.join(early, &Room::from("old"));
+    let [rooms, joined] = [WatchFilter::Rooms, WatchFilter::JoinedRooms].map(|filter| {
+        let log = RoomLog::new();
+        router.watch(log.clone(), filter);
+        log
+    });
+    let (_, a) = attach(&router, "a", &codec);
+    assert_eq!((rooms.take(), joined.take()), (vec!["created a".to_owned()], vec![]));
+    for room in ["old", "r"] {
+        router.join(a, &Room::from(room));
+        router.leave(a, &Room::from(room));
+    }
+    let changes = ["created r", "deleted r"];
+    assert_eq!(rooms.take(), changes);
+    assert_eq!(joined.take(), changes);
+    // A guest in the room of an id.
+    router.join(early, &Room::from("a"));
+    assert_eq!((rooms.take(), joined.take()), (vec![], vec!["created a".to_owned()]));
+    router.detach(a);
+    router.leave(early, &Room::from("a"));
+    assert_eq!(rooms.take(), ["deleted a"]);
+    assert_eq!(joined.take(), ["deleted a"]);
+    router.leave(early, &Room::from("old"));
+    router.detach(early);
+    assert_eq!(rooms.take(), ["deleted old", "deleted early"]);
+    assert_eq!(joined.take(), ["deleted old"]);
 }
 
 /// State before the watcher is not reported; later changes to it are.
@@ -96,7 +131,7 @@ pub async fn late_watcher_sees_later_changes(router: Subject) {
     let [(_, a), (_, b)] = attach_all(&router, &codec, ["a", "b"]);
     router.join(a, &Room::from("r"));
     let log = RoomLog::new();
-    router.watch(log.clone());
+    router.watch(log.clone(), WatchFilter::Members);
     router.join(b, &Room::from("r"));
     router.join(b, &Room::from("s"));
     assert_eq!(log.take(), ["b joined r", "created s", "b joined s"]);
@@ -110,7 +145,7 @@ pub async fn late_watcher_sees_later_changes(router: Subject) {
 /// A room named after a socket id contains its owner and its guests.
 pub async fn id_room_includes_owner_and_guests(router: Subject) {
     let log = RoomLog::new();
-    router.watch(log.clone());
+    router.watch(log.clone(), WatchFilter::Members);
     let codec = TextCodec::new("t");
     let (_, guest) = attach(&router, "guest", &codec);
     log.take();
@@ -148,7 +183,7 @@ pub async fn watcher_may_call_router(router: Subject) {
     }
     let log = RoomLog::new();
     let host = Arc::new(Host { router: OnceLock::new(), log: log.clone() });
-    router.watch(host.clone());
+    router.watch(host.clone(), WatchFilter::Members);
     let (_, key) = attach(&router, "a", &TextCodec::new("t"));
     let _ = host.router.set((router.clone(), key));
     log.take();
@@ -178,7 +213,7 @@ pub async fn watcher_may_use_new_member(router: Subject) {
     }
     let host = Arc::new(Host { router: OnceLock::new(), joined: Mutex::default() });
     let _ = host.router.set(router.clone());
-    router.watch(host.clone());
+    router.watch(host.clone(), WatchFilter::Members);
     let codec = TextCodec::new("t");
     let [(a, a_key), (unwanted, unwanted_key)] = attach_all(&router, &codec, ["a", "unwanted"]);
     assert_eq!(
@@ -245,7 +280,7 @@ pub async fn survey_reports_rooms_in_order(router: Subject) {
         taken
     };
     router.survey();
-    router.watch(reports.clone());
+    router.watch(reports.clone(), WatchFilter::Members);
     assert_eq!(take(), []);
     router.survey();
     assert_eq!(take(), [("a".to_owned(), vec![b]), ("r".to_owned(), vec![a, again])]);
@@ -262,7 +297,7 @@ pub async fn survey_fits_concurrent_changes(router: Subject) {
     let log = RoomLog::new();
     let [(_, early)] = attach_all(&router, &codec, ["early"]);
     router.join(early, &Room::from("r"));
-    router.watch(log.clone());
+    router.watch(log.clone(), WatchFilter::Members);
     std::thread::scope(|scope| {
         for thread in 0..3 {
             let (router, codec) = (&router, &codec);
@@ -322,17 +357,10 @@ pub async fn reports_concurrent_changes_in_order(router: Subject) {
             });
         }
         // A watcher starts concurrently; the log itself checks the reports.
-        scope.spawn(|| router.watch(log.clone()));
+        scope.spawn(|| router.watch(log.clone(), WatchFilter::Members));
     });
     router.leave(steady, &Room::from("r"));
     router.leave(steady, &Room::from("s"));
     router.detach(steady);
     assert_eq!((log.room_count(), log.members("r")), (0, None), "{:?}", log.members("r"));
-}
-
-/// A single node notifies no other node and gets no remote answers.
-pub async fn single_node_gets_no_answers(router: Subject) {
-    let (name, args) = (ByteString::from_static("hello"), Args::empty());
-    router.server_side_emit(&name, &args);
-    assert_eq!(router.server_side_emit_with_ack(&name, &args).await.expect("no node is missing"), []);
 }
