@@ -122,7 +122,7 @@ pub use config::{ClusterConfig, QueueOverflow};
 #[doc(hidden)]
 pub use envelope::check_message;
 pub use envelope::{DecodeError, VERSION};
-pub use id::{Incarnation, NodeId, NodeRef};
+pub use id::{Incarnation, NodeId, NodeRef, first_incarnation};
 pub use metrics::{ClusterMetrics, RequestTimes};
 #[cfg(feature = "mutations")]
 #[doc(hidden)]

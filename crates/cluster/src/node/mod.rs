@@ -21,6 +21,7 @@ use self::peers::{Admission, Copy, Peers};
 use self::queue::SendQueue;
 use self::requests::Requests;
 use crate::envelope::{Envelope, EnvelopeWriter, Frame, MAX_ROOMS, encode_frame};
+use crate::id::next_incarnation;
 use crate::mutation::Mutation;
 use crate::{
     Asker, Backplane, BackplaneCommand, BackplaneEvent, Channel, ClusterAction, ClusterConfig,
@@ -100,7 +101,7 @@ struct Heartbeat {
 impl Node {
     /// Creates a node that is about to join the cluster.
     ///
-    /// See [`Incarnation`] for the number of its first incarnation.
+    /// See [`first_incarnation`](crate::first_incarnation) for the number of its first incarnation.
     #[must_use]
     pub fn new(config: Arc<ClusterConfig>, id: NodeId, incarnation: Incarnation, now: Instant) -> Self {
         let mut node = Self {
@@ -515,7 +516,7 @@ impl Node {
 
     /// Continues as a new incarnation, newer than a known one.
     fn rejoin(&mut self, known: Incarnation, now: Instant) {
-        self.incarnation = self.incarnation.max(known).saturating_add(1);
+        self.incarnation = next_incarnation(self.incarnation, known);
         self.out.metrics.rejoins += 1;
         self.out.act(ClusterAction::Rejoined { incarnation: self.incarnation });
         if !self.config.has(Mutation::KeepRequestsOnRejoin) {

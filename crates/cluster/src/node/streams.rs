@@ -88,6 +88,17 @@ impl InStreams {
             out.metrics.late += 1;
         }
         let first_of_run = seq - run;
+        if stream.last.is_none_or(|last| last + 1 < first_of_run) {
+            // Listed ends of earlier runs can no longer arrive. If the node was suspended, their timeouts are still due.
+            self.suspects.retain(|suspect| {
+                let is_over =
+                    suspect.tail.seq < first_of_run && suspect.from == from && suspect.channel == *channel;
+                if is_over && let Some(lost) = stream.miss(suspect) {
+                    out.gap(Some(channel.clone()), Some(from), lost);
+                }
+                !is_over
+            });
+        }
         // The frame before this one is expected if it may have been published after the subscription.
         let is_expected = run > 0 && confirmed_at.is_some_and(|at| may_follow(now, idle, at));
         // A frame that arrived on an earlier subscription says little about those that follow.
@@ -151,20 +162,10 @@ impl InStreams {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outputs) {
-        while let Some(Suspect { from, channel, tail, is_certain, .. }) =
-            self.suspects.pop_front_if(|suspect| suspect.at <= now)
-        {
-            let stream = stream(&mut self.channels, &mut self.bytes, &channel, from);
-            let lost = match stream.last {
-                Some(last) => {
-                    let missing = (last + 1).max(tail.seq - tail.run).max(stream.reported + 1);
-                    (missing <= tail.seq).then(|| is_certain.then(|| tail.seq - missing + 1))
-                }
-                None => (stream.reported < tail.seq).then_some(None),
-            };
-            stream.reported = stream.reported.max(tail.seq);
-            if let Some(lost) = lost {
-                out.gap(Some(channel), Some(from), lost);
+        while let Some(suspect) = self.suspects.pop_front_if(|suspect| suspect.at <= now) {
+            let stream = stream(&mut self.channels, &mut self.bytes, &suspect.channel, suspect.from);
+            if let Some(lost) = stream.miss(&suspect) {
+                out.gap(Some(suspect.channel), Some(suspect.from), lost);
             }
         }
     }
@@ -212,6 +213,22 @@ enum Assembled {
 }
 
 impl InStream {
+    /// Records that the frames up to a listed end are lost, unless they have arrived or were reported.
+    ///
+    /// Returns the number of lost frames, if it is known.
+    fn miss(&mut self, suspect: &Suspect) -> Option<Option<u64>> {
+        let Suspect { tail, is_certain, .. } = *suspect;
+        let lost = match self.last {
+            Some(last) => {
+                let missing = (last + 1).max(tail.seq - tail.run).max(self.reported + 1);
+                (missing <= tail.seq).then(|| is_certain.then(|| tail.seq - missing + 1))
+            }
+            None => (self.reported < tail.seq).then_some(None),
+        };
+        self.reported = self.reported.max(tail.seq);
+        lost
+    }
+
     fn partial_len(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.body.len())
     }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use roomcast_cluster::{Channel, ClusterConfig, Incarnation, NodeId, Publication, QueueOverflow};
+use roomcast_cluster::{
+    Channel, ClusterConfig, Incarnation, NodeId, Publication, QueueOverflow, first_incarnation,
+};
 use roomcast_core::Room;
 
 use super::check::{Expected, Published, body, namespace};
@@ -191,11 +193,11 @@ impl<H: Harness> Run<H> {
         let now = self.harness.now();
         // A clock that was set back gives a restarted process a number that others know as dead.
         let back = self.weather.has(Weather::Crashes) && self.rng.below(3) == 0;
-        let clock = self.incarnations.get(&slot).map_or(100, |last| last / 1_000_000);
+        let clock = self.incarnations.get(&slot).map_or(100, |last| last >> 20);
         let clock = if back { clock - 1 } else { clock + 1 };
         let number = self.number();
-        // No number is used twice, also after the clock was set back.
-        let incarnation = clock * 1_000_000 + number * 100;
+        // The number of the process stands for the random bits.
+        let incarnation = first_incarnation(Duration::from_millis(clock), number);
         self.incarnations.insert(slot, incarnation);
         let offset = Duration::from_millis(self.rng.below(100_000_000) as u64);
         let drift = self.rng.of(&[0, 0, -3, 5]);
