@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use super::order::{Ready, Waiting, Waits};
 use super::outputs::Outputs;
 use super::queue::at_least;
 use crate::envelope::{Frame, Position, Tail, decode_whole};
@@ -15,18 +16,24 @@ use crate::{Channel, ClusterConfig, Incarnation, NodeId, NodeRef};
 /// Streams of the subscribed channels.
 #[derive(Debug)]
 pub(super) struct InStreams {
-    config: Arc<ClusterConfig>,
-    channels: HashMap<Channel, BTreeMap<NodeId, InStream>>,
+    pub(super) config: Arc<ClusterConfig>,
+    pub(super) channels: HashMap<Channel, BTreeMap<NodeId, InStream>>,
     /// Listed ends that had not arrived, by the time when they count as lost, in order.
     suspects: VecDeque<Suspect>,
-    /// Bytes of incomplete publications.
-    bytes: usize,
+    /// Bytes of incomplete publications, and of those that wait for other channels.
+    pub(super) bytes: usize,
+    /// Publications that wait for other channels, by publishing node.
+    pub(super) waits: BTreeMap<NodeRef, Waits>,
+    /// Time at which the first wait ends.
+    pub(super) wait_at: Option<Instant>,
+    /// Publications to deliver.
+    pub(super) ready: VecDeque<Ready>,
 }
 
 /// Stream of one node on one channel.
 #[derive(Debug, Default)]
-struct InStream {
-    incarnation: Incarnation,
+pub(super) struct InStream {
+    pub(super) incarnation: Incarnation,
     /// Number of the last frame that arrived.
     last: Option<u64>,
     /// Time at which it arrived.
@@ -34,6 +41,10 @@ struct InStream {
     /// Number up to which missing frames have been reported.
     reported: u64,
     partial: Option<Partial>,
+    /// Greatest number of a publication to several rooms that has been delivered to the members of this channel.
+    pub(super) passed: u64,
+    /// Publications that wait for other channels, in order.
+    pub(super) waiting: VecDeque<Waiting>,
 }
 
 /// Incomplete publication.
@@ -57,7 +68,15 @@ struct Suspect {
 
 impl InStreams {
     pub(super) fn new(config: Arc<ClusterConfig>) -> Self {
-        Self { config, channels: HashMap::new(), suspects: VecDeque::new(), bytes: 0 }
+        Self {
+            config,
+            channels: HashMap::new(),
+            suspects: VecDeque::new(),
+            bytes: 0,
+            waits: BTreeMap::new(),
+            wait_at: None,
+            ready: VecDeque::new(),
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -171,13 +190,14 @@ impl InStreams {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.suspects.front().map(|suspect| suspect.at)
+        self.suspects.front().map(|suspect| suspect.at).into_iter().chain(self.wait_at).min()
     }
 
     pub(super) fn forget_channel(&mut self, channel: &Channel) {
         self.suspects.retain(|suspect| suspect.channel != *channel);
         let streams = self.channels.remove(channel).into_iter().flat_map(BTreeMap::into_values);
-        self.bytes -= streams.map(|stream| stream.partial_len()).sum::<usize>();
+        self.bytes -= streams.map(|stream| stream.held_bytes()).sum::<usize>();
+        self.forget_waits(channel);
     }
 
     pub(super) fn forget_node(&mut self, node: NodeRef) {
@@ -187,12 +207,13 @@ impl InStreams {
             if let Some(stream) = streams.get(&node.id)
                 && stream.incarnation <= node.incarnation
             {
-                freed += stream.partial_len();
+                freed += stream.held_bytes();
                 streams.remove(&node.id);
             }
             !streams.is_empty()
         });
         self.bytes -= freed;
+        self.waits.retain(|from, _| from.id != node.id || from.incarnation > node.incarnation);
     }
 }
 
@@ -231,6 +252,11 @@ impl InStream {
 
     fn partial_len(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.body.len())
+    }
+
+    /// Returns the bytes of publications that are incomplete or wait.
+    fn held_bytes(&self) -> usize {
+        self.partial_len() + self.waiting.iter().map(Waiting::cost).sum::<usize>()
     }
 
     fn drop_partial(&mut self, bytes: &mut usize) {
@@ -273,7 +299,7 @@ impl InStream {
 }
 
 /// Returns the stream of a node's incarnation; a new one replaces that of an older incarnation.
-fn stream<'a>(
+pub(super) fn stream<'a>(
     channels: &'a mut HashMap<Channel, BTreeMap<NodeId, InStream>>,
     bytes: &mut usize,
     channel: &Channel,
@@ -281,7 +307,7 @@ fn stream<'a>(
 ) -> &'a mut InStream {
     let stream = channels.entry(channel.clone()).or_default().entry(from.id).or_default();
     if stream.incarnation != from.incarnation {
-        *bytes -= stream.partial_len();
+        *bytes -= stream.held_bytes();
         *stream = InStream { incarnation: from.incarnation, ..InStream::default() };
     }
     stream

@@ -60,7 +60,7 @@ impl std::ops::AddAssign for SeedStats {
 
 /// Plays random operations and faults on 2 to 16 nodes, then checks what the cluster promises.
 ///
-/// Each member receives a publication once, whole, and in the order of its node and room. A publication that was begun
+/// Each member receives a publication once, whole, and in the order of its node and each of its rooms. A publication that was begun
 /// after an awaited join arrives, or its loss is reported to the member's node. No message of a dead incarnation is
 /// handled. No request and no join outlives its deadline; a request waits for no dead node, and names the nodes that
 /// did not answer. The queue towards the engine is bounded. After all faults have ended, the nodes agree on the nodes of
@@ -84,6 +84,7 @@ pub fn run_seed<H: Harness>(
     config.node_timeout = 5 * HEARTBEAT;
     config.join_timeout = Duration::from_millis(250);
     config.subscribe_retry = Duration::from_millis(150);
+    config.order_timeout = Duration::from_millis(150);
     // The engine's second deliveries are at most 400 ms late.
     let delays = if weather.has(Weather::Lossy) { [500, 800] } else { [50, 300] };
     config.unsubscribe_delay = Duration::from_millis(rng.of(&delays));
