@@ -262,7 +262,7 @@ impl InStreams {
     }
 
     fn find(&self, channel: &Channel, from: NodeRef) -> Option<&InStream> {
-        let stream = self.channels.get(channel)?.get(&from.id)?;
+        let stream = self.channels.get(channel)?.get(from.id)?;
         (stream.incarnation == from.incarnation).then_some(stream)
     }
 

@@ -176,6 +176,8 @@ impl SendQueue {
         listed.truncate((self.config.max_payload.saturating_sub(OVERHEAD) / MAX_TAIL).max(1));
         let list = |stream: &mut OutStream| {
             stream.listed += 1;
+            // A busy stream keeps its memory.
+            stream.queued.shrink_to_fit();
             let age = now.saturating_duration_since(stream.last_at);
             Tail { digest: stream.digest, seq: stream.seq, run: stream.seq - stream.first, age }
         };

@@ -17,7 +17,7 @@ use crate::{Channel, ClusterConfig, Incarnation, NodeId, NodeRef};
 #[derive(Debug)]
 pub(super) struct InStreams {
     pub(super) config: Arc<ClusterConfig>,
-    pub(super) channels: HashMap<Channel, BTreeMap<NodeId, InStream>>,
+    pub(super) channels: HashMap<Channel, Publishers>,
     /// Listed ends that had not arrived, by the time when they count as lost, in order.
     suspects: VecDeque<Suspect>,
     /// Bytes of incomplete publications, and of those that wait for other channels.
@@ -30,6 +30,12 @@ pub(super) struct InStreams {
     pub(super) ready: VecDeque<Ready>,
 }
 
+/// Streams of a channel by publishing node.
+///
+/// Most channels have few publishers, for which a tree would allocate eleven places at once.
+#[derive(Debug, Default)]
+pub(super) struct Publishers(Vec<(NodeId, InStream)>);
+
 /// Stream of one node on one channel.
 #[derive(Debug, Default)]
 pub(super) struct InStream {
@@ -40,7 +46,7 @@ pub(super) struct InStream {
     last_at: Option<Instant>,
     /// Number up to which missing frames have been reported.
     reported: u64,
-    partial: Option<Partial>,
+    partial: Option<Box<Partial>>,
     /// Greatest number of a publication to several rooms that has been delivered to the members of this channel.
     pub(super) passed: u64,
     /// Publications that wait for other channels, in order.
@@ -167,7 +173,7 @@ impl InStreams {
         tail: Tail,
         now: Instant,
     ) {
-        let stream = self.channels.get(channel).and_then(|streams| streams.get(&from.id));
+        let stream = self.channels.get(channel).and_then(|streams| streams.get(from.id));
         let stream = stream.filter(|stream| stream.incarnation == from.incarnation);
         let reported = stream.map_or(0, |stream| stream.reported);
         let last = stream.and_then(|stream| stream.last).unwrap_or(0);
@@ -195,8 +201,8 @@ impl InStreams {
 
     pub(super) fn forget_channel(&mut self, channel: &Channel) {
         self.suspects.retain(|suspect| suspect.channel != *channel);
-        let streams = self.channels.remove(channel).into_iter().flat_map(BTreeMap::into_values);
-        self.bytes -= streams.map(|stream| stream.held_bytes()).sum::<usize>();
+        let streams = self.channels.remove(channel).unwrap_or_default();
+        self.bytes -= streams.0.iter().map(|(_, stream)| stream.held_bytes()).sum::<usize>();
         self.forget_waits(channel);
     }
 
@@ -204,13 +210,13 @@ impl InStreams {
         self.suspects.retain(|suspect| suspect.from != node);
         let mut freed = 0;
         self.channels.retain(|_, streams| {
-            if let Some(stream) = streams.get(&node.id)
+            if let Some(stream) = streams.get(node.id)
                 && stream.incarnation <= node.incarnation
             {
                 freed += stream.held_bytes();
-                streams.remove(&node.id);
+                streams.0.retain(|(id, _)| *id != node.id);
             }
-            !streams.is_empty()
+            !streams.0.is_empty()
         });
         self.bytes -= freed;
         self.waits.retain(|from, _| from.id != node.id || from.incarnation > node.incarnation);
@@ -231,6 +237,24 @@ enum Assembled {
     Ignored,
     /// It exceeds a limit, or the parts do not fit.
     Abandoned,
+}
+
+impl Publishers {
+    pub(super) fn get(&self, node: NodeId) -> Option<&InStream> {
+        let place = self.0.binary_search_by_key(&node, |(id, _)| *id).ok()?;
+        Some(&self.0[place].1)
+    }
+
+    fn entry(&mut self, node: NodeId) -> &mut InStream {
+        let place = self.0.binary_search_by_key(&node, |(id, _)| *id).unwrap_or_else(|place| {
+            if self.0.is_empty() {
+                self.0.reserve_exact(1);
+            }
+            self.0.insert(place, (node, InStream::default()));
+            place
+        });
+        &mut self.0[place].1
+    }
 }
 
 impl InStream {
@@ -274,7 +298,7 @@ impl InStream {
             if len > config.max_publication || len > config.reassembly_bytes.saturating_sub(*bytes) {
                 return Assembled::Abandoned;
             }
-            self.partial = Some(Partial { next: 0, count, len, body: BytesMut::new() });
+            self.partial = Some(Box::new(Partial { next: 0, count, len, body: BytesMut::new() }));
         }
         let Some(partial) = &mut self.partial else { return Assembled::Ignored };
         let fits = body.len() <= partial.len - partial.body.len()
@@ -300,12 +324,12 @@ impl InStream {
 
 /// Returns the stream of a node's incarnation; a new one replaces that of an older incarnation.
 pub(super) fn stream<'a>(
-    channels: &'a mut HashMap<Channel, BTreeMap<NodeId, InStream>>,
+    channels: &'a mut HashMap<Channel, Publishers>,
     bytes: &mut usize,
     channel: &Channel,
     from: NodeRef,
 ) -> &'a mut InStream {
-    let stream = channels.entry(channel.clone()).or_default().entry(from.id).or_default();
+    let stream = channels.entry(channel.clone()).or_default().entry(from.id);
     if stream.incarnation != from.incarnation {
         *bytes -= stream.held_bytes();
         *stream = InStream { incarnation: from.incarnation, ..InStream::default() };
