@@ -92,8 +92,8 @@ fn memory_per_channel_is_bounded() {
 }
 
 /// Bytes that the crate's documentation states for each subscribed channel.
-const SUBSCRIBED: i64 = 640;
+const SUBSCRIBED: i64 = 400;
 /// For each node that publishes on it, in addition.
-const HEARD: i64 = 640;
+const HEARD: i64 = 220;
 /// For each channel on which a node has published.
-const PUBLISHED: i64 = 640;
+const PUBLISHED: i64 = 400;

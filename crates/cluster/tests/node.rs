@@ -535,6 +535,26 @@ fn absent_copy_is_awaited_briefly() {
 }
 
 #[test]
+fn common_room_orders_several() {
+    let (mut one, mut two) = subscribed_pair(|_| {});
+    two.node.add_interest(&Namespace::main(), Some(&Room::from("c")), two.now);
+    two.advance(Duration::from_millis(10));
+    two.serve();
+    two.actions();
+    one.now = two.now;
+    for (len, room) in [(1, "b"), (2, "a")] {
+        let rooms = vec![Room::from(room), Room::from("c")];
+        one.node.publish(Publication { rooms, ..publication("c", len) }, one.now).unwrap();
+        // The copies on channel `c` are lost.
+        two.receive(messages(&one.commands(), &channel(room)));
+    }
+    assert_eq!(delivered(&mut two), []);
+    one.publish("c", 3).unwrap();
+    two.receive(one.commands());
+    assert_eq!(delivered(&mut two), [(1, 0), (2, 0), (3, 0)]);
+}
+
+#[test]
 fn left_room_is_not_awaited() {
     let (mut one, mut two) = subscribed_pair(|_| {});
     two.node.remove_interest(&Namespace::main(), Some(&Room::from("a")), two.now);

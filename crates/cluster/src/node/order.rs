@@ -195,19 +195,20 @@ impl InStreams {
         expect: &dyn Fn(&Channel) -> Expectation,
     ) -> bool {
         let Some(waits) = self.waits.get(&from) else { return true };
-        // An earlier one that waits elsewhere, and did not arrive here.
-        let earlier = match head.copy {
-            Some(number) => waits.copies.range(..number),
-            None => waits.copies.range(..=head.after),
+        // Behind an earlier one that waits elsewhere, and whose copy on a common channel did not arrive.
+        let is_behind = |number: u64, own: &[Channel]| {
+            let mut earlier = waits.copies.range(..number);
+            let is_common = |other: &Channel| own.contains(other) && expect(other) != Expectation::None;
+            earlier.any(|(_, channels)| channels.iter().any(is_common))
         };
-        let is_behind = earlier.into_iter().any(|(_, channels)| channels.contains(channel));
-        let has_reached = |number: u64, other: &Channel| {
-            expect(other) != Expectation::Awaited || self.has_reached(other, from, number)
+        let Some(number) = head.copy else {
+            return !is_behind(head.after + 1, std::slice::from_ref(channel));
         };
-        !is_behind
-            && head.copy.is_none_or(|number| {
-                others(&head.publication, channel).iter().all(|other| has_reached(number, other))
-            })
+        let channels = channels(&head.publication);
+        let has_reached = |other: &Channel| {
+            other == channel || expect(other) != Expectation::Awaited || self.has_reached(other, from, number)
+        };
+        channels.iter().all(has_reached) && !is_behind(number, &channels)
     }
 
     /// Ends the wait for the earliest publication of a node that waits.
