@@ -78,7 +78,7 @@ pub enum ClusterAction {
     Deliver {
         /// Publishing node.
         from: NodeRef,
-        /// Publication.
+        /// Publication. It excludes those of its rooms, in addition, in which a later one was delivered before.
         publication: Publication,
     },
     /// Messages of other nodes were lost, or may have been.

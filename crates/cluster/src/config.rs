@@ -50,8 +50,14 @@ pub struct ClusterConfig {
     pub max_publication: usize,
     /// Maximum number of publications in one message on the engine. Default: 256.
     pub batch_count: usize,
-    /// Maximum bytes of incomplete publications in memory, of all nodes together. Default: 64 MiB.
+    /// Maximum bytes of publications of all nodes that are incomplete, or wait for their copies. Default: 64 MiB.
     pub reassembly_bytes: usize,
+    /// Time for which a publication to several rooms waits for its copies on other channels. Default: 1 s.
+    ///
+    /// It keeps the order of each room, and delays the later publications of its node to its rooms. It lasts that long
+    /// only if a copy was lost, or preceded the subscription to its channel. If a copy is later than this, it and what
+    /// precedes it on its channel are reported as lost.
+    pub order_timeout: Duration,
     /// Maximum number of pending requests of this node. Default: 10,000.
     pub max_requests: usize,
     /// Defect for tests of the fault suite.
@@ -89,6 +95,7 @@ impl Default for ClusterConfig {
             max_publication: 16 << 20,
             batch_count: 256,
             reassembly_bytes: 64 << 20,
+            order_timeout: Duration::from_secs(1),
             max_requests: 10_000,
             #[cfg(feature = "mutations")]
             mutation: None,

@@ -1,6 +1,7 @@
 //! Identity of a node, and the tag by which socket ids name their node.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Identity of a node: 48 bits, unique in the cluster.
 ///
@@ -11,10 +12,25 @@ pub struct NodeId(u64);
 
 /// One life of a node: a number that grows each time the node restarts or rejoins.
 ///
-/// A process starts with a number that is greater than the earlier ones of its node, such as the milliseconds since 1970
-/// with some random bits below. If the clock has stepped back, the other nodes reject the number and name a greater one.
-/// A number must not be used twice, hence the random bits.
+/// A process starts with the result of [`first_incarnation`]. If the clock has stepped back, the other nodes reject the
+/// number and name a greater one, above which the node rejoins.
+///
+/// The lowest 20 bits are random, and a process keeps them each time it rejoins. A number must not be used twice: other
+/// nodes may know an earlier process of the node by different numbers, and each may name the one that it knows.
 pub type Incarnation = u64;
+
+/// Returns the number of a process's first incarnation, from the time since 1970 and 20 random bits.
+#[must_use]
+pub fn first_incarnation(since_1970: Duration, random: u64) -> Incarnation {
+    let millis = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+    millis.min(MAX_LIFE) << PROCESS_BITS | random & PROCESS_MASK
+}
+
+/// Returns the number of a process's next incarnation, which is greater than `known`.
+pub(crate) fn next_incarnation(own: Incarnation, known: Incarnation) -> Incarnation {
+    let life = (own.max(known) >> PROCESS_BITS).saturating_add(1);
+    life.min(MAX_LIFE) << PROCESS_BITS | own & PROCESS_MASK
+}
 
 /// Node in one of its incarnations.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,6 +113,11 @@ impl fmt::Display for NodeRef {
 }
 
 const MASK: u64 = (1 << 48) - 1;
+/// Bits of an incarnation's number that differ between processes.
+const PROCESS_BITS: u32 = 20;
+const PROCESS_MASK: u64 = (1 << PROCESS_BITS) - 1;
+/// Greatest number above these bits.
+const MAX_LIFE: u64 = u64::MAX >> PROCESS_BITS;
 const TAG_LEN: usize = 8;
 const TAGGED_LEN: usize = 20;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -104,6 +125,19 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_share_no_incarnation() {
+        let (one, two) =
+            (first_incarnation(Duration::from_secs(9), 5), first_incarnation(Duration::from_secs(7), 6));
+        assert!(one > two);
+        for known in [0, two, one, next_incarnation(one, 0), 77 << PROCESS_BITS] {
+            let (next_one, next_two) = (next_incarnation(one, known), next_incarnation(two, known));
+            assert!(next_one > one.max(known) && next_two > two.max(known), "{known}");
+            assert_eq!((next_one & PROCESS_MASK, next_two & PROCESS_MASK), (5, 6));
+        }
+        assert_eq!(next_incarnation(5, u64::MAX), !PROCESS_MASK | 5);
+    }
 
     #[test]
     fn socket_ids_name_their_node() {

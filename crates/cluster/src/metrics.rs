@@ -16,7 +16,7 @@ pub struct ClusterMetrics {
     pub queue_len: usize,
     /// Gauge: their bytes.
     pub queue_bytes: usize,
-    /// Gauge: bytes of incomplete publications from other nodes.
+    /// Gauge: bytes of publications from other nodes that are incomplete, or wait for their copies.
     pub reassembly_bytes: usize,
     /// Gauge: pending requests of this node.
     pub pending_requests: usize,
@@ -40,7 +40,8 @@ pub struct ClusterMetrics {
     pub lost: u64,
     /// Reported gaps, of known and of unknown size.
     pub gaps: u64,
-    /// Messages that arrived after they had been reported as lost, and answers after the end of their request.
+    /// Messages that arrived after they had been reported as lost, or after a later one to several rooms, and answers
+    /// after the end of their request.
     pub late: u64,
     /// Messages dropped because they had been delivered before.
     pub duplicates: u64,

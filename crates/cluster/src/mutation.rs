@@ -58,6 +58,10 @@ pub enum Mutation {
     JoinPartsAcrossGaps,
     /// A publication to several rooms is delivered once for each channel.
     DeliverEachCopy,
+    /// A publication to several rooms is delivered as soon as its first copy arrives.
+    DeliverFirstCopy,
+    /// A publication is delivered after a later one to several rooms, one of which it was sent to.
+    DeliverOvertaken,
     /// The queue towards the engine has no limit.
     UnboundedQueue,
     /// An unsubscribe command is sent after the subscribe command of a later join.
@@ -67,7 +71,7 @@ pub enum Mutation {
 #[cfg(feature = "mutations")]
 impl Mutation {
     /// All defects.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::DeliverDuplicates,
         Self::ReverseBatches,
         Self::HideGaps,
@@ -94,6 +98,8 @@ impl Mutation {
         Self::KeepRequestsOnRejoin,
         Self::JoinPartsAcrossGaps,
         Self::DeliverEachCopy,
+        Self::DeliverFirstCopy,
+        Self::DeliverOvertaken,
         Self::UnboundedQueue,
         Self::UnsubscribeLate,
     ];

@@ -17,6 +17,8 @@ pub(crate) enum Frame {
         publication: Publication,
         /// Number of the publication, if it is sent on several channels.
         copy: Option<u64>,
+        /// Number of the node's last publication on several channels before this one; 0 if it is sent on several.
+        after: u64,
     },
     Request {
         request: u64,
@@ -84,7 +86,7 @@ pub(crate) struct Tail {
 pub(crate) fn encode(frame: &Frame, channel: &Channel) -> Bytes {
     let mut out = FieldWriter::with_capacity(64);
     match frame {
-        Frame::Publish { publication, copy } => {
+        Frame::Publish { publication, copy, after } => {
             out.number(KIND, PUBLISH);
             // The channel names the namespace and the room.
             if !matches!(channel, Channel::Namespace(_) | Channel::Room(..)) {
@@ -98,6 +100,8 @@ pub(crate) fn encode(frame: &Frame, channel: &Channel) -> Bytes {
             publication.except.iter().for_each(|room| out.bytes(EXCEPT, room.as_str().as_bytes()));
             if let Some(copy) = copy {
                 out.number(COPY, *copy);
+            } else if *after > 0 {
+                out.number(AFTER, *after);
             }
             out.number(CONTENT, publication.kind.into());
             out.bytes(BODY, &publication.body);
@@ -173,6 +177,7 @@ pub(crate) fn decode(bytes: Bytes, channel: &Channel) -> Result<(Option<Position
             CONTENT => fields.content = u32::try_from(value.number()?).map_err(|_| DecodeError::Overflow)?,
             BODY => fields.body = Some(value.bytes()?),
             COPY => fields.copy = Some(value.number()?),
+            AFTER => fields.after = value.number()?,
             REQUEST_ID => fields.request = Some(value.number()?),
             TIMEOUT => fields.timeout = value.number()?,
             EXPECTED => {
@@ -205,6 +210,7 @@ struct Fields {
     content: u32,
     body: Option<Bytes>,
     copy: Option<u64>,
+    after: u64,
     request: Option<u64>,
     timeout: u64,
     expected: Option<u32>,
@@ -240,7 +246,8 @@ impl Fields {
                 };
                 let publication =
                     Publication { namespace, rooms, except: self.except, kind: self.content, body };
-                Frame::Publish { publication, copy: self.copy }
+                let after = if self.copy.is_some() { 0 } else { self.after };
+                Frame::Publish { publication, copy: self.copy, after }
             }
             REQUEST => Frame::Request {
                 request: request()?,
@@ -347,6 +354,7 @@ const KNOWN: u64 = 17;
 const INDEX: u64 = 18;
 const COUNT: u64 = 19;
 const LEN: u64 = 20;
+const AFTER: u64 = 21;
 
 // Kinds of frames.
 const PUBLISH: u64 = 1;

@@ -40,10 +40,15 @@ fn tails() -> impl Strategy<Value = Vec<Tail>> {
 
 fn frames() -> impl Strategy<Value = Frame> {
     prop_oneof![
-        (rooms(), rooms(), any::<u32>(), bodies(), any::<Option<u64>>()).prop_map(
-            |(rooms, except, kind, body, copy)| {
+        (rooms(), rooms(), any::<u32>(), bodies(), any::<Option<u64>>(), any::<u64>()).prop_map(
+            |(rooms, except, kind, body, copy, after)| {
+                let after = if copy.is_some() { 0 } else { after };
                 let namespace = Namespace::from("/n");
-                Frame::Publish { publication: Publication { namespace, rooms, except, kind, body }, copy }
+                Frame::Publish {
+                    publication: Publication { namespace, rooms, except, kind, body },
+                    copy,
+                    after,
+                }
             }
         ),
         (any::<u64>(), any::<u32>(), spans(), bodies())
@@ -67,14 +72,14 @@ fn positions() -> impl Strategy<Value = Option<Position>> {
 
 /// Returns what a receiver of the channel reads: omitted names come from the channel.
 fn as_read(frame: Frame, channel: &Channel) -> Frame {
-    let Frame::Publish { mut publication, copy } = frame else { return frame };
+    let Frame::Publish { mut publication, copy, after } = frame else { return frame };
     if let Channel::Namespace(namespace) | Channel::Room(namespace, _) = channel {
         publication.namespace = namespace.clone();
     }
     if let (Channel::Room(_, room), true) = (channel, publication.rooms.is_empty()) {
         publication.rooms.push(room.clone());
     }
-    Frame::Publish { publication, copy }
+    Frame::Publish { publication, copy, after }
 }
 
 fn write(parts: &[(Option<Position>, Frame)], channel: &Channel) -> Bytes {
@@ -201,7 +206,7 @@ fn room_list_is_bounded() {
         kind: 0,
         body: Bytes::new(),
     };
-    let frame = Frame::Publish { publication, copy: None };
+    let frame = Frame::Publish { publication, copy: None, after: 0 };
     let payload = write(&[(None, frame)], &Channel::Nodes);
     assert_eq!(check_message(&Channel::Nodes, &payload), Err(DecodeError::TooManyRooms));
 }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::order::{Expectation, Ordered, Ready};
 use super::outputs::Outputs;
 use super::streams::InStreams;
 use crate::envelope::{Frame, Position, Tail};
@@ -256,6 +257,24 @@ impl Interest {
         self.streams.receive(channel, entry.confirmed_at(), from, position, frame, now, out)
     }
 
+    /// Takes a publication that is next in its stream; it becomes [ready](Self::pop_ready) once its order is known.
+    pub(super) fn order(
+        &mut self,
+        channel: &Channel,
+        from: NodeRef,
+        ordered: Ordered,
+        now: Instant,
+        out: &mut Outputs,
+    ) {
+        let expect = |channel: &Channel| expectation(&self.entries, channel);
+        self.streams.order(channel, from, ordered, &expect, now, out);
+    }
+
+    /// Returns the next publication to deliver.
+    pub(super) fn pop_ready(&mut self) -> Option<Ready> {
+        self.streams.ready.pop_front()
+    }
+
     /// Compares the end of a stream, as listed by its publisher, with the frames that arrived.
     pub(super) fn compare_tail(&mut self, from: NodeRef, tail: Tail, now: Instant) {
         let Some(channel) = self.digests.get(&tail.digest) else { return };
@@ -302,6 +321,7 @@ impl Interest {
             self.flush(now, out);
         }
         self.streams.handle_timeout(now, out);
+        self.streams.end_waits(&|channel| expectation(&self.entries, channel), now);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -374,6 +394,15 @@ impl Interest {
         self.entries.remove(channel);
         self.digests.remove(&channel.digest());
         self.streams.forget_channel(channel);
+    }
+}
+
+/// Returns whether the copy of a publication on a channel is to be expected.
+fn expectation(entries: &HashMap<Channel, Entry>, channel: &Channel) -> Expectation {
+    match entries.get(channel) {
+        Some(entry) if entry.rooms > 0 && entry.confirmed_at().is_some() => Expectation::Awaited,
+        Some(_) => Expectation::Possible,
+        None => Expectation::None,
     }
 }
 

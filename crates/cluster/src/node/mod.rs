@@ -1,6 +1,7 @@
 //! State machine of one node.
 
 mod interest;
+mod order;
 mod outputs;
 mod peers;
 mod queue;
@@ -16,11 +17,13 @@ use bytes::Bytes;
 use roomcast_core::{Namespace, Room};
 
 use self::interest::Interest;
+use self::order::{Ordered, Ready};
 use self::outputs::Outputs;
 use self::peers::{Admission, Copy, Peers};
 use self::queue::SendQueue;
 use self::requests::Requests;
 use crate::envelope::{Envelope, EnvelopeWriter, Frame, MAX_ROOMS, encode_frame};
+use crate::id::next_incarnation;
 use crate::mutation::Mutation;
 use crate::{
     Asker, Backplane, BackplaneCommand, BackplaneEvent, Channel, ClusterAction, ClusterConfig,
@@ -100,7 +103,7 @@ struct Heartbeat {
 impl Node {
     /// Creates a node that is about to join the cluster.
     ///
-    /// See [`Incarnation`] for the number of its first incarnation.
+    /// See [`first_incarnation`](crate::first_incarnation) for the number of its first incarnation.
     #[must_use]
     pub fn new(config: Arc<ClusterConfig>, id: NodeId, incarnation: Incarnation, now: Instant) -> Self {
         let mut node = Self {
@@ -152,9 +155,11 @@ impl Node {
 
     /// Publishes to all other nodes with members in the rooms.
     ///
-    /// Never waits. A publication to one room, or to the whole namespace, is delivered in order of publication to that
-    /// room or namespace. One to several rooms is sent on the channel of each, and delivered with the first copy that
-    /// arrives; it has no order with the publications to each of them.
+    /// Never waits. The publications to a room are delivered in order of publication, also those to several rooms, as
+    /// are those to the whole namespace. A publication to several rooms is sent on the channel of each, and delivered
+    /// once it has arrived on all that the receiving node is subscribed to, at most
+    /// [`order_timeout`](ClusterConfig::order_timeout) after its first arrival. One to rooms on more than 16 channels is
+    /// sent on the channel of the namespace, and has the order of publications to that.
     ///
     /// # Errors
     /// Returns an error if the publication is too large, or the queue is full and its policy is to reject.
@@ -176,7 +181,9 @@ impl Node {
             self.last_copy += 1;
             self.last_copy
         });
-        self.queue.push(&channels, &Frame::Publish { publication, copy }, now, &mut self.out)?;
+        // The publication itself has the greatest number, if it has one.
+        let after = if copy.is_some() { 0 } else { self.last_copy };
+        self.queue.push(&channels, &Frame::Publish { publication, copy, after }, now, &mut self.out)?;
         self.out.metrics.published += 1;
         Ok(())
     }
@@ -306,6 +313,7 @@ impl Node {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.note_pause(now);
         self.interest.handle_timeout(now, &mut self.out);
+        self.deliver_ready();
         let ended = self.peers.handle_timeout(now, &mut self.out);
         self.end(&ended, now);
         self.requests.handle_timeout(now, &mut self.out);
@@ -454,20 +462,10 @@ impl Node {
 
     fn handle_frame(&mut self, channel: &Channel, from: NodeRef, heartbeat: u64, frame: Frame, now: Instant) {
         match frame {
-            Frame::Publish { publication, copy } => {
-                if !self.interest.is_wanted(channel) {
-                    self.out.metrics.unwanted += 1;
-                    return;
-                }
-                let copy = copy.filter(|_| !self.config.has(Mutation::DeliverEachCopy));
-                match copy.map_or(Copy::First, |number| self.peers.copy(from, number)) {
-                    Copy::First => {
-                        self.out.metrics.delivered += 1;
-                        self.out.act(ClusterAction::Deliver { from, publication });
-                    }
-                    Copy::Further => {}
-                    Copy::Unknown => self.out.gap(Some(channel.clone()), Some(from), None),
-                }
+            Frame::Publish { publication, copy, after } => {
+                let ordered = Ordered { publication, copy, after };
+                self.interest.order(channel, from, ordered, now, &mut self.out);
+                self.deliver_ready();
             }
             Frame::Request { request, kind, timeout, body } => {
                 let asker = Asker { node: from, request, deadline: now + timeout };
@@ -497,6 +495,31 @@ impl Node {
         }
     }
 
+    /// Delivers the publications whose order is known.
+    fn deliver_ready(&mut self) {
+        while let Some(Ready { channel, from, mut publication, copy, overtaken }) = self.interest.pop_ready()
+        {
+            if !self.interest.is_wanted(&channel) {
+                self.out.metrics.unwanted += 1;
+                continue;
+            }
+            let copy = copy.filter(|_| !self.config.has(Mutation::DeliverEachCopy));
+            match copy.map_or(Copy::First, |number| self.peers.copy(from, number)) {
+                Copy::First => {
+                    for channel in overtaken {
+                        let is_on = |room: &&Room| Channel::of(&publication.namespace, Some(room)) == channel;
+                        publication.except.extend(publication.rooms.iter().filter(is_on).cloned());
+                        self.out.gap(Some(channel), Some(from), None);
+                    }
+                    self.out.metrics.delivered += 1;
+                    self.out.act(ClusterAction::Deliver { from, publication });
+                }
+                Copy::Further => {}
+                Copy::Unknown => self.out.gap(Some(channel), Some(from), None),
+            }
+        }
+    }
+
     fn handle_fence(&mut self, stale: Incarnation, known: Incarnation, now: Instant) {
         let is_own = stale == self.incarnation && self.phase == Phase::Active;
         if is_own && !self.config.has(Mutation::IgnoreFence) {
@@ -515,13 +538,13 @@ impl Node {
 
     /// Continues as a new incarnation, newer than a known one.
     fn rejoin(&mut self, known: Incarnation, now: Instant) {
-        self.incarnation = self.incarnation.max(known).saturating_add(1);
+        self.incarnation = next_incarnation(self.incarnation, known);
         self.out.metrics.rejoins += 1;
         self.out.act(ClusterAction::Rejoined { incarnation: self.incarnation });
         if !self.config.has(Mutation::KeepRequestsOnRejoin) {
             self.requests.interrupt(now, &mut self.out);
         }
-        self.queue.restart();
+        self.queue.restart(&mut self.out);
         self.heartbeat = Heartbeat { number: 0, sent_at: now, next_at: now, hello: true };
     }
 

@@ -48,6 +48,8 @@ struct Queued {
     frame: Bytes,
     /// Whether the next frame is a part of the same publication.
     continues: bool,
+    /// Number of the publication and of its channels, if it has several.
+    copy: Option<(u64, usize)>,
 }
 
 impl SendQueue {
@@ -106,8 +108,12 @@ impl SendQueue {
                 }
             }
         }
+        let copy = match frame {
+            Frame::Publish { copy, .. } => copy.map(|number| (number, channels.len())),
+            _ => None,
+        };
         for (channel, frame) in channels.iter().zip(encoded) {
-            self.append(channel, frame, now);
+            self.append(channel, frame, copy, now);
         }
         Ok(())
     }
@@ -170,6 +176,8 @@ impl SendQueue {
         listed.truncate((self.config.max_payload.saturating_sub(OVERHEAD) / MAX_TAIL).max(1));
         let list = |stream: &mut OutStream| {
             stream.listed += 1;
+            // A busy stream keeps its memory.
+            stream.queued.shrink_to_fit();
             let age = now.saturating_duration_since(stream.last_at);
             Tail { digest: stream.digest, seq: stream.seq, run: stream.seq - stream.first, age }
         };
@@ -177,8 +185,31 @@ impl SendQueue {
     }
 
     /// Renumbers the queued frames for a new incarnation.
-    pub(super) fn restart(&mut self) {
+    ///
+    /// Drops the further copies of publications of which one was sent, since receivers forget it with the old one.
+    pub(super) fn restart(&mut self, out: &mut Outputs) {
         self.floor = 0;
+        let mut left: HashMap<u64, usize> = HashMap::new();
+        for stream in self.streams.values() {
+            let ends = stream.queued.iter().filter(|queued| !queued.continues);
+            ends.filter_map(|queued| queued.copy)
+                .for_each(|(number, _)| *left.entry(number).or_default() += 1);
+        }
+        let (mut len, mut bytes) = (0, 0);
+        for stream in self.streams.values_mut() {
+            stream.queued.retain(|queued| {
+                let is_kept =
+                    queued.copy.is_none_or(|(number, channels)| left.get(&number) == Some(&channels));
+                if !is_kept {
+                    (len, bytes) = (len + 1, bytes + queued.frame.len() + FRAME_COST);
+                    out.metrics.dropped += u64::from(!queued.continues);
+                }
+                is_kept
+            });
+        }
+        (self.len, self.bytes) = (self.len - len, self.bytes - bytes);
+        self.ready
+            .retain(|channel| self.streams.get(channel).is_some_and(|stream| !stream.queued.is_empty()));
         self.streams.retain(|_, stream| !stream.queued.is_empty());
         for stream in self.streams.values_mut() {
             (stream.seq, stream.first, stream.listed) = (0, 1, 0);
@@ -189,7 +220,7 @@ impl SendQueue {
         }
     }
 
-    fn append(&mut self, channel: &Channel, frame: Bytes, now: Instant) {
+    fn append(&mut self, channel: &Channel, frame: Bytes, copy: Option<(u64, usize)>, now: Instant) {
         let parts = self.parts(frame.len());
         let part_len = self.part_len();
         let stream = self.stream(channel, now);
@@ -201,7 +232,7 @@ impl SendQueue {
             stream.touch(now);
             let position = Position { seq: stream.seq, run: stream.seq - stream.first, idle };
             (len, bytes) = (len + 1, bytes + frame.len() + FRAME_COST);
-            stream.queued.push_back(Queued { position, frame, continues });
+            stream.queued.push_back(Queued { position, frame, continues, copy });
         };
         if parts <= 1 {
             append(stream, frame, false);

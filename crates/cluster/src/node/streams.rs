@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use super::order::{Ready, Waiting, Waits};
 use super::outputs::Outputs;
 use super::queue::at_least;
 use crate::envelope::{Frame, Position, Tail, decode_whole};
@@ -15,25 +16,41 @@ use crate::{Channel, ClusterConfig, Incarnation, NodeId, NodeRef};
 /// Streams of the subscribed channels.
 #[derive(Debug)]
 pub(super) struct InStreams {
-    config: Arc<ClusterConfig>,
-    channels: HashMap<Channel, BTreeMap<NodeId, InStream>>,
+    pub(super) config: Arc<ClusterConfig>,
+    pub(super) channels: HashMap<Channel, Publishers>,
     /// Listed ends that had not arrived, by the time when they count as lost, in order.
     suspects: VecDeque<Suspect>,
-    /// Bytes of incomplete publications.
-    bytes: usize,
+    /// Bytes of incomplete publications, and of those that wait for other channels.
+    pub(super) bytes: usize,
+    /// Publications that wait for other channels, by publishing node.
+    pub(super) waits: BTreeMap<NodeRef, Waits>,
+    /// Time at which the first wait ends.
+    pub(super) wait_at: Option<Instant>,
+    /// Publications to deliver.
+    pub(super) ready: VecDeque<Ready>,
 }
+
+/// Streams of a channel by publishing node.
+///
+/// Most channels have few publishers, for which a tree would allocate eleven places at once.
+#[derive(Debug, Default)]
+pub(super) struct Publishers(Vec<(NodeId, InStream)>);
 
 /// Stream of one node on one channel.
 #[derive(Debug, Default)]
-struct InStream {
-    incarnation: Incarnation,
+pub(super) struct InStream {
+    pub(super) incarnation: Incarnation,
     /// Number of the last frame that arrived.
     last: Option<u64>,
     /// Time at which it arrived.
     last_at: Option<Instant>,
     /// Number up to which missing frames have been reported.
     reported: u64,
-    partial: Option<Partial>,
+    partial: Option<Box<Partial>>,
+    /// Greatest number of a publication to several rooms that has been delivered to the members of this channel.
+    pub(super) passed: u64,
+    /// Publications that wait for other channels, in order.
+    pub(super) waiting: VecDeque<Waiting>,
 }
 
 /// Incomplete publication.
@@ -57,7 +74,15 @@ struct Suspect {
 
 impl InStreams {
     pub(super) fn new(config: Arc<ClusterConfig>) -> Self {
-        Self { config, channels: HashMap::new(), suspects: VecDeque::new(), bytes: 0 }
+        Self {
+            config,
+            channels: HashMap::new(),
+            suspects: VecDeque::new(),
+            bytes: 0,
+            waits: BTreeMap::new(),
+            wait_at: None,
+            ready: VecDeque::new(),
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -88,6 +113,17 @@ impl InStreams {
             out.metrics.late += 1;
         }
         let first_of_run = seq - run;
+        if stream.last.is_none_or(|last| last + 1 < first_of_run) {
+            // Listed ends of earlier runs can no longer arrive. If the node was suspended, their timeouts are still due.
+            self.suspects.retain(|suspect| {
+                let is_over =
+                    suspect.tail.seq < first_of_run && suspect.from == from && suspect.channel == *channel;
+                if is_over && let Some(lost) = stream.miss(suspect) {
+                    out.gap(Some(channel.clone()), Some(from), lost);
+                }
+                !is_over
+            });
+        }
         // The frame before this one is expected if it may have been published after the subscription.
         let is_expected = run > 0 && confirmed_at.is_some_and(|at| may_follow(now, idle, at));
         // A frame that arrived on an earlier subscription says little about those that follow.
@@ -137,7 +173,7 @@ impl InStreams {
         tail: Tail,
         now: Instant,
     ) {
-        let stream = self.channels.get(channel).and_then(|streams| streams.get(&from.id));
+        let stream = self.channels.get(channel).and_then(|streams| streams.get(from.id));
         let stream = stream.filter(|stream| stream.incarnation == from.incarnation);
         let reported = stream.map_or(0, |stream| stream.reported);
         let last = stream.and_then(|stream| stream.last).unwrap_or(0);
@@ -151,47 +187,39 @@ impl InStreams {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outputs) {
-        while let Some(Suspect { from, channel, tail, is_certain, .. }) =
-            self.suspects.pop_front_if(|suspect| suspect.at <= now)
-        {
-            let stream = stream(&mut self.channels, &mut self.bytes, &channel, from);
-            let lost = match stream.last {
-                Some(last) => {
-                    let missing = (last + 1).max(tail.seq - tail.run).max(stream.reported + 1);
-                    (missing <= tail.seq).then(|| is_certain.then(|| tail.seq - missing + 1))
-                }
-                None => (stream.reported < tail.seq).then_some(None),
-            };
-            stream.reported = stream.reported.max(tail.seq);
-            if let Some(lost) = lost {
-                out.gap(Some(channel), Some(from), lost);
+        while let Some(suspect) = self.suspects.pop_front_if(|suspect| suspect.at <= now) {
+            let stream = stream(&mut self.channels, &mut self.bytes, &suspect.channel, suspect.from);
+            if let Some(lost) = stream.miss(&suspect) {
+                out.gap(Some(suspect.channel), Some(suspect.from), lost);
             }
         }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.suspects.front().map(|suspect| suspect.at)
+        self.suspects.front().map(|suspect| suspect.at).into_iter().chain(self.wait_at).min()
     }
 
     pub(super) fn forget_channel(&mut self, channel: &Channel) {
         self.suspects.retain(|suspect| suspect.channel != *channel);
-        let streams = self.channels.remove(channel).into_iter().flat_map(BTreeMap::into_values);
-        self.bytes -= streams.map(|stream| stream.partial_len()).sum::<usize>();
+        let streams = self.channels.remove(channel).unwrap_or_default();
+        self.bytes -= streams.0.iter().map(|(_, stream)| stream.held_bytes()).sum::<usize>();
+        self.forget_waits(channel);
     }
 
     pub(super) fn forget_node(&mut self, node: NodeRef) {
         self.suspects.retain(|suspect| suspect.from != node);
         let mut freed = 0;
         self.channels.retain(|_, streams| {
-            if let Some(stream) = streams.get(&node.id)
+            if let Some(stream) = streams.get(node.id)
                 && stream.incarnation <= node.incarnation
             {
-                freed += stream.partial_len();
-                streams.remove(&node.id);
+                freed += stream.held_bytes();
+                streams.0.retain(|(id, _)| *id != node.id);
             }
-            !streams.is_empty()
+            !streams.0.is_empty()
         });
         self.bytes -= freed;
+        self.waits.retain(|from, _| from.id != node.id || from.incarnation > node.incarnation);
     }
 }
 
@@ -211,9 +239,48 @@ enum Assembled {
     Abandoned,
 }
 
+impl Publishers {
+    pub(super) fn get(&self, node: NodeId) -> Option<&InStream> {
+        let place = self.0.binary_search_by_key(&node, |(id, _)| *id).ok()?;
+        Some(&self.0[place].1)
+    }
+
+    fn entry(&mut self, node: NodeId) -> &mut InStream {
+        let place = self.0.binary_search_by_key(&node, |(id, _)| *id).unwrap_or_else(|place| {
+            if self.0.is_empty() {
+                self.0.reserve_exact(1);
+            }
+            self.0.insert(place, (node, InStream::default()));
+            place
+        });
+        &mut self.0[place].1
+    }
+}
+
 impl InStream {
+    /// Records that the frames up to a listed end are lost, unless they have arrived or were reported.
+    ///
+    /// Returns the number of lost frames, if it is known.
+    fn miss(&mut self, suspect: &Suspect) -> Option<Option<u64>> {
+        let Suspect { tail, is_certain, .. } = *suspect;
+        let lost = match self.last {
+            Some(last) => {
+                let missing = (last + 1).max(tail.seq - tail.run).max(self.reported + 1);
+                (missing <= tail.seq).then(|| is_certain.then(|| tail.seq - missing + 1))
+            }
+            None => (self.reported < tail.seq).then_some(None),
+        };
+        self.reported = self.reported.max(tail.seq);
+        lost
+    }
+
     fn partial_len(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.body.len())
+    }
+
+    /// Returns the bytes of publications that are incomplete or wait.
+    fn held_bytes(&self) -> usize {
+        self.partial_len() + self.waiting.iter().map(Waiting::cost).sum::<usize>()
     }
 
     fn drop_partial(&mut self, bytes: &mut usize) {
@@ -231,7 +298,7 @@ impl InStream {
             if len > config.max_publication || len > config.reassembly_bytes.saturating_sub(*bytes) {
                 return Assembled::Abandoned;
             }
-            self.partial = Some(Partial { next: 0, count, len, body: BytesMut::new() });
+            self.partial = Some(Box::new(Partial { next: 0, count, len, body: BytesMut::new() }));
         }
         let Some(partial) = &mut self.partial else { return Assembled::Ignored };
         let fits = body.len() <= partial.len - partial.body.len()
@@ -256,15 +323,15 @@ impl InStream {
 }
 
 /// Returns the stream of a node's incarnation; a new one replaces that of an older incarnation.
-fn stream<'a>(
-    channels: &'a mut HashMap<Channel, BTreeMap<NodeId, InStream>>,
+pub(super) fn stream<'a>(
+    channels: &'a mut HashMap<Channel, Publishers>,
     bytes: &mut usize,
     channel: &Channel,
     from: NodeRef,
 ) -> &'a mut InStream {
-    let stream = channels.entry(channel.clone()).or_default().entry(from.id).or_default();
+    let stream = channels.entry(channel.clone()).or_default().entry(from.id);
     if stream.incarnation != from.incarnation {
-        *bytes -= stream.partial_len();
+        *bytes -= stream.held_bytes();
         *stream = InStream { incarnation: from.incarnation, ..InStream::default() };
     }
     stream

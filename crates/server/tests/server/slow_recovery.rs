@@ -8,7 +8,7 @@ use roomcast_core::{
     Router, RouterStats, SocketInfo, Target, WatchFilter,
 };
 use roomcast_server::recovery::{Claim, Recovery, RecoveryError, Sequencer, SessionInit, SharedData, Usage};
-use roomcast_server::{Ack, Config, Io, Socket, Value};
+use roomcast_server::{Ack, Args, Config, Io, Socket, Value};
 
 use crate::recovery::Returner;
 use crate::support::engine::Engine;

@@ -1,6 +1,6 @@
 //! Messages of a run, and what members must have received at its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Instant;
 
@@ -66,11 +66,25 @@ pub(super) struct SimMember {
     pub(super) rooms: BTreeSet<Room>,
     pub(super) version: u64,
     pub(super) seen: BTreeSet<u64>,
+    /// Last publication by node and room of the member, or namespace.
+    pub(super) last: BTreeMap<(NodeId, Option<Room>), u64>,
 }
 
 impl SimMember {
     pub(super) fn is_in(&self, room: &Room) -> bool {
         self.own == *room || self.rooms.contains(room)
+    }
+
+    /// Records a publication; returns an earlier one that should have followed it.
+    ///
+    /// The publications of a node are in order for each room that they name and the member is in.
+    pub(super) fn receive(&mut self, id: u64, message: &Published) -> Option<u64> {
+        let rooms: Vec<_> = match &message.rooms[..] {
+            [] => vec![None],
+            rooms => rooms.iter().filter(|room| self.is_in(room)).cloned().map(Some).collect(),
+        };
+        let last = |room| self.last.insert((message.from, room), id);
+        rooms.into_iter().filter_map(last).find(|last| *last > id)
     }
 
     pub(super) fn matches(&self, rooms: &[Room], except: &[Room]) -> bool {

@@ -279,12 +279,18 @@ impl State {
         if on == self.down {
             return;
         }
-        self.down = on;
         if on {
             self.forgets = forgets;
-            self.steps.clear();
+            for step in std::mem::take(&mut self.steps).into_values() {
+                // An unsubscription is lost only with the subscriptions.
+                if matches!(step.effect, Effect::Unsubscribe { .. }) {
+                    self.perform(step);
+                }
+            }
+            self.down = true;
             return;
         }
+        self.down = false;
         let nodes: Vec<usize> = self.nodes.keys().copied().collect();
         for node in nodes {
             if self.forgets {

@@ -153,6 +153,7 @@ impl<B: Backplane> Process<B> {
             rooms: BTreeSet::new(),
             version: 0,
             seen: BTreeSet::new(),
+            last: BTreeMap::new(),
         };
         self.members.insert(number, member);
     }
@@ -337,7 +338,19 @@ impl<B: Backplane> Process<B> {
         self.check_alive(from)?;
         let id = read_body(&publication.body, messages)?;
         let message = &messages[id as usize];
-        if (&message.rooms, &message.except) != (&publication.rooms, &publication.except) {
+        // Rooms in which a later publication was delivered are excluded.
+        let (except, overtaken) =
+            publication.except.split_at_checked(message.except.len()).unwrap_or((&[], &[]));
+        let is_reported = |room: &Room| {
+            let channel = Channel::of(&namespace(), Some(room));
+            message.rooms.contains(room)
+                && self
+                    .reports
+                    .iter()
+                    .any(|report| report.channel.as_ref() == Some(&channel) && report.covers(message))
+        };
+        let is_same = message.rooms == publication.rooms && message.except == except;
+        if !is_same || !overtaken.iter().all(is_reported) {
             return self.broken(&format!("message {id} has other rooms than it was published with"));
         }
         if message.from != from.id {
@@ -351,8 +364,17 @@ impl<B: Backplane> Process<B> {
         }
         self.delivered += 1;
         for member in self.members.values_mut() {
-            if member.matches(&publication.rooms, &publication.except) && !member.seen.insert(id) {
+            if !member.matches(&publication.rooms, &publication.except) {
+                continue;
+            }
+            if !member.seen.insert(id) {
                 return Err(Violation(format!("a member received message {id} twice")));
+            }
+            if let Some(later) = member.receive(id, message) {
+                return Err(Violation(format!(
+                    "a member of {:?} received message {id} after {later}",
+                    message.rooms
+                )));
             }
         }
         Ok(())

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use roomcast_cluster::{Channel, ClusterConfig, Incarnation, NodeId, Publication, QueueOverflow};
+use roomcast_cluster::{
+    Channel, ClusterConfig, Incarnation, NodeId, Publication, QueueOverflow, first_incarnation,
+};
 use roomcast_core::Room;
 
 use super::check::{Expected, Published, body, namespace};
@@ -58,7 +60,7 @@ impl std::ops::AddAssign for SeedStats {
 
 /// Plays random operations and faults on 2 to 16 nodes, then checks what the cluster promises.
 ///
-/// Each member receives a publication once, whole, and in the order of its node and room. A publication that was begun
+/// Each member receives a publication once, whole, and in the order of its node and each of its rooms. A publication that was begun
 /// after an awaited join arrives, or its loss is reported to the member's node. No message of a dead incarnation is
 /// handled. No request and no join outlives its deadline; a request waits for no dead node, and names the nodes that
 /// did not answer. The queue towards the engine is bounded. After all faults have ended, the nodes agree on the nodes of
@@ -82,6 +84,7 @@ pub fn run_seed<H: Harness>(
     config.node_timeout = 5 * HEARTBEAT;
     config.join_timeout = Duration::from_millis(250);
     config.subscribe_retry = Duration::from_millis(150);
+    config.order_timeout = Duration::from_millis(150);
     // The engine's second deliveries are at most 400 ms late.
     let delays = if weather.has(Weather::Lossy) { [500, 800] } else { [50, 300] };
     config.unsubscribe_delay = Duration::from_millis(rng.of(&delays));
@@ -191,11 +194,11 @@ impl<H: Harness> Run<H> {
         let now = self.harness.now();
         // A clock that was set back gives a restarted process a number that others know as dead.
         let back = self.weather.has(Weather::Crashes) && self.rng.below(3) == 0;
-        let clock = self.incarnations.get(&slot).map_or(100, |last| last / 1_000_000);
+        let clock = self.incarnations.get(&slot).map_or(100, |last| last >> 20);
         let clock = if back { clock - 1 } else { clock + 1 };
         let number = self.number();
-        // No number is used twice, also after the clock was set back.
-        let incarnation = clock * 1_000_000 + number * 100;
+        // The number of the process stands for the random bits.
+        let incarnation = first_incarnation(Duration::from_millis(clock), number);
         self.incarnations.insert(slot, incarnation);
         let offset = Duration::from_millis(self.rng.below(100_000_000) as u64);
         let drift = self.rng.of(&[0, 0, -3, 5]);
