@@ -11,7 +11,7 @@ use super::load::Rate;
 use super::{Contender, Load, Options, latency};
 use roomcast_loadgen::ErrorContext as _;
 use roomcast_loadgen::process::{allowed_cpus, now, only_cpu, run_on};
-use roomcast_loadgen::{Error, Report};
+use roomcast_loadgen::{Error, Failure, Report};
 
 /// Settings shared by all runs.
 pub(super) struct Trials {
@@ -201,6 +201,7 @@ impl Trial<'_> {
     fn failed(&self, problem: String) -> Report {
         Report {
             error: Some(problem),
+            failure: Some(Failure::Unreachable),
             scenario: self.load.scenario.name(),
             kind: self.contender.kind(self.load).name(),
             clients: self.load.clients,
