@@ -21,7 +21,7 @@ pub(super) fn find_capacity(
     short: bool,
     mut run: impl FnMut(f64, Duration) -> Result<Report, Error>,
 ) -> Result<Report, Error> {
-    let (search, confirmation) = if short { SMOKE_TEST } else { (SEARCH, CONFIRMATION) };
+    let (search, confirmation) = windows(short);
     let plan = Plan {
         ceiling: HIGHEST_RATE,
         precision: if short { 2.0 } else { PRECISION },
@@ -50,6 +50,11 @@ pub(super) fn counted(mut report: Report) -> Report {
         report.error = Some(format!("over 1 % of the messages were sent late: {reason:?}"));
     }
     report
+}
+
+/// Returns the times to measure in the search and in the confirmation.
+pub(super) fn windows(short: bool) -> (Duration, Duration) {
+    if short { SMOKE_TEST } else { (SEARCH, CONFIRMATION) }
 }
 
 /// Returns the time to measure at a share of the capacity.
@@ -89,6 +94,8 @@ const FIRST_RATE: f64 = 25.0;
 const HIGHEST_RATE: f64 = 50_000.0;
 /// Ratio of the lowest failed to the highest passed rate at which the search ends.
 const PRECISION: f64 = 1.125;
+/// Usual number of runs of a search without its confirmation.
+pub(super) const SEARCH_RUNS: u32 = 14;
 const SEARCH: Duration = Duration::from_secs(2);
 const CONFIRMATION: Duration = Duration::from_secs(10);
 /// Search and confirmation of a smoke test.

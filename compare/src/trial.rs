@@ -124,12 +124,7 @@ impl Trial<'_> {
     /// Returns the time to measure: with heartbeats at least one interval between them.
     fn window(&self) -> Duration {
         let window = self.trials.window;
-        if !self.load.heartbeats {
-            return window;
-        }
-        // A heartbeat of each connection has ended before the window or within it.
-        let intervals = if window < SHORT_WINDOW { 1 } else { 2 };
-        PING_INTERVAL * intervals + SPARE_INTERVAL
+        if self.load.heartbeats { heartbeat_window(window) } else { window }
     }
 
     fn put_load_on(
@@ -255,6 +250,13 @@ impl Drop for Running {
     }
 }
 
+/// Returns the time to measure heartbeats: at least one interval between them.
+pub(super) fn heartbeat_window(window: Duration) -> Duration {
+    // A heartbeat of each connection has ended before the window or within it.
+    let intervals = if window < SHORT_WINDOW { 1 } else { 2 };
+    PING_INTERVAL * intervals + SPARE_INTERVAL
+}
+
 fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
@@ -263,7 +265,7 @@ fn free_port() -> std::io::Result<u16> {
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(2);
 const SPARE_INTERVAL: Duration = Duration::from_millis(200);
 /// Window of a smoke test.
-const SHORT_WINDOW: Duration = Duration::from_millis(500);
+pub(super) const SHORT_WINDOW: Duration = Duration::from_millis(500);
 const TIME_TO_START: Duration = Duration::from_secs(10);
 /// Time for connecting, draining and stalls, besides the load.
 const OVERTIME: Duration = Duration::from_secs(60);
