@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::net::sockopt;
 
 use super::polling::{Poller as PollLane, Poster};
-use super::session::{Session, append_close, append_text, upgrade_request};
+use super::session::{Session, append_close, append_message, upgrade_request};
 use super::settings::{Server, Settings};
 use super::stamp::Action;
 use super::violation::FaultMessage;
@@ -90,7 +90,7 @@ impl ClientPool {
                 let client = client_pool.links.clients.len();
                 let server = Arc::clone(&client_pool.servers[client % client_pool.servers.len()]);
                 let role = match client_pool.kind {
-                    Kind::Plain | Kind::Sio => {
+                    Kind::Plain | Kind::Sio | Kind::Msgpack => {
                         Role::Frames(Session::new(client_pool.kind, wire_protocol, settings.deflate))
                     }
                     Kind::Poll => Role::Polls(PollLane::new(Arc::clone(&server), wire_protocol)),
@@ -136,7 +136,7 @@ impl ClientPool {
     pub(super) fn say(&mut self, client: usize, action: Action, write_payload: impl FnOnce(&mut Vec<u8>)) {
         let link = self.links.at(self.speaks_on[client]);
         match &mut link.role {
-            Role::Frames(_) => append_text(&mut link.out, &mut self.scratch, |out| {
+            Role::Frames(_) => append_message(&mut link.out, &mut self.scratch, self.kind.opcode(), |out| {
                 self.wire_protocol.write(action, out, write_payload);
             }),
             Role::Posts(poster) => poster.say(|out| self.wire_protocol.write(action, out, write_payload)),

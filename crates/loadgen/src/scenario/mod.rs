@@ -11,6 +11,7 @@ mod fanout;
 mod idle;
 mod inflate;
 mod meter;
+mod msgpack;
 mod open_loop;
 mod polling;
 mod probes;
@@ -139,6 +140,8 @@ pub enum Kind {
     Plain,
     /// Socket.IO v5 over WebSocket; events `msg`, `echo`, `join` and `room`
     Sio,
+    /// Socket.IO v5 over WebSocket with packets of socket.io-msgpack-parser; the same events
+    Msgpack,
     /// Socket.IO v5 over long-polling; event `msg`; for paced, saturated and idle
     Poll,
 }
@@ -256,7 +259,7 @@ impl Options {
     fn path(&self) -> &str {
         self.path.as_deref().unwrap_or(match self.kind {
             Kind::Plain => "/",
-            Kind::Sio => "/socket.io/?EIO=4&transport=websocket",
+            Kind::Sio | Kind::Msgpack => "/socket.io/?EIO=4&transport=websocket",
             Kind::Poll => "/socket.io/?EIO=4&transport=polling",
         })
     }
