@@ -39,6 +39,8 @@ pub(super) enum Family {
     Compressed,
     /// Roomcast with connection state recovery.
     Recovery,
+    /// Roomcast with MessagePack packets.
+    Msgpack,
     /// Roomcast with TLS.
     Tls,
     /// Roomcast with TLS, for clients that resume sessions.
@@ -47,13 +49,15 @@ pub(super) enum Family {
     Peer,
     /// Server of another project on several threads.
     PeerThreads,
+    /// Server of another project with MessagePack packets.
+    PeerMsgpack,
     /// Server given on the command line.
     Given,
 }
 
 impl Family {
     pub(super) fn is_peer(self) -> bool {
-        matches!(self, Self::Peer | Self::PeerThreads)
+        matches!(self, Self::Peer | Self::PeerThreads | Self::PeerMsgpack)
     }
 }
 
@@ -68,11 +72,12 @@ impl Contender {
                 ("-2-threads", Family::Threads, "--threads 2"),
                 ("-compressed", Family::Compressed, "--compression"),
                 ("-recovery", Family::Recovery, "--recovery"),
+                ("-msgpack", Family::Msgpack, "--msgpack"),
                 ("-tls", Family::Tls, "--tls {certificate} {key}"),
                 ("-tls-resumed", Family::Resumed, "--tls {certificate} {key}"),
             ] {
-                // Plain text has no room for an offset, so plain clients cannot recover.
-                if family == Family::Recovery && kind == Kind::Plain {
+                // Plain text has neither packets nor room for an offset.
+                if matches!(family, Family::Recovery | Family::Msgpack) && kind == Kind::Plain {
                     continue;
                 }
                 let tls = matches!(family, Family::Tls | Family::Resumed);
@@ -87,8 +92,8 @@ impl Contender {
                 all.push(Self {
                     name: format!("{name}{suffix}"),
                     family,
-                    kind,
-                    path: None,
+                    kind: if family == Family::Msgpack { Kind::Msgpack } else { kind },
+                    path: (family == Family::Msgpack).then(|| MSGPACK_PATH.into()),
                     program: if tls { &programs.tls_server } else { &programs.fanout_server }.clone(),
                     arguments: arguments.into_iter().map(fill).collect(),
                     pings: true,
@@ -140,6 +145,7 @@ impl Contender {
                 Family::Resumed => load.tls && load.scenario == Scenario::Idle,
                 Family::Mounted => usual && !load.polling && together && !rated,
                 Family::Recovery => usual && !rated && !load.polling && fan_out,
+                Family::Msgpack | Family::PeerMsgpack => usual && !rated && fan_out,
                 Family::Threads => load.free,
                 Family::PeerThreads => load.free && load.is_usual(),
                 // Finding a capacity takes long, so only the better one of a server's variants runs.
@@ -186,9 +192,10 @@ impl Contender {
             | Family::Threads
             | Family::Compressed
             | Family::Recovery
+            | Family::Msgpack
             | Family::Tls
             | Family::Resumed => Some(2 * side),
-            Family::Peer | Family::PeerThreads | Family::Given => None,
+            Family::Peer | Family::PeerThreads | Family::PeerMsgpack | Family::Given => None,
         }
     }
 
@@ -274,7 +281,11 @@ impl Peer {
         let threads = arguments.contains("--threads");
         Contender {
             name: name.into(),
-            family: if threads { Family::PeerThreads } else { Family::Peer },
+            family: match kind {
+                Kind::Msgpack => Family::PeerMsgpack,
+                _ if threads => Family::PeerThreads,
+                _ => Family::Peer,
+            },
             kind,
             path: None,
             program: path,
@@ -334,6 +345,7 @@ const PEERS: &[Peer] = &[
     peer("ws", Kind::Plain, "ws.js", ""),
     peer("socket.io", Kind::Sio, "socket.io.js", ""),
     peer("socket.io-tuned", Kind::Sio, "socket.io.js", "--tuned"),
+    peer("socket.io-msgpack", Kind::Msgpack, "socket.io.js", "--msgpack"),
     peer("socketioxide", Kind::Sio, "socketioxide", ""),
     peer("axum", Kind::Plain, "axum", ""),
     peer("axum-tuned", Kind::Plain, "axum", "--tuned"),
@@ -350,6 +362,9 @@ const PEERS: &[Peer] = &[
     peer("fastwebsockets-2-threads", Kind::Plain, "fastwebsockets", "--threads 2"),
     peer("sockudo-ws-2-threads", Kind::Plain, "sockudo_ws", "--threads 2"),
 ];
+
+/// Endpoint for MessagePack of the example server.
+const MSGPACK_PATH: &str = "/msgpack/?EIO=4&transport=websocket";
 
 const fn peer(name: &'static str, kind: Kind, program: &'static str, arguments: &'static str) -> Peer {
     Peer { name, kind, program, arguments }
@@ -413,14 +428,17 @@ pub(super) mod tests {
         for (load, limit) in [("poll-paced", "limit-write"), ("poll-saturated", "limit-batch")] {
             assert_eq!(names(load), [limit, "roomcast-sio", "socket.io", "socket.io-tuned", "socketioxide"]);
         }
-        let one_thread = PEERS.iter().filter(|peer| !peer.name.ends_with("-2-threads")).count();
+        let one_thread = PEERS
+            .iter()
+            .filter(|peer| !["-2-threads", "-msgpack"].iter().any(|it| peer.name.ends_with(it)))
+            .count();
         let free = names("free-rooms");
         assert_eq!(
             free[..4],
             ["roomcast-plain", "roomcast-plain-2-threads", "roomcast-sio", "roomcast-sio-2-threads"]
         );
         assert!(free.contains(&"socketioxide-2-threads".to_owned()), "{free:?}");
-        assert_eq!(free.len(), 4 + PEERS.len() - one_thread);
+        assert_eq!(free.len(), 4 + PEERS.iter().filter(|peer| peer.name.ends_with("-2-threads")).count());
         assert_eq!(
             names("text-paced:1000:1024"),
             ["roomcast-plain", "roomcast-plain-compressed", "roomcast-sio", "roomcast-sio-compressed"]
@@ -434,7 +452,13 @@ pub(super) mod tests {
         let latency = names("latency-30");
         assert_eq!(latency[..3], ["limit-write", "roomcast-plain", "roomcast-sio"]);
         assert!(latency.iter().any(|it| it == "axum-tuned") && latency.iter().all(|it| it != "axum"));
-        assert_eq!(names("paced").len(), 1 + 5 + one_thread);
+        // One peer speaks MessagePack.
+        assert_eq!(names("paced").len(), 1 + 6 + one_thread + 1);
+        assert!(
+            ["roomcast-sio-msgpack", "socket.io-msgpack"]
+                .iter()
+                .all(|it| names("rooms").contains(&(*it).into()))
+        );
         assert_eq!(names("echo").len(), 1 + 2 + one_thread);
         assert_eq!(names("chat:1000").len(), 1 + 4 + one_thread);
     }
@@ -448,6 +472,8 @@ pub(super) mod tests {
         assert_eq!(arguments("axum-tuned", "echo"), "9 echo --tuned");
         assert_eq!(arguments("axum-2-threads", "free-paced"), "9 broadcast --tuned --threads 2");
         assert_eq!(arguments("socket.io", "rooms"), "node/socket.io.js 9 room");
+        assert_eq!(arguments("socket.io-msgpack", "paced"), "node/socket.io.js 9 broadcast --msgpack");
+        assert_eq!(arguments("roomcast-sio-msgpack", "paced"), "9 broadcast --msgpack");
         assert_eq!(arguments("socketify", "echo"), "scripts/fanout.py 9 echo");
         let tls = "9 broadcast --tls certificates/one.crt certificates/one.key";
         assert_eq!(arguments("roomcast-plain-tls", "tls-paced"), tls);

@@ -2,67 +2,43 @@
 
 use std::time::Duration;
 
+use roomcast_loadgen::capacity::{self, LatencyLimit, Percentile, Phase, Plan, Trial};
 use roomcast_loadgen::{Error, Report};
 
 use super::load::Rate;
 use super::{Load, Run};
 
-/// Maximum 99th percentile of the latency at the capacity, µs.
-const P99_AT_CAPACITY_US: f64 = 50_000.0;
+/// Limit of the latency at the capacity.
+const LIMIT: LatencyLimit = LatencyLimit { percentile: Percentile::P99, micros: 50_000.0 };
 /// Baseline of latencies: the server of another project with the lowest one in the same round.
 pub(super) const BEST_PEER: &str = "the best peer";
 
 /// Finds the highest rate with p99 ≤ 50 ms, and returns the report of the run that confirmed it.
 ///
-/// Doubles the rate until it is too high, and then bisects, with short runs: above the capacity the queues grow, so that
-/// latencies exceed the limit within seconds. A long run confirms the result; if it fails, lower rates are tried.
-///
-/// `run` measures at a rate for some time. `short` is for smoke tests.
+/// The search uses short runs: above the capacity the queues grow, so that latencies exceed the limit within seconds. A
+/// long run confirms the result. `run` measures at a rate for some time. `short` is for smoke tests.
 pub(super) fn find_capacity(
     short: bool,
     mut run: impl FnMut(f64, Duration) -> Result<Report, Error>,
 ) -> Result<Report, Error> {
-    let (search, confirmation) = if short { SMOKE_TEST } else { (SEARCH, CONFIRMATION) };
-    // A short disturbance of the machine fails a run too, so a rate is too high if it fails twice.
-    let mut sustained =
-        |rate| -> Result<bool, Error> { Ok(sustains(&run(rate, search)?) || sustains(&run(rate, search)?)) };
-    let (mut low, mut high) = (0.0, FIRST_RATE);
-    while high <= HIGHEST_RATE && sustained(high)? {
-        (low, high) = (high, high * 2.0);
-    }
-    let steps = if short { 1 } else { BISECTIONS };
-    for _ in 0..steps {
-        let middle = f64::midpoint(low, high);
-        if sustained(middle)? {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    let mut last = None;
-    for _ in 0..CONFIRMATIONS {
-        if low == 0.0 {
-            break;
-        }
-        let report = run(low, confirmation)?;
-        if sustains(&report) {
-            return Ok(report);
-        }
-        last = Some(report);
-        low *= LOWER;
-    }
-    let mut report = match last {
-        Some(report) => report,
-        None => run(FIRST_RATE, search)?,
+    let (search, confirmation) = windows(short);
+    let plan = Plan {
+        ceiling: HIGHEST_RATE,
+        precision: if short { 2.0 } else { PRECISION },
+        attempts: 2,
+        ..Plan::new(FIRST_RATE, search)
     };
-    report.ok = false;
-    report.error = report.error.or_else(|| Some("no rate with p99 of 50 ms or less".into()));
+    let measure = |trial: Trial| {
+        let window = if trial.phase == Phase::Confirmation { confirmation } else { search };
+        run(trial.rate, window).map(Some)
+    };
+    let (capacity, found) = capacity::find(LIMIT, &plan, measure, |_| ())?;
+    let mut report = found.unwrap_or_default();
+    if !capacity.confirmed {
+        report.ok = false;
+        report.error = report.error.or_else(|| Some(format!("no rate with {}", capacity.limit)));
+    }
     Ok(report)
-}
-
-fn sustains(report: &Report) -> bool {
-    let in_time = report.p99_us.is_some_and(|p99| p99 <= P99_AT_CAPACITY_US);
-    report.ok && report.invalid().is_none() && in_time
 }
 
 /// Returns the report, as failed if too many messages were sent late.
@@ -74,6 +50,11 @@ pub(super) fn counted(mut report: Report) -> Report {
         report.error = Some(format!("over 1 % of the messages were sent late: {reason:?}"));
     }
     report
+}
+
+/// Returns the times to measure in the search and in the confirmation.
+pub(super) fn windows(short: bool) -> (Duration, Duration) {
+    if short { SMOKE_TEST } else { (SEARCH, CONFIRMATION) }
 }
 
 /// Returns the time to measure at a share of the capacity.
@@ -111,16 +92,15 @@ fn is_peer(server: &str) -> bool {
 /// First rate of the search, in messages per second.
 const FIRST_RATE: f64 = 25.0;
 const HIGHEST_RATE: f64 = 50_000.0;
-/// Number of bisections; the result is then within an eighth of the last doubling.
-const BISECTIONS: usize = 3;
+/// Ratio of the lowest failed to the highest passed rate at which the search ends.
+const PRECISION: f64 = 1.125;
+/// Usual number of runs of a search without its confirmation.
+pub(super) const SEARCH_RUNS: u32 = 14;
 const SEARCH: Duration = Duration::from_secs(2);
 const CONFIRMATION: Duration = Duration::from_secs(10);
 /// Search and confirmation of a smoke test.
 const SMOKE_TEST: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(1000));
 const AT_SHARE: Duration = Duration::from_secs(3);
-const CONFIRMATIONS: usize = 5;
-/// Factor to the rate after a confirmation that failed.
-const LOWER: f64 = 0.9;
 
 #[cfg(test)]
 mod tests {
@@ -129,7 +109,7 @@ mod tests {
     use super::*;
 
     fn report(rate: f64, p99_us: f64) -> Report {
-        let open_loop = Some(OpenLoopReport { rate, ..OpenLoopReport::default() });
+        let open_loop = Some(OpenLoopReport { rate, due: 100, landed: 100, ..OpenLoopReport::default() });
         Report { ok: true, p99_us: Some(p99_us), open_loop, ..Report::default() }
     }
 
@@ -156,7 +136,7 @@ mod tests {
         let report = found(1000.0, 800.0);
         assert!(report.ok && rate(&report).is_some_and(|rate| (700.0..=800.0).contains(&rate)), "{report:?}");
         let slow = found(1.0, 1.0);
-        assert!(!slow.ok && slow.error.is_some_and(|error| error.contains("50 ms")));
+        assert!(!slow.ok && slow.error.is_some_and(|error| error.contains("p99 ≤ 50 ms")));
     }
 
     #[test]
@@ -175,7 +155,6 @@ mod tests {
         let mut late = report(100.0, 500.0);
         let invalid = Some(Invalid::GeneratorLate);
         late.open_loop = Some(OpenLoopReport { rate: 100.0, invalid, ..OpenLoopReport::default() });
-        assert!(!sustains(&late));
         let counted = counted(late);
         assert!(!counted.ok && counted.error.is_some_and(|error| error.contains("late")));
     }

@@ -26,6 +26,7 @@ mod document;
 mod latency;
 pub mod limit;
 mod load;
+mod plan;
 mod plot;
 mod progress;
 mod slope;
@@ -49,6 +50,7 @@ use docs::Project;
 use document::Record;
 use load::DEFAULT_LOADS;
 pub use load::Load;
+use plan::{Group, Plan};
 use progress::Progress;
 use roomcast_loadgen::ErrorContext as _;
 use roomcast_loadgen::environment::Machine;
@@ -103,8 +105,10 @@ pub struct Options {
     #[arg(long)]
     pub quick: bool,
     /// Stop after this many minutes, with the results so far
-    #[arg(long, default_value_t = 30)]
-    pub minutes: u64,
+    ///
+    /// The estimate, and what a smaller budget leaves out, is printed at the start. [default: the estimate and a quarter]
+    #[arg(long)]
+    pub minutes: Option<u64>,
     /// Seconds of load before the measurement
     #[arg(long, default_value = "0.4", value_parser = seconds)]
     pub warmup: Duration,
@@ -283,8 +287,12 @@ impl Options {
         due(round) > due(round - 1)
     }
 
-    fn time(&self) -> Duration {
-        Duration::from_secs(60 * self.minutes)
+    /// Returns the time after which the comparison stops.
+    fn budget(&self, plan: &Plan<'_>) -> Duration {
+        match self.minutes {
+            Some(minutes) => Duration::from_secs(60 * minutes),
+            None => plan.time(self).mul_f64(SPARE),
+        }
     }
 }
 
@@ -298,24 +306,33 @@ impl Comparison<'_> {
     fn run(&self, record: &mut Record, folder: &Path) -> Result<(), Error> {
         let options = self.options;
         let mut random = Rng::with_seed(options.seed.unwrap_or(record.started_unix_s));
-        let rounds =
-            || (1..=options.rounds).flat_map(|round| options.scenarios.iter().map(move |it| (round, it)));
-        let runs: usize = rounds().map(|(round, load)| self.taking_part(round, load).len()).sum();
-        let progress = Progress::new(runs);
+        let plan = Plan::new(options, &self.contenders);
+        let budget = options.budget(&plan);
+        let progress = Progress::new(plan.runs());
+        let minutes = |time: Duration| (time.as_secs_f64() / 60.0).ceil();
+        progress.say(&format!(
+            "{} runs, about {} minutes; stops after {}",
+            plan.runs(),
+            minutes(plan.time(options)),
+            minutes(budget)
+        ));
+        if let Some(left_out) = plan.left_out(options, budget) {
+            progress.say(&format!("`--minutes` is too short and leaves out {left_out}"));
+        }
         for (name, reason) in &record.missing {
             progress.say(&format!("{name} skipped: {reason}"));
         }
-        for (round, load) in rounds() {
-            for contender in in_order(self.taking_part(round, load), &mut random) {
-                if progress.elapsed() > options.time() {
-                    let minutes = options.minutes;
+        for Group { round, load, contenders } in plan.groups {
+            for contender in in_order(contenders, &mut random) {
+                if progress.elapsed() > budget {
+                    let minutes = minutes(budget);
                     record.unfinished =
                         Some(format!("stopped in round {round}, after {minutes} minutes; raise `--minutes`"));
                     return Ok(());
                 }
                 progress.begin(&format!("{load} {}", contender.name()));
                 let lowest = latency::lowest_capacity(&record.runs, load);
-                let run = self.quiet_run(round, load, contender, lowest, &progress)?;
+                let run = self.quiet_run((round, load), contender, lowest, (&progress, budget))?;
                 progress.done(&table::progress(&run));
                 record.runs.push(run);
             }
@@ -325,21 +342,13 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    fn taking_part(&self, round: usize, load: &Load) -> Vec<&Contender> {
-        let named = |contender: &Contender| self.options.only.iter().any(|only| only == contender.name());
-        let takes =
-            |it: &&Contender| it.takes(load, named(it)) && self.options.takes_part(it.family(), load, round);
-        self.contenders.iter().filter(takes).collect()
-    }
-
     /// Runs until no other process used the CPU, or the attempts are exhausted.
     fn quiet_run(
         &self,
-        round: usize,
-        load: &Load,
+        (round, load): (usize, &Load),
         contender: &Contender,
         lowest_capacity: Option<f64>,
-        progress: &Progress,
+        (progress, budget): (&Progress, Duration),
     ) -> Result<Run, Error> {
         let options = self.options;
         let foreign = |report: &Report| report.foreign_cores.unwrap_or(0.0);
@@ -347,7 +356,7 @@ impl Comparison<'_> {
         let mut repeated = 0;
         loop {
             let report = Trial { trials: &self.trials, load, contender, lowest_capacity }.run()?;
-            let late = progress.elapsed() > options.time().mul_f64(progress.share()) + SPARE_TIME;
+            let late = progress.elapsed() > budget.mul_f64(progress.share()) + SPARE_TIME;
             // Faults count even if the machine was busy.
             let decided =
                 !report.ok || foreign(&report) <= options.max_foreign || repeated >= options.repeats || late;
@@ -425,6 +434,8 @@ fn repeatable(arguments: impl Iterator<Item = String>) -> String {
 const FEWEST_ROUNDS: usize = 6;
 /// Number of clients of the chat scenario with `--quick`.
 const QUICK_CROWD: usize = 1000;
+/// Default budget, as a factor of the estimate.
+const SPARE: f64 = 1.25;
 /// Delay behind schedule beyond which noisy runs are not repeated.
 const SPARE_TIME: Duration = Duration::from_secs(20);
 

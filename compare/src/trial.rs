@@ -11,7 +11,7 @@ use super::load::Rate;
 use super::{Contender, Load, Options, latency};
 use roomcast_loadgen::ErrorContext as _;
 use roomcast_loadgen::process::{allowed_cpus, now, only_cpu, run_on};
-use roomcast_loadgen::{Error, Report};
+use roomcast_loadgen::{Error, Failure, Report};
 
 /// Settings shared by all runs.
 pub(super) struct Trials {
@@ -124,12 +124,7 @@ impl Trial<'_> {
     /// Returns the time to measure: with heartbeats at least one interval between them.
     fn window(&self) -> Duration {
         let window = self.trials.window;
-        if !self.load.heartbeats {
-            return window;
-        }
-        // A heartbeat of each connection has ended before the window or within it.
-        let intervals = if window < SHORT_WINDOW { 1 } else { 2 };
-        PING_INTERVAL * intervals + SPARE_INTERVAL
+        if self.load.heartbeats { heartbeat_window(window) } else { window }
     }
 
     fn put_load_on(
@@ -201,6 +196,7 @@ impl Trial<'_> {
     fn failed(&self, problem: String) -> Report {
         Report {
             error: Some(problem),
+            failure: Some(Failure::Unreachable),
             scenario: self.load.scenario.name(),
             kind: self.contender.kind(self.load).name(),
             clients: self.load.clients,
@@ -254,6 +250,13 @@ impl Drop for Running {
     }
 }
 
+/// Returns the time to measure heartbeats: at least one interval between them.
+pub(super) fn heartbeat_window(window: Duration) -> Duration {
+    // A heartbeat of each connection has ended before the window or within it.
+    let intervals = if window < SHORT_WINDOW { 1 } else { 2 };
+    PING_INTERVAL * intervals + SPARE_INTERVAL
+}
+
 fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
@@ -262,7 +265,7 @@ fn free_port() -> std::io::Result<u16> {
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(2);
 const SPARE_INTERVAL: Duration = Duration::from_millis(200);
 /// Window of a smoke test.
-const SHORT_WINDOW: Duration = Duration::from_millis(500);
+pub(super) const SHORT_WINDOW: Duration = Duration::from_millis(500);
 const TIME_TO_START: Duration = Duration::from_secs(10);
 /// Time for connecting, draining and stalls, besides the load.
 const OVERTIME: Duration = Duration::from_secs(60);

@@ -19,7 +19,7 @@ pub(super) fn versions(peers: &Path) -> Vec<(String, String)> {
     add("node", printed("node", &["--version"]).map(|it| it.trim_start_matches('v').to_owned()));
     let lock = fs::read_to_string(peers.join("node/package-lock.json")).unwrap_or_default();
     let lock: serde_json::Value = serde_json::from_str(&lock).unwrap_or_default();
-    for name in ["ws", "socket.io", "bufferutil"] {
+    for name in ["ws", "socket.io", "socket.io-msgpack-parser", "bufferutil"] {
         let version = lock["packages"][format!("node_modules/{name}")]["version"].as_str();
         add(name, version.map(str::to_owned));
     }

@@ -1,18 +1,23 @@
-// `node socket.io.js PORT MODE [--tuned] [--ping-interval SECONDS]`: Socket.IO on Node's own HTTP server.
+// `node socket.io.js PORT MODE [--tuned] [--msgpack] [--ping-interval SECONDS]`: Socket.IO on Node's own HTTP server.
 //
+// `--msgpack` uses socket.io-msgpack-parser.
 // `--tuned` drops the reference to a client's first HTTP request, which the documentation recommends to save memory.
 
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
 import { Server } from "socket.io";
+import * as msgpack from "socket.io-msgpack-parser";
 
 const { values, positionals } = parseArgs({
-  options: { tuned: { type: "boolean" }, "ping-interval": { type: "string", default: "25" } },
+  options: { tuned: { type: "boolean" }, msgpack: { type: "boolean" }, "ping-interval": { type: "string", default: "25" } },
   allowPositionals: true,
 });
 const [port, mode] = positionals;
 const http = createServer();
-const io = new Server(http, { pingInterval: 1000 * Number(values["ping-interval"]) });
+const io = new Server(http, {
+  pingInterval: 1000 * Number(values["ping-interval"]),
+  ...(values.msgpack && { parser: msgpack.default }),
+});
 
 const hear = {
   broadcast: (socket) => socket.on("msg", (text) => io.emit("msg", text)),
@@ -24,7 +29,7 @@ const hear = {
 }[mode];
 
 if (!hear) {
-  console.error("usage: node socket.io.js PORT broadcast|echo|room [--tuned] [--ping-interval SECONDS]");
+  console.error("usage: node socket.io.js PORT broadcast|echo|room [--tuned] [--msgpack] [--ping-interval SECONDS]");
   process.exit(2);
 }
 

@@ -196,8 +196,8 @@ impl<'a> Figures<'a> {
             "| Option | Load | plain WebSocket | Socket.IO |\n| --- | --- | --- | --- |\n".to_owned();
         for (label, load, suffix) in OPTIONS {
             let cell = |server: &str| {
-                // Plain text has no room for an offset, so plain clients cannot recover.
-                if suffix == RECOVERY && server == PRODUCTS[0] {
+                // Plain text has neither packets nor room for an offset.
+                if [RECOVERY, MSGPACK].contains(&suffix) && server == PRODUCTS[0] {
                     return "–".to_owned();
                 }
                 let runs = self.record.runs.iter().filter(|run| run.load == load);
@@ -327,11 +327,15 @@ const HEADLINE: [(&str, &str); 5] = [
     ("accepting a connection, to a bare loop", "idle"),
 ];
 const RECOVERY: &str = "-recovery";
+const MSGPACK: &str = "-msgpack";
 /// Options with the load under which they are compared, and the suffix of the server's name.
-pub(super) const OPTIONS: [(&str, &str, &str); 8] = [
+pub(super) const OPTIONS: [(&str, &str, &str); 11] = [
     ("connection state recovery", "paced:1000:64", RECOVERY),
     ("connection state recovery", "saturated:1000:64", RECOVERY),
     ("connection state recovery", "rooms:4000:64", RECOVERY),
+    ("MessagePack packets", "paced:1000:64", MSGPACK),
+    ("MessagePack packets", "saturated:1000:64", MSGPACK),
+    ("MessagePack packets", "rooms:4000:64", MSGPACK),
     ("compression", "text-paced:1000:1024", "-compressed"),
     ("TLS 1.3", "tls-paced:1000:64", "-tls"),
     ("TLS 1.3", "tls-saturated:1000:64", "-tls"),

@@ -18,6 +18,19 @@ pub enum Error {
     /// Nothing arrived within the stall timeout.
     #[error("server stalled: {0}")]
     Stalled(String),
+    /// The target does not accept connections.
+    #[error(
+        "target unreachable: connect to {target}: {cause}; start the server there, or correct host and port"
+    )]
+    Unreachable {
+        /// Host and port.
+        target: String,
+        /// Error returned by the system.
+        cause: io::Error,
+    },
+    /// The target ended a search that needs more than one run.
+    #[error("{0}")]
+    Target(String),
     /// The options contradict each other or exceed the machine's resources.
     #[error("{0}")]
     Usage(String),

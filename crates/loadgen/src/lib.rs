@@ -3,6 +3,7 @@
 //! * [`tool`] implements `roomcast bench`: any server, a live view, and a report.
 //! * [`scenario`] is for scripts: one scenario per run, one line of JSON. The comparison with other servers (`compare/`
 //!   in the repository) runs it.
+//! * [`capacity`] searches for the highest rate that a server sustains; both use it.
 //! * [`environment`] and [`axis`] are the parts of reports that it shares with the comparison.
 //! * [`socket`], [`websocket`] and [`process`] are building blocks shared with the bare servers of the comparison.
 //!
@@ -17,8 +18,10 @@
 #![cfg(target_os = "linux")]
 
 pub mod axis;
+pub mod capacity;
 pub mod environment;
 mod error;
+mod format;
 mod kernel;
 mod latencies;
 pub mod process;
@@ -30,4 +33,4 @@ pub mod tool;
 pub mod websocket;
 
 pub use error::{Error, ErrorContext};
-pub use report::{ChatReport, Faults, IdleReport, Invalid, KernelSource, OpenLoopReport, Report};
+pub use report::{ChatReport, Failure, Faults, IdleReport, Invalid, KernelSource, OpenLoopReport, Report};

@@ -9,6 +9,9 @@ pub struct Report {
     pub ok: bool,
     /// Reason of an early end, if any.
     pub error: Option<String>,
+    /// Stage at which the run ended early, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
     /// Load pattern.
     pub scenario: String,
     /// Protocol of the clients.
@@ -77,6 +80,12 @@ impl Report {
     }
 }
 
+impl AsRef<Self> for Report {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 /// Late sends of an open loop.
 ///
 /// A message is late if it leaves more than a tolerance of 1 ms after it was due, or has not left by the end of the
@@ -119,6 +128,18 @@ pub enum Invalid {
     GeneratorLate,
     /// Senders had the maximum number of messages in flight; the server did not deliver in time.
     InFlightBound,
+}
+
+/// Stage at which a run ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Failure {
+    /// No connection to the target: refused, or no answer.
+    Unreachable,
+    /// The clients connected, but did not receive the first message.
+    Setup,
+    /// Under load.
+    Load,
 }
 
 /// Wrong deliveries, counted over all clients.

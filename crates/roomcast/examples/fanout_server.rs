@@ -1,5 +1,5 @@
 //! Benchmark server: `fanout_server PORT MODE [--threads N] [--mounted] [--compression] [--recovery]
-//! [--ping-interval SECONDS] [--tls CERTIFICATE KEY]`.
+//! [--msgpack] [--ping-interval SECONDS] [--tls CERTIFICATE KEY]`.
 //!
 //! Serves plain WebSocket on any path and Socket.IO at `/socket.io/`. Prints `listening` once it accepts connections.
 //! MODE is one of:
@@ -16,6 +16,7 @@ use clap::{Parser, ValueEnum};
 use roomcast::namespace::NamespaceHandle;
 use roomcast::transport::{Compression, Endpoint};
 use roomcast::{Args, Config, Io, Server, Socket};
+use roomcast_socketio_msgpack::MsgpackCodec;
 
 #[derive(Parser)]
 struct Options {
@@ -35,6 +36,9 @@ struct Options {
     /// Enable connection state recovery for Socket.IO clients
     #[arg(long)]
     recovery: bool,
+    /// Serve Socket.IO in MessagePack at `/msgpack/`
+    #[arg(long)]
+    msgpack: bool,
     /// Seconds between two heartbeats
     #[arg(long, default_value_t = 25.0)]
     ping_interval: f64,
@@ -66,11 +70,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if options.recovery {
         config = config.recovery(|recovery| recovery);
     }
-    let io = Io::builder()
-        .config(config)
-        .endpoint(Endpoint::socket_io())
-        .endpoint(Endpoint::plain("*").in_namespace("/plain"))
-        .build();
+    let mut builder = Io::builder().config(config).endpoint(Endpoint::socket_io());
+    if options.msgpack {
+        builder = builder.endpoint(Endpoint::socket_io().at("/msgpack/").parser(MsgpackCodec::shared()));
+    }
+    let io = builder.endpoint(Endpoint::plain("*").in_namespace("/plain")).build();
     match options.mode {
         Mode::Broadcast => broadcast(&io),
         Mode::Echo => echo(&io),

@@ -17,7 +17,7 @@ use super::{Scenario, Watch};
 use crate::latencies::Latencies;
 use crate::process::now;
 use crate::report::ChatReport;
-use crate::{Error, Report};
+use crate::{Error, Failure, Report};
 
 /// Measures the chat alone, and then during successive broadcasts.
 pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Report) -> Result<(), Error> {
@@ -31,6 +31,7 @@ pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Repor
     };
     (report.senders, report.outstanding) = (1, 1);
     let mut both = Both::connect(&crowd, watch)?;
+    report.failure = Some(Failure::Load);
     let outcome = both.measure(&crowd, report);
     report.faults = both.exchange.faults();
     report.faults += both.talk.verifier.finish();

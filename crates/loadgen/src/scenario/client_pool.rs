@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::net::sockopt;
 
 use super::polling::{Poller as PollLane, Poster};
-use super::session::{Session, append_close, append_text, upgrade_request};
+use super::session::{Session, append_close, append_message, upgrade_request};
 use super::settings::{Server, Settings};
 use super::stamp::Action;
 use super::violation::FaultMessage;
@@ -90,7 +90,7 @@ impl ClientPool {
                 let client = client_pool.links.clients.len();
                 let server = Arc::clone(&client_pool.servers[client % client_pool.servers.len()]);
                 let role = match client_pool.kind {
-                    Kind::Plain | Kind::Sio => {
+                    Kind::Plain | Kind::Sio | Kind::Msgpack => {
                         Role::Frames(Session::new(client_pool.kind, wire_protocol, settings.deflate))
                     }
                     Kind::Poll => Role::Polls(PollLane::new(Arc::clone(&server), wire_protocol)),
@@ -100,7 +100,13 @@ impl ClientPool {
             }
             let before = client_pool.ready;
             client_pool.turn(settings.patience(), &mut |_, _, _| ())?;
-            patience.check(client_pool.ready > before, || {
+            let progress = client_pool.ready > before;
+            if !progress && patience.is_over() && !client_pool.links.clients.iter().any(|link| link.connected)
+            {
+                let cause = std::io::ErrorKind::TimedOut.into();
+                return Err(connect_error(&settings.servers[0], cause));
+            }
+            patience.check(progress, || {
                 let Server { host, path, .. } = &*settings.servers[0];
                 let spoken = if settings.kind == Kind::Plain { "WebSocket" } else { "Socket.IO" };
                 let (ready, clients) = (client_pool.ready, client_pool.clients);
@@ -130,7 +136,7 @@ impl ClientPool {
     pub(super) fn say(&mut self, client: usize, action: Action, write_payload: impl FnOnce(&mut Vec<u8>)) {
         let link = self.links.at(self.speaks_on[client]);
         match &mut link.role {
-            Role::Frames(_) => append_text(&mut link.out, &mut self.scratch, |out| {
+            Role::Frames(_) => append_message(&mut link.out, &mut self.scratch, self.kind.opcode(), |out| {
                 self.wire_protocol.write(action, out, write_payload);
             }),
             Role::Posts(poster) => poster.say(|out| self.wire_protocol.write(action, out, write_payload)),
@@ -177,7 +183,7 @@ impl ClientPool {
             let (index, flags) = self.poller.event(event);
             let link = self.links.at(index);
             if !link.connected {
-                link.finish_connecting().doing(|| format!("connect to {}", link.server.host))?;
+                link.finish_connecting().map_err(|cause| connect_error(&link.server, cause))?;
             } else if flags.contains(EventFlags::OUT) && link.has_more() {
                 link.flush().doing(|| format!("send for client {index}"))?;
             }
@@ -275,7 +281,7 @@ impl ClientPool {
             own.then(|| Ipv4Addr::from_bits(FIRST_SOURCE.to_bits() + (number / CLIENTS_PER_SOURCE) as u32));
         let socket = socket::connect(source, server.address, self.gentle)
             .and_then(|socket| self.poller.add(&socket, number).map(|()| socket))
-            .doing(|| format!("connect to {}", server.host))?;
+            .map_err(|cause| connect_error(&server, cause))?;
         let tls = server.tls.as_ref().map(Tls::connect).transpose();
         let tls = tls.doing(|| format!("begin TLS with {}", server.host))?;
         Ok(Link { socket, role, server, connected: false, out: Vec::new(), tls })
@@ -353,6 +359,23 @@ impl Link {
     }
 }
 
+/// Names the target if it is the cause; a lack of ports or files on this machine is not.
+fn connect_error(server: &Server, cause: std::io::Error) -> Error {
+    use std::io::ErrorKind as Kind;
+    let host = &server.host;
+    match cause.kind() {
+        Kind::ConnectionRefused
+        | Kind::ConnectionReset
+        | Kind::ConnectionAborted
+        | Kind::BrokenPipe
+        | Kind::TimedOut
+        | Kind::HostUnreachable
+        | Kind::NetworkUnreachable
+        | Kind::NetworkDown => Error::Unreachable { target: host.clone(), cause },
+        _ => Error::System { doing: format!("connect to {host}"), cause },
+    }
+}
+
 /// Timeout of a wait without progress.
 pub(super) struct Patience {
     limit: Duration,
@@ -362,6 +385,11 @@ pub(super) struct Patience {
 impl Patience {
     pub(super) fn new(limit: Duration) -> Self {
         Self { limit, last_progress: now() }
+    }
+
+    /// Returns whether there has been no progress for too long.
+    fn is_over(&self) -> bool {
+        now() - self.last_progress > self.limit
     }
 
     /// Fails if there has been no progress for too long; `state` describes the progress so far.

@@ -6,7 +6,7 @@ use super::meter::{Reading, server_memory};
 use super::settings::Settings;
 use crate::kernel::KernelMemory;
 use crate::process::now;
-use crate::{Error, IdleReport, Report};
+use crate::{Error, Failure, IdleReport, Report};
 
 /// Connects all clients, holds them, and measures the server's CPU time and memory per client.
 pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Report) -> Result<(), Error> {
@@ -15,6 +15,7 @@ pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Repor
     let base_kernel = KernelMemory::read();
     let start = Reading::take(Some(pid))?;
     let mut client_pool = ClientPool::connect(settings, watch)?;
+    report.failure = Some(Failure::Load);
     let connect_s = client_pool.clock() as f64 / 1e9;
     hold(&mut client_pool, SETTLE, settings, watch)?;
     let connected = Reading::take(Some(pid))?;

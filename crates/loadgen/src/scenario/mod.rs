@@ -11,6 +11,7 @@ mod fanout;
 mod idle;
 mod inflate;
 mod meter;
+mod msgpack;
 mod open_loop;
 mod polling;
 mod probes;
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use crate::error::ErrorContext as _;
 use crate::process::{only_cpu, raise_open_files, run_on};
-use crate::{Error, Report};
+use crate::{Error, Failure, Report};
 pub(crate) use open_loop::{LATE_AFTER, default_outstanding, max_outstanding};
 pub(crate) use settings::{Server, Settings};
 pub(crate) use stamp::Filler;
@@ -139,6 +140,8 @@ pub enum Kind {
     Plain,
     /// Socket.IO v5 over WebSocket; events `msg`, `echo`, `join` and `room`
     Sio,
+    /// Socket.IO v5 over WebSocket with packets of socket.io-msgpack-parser; the same events
+    Msgpack,
     /// Socket.IO v5 over long-polling; event `msg`; for paced, saturated and idle
     Poll,
 }
@@ -171,6 +174,7 @@ pub(crate) fn run_watched(settings: &Settings, watch: &mut dyn Watch) -> Result<
         clients: settings.clients,
         payload: settings.payload,
         window_s: settings.window.as_secs_f64(),
+        failure: Some(Failure::Setup),
         ..Report::default()
     };
     let files = raise_open_files().doing(|| "raise the limit of open files".into())?;
@@ -185,6 +189,12 @@ pub(crate) fn run_watched(settings: &Settings, watch: &mut dyn Watch) -> Result<
         Scenario::Chat => chat::run(settings, watch, &mut report),
         _ => fanout::run(settings, watch, &mut report),
     };
+    match &outcome {
+        Ok(()) => report.failure = None,
+        Err(Error::Unreachable { .. }) => report.failure = Some(Failure::Unreachable),
+        // The scenario has set the stage.
+        Err(_) => {}
+    }
     report.error = outcome.err().map(|error| error.to_string());
     report.ok = report.error.is_none() && report.faults.is_empty();
     Ok(report)
@@ -249,7 +259,7 @@ impl Options {
     fn path(&self) -> &str {
         self.path.as_deref().unwrap_or(match self.kind {
             Kind::Plain => "/",
-            Kind::Sio => "/socket.io/?EIO=4&transport=websocket",
+            Kind::Sio | Kind::Msgpack => "/socket.io/?EIO=4&transport=websocket",
             Kind::Poll => "/socket.io/?EIO=4&transport=polling",
         })
     }

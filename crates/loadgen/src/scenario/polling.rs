@@ -108,7 +108,7 @@ impl Poller {
                 answer.extend_from_slice(&post_request(
                     &self.server,
                     &self.session_path(),
-                    self.wire_protocol.connect().as_bytes(),
+                    self.wire_protocol.connect(),
                 ));
                 self.phase = Phase::Posting;
                 return Ok(());

@@ -4,6 +4,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::Kind;
 use super::inflate::Inflater;
+use super::msgpack;
 use super::settings::Server;
 use super::violation::{FaultMessage, no_http, refused, unexpected};
 use super::wire_protocol::WireProtocol;
@@ -114,6 +115,9 @@ impl Session {
                     self.heartbeats += 1;
                 }
                 Opcode::Pong => {}
+                Opcode::Binary if self.kind == Kind::Msgpack && !frame.compressed => {
+                    self.packet(payload, deliver)?;
+                }
                 Opcode::Binary if self.wire_protocol.is_lenient() => self.others += 1,
                 Opcode::Binary => return Err("a binary frame".into()),
                 Opcode::Close => {
@@ -125,13 +129,27 @@ impl Session {
         Ok(taken)
     }
 
+    /// Handles a Socket.IO packet in MessagePack.
+    fn packet(&mut self, packet: &[u8], deliver: &mut impl FnMut(&[u8])) -> Result<(), FaultMessage> {
+        match self.phase {
+            Phase::Ready if self.wire_protocol.take(packet, &mut self.others, deliver) => Ok(()),
+            Phase::Connecting if msgpack::is_connected(packet) => {
+                self.phase = Phase::Ready;
+                Ok(())
+            }
+            Phase::Connecting if msgpack::is_rejected(packet) => Err(refused(packet)),
+            _ => Err(unexpected(packet)),
+        }
+    }
+
     fn text(
         &mut self,
         text: &[u8],
         answer: &mut Vec<u8>,
         deliver: &mut impl FnMut(&[u8]),
     ) -> Result<(), FaultMessage> {
-        if self.phase == Phase::Ready && self.wire_protocol.take(text, &mut self.others, deliver) {
+        let is_message = self.kind != Kind::Msgpack && self.phase == Phase::Ready;
+        if is_message && self.wire_protocol.take(text, &mut self.others, deliver) {
             return Ok(());
         }
         match (self.phase, text) {
@@ -140,8 +158,11 @@ impl Session {
                 self.heartbeats += 1;
             }
             (Phase::Opening, [b'0', ..]) => {
-                append_frame(answer, Opcode::Text, Some(MASK), self.wire_protocol.connect().as_bytes());
+                append_frame(answer, self.kind.opcode(), Some(MASK), self.wire_protocol.connect());
                 self.phase = Phase::Connecting;
+            }
+            (Phase::Connecting | Phase::Ready, _) if self.kind == Kind::Msgpack => {
+                return Err(unexpected(text));
             }
             (Phase::Connecting, _) if self.wire_protocol.is_connected(text) => self.phase = Phase::Ready,
             (Phase::Connecting, [b'4', b'4', ..]) => return Err(refused(text)),
@@ -151,11 +172,23 @@ impl Session {
     }
 }
 
-/// Appends a masked text frame with the payload that `write` appends.
-pub(super) fn append_text(out: &mut Vec<u8>, scratch: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+impl Kind {
+    /// Returns the type of the frames of messages.
+    pub(super) fn opcode(self) -> Opcode {
+        if self == Self::Msgpack { Opcode::Binary } else { Opcode::Text }
+    }
+}
+
+/// Appends a masked frame with the payload that `write` appends.
+pub(super) fn append_message(
+    out: &mut Vec<u8>,
+    scratch: &mut Vec<u8>,
+    opcode: Opcode,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
     scratch.clear();
     write(scratch);
-    append_header(out, Opcode::Text, Some(MASK), scratch.len());
+    append_header(out, opcode, Some(MASK), scratch.len());
     let start = out.len();
     out.extend_from_slice(scratch);
     apply_mask(&mut out[start..], MASK);
@@ -201,6 +234,7 @@ const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0xe9];
 mod tests {
     use super::*;
     use crate::scenario::Scenario;
+    use crate::scenario::stamp::Action;
 
     const UPGRADED: &[u8] =
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -253,6 +287,40 @@ mod tests {
             let expected = (vec!["a".to_owned(), long.clone()], answers.clone(), true);
             assert_eq!(run(Kind::Sio, &input, step), expected, "in steps of {step}");
         }
+    }
+
+    #[test]
+    fn speaks_msgpack_in_any_pieces() {
+        let packet = |action, text: &[u8]| {
+            let mut packet = Vec::new();
+            msgpack::write(action, &mut packet, text.len(), |out| out.extend_from_slice(text));
+            packet
+        };
+        let connected = b"\x83\xa4type\x00\xa4data\x81\xa3sid\xa1x\xa3nsp\xa1/";
+        let mut input = server_frames(&[r#"0{"sid":"x"}"#]);
+        append_frame(&mut input, Opcode::Binary, None, connected);
+        append_frame(&mut input, Opcode::Binary, None, &packet(Action::Broadcast, b"one"));
+        append_frame(&mut input, Opcode::Text, None, b"2");
+        append_frame(&mut input, Opcode::Binary, None, &packet(Action::Echo, b"two"));
+        for step in 1..=input.len() {
+            let (mut session, mut answer, mut delivered) = (session(Kind::Msgpack), Vec::new(), Vec::new());
+            for piece in input.chunks(step) {
+                let mut deliver = |payload: &[u8]| delivered.push(payload.to_vec());
+                session.receive(piece, &mut answer, &mut deliver).unwrap();
+            }
+            assert_eq!(delivered, [b"one", b"two"]);
+            let mut expected = Vec::new();
+            append_frame(&mut expected, Opcode::Binary, Some(MASK), msgpack::CONNECT);
+            append_frame(&mut expected, Opcode::Text, Some(MASK), b"3");
+            assert_eq!(answer, expected, "in steps of {step}");
+        }
+        let mut damaged = packet(Action::Broadcast, b"one");
+        damaged.pop();
+        let mut input = server_frames(&["0{}"]);
+        append_frame(&mut input, Opcode::Binary, None, connected);
+        append_frame(&mut input, Opcode::Binary, None, &damaged);
+        let error = session(Kind::Msgpack).receive(&input, &mut Vec::new(), &mut |_| ()).unwrap_err();
+        assert!(error.contains("an unexpected packet"), "{error}");
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Settings {
         match self.kind {
             // A polling client sends on a second connection.
             Kind::Poll => 2 * self.clients,
-            Kind::Plain | Kind::Sio => self.clients,
+            Kind::Plain | Kind::Sio | Kind::Msgpack => self.clients,
         }
     }
 
@@ -101,7 +101,7 @@ impl Server {
                 "User-Agent: {USER_AGENT}\r\nAccept: */*\r\nOrigin: http://{host}\r\nReferer: http://{host}/\r\n\
                  Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n"
             ),
-            Kind::Plain | Kind::Sio => format!(
+            Kind::Plain | Kind::Sio | Kind::Msgpack => format!(
                 "Pragma: no-cache\r\nCache-Control: no-cache\r\nUser-Agent: {USER_AGENT}\r\nOrigin: http://{host}\r\n\
                  Accept-Encoding: gzip, deflate, br, zstd\r\nDNT: 1\r\n\
                  Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::msgpack;
 use super::stamp::{Action, Stamp};
 use super::{Kind, Scenario};
 
@@ -10,8 +11,10 @@ use super::{Kind, Scenario};
 pub(crate) struct WireProtocol {
     /// Whether messages are Socket.IO packets.
     sio: bool,
+    /// Whether packets are MessagePack; only in the strict dialect.
+    msgpack: bool,
     /// Packet that connects to the namespace.
-    connect: String,
+    connect: Vec<u8>,
     /// Prefix of the response to it.
     connected: String,
     message: Template,
@@ -63,7 +66,11 @@ impl WireProtocol {
         let [message, join, say] = texts.map(|text| Template::new(&prefix, text));
         Self {
             sio,
-            connect: format!("40{namespace}{auth}"),
+            msgpack: kind == Kind::Msgpack,
+            connect: match kind {
+                Kind::Msgpack => msgpack::CONNECT.into(),
+                _ => format!("40{namespace}{auth}").into_bytes(),
+            },
             connected: format!("40{namespace}"),
             message,
             join,
@@ -73,7 +80,7 @@ impl WireProtocol {
         }
     }
 
-    pub(super) fn connect(&self) -> &str {
+    pub(super) fn connect(&self) -> &[u8] {
         &self.connect
     }
 
@@ -88,6 +95,9 @@ impl WireProtocol {
 
     /// Appends the message that requests `action`.
     pub(super) fn write(&self, action: Action, out: &mut Vec<u8>, write_payload: impl FnOnce(&mut Vec<u8>)) {
+        if self.msgpack {
+            return msgpack::write(action, out, self.payload, write_payload);
+        }
         match action {
             Action::Broadcast | Action::Echo => {
                 out.extend_from_slice(self.message.before.as_bytes());
@@ -115,6 +125,9 @@ impl WireProtocol {
         let Some(last_found) = &self.last_found else {
             if !self.sio {
                 return Some(Heard::Payload(text));
+            }
+            if self.msgpack {
+                return msgpack::event_payload(text).map(Heard::Payload);
             }
             return event_payload(text, self.payload).map(Heard::Payload);
         };
@@ -205,7 +218,7 @@ mod tests {
             r#"["to","{room}","{payload}"]"#,
         ];
         let wire_protocol = WireProtocol::any(Kind::Sio, "/chat", r#"{"token":1}"#, texts, 40);
-        assert_eq!(wire_protocol.connect(), r#"40/chat,{"token":1}"#);
+        assert_eq!(wire_protocol.connect(), br#"40/chat,{"token":1}"#);
         assert!(
             wire_protocol.is_connected(br#"40/chat,{"sid":"x"}"#) && !wire_protocol.is_connected(b"40{}")
         );

@@ -2,13 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::capacity::Capacity;
-use super::format::{duration, grouped, round_duration};
 use super::outcome::Outcome;
 use super::plot::{self, Color, Plot, Scale, Series, Y_TICKS};
-use super::search::Verdict;
 use super::summary::{summary, verdict};
 use crate::axis::{Axis, escaped};
+use crate::capacity::{Capacity, Verdict};
+use crate::format::{duration, grouped, round_duration};
 use crate::latencies::PercentileStep;
 use crate::scenario::Sample;
 

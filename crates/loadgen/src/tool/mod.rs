@@ -4,13 +4,9 @@
 //! duplicated, late, damaged, or in the wrong room. The server's message format does not matter: messages are sent from
 //! templates, and the payload is searched for in everything received.
 
-mod capacity;
-mod format;
 mod html;
-mod limit;
 mod outcome;
 mod plot;
-mod search;
 mod summary;
 mod target;
 mod view;
@@ -22,15 +18,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use capacity::{Capacity, Run};
-use limit::LatencyLimit;
 use outcome::{Outcome, percentiles};
 
 use crate::Error;
+use crate::capacity::{self, Capacity, LatencyLimit, Plan, Trial};
 use crate::environment::{Machine, command_line, date_time, masked_query};
 use crate::error::ErrorContext as _;
+use crate::format;
+use crate::report::Report;
 use crate::scenario::{
-    Filler, Kind, LATE_AFTER, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Scenario, Settings, WireProtocol,
+    Filler, Kind, LATE_AFTER, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Sample, Scenario, Settings, WireProtocol,
     default_outstanding, max_outstanding, rate, run_watched, seconds,
 };
 use crate::tls::Trust;
@@ -71,7 +68,7 @@ pub struct Options {
     /// passes if the latency is within the limit over --seconds, with no fault, at most 1 % late sends (by a tenth of
     /// the limit, at least 1 ms), and deliveries as fast as messages are due. Expect 10 to 20 steps. The exit code is 0
     /// if a rate passed, otherwise 1; Ctrl-C keeps the result so far. If the load generator is the limit, the result is
-    /// a lower bound.
+    /// a lower bound. A target that cannot be reached ends the search at once, with an error.
     #[arg(long, value_name = "PERCENTILE=DURATION", conflicts_with = "rate")]
     find_capacity: Option<LatencyLimit>,
     /// Messages per second of the first step of --find-capacity
@@ -183,7 +180,8 @@ enum Transport {
 /// # Errors
 ///
 /// Fails if the options are invalid, a host cannot be resolved, or a file cannot be written. Faults of the server are
-/// part of the report.
+/// part of the report. With `--find-capacity`, fails after writing the reports if the target cannot be reached or does
+/// not take the clients: no rate can then be measured.
 #[expect(clippy::disallowed_methods, reason = "the report has a date")]
 pub fn run(options: &Options) -> Result<bool, Error> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -202,7 +200,23 @@ pub fn run(options: &Options) -> Result<bool, Error> {
     if let Some(path) = &options.html {
         write(path, html::page(&outcome))?;
     }
-    Ok(outcome.is_ok())
+    match outcome.target_failure() {
+        Some(problem) => Err(Error::Target(problem)),
+        None => Ok(outcome.is_ok()),
+    }
+}
+
+/// Run with its samples.
+#[derive(Debug, Clone, Default)]
+struct Run {
+    report: Report,
+    samples: Vec<Sample>,
+}
+
+impl AsRef<Report> for Run {
+    fn as_ref(&self) -> &Report {
+        &self.report
+    }
 }
 
 impl Options {
@@ -217,7 +231,7 @@ impl Options {
         let (capacity, run) = match self.find_capacity {
             Some(limit) => {
                 let (capacity, run) = self.search(&settings, limit, stop)?;
-                (Some(capacity), run)
+                (Some(capacity), run.unwrap_or_default())
             }
             None => (None, self.run_once(&settings, String::new(), stop)?),
         };
@@ -248,9 +262,10 @@ impl Options {
         settings: &Settings,
         limit: LatencyLimit,
         stop: &Arc<AtomicBool>,
-    ) -> Result<(Capacity, Run), Error> {
+    ) -> Result<(Capacity, Option<Run>), Error> {
         self.say(&(summary::steps_head(&limit.to_string()) + "\n"));
-        let measure = |rate: f64, index: usize| {
+        let measure = |trial: Trial| {
+            let Trial { rate, index, .. } = trial;
             let outstanding = self
                 .outstanding
                 .unwrap_or_else(|| capacity::outstanding(limit, rate, settings.senders))
@@ -261,8 +276,8 @@ impl Options {
             // A run that was ended early is not a measurement of the whole time.
             Ok((!stop.load(Ordering::Relaxed)).then_some(run))
         };
-        let search = capacity::search(self.start_rate, self.seconds.as_secs_f64());
-        capacity::find(limit, search, measure, |step| self.say(&(summary::step_row(step) + "\n")))
+        let plan = Plan::new(self.start_rate, self.seconds);
+        capacity::find(limit, &plan, measure, |step| self.say(&(summary::step_row(step) + "\n")))
     }
 
     fn prints_json(&self) -> bool {

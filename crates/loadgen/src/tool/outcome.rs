@@ -1,10 +1,11 @@
 use serde::Serialize;
 
-use super::capacity::Capacity;
-use crate::Report;
+use crate::capacity::{Capacity, StoppedBy};
 use crate::environment::Machine;
+use crate::format::grouped;
 use crate::latencies::{Latencies, PercentileStep};
 use crate::scenario::Sample;
+use crate::{Failure, Report};
 
 /// Result as written to the reports.
 #[derive(Debug, Clone, Serialize)]
@@ -32,11 +33,39 @@ pub(super) struct Outcome {
 impl Outcome {
     /// Returns whether the command succeeds: every delivery was correct, or a capacity was found.
     pub(super) fn is_ok(&self) -> bool {
-        self.capacity.as_ref().map_or(self.report.ok, |capacity| capacity.rate.is_some())
+        self.target_failure().is_none()
+            && self.capacity.as_ref().map_or(self.report.ok, |capacity| capacity.rate.is_some())
+    }
+
+    /// Returns why the target ended the search, if it did.
+    pub(super) fn target_failure(&self) -> Option<String> {
+        let capacity = self.capacity.as_ref()?;
+        let StoppedBy::Target(failure) = capacity.stopped_by else { return None };
+        Some(target_failure(failure, capacity))
     }
 
     pub(super) fn json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+/// Explains why the target ended the search, and the remedy.
+pub(super) fn target_failure(failure: Failure, capacity: &Capacity) -> String {
+    let (last, before) = match capacity.steps.split_last() {
+        Some((last, before)) => (last.error.as_deref().unwrap_or_default(), before),
+        None => ("", &[][..]),
+    };
+    match (failure, before.last()) {
+        (Failure::Unreachable, Some(step)) => format!(
+            "{last}; the target answered before and ended under or after {} messages per second: see its log and exit \
+             status",
+            grouped(step.rate)
+        ),
+        (Failure::Unreachable, None) => last.into(),
+        (_, _) => format!(
+            "{last}; the target took no message, so no rate can be measured: check that URL, --pattern, --transport, \
+             --namespace and --auth fit the server"
+        ),
     }
 }
 

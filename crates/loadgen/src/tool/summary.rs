@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::capacity::{Capacity, Step, StoppedBy};
-use super::format::{duration, grouped, round_duration};
-use super::outcome::Outcome;
-use super::search::Verdict;
+use super::outcome::{Outcome, target_failure};
 use crate::Report;
+use crate::capacity::{Capacity, Step, StoppedBy, Verdict};
+use crate::format::{duration, grouped, round_duration};
 use crate::report::{Invalid, OpenLoopReport};
 
 /// Formats the result for the terminal.
@@ -167,7 +166,9 @@ pub(super) fn capacity_lines(capacity: &Capacity) -> [(&'static str, String); 2]
         None => format!("no rate with {limit} found"),
     };
     let at = match capacity.failed_rate {
-        Some(rate) if capacity.stopped_by != StoppedBy::Interrupt => format!("at {}: ", grouped(rate)),
+        Some(rate) if !matches!(capacity.stopped_by, StoppedBy::Interrupt | StoppedBy::Target(_)) => {
+            format!("at {}: ", grouped(rate))
+        }
         _ => String::new(),
     };
     let reason = match capacity.stopped_by {
@@ -185,6 +186,7 @@ pub(super) fn capacity_lines(capacity: &Capacity) -> [(&'static str, String); 2]
                 .into()
         }
         StoppedBy::Verdict(Verdict::Ok) | StoppedBy::HighestRate => "no higher rate can be requested".into(),
+        StoppedBy::Target(failure) => target_failure(failure, capacity),
         StoppedBy::Interrupt => "stopped by Ctrl-C".into(),
     };
     [("capacity", result), ("stopped", at + &reason)]
@@ -192,8 +194,8 @@ pub(super) fn capacity_lines(capacity: &Capacity) -> [(&'static str, String); 2]
 
 #[cfg(test)]
 mod tests {
-    use super::super::search::Phase;
     use super::*;
+    use crate::capacity::Phase;
 
     const STEP: Step = Step {
         phase: Phase::Growth,

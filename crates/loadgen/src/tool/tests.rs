@@ -145,6 +145,57 @@ fn interrupt_before_first_step_finds_nothing() {
 }
 
 #[test]
+fn closed_port_ends_search_with_error() {
+    // The port is free again once the listener is dropped.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let options = options(&format!("http://{address} --clients 5 --find-capacity p99=50ms"));
+    let outcome = options.measure(SystemTime::UNIX_EPOCH, Vec::new(), &Arc::default()).unwrap();
+    let capacity = outcome.capacity.as_ref().unwrap();
+    assert_eq!((capacity.steps.len(), capacity.rate), (1, None), "{capacity:?}");
+    assert!(outcome.report.window_s > 0.0 && !outcome.is_ok(), "it has the run that failed");
+    let error = run(&options).unwrap_err().to_string();
+    for part in ["target unreachable: connect to 127.0.0.1:", "refused", "start the server there"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    assert!(summary::summary(&outcome).contains(&error), "{}", summary::summary(&outcome));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the server ends after some time")]
+fn server_that_dies_ends_search_with_error() {
+    let server = Running::new(Send::Write, LimitPattern::Echo);
+    let line = "--clients 2 --warmup 0.1 --seconds 0.3 --find-capacity p50=1s --start-rate 50";
+    let options = options(&format!("ws://{} {line}", server.address));
+    let killer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(1_000));
+        drop(server);
+    });
+    let outcome = options.measure(SystemTime::UNIX_EPOCH, Vec::new(), &Arc::default()).unwrap();
+    killer.join().unwrap();
+    let capacity = outcome.capacity.as_ref().unwrap();
+    let aborted = capacity.steps.iter().filter(|step| step.error.is_some()).count();
+    assert!(
+        (1..=2).contains(&aborted),
+        "one run under load at most, and one that cannot connect: {capacity:?}"
+    );
+    assert!(capacity.rate.is_some() && !capacity.confirmed, "the runs before it are kept: {capacity:?}");
+    let problem = outcome.target_failure().unwrap();
+    for part in ["target unreachable", "the target answered before", "see its log"] {
+        assert!(problem.contains(part), "{part} in {problem}");
+    }
+    assert!(!outcome.is_ok(), "{problem}");
+}
+
+#[test]
+fn server_of_other_pattern_ends_search() {
+    let line = "ws://HOST --clients 3 --pattern broadcast --find-capacity p50=1s --stall 0.3";
+    let outcome = outcome(LimitPattern::Echo, line);
+    assert_eq!(outcome.capacity.as_ref().unwrap().steps.len(), 1);
+    let problem = outcome.target_failure().unwrap();
+    assert!(problem.contains("1 of 3 clients") && problem.contains("check that URL, --pattern"), "{problem}");
+}
+
+#[test]
 fn search_excludes_fixed_rate() {
     for line in
         ["ws://h --rate 5 --find-capacity p99=1s", "ws://h --start-rate 5", "ws://h --find-capacity p9=1s"]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::format::{duration, grouped};
+use crate::format::{duration, grouped};
 use crate::scenario::{Sample, Watch};
 
 /// Shows samples in the terminal and keeps them for the report.

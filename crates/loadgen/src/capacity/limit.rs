@@ -1,29 +1,36 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::format::round_duration;
 use crate::Report;
+use crate::format::round_duration;
 
 /// Limit of a latency percentile, such as `p99=50ms`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct LatencyLimit {
-    pub(super) percentile: Percentile,
-    pub(super) micros: f64,
+pub struct LatencyLimit {
+    /// Percentile that is limited.
+    pub percentile: Percentile,
+    /// Limit in microseconds.
+    pub micros: f64,
 }
 
 /// Percentile of the latency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Percentile {
+pub enum Percentile {
+    /// Median.
     P50,
+    /// 90th percentile.
     P90,
+    /// 99th percentile.
     P99,
+    /// 99.9th percentile.
     P999,
+    /// Maximum.
     Max,
 }
 
 impl LatencyLimit {
     /// Returns the latency that is limited, in microseconds.
-    pub(super) fn measured(&self, report: &Report) -> Option<f64> {
+    pub fn measured(&self, report: &Report) -> Option<f64> {
         match self.percentile {
             Percentile::P50 => report.p50_us,
             Percentile::P90 => report.p90_us,
@@ -36,7 +43,7 @@ impl LatencyLimit {
 
 impl Percentile {
     /// Returns the share of messages that may take longer.
-    pub(super) fn share_above(self) -> f64 {
+    pub fn share_above(self) -> f64 {
         match self {
             Self::P50 => 0.5,
             Self::P90 => 0.1,
@@ -46,7 +53,8 @@ impl Percentile {
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
+    /// Returns the name on the command line.
+    pub fn name(self) -> &'static str {
         match self {
             Self::P50 => "p50",
             Self::P90 => "p90",

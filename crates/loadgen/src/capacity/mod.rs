@@ -1,105 +1,134 @@
 //! Capacity of a server: the highest rate within a latency limit.
+//!
+//! [`find`] measures rate after rate with the caller's runs, judges each, and lets [`Search`] choose the next.
+
+mod limit;
+mod search;
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::limit::LatencyLimit;
-use super::search::{End, Phase, Search, Verdict};
 use crate::report::Invalid;
-use crate::scenario::{LATE_AFTER, MAX_RATE, Sample, max_outstanding};
-use crate::{Error, Report};
+use crate::scenario::{LATE_AFTER, MAX_RATE, max_outstanding};
+use crate::{Error, Failure, Report};
+
+pub use limit::{LatencyLimit, Percentile};
+pub use search::{End, Phase, Plan, Search, Verdict};
 
 /// Result of a search for the capacity.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Capacity {
+pub struct Capacity {
     /// Limit of the latency.
-    pub(super) limit: String,
-    pub(super) limit_us: f64,
+    pub limit: String,
+    /// The same in microseconds.
+    pub limit_us: f64,
     /// Highest rate within the limit, in messages per second; `None` if no rate passed.
-    pub(super) rate: Option<f64>,
+    pub rate: Option<f64>,
     /// Whether a last run at this rate has passed too.
-    pub(super) confirmed: bool,
+    pub confirmed: bool,
     /// Whether the server may sustain more, since it was not what ended the search.
-    pub(super) at_least: bool,
+    pub at_least: bool,
     /// Why there is no higher rate.
-    pub(super) stopped_by: StoppedBy,
+    pub stopped_by: StoppedBy,
     /// Lowest rate that failed above it.
-    pub(super) failed_rate: Option<f64>,
-    pub(super) steps: Vec<Step>,
+    pub failed_rate: Option<f64>,
+    /// All runs, in order.
+    pub steps: Vec<Step>,
 }
 
 /// Run of one rate.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Step {
-    pub(super) phase: Phase,
+pub struct Step {
+    /// Purpose of the run.
+    pub phase: Phase,
     /// Messages due per second.
-    pub(super) rate: f64,
+    pub rate: f64,
     /// Messages per second that reached all recipients.
-    pub(super) delivered_rate: f64,
+    pub delivered_rate: f64,
     /// Deliveries per second.
-    pub(super) deliveries_per_s: f64,
-    pub(super) p50_us: Option<f64>,
-    pub(super) p99_us: Option<f64>,
+    pub deliveries_per_s: f64,
+    /// Median latency.
+    pub p50_us: Option<f64>,
+    /// 99th percentile of the latency.
+    pub p99_us: Option<f64>,
     /// Latency of the limited percentile.
-    pub(super) limited_us: Option<f64>,
-    pub(super) late_share: f64,
-    pub(super) verdict: Verdict,
+    pub limited_us: Option<f64>,
+    /// Late sends as a share of the messages due.
+    pub late_share: f64,
+    /// Whether the rate passed, or why not.
+    pub verdict: Verdict,
     /// Reason of an early end, if any.
-    pub(super) error: Option<String>,
+    pub error: Option<String>,
 }
 
 /// Reason why a search found no higher rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum StoppedBy {
+pub enum StoppedBy {
     /// The highest rate that can be requested passed.
     HighestRate,
     /// Ctrl-C.
     Interrupt,
+    /// The target could not be reached, or took no message: no rate can be measured.
+    Target(Failure),
     /// The next higher rate failed with this verdict.
     #[serde(untagged)]
     Verdict(Verdict),
 }
 
-/// Run with its samples.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Run {
-    pub(super) report: Report,
-    pub(super) samples: Vec<Sample>,
+/// Run to be measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Trial {
+    /// Messages due per second.
+    pub rate: f64,
+    /// Purpose of the run.
+    pub phase: Phase,
+    /// Number of runs before it.
+    pub index: usize,
 }
 
 /// Searches for the capacity with the runs of `measure`, which returns `None` after an interrupt.
 ///
-/// Returns it with the run of the capacity, or the last run if no rate passed. `show` is called after each step.
+/// Returns it with the run of the capacity, or the last run if no rate passed. `show` is called after each step. The
+/// search ends at once if the target cannot be reached, or if it takes no message in the first run.
 ///
 /// # Errors
 ///
 /// Returns the errors of `measure`.
-pub(super) fn find(
+pub fn find<R: AsRef<Report>>(
     limit: LatencyLimit,
-    mut search: Search,
-    mut measure: impl FnMut(f64, usize) -> Result<Option<Run>, Error>,
+    plan: &Plan,
+    mut measure: impl FnMut(Trial) -> Result<Option<R>, Error>,
     mut show: impl FnMut(&Step),
-) -> Result<(Capacity, Run), Error> {
+) -> Result<(Capacity, Option<R>), Error> {
+    let mut search = Search::new(plan);
     let mut steps: Vec<Step> = Vec::new();
-    let mut best: Option<(f64, Run)> = None;
-    let mut last = Run::default();
+    let mut best: Option<(f64, R)> = None;
+    let mut last = None;
+    let mut fatal = None;
     while let Some((rate, phase)) = search.next() {
-        let Some(run) = measure(rate, steps.len())? else { break };
-        let step = step(limit, rate, phase, &run.report);
+        let Some(run) = measure(Trial { rate, phase, index: steps.len() })? else { break };
+        let step = step(limit, rate, phase, run.as_ref());
         show(&step);
+        let failure = run.as_ref().failure;
+        let first = steps.is_empty();
+        if failure == Some(Failure::Unreachable) || first && failure == Some(Failure::Setup) {
+            (fatal, last) = (failure, Some(run));
+            steps.push(step);
+            break;
+        }
         search.record(step.verdict);
         if step.verdict == Verdict::Ok && search.passed() == Some(rate) {
             best = Some((rate, run));
         } else {
-            last = run;
+            last = Some(run);
         }
         steps.push(step);
     }
     let (end, rate, failed) = (search.end(), search.passed(), search.failed());
     let stopped_by = match (end, failed) {
-        (None, _) => StoppedBy::Interrupt,
+        (None, _) => fatal.map_or(StoppedBy::Interrupt, StoppedBy::Target),
         (Some(End::Ceiling), _) | (_, None) => StoppedBy::HighestRate,
         (Some(End::Confirmed | End::NonePassed), Some((_, verdict))) => StoppedBy::Verdict(verdict),
     };
@@ -114,19 +143,21 @@ pub(super) fn find(
         failed_rate: failed.map(|(rate, _)| rate),
         steps,
     };
-    let run = best.filter(|(of, _)| Some(*of) == rate).map_or(last, |(_, run)| run);
+    let run = best.filter(|(of, _)| Some(*of) == rate).map(|(_, run)| run).or(last);
     Ok((capacity, run))
 }
 
-/// Returns the search of a load with windows of `seconds`.
-pub(super) fn search(start: f64, seconds: f64) -> Search {
-    // Fewer messages than these are no measurement.
-    let floor = LEAST_MESSAGES / seconds.max(0.001);
-    Search::new(start, floor.min(MAX_RATE), MAX_RATE)
+impl Plan {
+    /// Returns the plan of a search from this rate, with runs of this length.
+    pub fn new(start: f64, window: Duration) -> Self {
+        // Fewer messages than these are no measurement.
+        let floor = LEAST_MESSAGES / window.as_secs_f64().max(0.001);
+        Self { start, floor: floor.min(MAX_RATE), ceiling: MAX_RATE, precision: 1.05, attempts: 1 }
+    }
 }
 
 /// Returns the bound of messages in flight per sender: twice those of a server at the limit.
-pub(super) fn outstanding(limit: LatencyLimit, rate: f64, senders: usize) -> usize {
+pub fn outstanding(limit: LatencyLimit, rate: f64, senders: usize) -> usize {
     let at_limit = rate * limit.micros / 1e6 / senders as f64;
     ((2.0 * at_limit).ceil() as usize).max(LEAST_OUTSTANDING).min(max_outstanding(senders))
 }
@@ -134,7 +165,7 @@ pub(super) fn outstanding(limit: LatencyLimit, rate: f64, senders: usize) -> usi
 /// Returns the delay above which a send is late.
 ///
 /// The latency includes the delay, so a tenth of the limit does not change the result much.
-pub(super) fn late_after(limit: LatencyLimit) -> Duration {
+pub fn late_after(limit: LatencyLimit) -> Duration {
     Duration::from_secs_f64(limit.micros / 1e6 / 10.0).max(LATE_AFTER)
 }
 
@@ -222,8 +253,12 @@ mod tests {
         }
     }
 
-    fn run(report: Report) -> Result<Option<Run>, Error> {
-        Ok(Some(Run { report, samples: Vec::new() }))
+    fn run(report: Report) -> Result<Option<Report>, Error> {
+        Ok(Some(report))
+    }
+
+    fn plan() -> Plan {
+        Plan::new(100.0, Duration::from_secs_f64(SECONDS))
     }
 
     #[test]
@@ -233,14 +268,15 @@ mod tests {
             // p99 of 50 ms: ln(100) / (capacity - rate) seconds.
             let expected = capacity - 100.0_f64.ln() / 0.05;
             let mut shown = 0;
-            let measure = |rate, _| run(simulated(capacity, rate, 1.0 + 0.04 * (random.f64() - 0.5)));
-            let (found, best) = find(limit(), search(100.0, SECONDS), measure, |_| shown += 1).unwrap();
+            let measure = |it: Trial| run(simulated(capacity, it.rate, 1.0 + 0.04 * (random.f64() - 0.5)));
+            let (found, best) = find(limit(), &plan(), measure, |_| shown += 1).unwrap();
             let rate = found.rate.unwrap();
             assert!((0.85..=1.05).contains(&(rate / expected)), "{capacity}: {rate} of {expected}");
             assert!(found.confirmed && !found.at_least, "{found:?}");
             assert_eq!(found.stopped_by, StoppedBy::Verdict(Verdict::Latency));
-            assert_eq!(best.report.open_loop.unwrap().rate, rate, "it is the run of the capacity");
-            assert!(best.report.p99_us.unwrap() <= 50_000.0);
+            let best = best.unwrap();
+            assert_eq!(best.open_loop.unwrap().rate, rate, "it is the run of the capacity");
+            assert!(best.p99_us.unwrap() <= 50_000.0);
             assert_eq!(found.steps.len(), shown);
             assert_eq!(found.steps.last().unwrap().phase, Phase::Confirmation);
         }
@@ -248,14 +284,14 @@ mod tests {
 
     #[test]
     fn late_generator_gives_lower_bound() {
-        let measure = |rate, _| {
-            let mut report = simulated(1e6, rate, 1.0);
-            if rate > 10_000.0 {
+        let measure = |it: Trial| {
+            let mut report = simulated(1e6, it.rate, 1.0);
+            if it.rate > 10_000.0 {
                 report.open_loop.as_mut().unwrap().invalid = Some(Invalid::GeneratorLate);
             }
             run(report)
         };
-        let (found, _) = find(limit(), search(100.0, SECONDS), measure, |_| ()).unwrap();
+        let (found, _) = find(limit(), &plan(), measure, |_| ()).unwrap();
         assert!(found.at_least && found.confirmed, "{found:?}");
         assert_eq!(found.stopped_by, StoppedBy::Verdict(Verdict::Generator));
         assert!((9_500.0..=10_000.0).contains(&found.rate.unwrap()), "{found:?}");
@@ -263,22 +299,64 @@ mod tests {
 
     #[test]
     fn interrupt_keeps_result() {
-        let measure = |rate, index| if index < 3 { run(simulated(1e6, rate, 1.0)) } else { Ok(None) };
-        let (found, best) = find(limit(), search(100.0, SECONDS), measure, |_| ()).unwrap();
+        let measure = |it: Trial| if it.index < 3 { run(simulated(1e6, it.rate, 1.0)) } else { Ok(None) };
+        let (found, best) = find(limit(), &plan(), measure, |_| ()).unwrap();
         assert_eq!((found.rate, found.confirmed, found.at_least), (Some(400.0), false, true));
         assert_eq!((found.stopped_by, found.steps.len()), (StoppedBy::Interrupt, 3));
-        assert_eq!(best.report.open_loop.unwrap().rate, 400.0);
-        let (found, _) = find(limit(), search(100.0, SECONDS), |_, _| Ok(None), |_| ()).unwrap();
+        assert_eq!(best.unwrap().open_loop.unwrap().rate, 400.0);
+        let (found, _) = find(limit(), &plan(), |_| Ok(None::<Report>), |_| ()).unwrap();
         assert_eq!((found.rate, found.at_least), (None, false));
     }
 
     #[test]
     fn slow_server_has_no_capacity() {
-        let measure = |rate, _| run(simulated(2.0, rate, 1.0));
-        let (found, last) = find(limit(), search(100.0, SECONDS), measure, |_| ()).unwrap();
+        let measure = |it: Trial| run(simulated(2.0, it.rate, 1.0));
+        let (found, last) = find(limit(), &plan(), measure, |_| ()).unwrap();
         assert_eq!((found.rate, found.confirmed, found.failed_rate), (None, false, Some(1.0)));
         assert_eq!(found.stopped_by, StoppedBy::Verdict(Verdict::Latency));
-        assert_eq!(last.report.open_loop.unwrap().rate, 1.0);
+        assert_eq!(last.unwrap().open_loop.unwrap().rate, 1.0);
+    }
+
+    #[test]
+    fn server_without_capacity_has_none() {
+        let dead = Report { open_loop: None, p99_us: None, ..simulated(1.0, 1.0, 1.0) };
+        let (found, last) = find(limit(), &plan(), |_| run(dead.clone()), |_| ()).unwrap();
+        assert_eq!((found.rate, found.failed_rate), (None, Some(1.0)));
+        assert_eq!(found.stopped_by, StoppedBy::Verdict(Verdict::Aborted));
+        assert!(last.is_some_and(|report| report.deliveries == dead.deliveries));
+    }
+
+    fn failed(failure: Failure) -> Report {
+        let error = Some("no answer".into());
+        Report { ok: false, error, failure: Some(failure), open_loop: None, ..simulated(1e6, 100.0, 1.0) }
+    }
+
+    #[test]
+    fn unreachable_target_ends_search_at_once() {
+        for failure in [Failure::Unreachable, Failure::Setup] {
+            let (found, _) = find(limit(), &plan(), |_| run(failed(failure)), |_| ()).unwrap();
+            assert_eq!((found.steps.len(), found.rate), (1, None), "{failure:?}");
+            assert_eq!(found.stopped_by, StoppedBy::Target(failure));
+        }
+        let measure = |it: Trial| {
+            run(if it.index < 3 { simulated(1e6, it.rate, 1.0) } else { failed(Failure::Unreachable) })
+        };
+        let (found, best) = find(limit(), &plan(), measure, |_| ()).unwrap();
+        assert_eq!((found.steps.len(), found.rate, found.confirmed), (4, Some(400.0), false));
+        assert_eq!(found.stopped_by, StoppedBy::Target(Failure::Unreachable));
+        assert_eq!(best.unwrap().open_loop.unwrap().rate, 400.0);
+    }
+
+    #[test]
+    fn overload_that_closes_clients_is_a_verdict() {
+        // Clients are closed above this rate; after the first run also while they are set up.
+        let measure = |it: Trial| {
+            let failure = if it.index == 5 { Failure::Setup } else { Failure::Load };
+            run(if it.rate < 1500.0 { simulated(1e6, it.rate, 1.0) } else { failed(failure) })
+        };
+        let (found, _) = find(limit(), &plan(), measure, |_| ()).unwrap();
+        assert!((1400.0..1500.0).contains(&found.rate.unwrap()) && found.confirmed, "{found:?}");
+        assert_eq!(found.stopped_by, StoppedBy::Verdict(Verdict::Aborted));
     }
 
     #[test]

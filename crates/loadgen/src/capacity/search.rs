@@ -5,7 +5,7 @@ use serde::Serialize;
 /// Verdict on the run of a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// Within the limit, without faults.
     Ok,
     /// The latency exceeded the limit.
@@ -23,7 +23,7 @@ pub(super) enum Verdict {
 /// Purpose of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Phase {
+pub enum Phase {
     /// Doubles the rate until it fails, or halves it until it passes.
     Growth,
     /// Halves the interval between the highest rate that passed and the lowest that failed.
@@ -33,7 +33,8 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    pub(super) fn name(self) -> &'static str {
+    /// Returns the name in reports.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Growth => "growth",
             Self::Bisection => "bisection",
@@ -42,25 +43,39 @@ impl Phase {
     }
 }
 
+/// Range and care of a search.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Plan {
+    /// First rate.
+    pub start: f64,
+    /// Lowest rate to try.
+    pub floor: f64,
+    /// Highest rate to try.
+    pub ceiling: f64,
+    /// Ratio of the lowest failed to the highest passed rate at which the bisection ends.
+    pub precision: f64,
+    /// Number of runs that must fail for a rate to fail, except for the confirmation.
+    ///
+    /// With short runs, a disturbance of the machine fails one.
+    pub attempts: u32,
+}
+
 /// Search over rates: growth, bisection, confirmation.
 ///
 /// A pure state machine: the caller measures the [next](Self::next) rate and [records](Self::record) the verdict.
 #[derive(Debug)]
-pub(super) struct Search {
+pub struct Search {
     phase: Phase,
     rate: f64,
-    /// Lowest rate to try.
-    floor: f64,
-    /// Highest rate to try.
-    ceiling: f64,
+    plan: Plan,
     /// Highest rate that passed.
     passed: Option<f64>,
     /// All rates that passed.
     all_passed: Vec<f64>,
     /// Lowest rate that failed above it, and why.
     failed: Option<(f64, Verdict)>,
-    /// Whether this rate has been repeated after a late generator.
-    repeated: bool,
+    /// Failed runs of this rate before it counts as failed.
+    failed_runs: u32,
     /// Failed confirmations.
     unconfirmed: i32,
     end: Option<End>,
@@ -69,7 +84,7 @@ pub(super) struct Search {
 /// Reason for the end of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum End {
+pub enum End {
     /// A rate is confirmed, and a higher one failed.
     Confirmed,
     /// The highest rate that can be requested is confirmed.
@@ -79,34 +94,39 @@ pub(super) enum End {
 }
 
 impl Search {
-    /// Begins at a rate between `floor` and `ceiling`.
-    pub(super) fn new(start: f64, floor: f64, ceiling: f64) -> Self {
+    /// Begins at the first rate of the plan.
+    pub fn new(plan: &Plan) -> Self {
         Self {
             phase: Phase::Growth,
-            rate: start.clamp(floor, ceiling),
-            floor,
-            ceiling,
+            rate: plan.start.clamp(plan.floor, plan.ceiling),
+            plan: *plan,
             passed: None,
             all_passed: Vec::new(),
             failed: None,
-            repeated: false,
+            failed_runs: 0,
             unconfirmed: 0,
             end: None,
         }
     }
 
     /// Returns the rate to measure next, and why, unless the search has ended.
-    pub(super) fn next(&self) -> Option<(f64, Phase)> {
+    pub fn next(&self) -> Option<(f64, Phase)> {
         self.end.is_none().then_some((self.rate, self.phase))
     }
 
     /// Records the verdict on the rate returned by [`next`](Self::next).
-    pub(super) fn record(&mut self, verdict: Verdict) {
-        // A late generator says nothing about the server and is often a short disturbance.
-        if verdict == Verdict::Generator && !std::mem::replace(&mut self.repeated, true) {
+    pub fn record(&mut self, verdict: Verdict) {
+        let attempts = match (verdict, self.phase) {
+            // A late generator says nothing about the server and is often a short disturbance.
+            (Verdict::Generator, _) => self.plan.attempts.max(2),
+            (Verdict::Ok, _) | (_, Phase::Confirmation) => 1,
+            (_, Phase::Growth | Phase::Bisection) => self.plan.attempts,
+        };
+        self.failed_runs += 1;
+        if self.failed_runs < attempts {
             return;
         }
-        self.repeated = false;
+        self.failed_runs = 0;
         let rate = self.rate;
         if verdict == Verdict::Ok {
             self.passed = Some(rate);
@@ -122,8 +142,7 @@ impl Search {
                 let lower = self.all_passed.iter().copied().filter(|passed| *passed < rate);
                 self.passed = lower.reduce(f64::max);
                 self.unconfirmed += 1;
-                // Back off further each time, so that a wrong start of the search cannot make it endless.
-                self.lower(rate * (1.0 - CONFIRM_BACKOFF * 2_f64.powi(self.unconfirmed - 1)).max(0.5));
+                self.lower(rate * (1.0 - backoff(self.unconfirmed)));
             }
             _ => self.narrow(),
         }
@@ -132,11 +151,11 @@ impl Search {
     /// Chooses the next rate of the growth or bisection.
     fn narrow(&mut self) {
         match (self.passed, self.failed) {
-            (Some(passed), Some((failed, _))) if failed / passed > PRECISION => {
+            (Some(passed), Some((failed, _))) if failed / passed > self.plan.precision => {
                 (self.phase, self.rate) = (Phase::Bisection, (passed * failed).sqrt());
             }
-            (Some(passed), None) if passed < self.ceiling => {
-                self.rate = (passed * GROWTH).min(self.ceiling);
+            (Some(passed), None) if passed < self.plan.ceiling => {
+                self.rate = (passed * GROWTH).min(self.plan.ceiling);
             }
             (Some(passed), _) => (self.phase, self.rate) = (Phase::Confirmation, passed),
             (None, _) => self.lower(self.rate / GROWTH),
@@ -144,34 +163,41 @@ impl Search {
     }
 
     fn lower(&mut self, rate: f64) {
-        if self.rate <= self.floor {
+        if self.rate <= self.plan.floor {
             (self.end, self.passed) = (Some(End::NonePassed), None);
         }
-        self.rate = rate.max(self.floor);
+        self.rate = rate.max(self.plan.floor);
     }
 
     /// Returns the reason for the end.
-    pub(super) fn end(&self) -> Option<End> {
+    pub fn end(&self) -> Option<End> {
         self.end
     }
 
     /// Returns the highest rate that passed, confirmed if the search has [ended](Self::end).
-    pub(super) fn passed(&self) -> Option<f64> {
+    pub fn passed(&self) -> Option<f64> {
         self.passed
     }
 
     /// Returns the lowest rate that failed, and why.
-    pub(super) fn failed(&self) -> Option<(f64, Verdict)> {
+    pub fn failed(&self) -> Option<(f64, Verdict)> {
         self.failed
+    }
+}
+
+/// Returns the share by which the rate is lowered after so many failed confirmations.
+///
+/// It grows, so that a wrong start of the search cannot make it endless.
+fn backoff(unconfirmed: i32) -> f64 {
+    match unconfirmed {
+        ..=1 => 0.05,
+        2..=5 => 0.1,
+        more => (0.1 * 2_f64.powi(more - 5)).min(0.5),
     }
 }
 
 /// Factor between two rates of the growth.
 const GROWTH: f64 = 2.0;
-/// Ratio of the lowest failed to the highest passed rate at which the bisection ends.
-const PRECISION: f64 = 1.05;
-/// Share by which the rate is lowered after the first failed confirmation.
-const CONFIRM_BACKOFF: f64 = 0.05;
 
 #[cfg(test)]
 mod tests {
@@ -179,10 +205,19 @@ mod tests {
 
     const FLOOR: f64 = 1.0;
     const CEILING: f64 = 1e7;
+    const PRECISION: f64 = 1.05;
+
+    fn plan(start: f64) -> Plan {
+        Plan { start, floor: FLOOR, ceiling: CEILING, precision: PRECISION, attempts: 1 }
+    }
 
     /// Runs a search against a simulated server and returns it with the measured rates.
-    fn search(start: f64, mut server: impl FnMut(f64) -> Verdict) -> (Search, Vec<f64>) {
-        let mut search = Search::new(start, FLOOR, CEILING);
+    fn search(start: f64, server: impl FnMut(f64) -> Verdict) -> (Search, Vec<f64>) {
+        follow(&plan(start), server)
+    }
+
+    fn follow(plan: &Plan, mut server: impl FnMut(f64) -> Verdict) -> (Search, Vec<f64>) {
+        let mut search = Search::new(plan);
         let mut rates = Vec::new();
         while let Some((rate, _)) = search.next() {
             rates.push(rate);
@@ -225,6 +260,20 @@ mod tests {
             let found = search.passed().unwrap();
             assert!((0.3..1.0).contains(&(found / capacity)), "{seed}: {found} of {capacity}");
         }
+    }
+
+    #[test]
+    fn second_attempt_outlasts_disturbance() {
+        let plan = Plan { attempts: 2, precision: 1.125, ..plan(100.0) };
+        let mut runs = 0;
+        let (search, rates) = follow(&plan, |rate| {
+            runs += 1;
+            if runs == 3 { Verdict::Latency } else { queue(1000.0)(rate) }
+        });
+        let found = search.passed().unwrap();
+        assert!((880.0..1000.0).contains(&found), "{rates:?}");
+        assert_eq!(rates.iter().filter(|rate| **rate == 400.0).count(), 2, "{rates:?}");
+        assert_eq!(rates.iter().filter(|rate| **rate == 1600.0).count(), 2, "{rates:?}");
     }
 
     #[test]
@@ -274,7 +323,7 @@ mod tests {
 
     #[test]
     fn keeps_best_rate_when_interrupted() {
-        let mut search = Search::new(100.0, FLOOR, CEILING);
+        let mut search = Search::new(&plan(100.0));
         for _ in 0..3 {
             search.record(Verdict::Ok);
         }

@@ -1,7 +1,7 @@
 //! Numbers in units that are easy to read.
 
 /// Formats a number with thousands separators.
-pub(super) fn grouped(number: f64) -> String {
+pub(crate) fn grouped(number: f64) -> String {
     let digits =
         if number < 10.0 && number.fract() != 0.0 { format!("{number:.1}") } else { format!("{number:.0}") };
     let whole = digits.split('.').next().map_or(0, str::len);
@@ -16,7 +16,7 @@ pub(super) fn grouped(number: f64) -> String {
 }
 
 /// Formats microseconds in a suitable unit.
-pub(super) fn duration(micros: f64) -> String {
+pub(crate) fn duration(micros: f64) -> String {
     match micros {
         micros if micros < 1_000.0 => format!("{micros:.0} µs"),
         micros if micros < 1_000_000.0 => format!("{:.2} ms", micros / 1e3),
@@ -25,7 +25,7 @@ pub(super) fn duration(micros: f64) -> String {
 }
 
 /// Formats microseconds without trailing zeros, for round numbers.
-pub(super) fn round_duration(micros: f64) -> String {
+pub(crate) fn round_duration(micros: f64) -> String {
     match micros {
         micros if micros < 1_000.0 => format!("{micros} µs"),
         micros if micros < 1_000_000.0 => format!("{} ms", micros / 1e3),
