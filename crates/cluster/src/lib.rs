@@ -78,32 +78,29 @@
 //! }
 //! ```
 //!
-//! # Integration with routers
+//! # Integration with a server
 //!
-//! A `ClusterRouter` wraps the local router of each namespace, such as `roomcast_rooms::Rooms`. One task for each
-//! process owns the [`Node`] and its engine, without a lock. The design for real load:
+//! A server knows other nodes through [`Cluster`](roomcast_core::Cluster) and
+//! [`ClusterNamespace`](roomcast_core::ClusterNamespace), which stand beside its local routers. No crate implements them
+//! for a [`Node`] yet. One task for each process is to own the node and its engine, without a lock:
 //!
-//! - **Local delivery never waits**: `broadcast` first runs the local router, then publishes.
+//! - **Local delivery never waits**: the server runs the local router first, then publishes.
 //! - **Without other nodes**: the task mirrors [`NodeJoined`](ClusterAction::NodeJoined) and `NodeLeft` into an atomic
-//!   counter that all routers share. A broadcast with [`Scope::Node`](roomcast_core::Scope), or with a counter of zero,
-//!   costs one relaxed load.
+//!   counter. At zero, an emit costs one relaxed load.
 //! - **With other nodes**: engines do not reveal which rooms others have joined, so each broadcast is published. The
-//!   calling thread serializes the event and pushes the [`Publication`] to one of several bounded inlets, chosen by the
-//!   hash of its channel, which preserves the order of a room; a push wakes the task if the inlet was empty. So threads
-//!   share no lock, and the engine's speed affects no handler. The task empties the inlets into [`Node::publish`];
-//!   frames that wait for the engine are combined to one message for each channel.
-//! - **Interest**: a `RoomWatcher` of the local router passes `Created` and `Deleted` on through the same inlets. Rooms
-//!   named by this node's ids need no filter: they cost a hash look-up in the task, and no command.
+//!   calling thread serializes the event and pushes the [`Publication`] to a bounded inlet, which preserves the order of
+//!   a room; a push wakes the task if the inlet was empty. The task empties the inlets into [`Node::publish`]; frames
+//!   that wait for the engine are combined to one message for each channel.
+//! - **Interest**: the server reports rooms with members, which pass through the same inlets. Rooms named by this node's
+//!   ids cost no command.
 //! - **A joining namespace** calls [`Node::add_interest`] and [`Node::await_join`], and accepts clients after
 //!   [`Heard`](ClusterAction::Heard), at most [`join_timeout`](ClusterConfig::join_timeout) later.
-//! - **Recovery stands below**: the local router of the decorator is the `Sequencer`, so events of other nodes get
-//!   offsets too. A `Gap` ends the recoverable range of its room.
-//! - **Events of other nodes**: the task calls the host object of the namespace with each `Deliver`, so that overflow
-//!   policies, outgoing listeners and flow control hold for them. The policy and the delivery guarantee are part of the
-//!   publication's body.
+//! - **Events of other nodes**: the task calls the [`ClusterHost`](roomcast_core::ClusterHost) of the namespace with each
+//!   `Deliver`. The overflow policy and the delivery guarantee are part of the publication's body. A `Gap` ends the
+//!   recoverable range of its room.
 //! - **Acknowledgements**: a broadcast with acknowledgements is a request. Each node answers with the number of its
-//!   recipients, then with each acknowledgement; see [`Node::answer`]. The local recipients are counted by the router.
-//! - **Shutdown**: [`Node::leave`] after the sessions were stored; the task continues until
+//!   recipients, then with each acknowledgement; see [`Node::answer`].
+//! - **Shutdown**: [`Node::leave`] after the last session has ended; the task continues until
 //!   [`Left`](ClusterAction::Left) and the engine's flush, for a limited time.
 //!
 //! # Memory
