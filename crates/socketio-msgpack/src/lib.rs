@@ -24,7 +24,6 @@
 //! Server messages contain neither extensions nor `undefined`: all dialects decode them alike.
 
 mod codec;
-mod date;
 mod decode;
 mod encode;
 
