@@ -9,6 +9,7 @@ mod args;
 mod cluster;
 mod handshake;
 mod msgpack;
+mod node;
 mod packets;
 mod payload;
 mod proxy;
@@ -20,6 +21,7 @@ pub use args::args;
 pub use cluster::cluster_messages;
 pub use handshake::handshake;
 pub use msgpack::msgpack_packets;
+pub use node::node_messages;
 pub use packets::socketio_packets;
 pub use payload::polling_payload;
 pub use proxy::proxy;
@@ -31,12 +33,13 @@ pub use websocket::{ws_frames, ws_inflate};
 pub type Check = (&'static str, fn(&[u8]));
 
 /// All checks.
-pub const CHECKS: [Check; 14] = [
+pub const CHECKS: [Check; 15] = [
     ("args", args),
     ("cluster_messages", cluster_messages),
     ("engine_session", engine_session),
     ("handshake", handshake),
     ("msgpack_packets", msgpack_packets),
+    ("node_messages", node_messages),
     ("plain_json_session", plain_json_session),
     ("plain_session", plain_session),
     ("polling_payload", polling_payload),

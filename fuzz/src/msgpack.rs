@@ -28,7 +28,8 @@ fn decode(message: Vec<u8>, limits: &PacketLimits) -> Option<Packet> {
     Some(packet.expect("a packet is one message"))
 }
 
-fn read(data: &[u8]) -> Vec<u8> {
+/// Reads bytes in their printable form.
+pub(crate) fn read(data: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
     let mut rest = data;
     while let [first, behind @ ..] = rest {

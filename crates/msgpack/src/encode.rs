@@ -99,6 +99,7 @@ pub struct JsonValues<'a> {
     attachments: &'a [Bytes],
     /// Number of values.
     len: usize,
+    depth: usize,
     /// Each array and object, in the order of their starts.
     containers: Vec<Container>,
 }
@@ -121,13 +122,19 @@ impl<'a> JsonValues<'a> {
         for token in Tokens::new(list) {
             count.token(&token);
         }
-        Self { list, attachments, len: count.len, containers: count.containers }
+        Self { list, attachments, len: count.len, depth: count.depth, containers: count.containers }
     }
 
     /// Returns the number of values.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Returns the deepest nesting of arrays and objects; 0 if there are none.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.depth
     }
 
     /// Returns whether there are no values.
@@ -169,6 +176,7 @@ struct Count<'t> {
     list: &'t str,
     attachments: usize,
     len: usize,
+    depth: usize,
     containers: Vec<Container>,
     /// Open arrays and objects, outermost first.
     open: Vec<Open>,
@@ -196,7 +204,7 @@ enum Key {
 
 impl<'t> Count<'t> {
     fn new(list: &'t str, attachments: usize) -> Self {
-        Self { list, attachments, len: 0, containers: Vec::new(), open: Vec::new() }
+        Self { list, attachments, len: 0, depth: 0, containers: Vec::new(), open: Vec::new() }
     }
 
     fn token(&mut self, token: &Token) {
@@ -206,6 +214,7 @@ impl<'t> Count<'t> {
                 let index = self.containers.len();
                 self.containers.push(Container::Holds(0));
                 self.open.push(Open { index, is_object, ..Open::default() });
+                self.depth = self.depth.max(self.open.len());
             }
             Kind::End => self.end(token.at.end),
             Kind::Colon => self.open.iter_mut().last().into_iter().for_each(|open| open.in_value = true),
