@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use roomcast_core::{
-    Action, CloseReason, Command, ConnectionRole, Frame, Message, Namespace, Session, Sid, SocketId,
-    TransportName,
+    Action, CloseReason, Command, Frame, ConnectionRole, Message, Namespace, Session, Sid, SocketId, TransportName,
 };
 use roomcast_engine::{EngineConfig, EngineSession, OpenPacket, Version};
 use roomcast_plain::{Mode, PlainConfig, PlainSession};

@@ -19,8 +19,8 @@
 //! | text that is not UTF-8 | U+FFFD replaces the invalid bytes |
 //! | keys that are not text | refused |
 //!
-//! What is written has neither extensions nor `undefined`, and integers and lengths in their shortest form, so that all
-//! of these libraries decode it alike.
+//! Written messages have neither extensions nor `undefined`, and integers and lengths in their shortest form, so that all
+//! of these libraries decode them alike.
 
 mod date;
 mod encode;

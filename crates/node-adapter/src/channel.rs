@@ -56,8 +56,8 @@ impl Channels {
 
     /// Returns the pattern of all broadcast channels.
     ///
-    /// Characters of the namespace that Redis reads as a glob are escaped. Node does not escape them, and ignores what it
-    /// receives too much.
+    /// Characters of the namespace that Redis reads as a glob are escaped. Node does not escape them, and ignores
+    /// surplus messages.
     #[must_use]
     pub fn pattern(&self) -> &ByteString {
         &self.pattern
@@ -96,7 +96,7 @@ impl Channels {
         }
     }
 
-    /// Returns what a channel carries, or `None` for a channel of another namespace.
+    /// Returns the kind of a channel, or `None` for a channel of another namespace.
     ///
     /// Another namespace may have the same channel as a room of this one: `/a#b` and the room `b` of `/a`. Messages name
     /// their namespace, so they are not confused.

@@ -11,13 +11,13 @@
 //! sockets; broadcasts with acknowledgements; events for servers, with and without acknowledgements. Each is sent, and
 //! each is accepted from Node and from emitters.
 //!
-//! # What the protocol cannot do
+//! # Limits of the protocol
 //!
 //! - **Membership**: nodes do not announce themselves. A request waits for as many answers as the request channel has
 //!   subscribers, so a node that crashed without closing its connection is waited for until Redis notices.
 //! - **Names of missing nodes**: answers do not name their node. A request that ends early reports a number only.
-//! - **Loss**: messages are not numbered. What Redis drops, or publishes while a subscriber is disconnected, is lost
-//!   without a trace.
+//! - **Loss**: messages are not numbered. Messages that Redis drops, or publishes while a subscriber is disconnected,
+//!   are lost without a trace.
 //! - **Acknowledgements** are one argument, and do not name the socket.
 //! - **Binary in events for servers**: these are JSON. Binary arguments arrive as `{"type":"Buffer","data":[…]}`.
 //! - **Offsets** for connection state recovery are not transmitted.

@@ -170,7 +170,7 @@ fn room_of_other_type_never_means_everyone() {
         let refused = decode_request(&Bytes::from_static(json.as_bytes()), &Namespace::main(), &limits);
         assert!(refused.is_err(), "{json}");
     }
-    // An exclusion of such a room excludes nobody.
+    // An exclusion of such a room has no effect.
     let json = r#"{"type":4,"opts":{"rooms":["a"],"except":[null,true,[]]}}"#;
     let message = decode_request(&Bytes::from_static(json.as_bytes()), &Namespace::main(), &limits);
     let request = message.expect("valid").expect("known").request;

@@ -18,7 +18,7 @@ struct TestNode {
     node: ClassicNamespace,
     id: SocketId,
     rooms: Vec<Room>,
-    /// What the node did, as text.
+    /// Operations that reached the node, as text.
     log: Vec<String>,
     answers: Vec<Answer>,
     done: BTreeMap<RequestNumber, Option<usize>>,
@@ -30,7 +30,7 @@ struct Cluster {
     nodes: Vec<TestNode>,
     now: Instant,
     published: Vec<(String, Bytes)>,
-    /// What Redis answers to NUMSUB, if not the number of nodes.
+    /// Answer of Redis to NUMSUB, if not the number of nodes.
     subscribers: Option<Option<u64>>,
 }
 

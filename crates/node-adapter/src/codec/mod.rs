@@ -5,6 +5,7 @@ mod options;
 mod request;
 mod response;
 mod sockets;
+mod value;
 
 pub use self::event::{BroadcastMessage, decode_broadcast, encode_broadcast};
 pub use self::options::{Flags, Recipients};
@@ -72,7 +73,7 @@ pub enum EncodeError {
     TooDeep,
 }
 
-/// Deepest nesting of arguments that is sent: the limit of what is received. Node's parsers are recursive.
+/// Deepest nesting of arguments that is sent: the limit of received arguments. Node's parsers are recursive.
 const MAX_DEPTH: usize = 127;
 
 /// Returns the JSON text of a message: text as it is, MessagePack converted.

@@ -184,7 +184,7 @@ fn write_flags(writer: &mut Writer, flags: &Flags) {
     }
 }
 
-/// Converts a timeout to what `setTimeout` of Node accepts.
+/// Converts a timeout to the range of Node's `setTimeout`.
 fn milliseconds(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).clamp(1, (1 << 31) - 1)
 }
@@ -251,7 +251,7 @@ struct RoomList {
 impl RoomList {
     fn push(&mut self, name: Option<String>) -> Result<(), DecodeError> {
         let Some(name) = name else {
-            // Such a room has no members here. Without it, a list of rooms could become empty and mean everybody.
+            // Such a room has no members here. Without it, a list of rooms could become empty and include all members.
             return if self.strict { Err(DecodeError::Field("rooms")) } else { Ok(()) };
         };
         // A room that was named as text and as a number.
@@ -352,6 +352,7 @@ impl JsonRooms {
     }
 }
 
+/// Room in JSON; `None` if it is neither a string nor a number.
 pub(super) struct JsonRoom(pub(super) Option<String>);
 
 impl<'de> Deserialize<'de> for JsonRoom {
@@ -401,6 +402,17 @@ impl<'de> Deserialize<'de> for JsonRoom {
         }
 
         deserializer.deserialize_any(RoomVisitor)
+    }
+}
+
+/// Text, or anything else, which counts as none.
+#[derive(Default)]
+pub(super) struct JsonText(pub(super) ByteString);
+
+impl<'de> Deserialize<'de> for JsonText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = JsonRoom::deserialize(deserializer)?;
+        Ok(Self(text.0.unwrap_or_default().into()))
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::event::{JsonPacket, json_event, write_packet};
-use super::options::{JsonOpts, JsonRoom, JsonRooms, push_opts, write_opts};
+use super::options::{JsonOpts, JsonRoom, JsonRooms, JsonText, push_opts, write_opts};
 use super::sockets::push_room_list;
 use super::{CodecLimits, DecodeError, EncodeError, Flags, Recipients, json_error, json_of};
 
@@ -139,7 +139,7 @@ fn push_event(json: &mut String, name: &str, args: &Args) -> Result<(), EncodeEr
     push_quoted(json, name);
     for arg in args {
         json.push(',');
-        super::response::push_value(json, arg, args.attachments())?;
+        super::value::push_value(json, arg, args.attachments())?;
     }
     Ok(())
 }
@@ -185,17 +185,6 @@ struct JsonRequest<'t> {
     data: Option<&'t RawValue>,
     #[serde(borrow)]
     packet: Option<JsonPacket<'t>>,
-}
-
-/// Text, or anything else, which counts as none.
-#[derive(Default)]
-pub(super) struct JsonText(pub(super) ByteString);
-
-impl<'de> Deserialize<'de> for JsonText {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = JsonRoom::deserialize(deserializer)?;
-        Ok(Self(text.0.unwrap_or_default().into()))
-    }
 }
 
 /// Decodes a message of the request channel.

@@ -5,11 +5,11 @@ use bytestring::ByteString;
 use roomcast_core::{Args, Room, SocketId, push_quoted};
 use roomcast_msgpack::{JsonValues, Writer};
 use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::value::RawValue;
 
-use super::options::JsonRooms;
-use super::request::JsonText;
+use super::options::{JsonRooms, JsonText};
 use super::sockets::{self, SocketDescription, push_texts};
+use super::value::push_value;
 use super::{CodecLimits, DecodeError, EncodeError, MAX_DEPTH, check_depth, checked, json_error, json_of};
 
 /// Answer of one node, or a part of it.
@@ -111,37 +111,6 @@ fn encode_ack(id: &str, args: &Args) -> Result<Bytes, EncodeError> {
         writer.values(&value);
     }
     Ok(writer.finish().into())
-}
-
-/// Appends a value as JSON, with attachments in the form of Node's `Buffer`.
-pub(super) fn push_value(json: &mut String, value: &str, attachments: &[Bytes]) -> Result<(), EncodeError> {
-    if JsonValues::new(value, attachments).depth() > MAX_DEPTH {
-        return Err(EncodeError::TooDeep);
-    }
-    match serde_json::from_str::<Value>(value) {
-        Ok(mut inlined) if !attachments.is_empty() => {
-            inline(&mut inlined, attachments);
-            json.push_str(&inlined.to_string());
-        }
-        _ => json.push_str(value),
-    }
-    Ok(())
-}
-
-/// Replaces placeholders by what Node's `Buffer` is in JSON.
-fn inline(value: &mut Value, attachments: &[Bytes]) {
-    match value {
-        Value::Array(values) => values.iter_mut().for_each(|value| inline(value, attachments)),
-        Value::Object(entries) => {
-            let number = entries.get("num").and_then(Value::as_u64).and_then(|num| usize::try_from(num).ok());
-            let is_placeholder = entries.get("_placeholder") == Some(&Value::Bool(true));
-            match number.filter(|_| is_placeholder).and_then(|num| attachments.get(num)) {
-                Some(part) => *value = json!({ "type": "Buffer", "data": part.as_ref() }),
-                None => entries.values_mut().for_each(|value| inline(value, attachments)),
-            }
-        }
-        _ => {}
-    }
 }
 
 /// Answer in JSON.

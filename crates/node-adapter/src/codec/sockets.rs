@@ -48,7 +48,7 @@ impl SocketDescription {
     }
 }
 
-/// Appends the rooms once each: what Node fetches is read as a set of strings.
+/// Appends the rooms once each: Node reads them as a set, where `7` would be another member than `"7"`.
 fn push_own_rooms(json: &mut String, socket: &SocketDescription) {
     json.push_str(r#""rooms":["#);
     for (index, room) in socket.rooms.iter().enumerate() {

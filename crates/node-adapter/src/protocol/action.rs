@@ -131,7 +131,7 @@ pub enum ClassicAction {
         asker: Asker,
         /// Sockets.
         target: Target,
-        /// What to answer.
+        /// Content of the answer.
         wanted: Wanted,
     },
     /// Call the server's handlers, and answer with [`Response::ServerSide`](crate::Response::ServerSide) if one did.

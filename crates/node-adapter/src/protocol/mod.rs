@@ -269,8 +269,8 @@ impl ClassicNamespace {
 
     /// Handles a message of any of the [channels](Self::channels).
     ///
-    /// A broadcast to a room is dropped unread unless `has_room` returns `true`. What cannot be read is dropped and
-    /// counted.
+    /// A broadcast to a room is dropped unread unless `has_room` returns `true`. Unreadable messages are dropped
+    /// and counted.
     pub fn handle_message(
         &mut self,
         channel: &str,

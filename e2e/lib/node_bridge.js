@@ -1,0 +1,142 @@
+// A node of Roomcast as its state machine alone: the program `node_bridge` decodes and encodes, and this file subscribes,
+// publishes and has the sockets.
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import { Redis } from "ioredis";
+import { binary } from "./server.js";
+
+/** Replaces placeholders by the attachments, which are hexadecimal */
+export function argsOf({ args, attachments = [] }) {
+  const inline = (value) => {
+    if (value === null || typeof value !== "object") return value;
+    if (Array.isArray(value)) return value.map(inline);
+    if (attachments.length > 0 && value._placeholder === true) return Buffer.from(attachments[value.num], "hex");
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, inline(inner)]));
+  };
+  return inline(JSON.parse(`[${args}]`));
+}
+
+/** The program; commands are answered in order */
+export class Bridge {
+  constructor() {
+    this.child = spawn(binary("node_bridge"), [], { stdio: ["pipe", "pipe", "inherit"] });
+    this.pending = [];
+    this.lines = [];
+    createInterface({ input: this.child.stdout }).on("line", (line) => {
+      if (line !== "{}") return this.lines.push(JSON.parse(line));
+      this.pending.shift().resolve(this.lines);
+      this.lines = [];
+    });
+    this.exited = new Promise((resolve) => this.child.once("exit", resolve));
+    this.exited.then((code) => {
+      for (const { reject } of this.pending) reject(new Error(`node_bridge exited with ${code}`));
+    });
+  }
+
+  /** Resolves to the actions of a command */
+  run(command) {
+    return new Promise((resolve, reject) => {
+      this.pending.push({ resolve, reject });
+      this.child.stdin.write(`${JSON.stringify(command)}\n`);
+    });
+  }
+
+  async stop() {
+    this.child.stdin.end();
+    await this.exited;
+  }
+}
+
+/** A node with sockets of the form `{ id, rooms, data, answer }`; `log` has the operations that reached it */
+export class BridgeNode {
+  constructor(port, sockets) {
+    this.bridge = new Bridge();
+    this.publisher = new Redis(port);
+    this.subscriber = new Redis(port);
+    this.sockets = sockets;
+    this.log = [];
+    this.requests = new Map();
+    this.lastRequest = 0;
+  }
+
+  async open(name, own = false) {
+    [this.channels] = await this.bridge.run({ op: "open", name, own });
+    const { pattern, request, response, own: ownResponse } = this.channels;
+    const receive = (channel, payload) => {
+      const members = this.sockets.flatMap(({ rooms }) => rooms);
+      const command = { op: "message", channel: channel.toString(), payload: payload.toString("hex"), members };
+      this.send(command).catch((error) => (this.failure ??= error));
+    };
+    this.subscriber.on("messageBuffer", receive);
+    this.subscriber.on("pmessageBuffer", (_, channel, payload) => receive(channel, payload));
+    await this.subscriber.psubscribe(pattern);
+    await this.subscriber.subscribe(request, response, ownResponse);
+  }
+
+  /** Runs a command and performs its actions */
+  async send(command) {
+    for (const action of await this.bridge.run(command)) await this.perform(action);
+  }
+
+  /** Runs a request; resolves to its answers and the number of nodes that did not answer */
+  request(command) {
+    const request = ++this.lastRequest;
+    return new Promise((resolve, reject) => {
+      this.requests.set(request, { answers: [], resolve });
+      this.send({ ...command, request }).catch(reject);
+    });
+  }
+
+  matching({ rooms, except }) {
+    const isIn = (socket, names) => names.some((name) => socket.rooms.includes(name));
+    return this.sockets.filter((socket) => (rooms.length === 0 || isIn(socket, rooms)) && !isIn(socket, except));
+  }
+
+  async perform(action) {
+    const answer = (command) => this.send({ op: "answer", asker: action.asker, ...command });
+    switch (action.do) {
+      case "publish":
+        await this.publisher.publish(action.channel, Buffer.from(action.payload, "hex"));
+        break;
+      case "count": {
+        const [, count] = await this.publisher.pubsub("NUMSUB", this.channels.request);
+        await this.send({ op: "nodes", request: action.request, count: Number(count) });
+        break;
+      }
+      case "find": {
+        const sockets = this.matching(action);
+        const kind = { Ids: "ids", Sockets: "sockets", Rooms: "rooms" }[action.wanted];
+        await answer({ kind, sockets, rooms: this.sockets.flatMap(({ rooms }) => rooms) });
+        break;
+      }
+      case "server":
+        this.log.push(action);
+        if (action.asker) await answer({ kind: "server", args: '"from roomcast"' });
+        break;
+      case "collect": {
+        this.log.push(action);
+        const sockets = this.matching(action);
+        await answer({ kind: "recipients", count: sockets.length });
+        for (const socket of sockets) await answer({ kind: "ack", ...socket.answer });
+        break;
+      }
+      case "answer":
+        this.requests.get(action.request).answers.push(action.answer);
+        break;
+      case "done": {
+        const { answers, resolve } = this.requests.get(action.request);
+        resolve({ answers, missing: action.missing });
+        break;
+      }
+      default:
+        this.log.push(action);
+    }
+  }
+
+  async stop() {
+    this.subscriber.disconnect();
+    this.publisher.disconnect();
+    await this.bridge.stop();
+    if (this.failure) throw this.failure;
+  }
+}
