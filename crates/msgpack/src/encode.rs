@@ -77,9 +77,9 @@ fn clamp(len: usize) -> u32 {
 /// Comma-separated JSON values with binary attachments, counted and ready to be written.
 ///
 /// Socket.IO's placeholders, `{"_placeholder":true,"num":0}`, become the attachments that they number. Without
-/// attachments no object is a placeholder. The text must be valid JSON: invalid text does not panic, but produces invalid
-/// output. Integers are written in their shortest form, lone surrogates as U+FFFD, and numbers beyond the range
-/// of JavaScript's as infinite.
+/// attachments no object is a placeholder. The text must be valid JSON: invalid text does not panic, but produces
+/// invalid output. Integers are written in their shortest form, lone surrogates as U+FFFD, and numbers beyond the
+/// range of JavaScript's as infinite.
 ///
 /// # Examples
 ///

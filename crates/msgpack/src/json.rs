@@ -33,8 +33,8 @@ pub enum Extensions {
 /// JSON text with binary attachments, built from the values of a message.
 ///
 /// Attachments share the memory of the message; the text has Socket.IO's placeholders for them. The result may contain
-/// an object of the sender that looks like a placeholder, so `Args::check_placeholders` is required before it is used as
-/// arguments.
+/// an object of the sender that looks like a placeholder, so `Args::check_placeholders` is required before it is used
+/// as arguments.
 ///
 /// # Examples
 ///

@@ -6,8 +6,8 @@
 //! # Values
 //!
 //! Two libraries write MessagePack on Node: notepack.io (`socket.io-msgpack-parser`, the classic and sharded Redis
-//! adapters, `@socket.io/redis-emitter`) and @msgpack/msgpack (the Redis Streams adapter). Both are read alike, notepack
-//! of version 2 included. Values without a JSON equivalent are converted as JavaScript would:
+//! adapters, `@socket.io/redis-emitter`) and @msgpack/msgpack (the Redis Streams adapter). Both are read alike,
+//! notepack of version 2 included. Values without a JSON equivalent are converted as JavaScript would:
 //!
 //! | MessagePack | JSON text |
 //! | --- | --- |
@@ -19,8 +19,8 @@
 //! | text that is not UTF-8 | U+FFFD replaces the invalid bytes |
 //! | keys that are not text | refused |
 //!
-//! Written messages have neither extensions nor `undefined`, and integers and lengths in their shortest form, so that all
-//! of these libraries decode them alike.
+//! Written messages have neither extensions nor `undefined`, and integers and lengths in their shortest form, so that
+//! all of these libraries decode them alike.
 
 mod date;
 mod encode;

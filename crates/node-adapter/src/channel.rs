@@ -98,8 +98,8 @@ impl Channels {
 
     /// Returns the kind of a channel, or `None` for a channel of another namespace.
     ///
-    /// Another namespace may have the same channel as a room of this one: `/a#b` and the room `b` of `/a`. Messages name
-    /// their namespace, so they are not confused.
+    /// Another namespace may have the same channel as a room of this one: `/a#b` and the room `b` of `/a`. Messages
+    /// name their namespace, so they are not confused.
     #[must_use]
     pub fn classify<'a>(&self, channel: &'a str) -> Option<ChannelKind<'a>> {
         if let Some(room) = channel.strip_prefix(&*self.broadcast) {

@@ -1,15 +1,15 @@
 //! Node's classic Redis adapter and `@socket.io/redis-emitter` on the wire, without I/O.
 //!
 //! A node of Roomcast joins a cluster of Node servers that use `@socket.io/redis-adapter` 8 (`createAdapter`).
-//! [`Channels`] are the names of the Redis channels of a namespace, the functions named `encode_*` and `decode_*` are the
-//! messages, and [`ClassicNamespace`] is the protocol: a state machine that takes messages and the time, and returns
-//! actions. A driver subscribes, publishes and counts subscribers.
+//! [`Channels`] are the names of the Redis channels of a namespace, the functions named `encode_*` and `decode_*` are
+//! the messages, and [`ClassicNamespace`] is the protocol: a state machine that takes messages and the time, and
+//! returns actions. A driver subscribes, publishes and counts subscribers.
 //!
 //! # Operations
 //!
-//! Broadcasts with binary, several rooms and exclusions; joins, leaves and disconnects of sockets; fetches and counts of
-//! sockets; broadcasts with acknowledgements; events for servers, with and without acknowledgements. Each is sent, and
-//! each is accepted from Node and from emitters.
+//! Broadcasts with binary, several rooms and exclusions; joins, leaves and disconnects of sockets; fetches and counts
+//! of sockets; broadcasts with acknowledgements; events for servers, with and without acknowledgements. Each is sent,
+//! and each is accepted from Node and from emitters.
 //!
 //! # Limits of the protocol
 //!
@@ -30,8 +30,8 @@
 //!
 //! # Rooms
 //!
-//! Rooms on Node are strings or numbers. Both are read as text. A room such as `7` is sent as text and as number, so that
-//! Node finds its members in either form, except in a join, which is by text.
+//! Rooms on Node are strings or numbers. Both are read as text. A room such as `7` is sent as text and as number, so
+//! that Node finds its members in either form, except in a join, which is by text.
 
 mod channel;
 mod codec;

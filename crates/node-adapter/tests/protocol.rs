@@ -13,7 +13,7 @@ use roomcast_node_adapter::{
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Node with one socket, which is in the rooms of its own id and of `rooms`.
+/// Node with one socket, which is in the room of its id and in `rooms`.
 struct TestNode {
     node: ClassicNamespace,
     id: SocketId,

@@ -40,7 +40,7 @@ fn read(message: &Bytes, limits: &PacketLimits) -> Result<Packet, Refused> {
     Ok(Packet { namespace, body })
 }
 
-/// Error of a packet, converted from those of the MessagePack reader.
+/// Error of a packet; errors of the MessagePack reader convert to it.
 struct Refused(DecodeError);
 
 impl From<DecodeError> for Refused {

@@ -37,7 +37,7 @@ pub struct Flags {
     pub compress: Option<bool>,
     /// Time for acknowledgements.
     pub timeout: Option<Duration>,
-    /// Whether a single socket is asked for an acknowledgement.
+    /// Whether the sender expects the acknowledgement of a single socket.
     pub expect_single_response: bool,
     /// Key by which a newer event replaces this one. Sent between nodes of Roomcast only; Node ignores it.
     pub key: Option<ByteString>,

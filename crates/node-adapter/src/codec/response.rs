@@ -18,7 +18,7 @@ use super::{CodecLimits, DecodeError, EncodeError, MAX_DEPTH, check_depth, check
 pub enum Response {
     /// Ids of sockets.
     Ids(Vec<SocketId>),
-    /// Descriptions of sockets. An id alone, where ids were asked for, is read as an empty description.
+    /// Descriptions of sockets. The answer to a request for ids decodes to descriptions without content.
     Sockets(Vec<SocketDescription>),
     /// Names of rooms.
     Rooms(Vec<Room>),
@@ -26,7 +26,7 @@ pub enum Response {
     Done,
     /// Acknowledgement of an event for servers: at most one argument.
     ServerSide(Args),
-    /// Number of sockets that were asked for an acknowledgement.
+    /// Number of sockets that received a request for an acknowledgement.
     ClientCount(u64),
     /// Acknowledgement of one socket: at most one argument.
     Ack(Args),

@@ -75,7 +75,7 @@ pub enum Answer {
     Sockets(Vec<SocketDescription>),
     /// Acknowledgement of a server.
     ServerSide(Args),
-    /// Number of sockets on a node that were asked for an acknowledgement.
+    /// Number of sockets on a node that received a request for an acknowledgement.
     Recipients(usize),
     /// Acknowledgement of a socket, without its id.
     Ack(Args),

@@ -359,7 +359,7 @@ impl ClassicNamespace {
     /// Sends an answer to the request of another node.
     ///
     /// # Errors
-    /// Returns an error if arguments are nested too deeply for Node; nothing is sent then.
+    /// Returns an error if arguments are nested too deeply for Node; the answer is not sent then.
     pub fn answer(&mut self, asker: &Asker, response: &Response) -> Result<(), EncodeError> {
         let payload = encode_response(&asker.id, response)?;
         let is_shared = matches!(response, Response::ServerSide(_)) || asker.node.is_empty();
@@ -421,7 +421,7 @@ fn set_options(event: &mut Event, flags: &Flags) {
     event.key = flags.key.as_deref().map(Arc::from);
 }
 
-/// Composes an id like those of Node's adapters from a random number: six characters of base64url.
+/// Composes an id in the form of Node's adapters from a random number: six characters of base64url.
 #[must_use]
 pub fn node_uid(random: u64) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
