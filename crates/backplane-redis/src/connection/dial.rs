@@ -1,0 +1,186 @@
+//! Opening of a connection: TCP, TLS, authentication, and the search of a master by sentinels.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use super::resp::{self, InvalidReply, Reply};
+use crate::config::{Address, RedisConfig, Secret, Target};
+
+/// Established byte stream, with TLS or without.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + fmt::Debug> Stream for T {}
+
+/// Connection that is ready for commands.
+#[derive(Debug)]
+pub(super) struct Dialed {
+    pub(super) stream: Box<dyn Stream>,
+    pub(super) address: Address,
+}
+
+/// Failed attempt to connect.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    #[error("connecting to {0}: {1}")]
+    Connect(Address, io::Error),
+    #[error("{0} closed the connection or failed: {1}")]
+    Stream(Address, io::Error),
+    #[error("{0} refused {1}: {2}")]
+    Refused(Address, &'static str, String),
+    #[error("{0} sent an {1}")]
+    Invalid(Address, InvalidReply),
+    #[error("no sentinel knows the master {0}")]
+    UnknownMaster(String),
+    #[error("{0} is not a master")]
+    NotMaster(Address),
+    #[error("no answer in time")]
+    Timeout,
+}
+
+/// Connects to the server, or to the master that a sentinel names.
+pub(super) async fn dial(config: Arc<RedisConfig>) -> Result<Dialed, DialError> {
+    tokio::time::timeout(config.connect_timeout, dial_target(&config)).await.unwrap_or(Err(DialError::Timeout))
+}
+
+async fn dial_target(config: &RedisConfig) -> Result<Dialed, DialError> {
+    let (master, sentinels) = match &config.target {
+        Target::Server(address) => return dial_server(config, address).await,
+        Target::Sentinel { master, sentinels } => (master, sentinels),
+    };
+    let mut last = None;
+    // The nodes of a cluster start with different sentinels.
+    let first = fastrand::usize(..sentinels.len());
+    // A frozen sentinel must not use up the time of the others.
+    let share = config.connect_timeout / (2 * u32::try_from(sentinels.len()).unwrap_or(1));
+    for sentinel in sentinels.iter().cycle().skip(first).take(sentinels.len()) {
+        let asked = tokio::time::timeout(share, ask_sentinel(config, sentinel, master)).await;
+        match asked.unwrap_or(Err(DialError::Timeout)) {
+            Ok(address) => match dial_server(config, &address).await {
+                Ok(dialed) => return Ok(dialed),
+                // During a failover, the sentinels may disagree.
+                Err(error) => last = Some(error),
+            },
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| DialError::UnknownMaster(master.clone())))
+}
+
+async fn dial_server(config: &RedisConfig, address: &Address) -> Result<Dialed, DialError> {
+    let stream = open(config, address).await?;
+    let mut handshake = Handshake { stream, address, input: BytesMut::new() };
+    handshake.authenticate(config.username.as_deref(), config.password.as_ref()).await?;
+    // A server that loads its data, or demands a password, refuses this. Access rules may do so too.
+    handshake.command("PING", &[], |reply| match reply {
+        Reply::Error(text) if !text.starts_with(b"NOPERM") => Err(text_of(text)),
+        _ => Ok(()),
+    })
+    .await?;
+    if matches!(config.target, Target::Sentinel { .. }) {
+        let is_master = handshake.command("ROLE", &[], |reply| match reply {
+            Reply::Error(text) => Err(text_of(text)),
+            Reply::Array(parts) => Ok(parts.first() == Some(&Reply::Bulk(Some(b"master")))),
+            _ => Ok(false),
+        });
+        if !is_master.await? {
+            return Err(DialError::NotMaster(address.clone()));
+        }
+    }
+    Ok(Dialed { stream: handshake.stream, address: address.clone() })
+}
+
+async fn ask_sentinel(config: &RedisConfig, sentinel: &Address, master: &str) -> Result<Address, DialError> {
+    let stream = open(config, sentinel).await?;
+    let mut handshake = Handshake { stream, address: sentinel, input: BytesMut::new() };
+    let password = config.sentinel_password.as_ref();
+    handshake.authenticate(config.sentinel_username.as_deref(), password).await?;
+    let command = [&b"get-master-addr-by-name"[..], master.as_bytes()];
+    let found = handshake.command("SENTINEL", &command, |reply| match reply {
+        Reply::Error(text) => Err(text_of(text)),
+        Reply::Array(parts) => match &parts[..] {
+            [Reply::Bulk(Some(host)), Reply::Bulk(Some(port))] => {
+                Ok(text_of(port).parse().ok().map(|port| Address::Tcp(text_of(host), port)))
+            }
+            _ => Ok(None),
+        },
+        _ => Ok(None),
+    });
+    found.await?.ok_or_else(|| DialError::UnknownMaster(master.to_owned()))
+}
+
+async fn open(config: &RedisConfig, address: &Address) -> Result<Box<dyn Stream>, DialError> {
+    let failed = |error| DialError::Connect(address.clone(), error);
+    let (host, port) = match address {
+        Address::Tcp(host, port) => (host, *port),
+        Address::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await.map_err(failed)?)),
+    };
+    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    // The pings notice a dead server first; this one also ends connections that wait for a ping's turn.
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(failed)?;
+    let Some(tls) = &config.tls else { return Ok(Box::new(stream)) };
+    let name = ServerName::try_from(host.clone())
+        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+    Ok(Box::new(TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(failed)?))
+}
+
+struct Handshake<'a> {
+    stream: Box<dyn Stream>,
+    address: &'a Address,
+    input: BytesMut,
+}
+
+impl Handshake<'_> {
+    async fn authenticate(&mut self, user: Option<&str>, password: Option<&Secret>) -> Result<(), DialError> {
+        let Some(password) = password else { return Ok(()) };
+        let mut command = Vec::new();
+        command.extend(user.filter(|user| !user.is_empty()).map(str::as_bytes));
+        command.push(password.expose().as_bytes());
+        self.command("AUTH", &command, |reply| match reply {
+            Reply::Error(text) => Err(text_of(text)),
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    /// Sends one command, and reads its reply.
+    async fn command<R>(
+        &mut self,
+        name: &'static str,
+        args: &[&[u8]],
+        read: impl FnOnce(Reply<'_>) -> Result<R, String>,
+    ) -> Result<R, DialError> {
+        let failed = |error| DialError::Stream(self.address.clone(), error);
+        let mut out = BytesMut::new();
+        resp::encode(&mut out, name.as_bytes(), args.iter().copied());
+        self.stream.write_all(&out).await.map_err(failed)?;
+        self.stream.flush().await.map_err(failed)?;
+        self.input.clear();
+        loop {
+            let parsed = resp::parse(&self.input);
+            if let Some((reply, _)) = parsed.map_err(|error| DialError::Invalid(self.address.clone(), error))? {
+                return read(reply).map_err(|text| DialError::Refused(self.address.clone(), name, text));
+            }
+            if self.stream.read_buf(&mut self.input).await.map_err(failed)? == 0 {
+                return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+}
+
+/// Returns text of a server, which never repeats a password.
+pub(super) fn text_of(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
+}
+
+const KEEPALIVE: Duration = Duration::from_secs(10);

@@ -1,0 +1,193 @@
+//! Publishing connection: commands are pipelined, and their replies counted as they arrive.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Buf;
+
+use super::LinkChange;
+use super::dial::text_of;
+use super::link::{Link, LinkEvent, SendQueue};
+use super::resp::{self, Reply};
+use crate::config::{Address, RedisConfig};
+use crate::metrics::{Counters, add};
+
+/// Publishing connection.
+///
+/// Commands that were not sent when the connection is lost are sent by the next one. Those that were sent without a
+/// reply are counted as unconfirmed, and not repeated.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    link: Link,
+    queue: SendQueue,
+    counters: Counters,
+    limit: usize,
+    /// Replies that arrived, of all commands that were completed.
+    replied: u64,
+    /// Number of the reply to a pending ping.
+    ping: Option<u64>,
+    /// Positions in the queue behind which nothing is sent, with the number that ends each.
+    barriers: VecDeque<(u64, usize)>,
+    has_logged_refusal: bool,
+}
+
+impl Publisher {
+    pub(crate) fn new(config: Arc<RedisConfig>, counters: Counters) -> Self {
+        Self {
+            limit: config.send_buffer,
+            link: Link::new("publish", config, counters.clone()),
+            queue: SendQueue::default(),
+            counters,
+            replied: 0,
+            ping: None,
+            barriers: VecDeque::new(),
+            has_logged_refusal: false,
+        }
+    }
+
+    /// Returns whether the connection is established and its queue has room.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.link.is_up() && self.queue.len() < self.limit
+    }
+
+    pub(crate) fn address(&self) -> Option<&Address> {
+        self.link.address()
+    }
+
+    /// Returns whether each command was sent and has its reply.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.queue.len() == 0 && self.replied == self.queue.completed
+    }
+
+    /// Queues a publication.
+    pub(crate) fn publish(&mut self, name: &[u8], payload: &[u8]) {
+        self.queue.push(|out| resp::encode_publish(out, name, payload));
+        add(&self.counters.accepted, 1);
+    }
+
+    /// Delays later publications until [`release`](Self::release) is called with this number or a later one.
+    pub(crate) fn hold(&mut self, number: u64) {
+        // The positions count from the first waiting byte, see `poll`.
+        self.barriers.push_back((number, self.queue.len()));
+        self.queue.allowed = self.barriers.front().map(|(_, position)| *position);
+    }
+
+    /// Ends the barriers up to this number.
+    pub(crate) fn release(&mut self, number: u64) {
+        while self.barriers.front().is_some_and(|(barrier, _)| *barrier <= number) {
+            self.barriers.pop_front();
+        }
+        self.queue.allowed = self.barriers.front().map(|(_, position)| *position);
+    }
+
+    /// Closes the connection, which is then established again.
+    pub(crate) fn reconnect(&mut self, reason: &'static str) {
+        if self.link.is_up() {
+            self.link.fail(&reason);
+            self.account_loss();
+        }
+    }
+
+    /// Writes and reads until the connection changes.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkChange> {
+        loop {
+            let before = self.queue.len();
+            let event = self.link.poll_io(cx, &mut self.queue);
+            self.shift_barriers(before - self.queue.len());
+            match event {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(LinkEvent::Up) => {
+                    self.counters.publisher_up.store(true, Ordering::Relaxed);
+                    self.has_logged_refusal = false;
+                    return Poll::Ready(LinkChange::Up);
+                }
+                Poll::Ready(LinkEvent::Down) => {
+                    self.account_loss();
+                    return Poll::Ready(LinkChange::Down);
+                }
+                Poll::Ready(LinkEvent::Silent) => self.send_ping(),
+                Poll::Ready(LinkEvent::Data) => {
+                    if !self.read_replies() {
+                        self.link.fail(&"invalid reply");
+                        self.account_loss();
+                        return Poll::Ready(LinkChange::Down);
+                    }
+                }
+            }
+        }
+    }
+
+    fn shift_barriers(&mut self, count: usize) {
+        if count > 0 {
+            self.barriers.iter_mut().for_each(|(_, position)| *position = position.saturating_sub(count));
+        }
+    }
+
+    fn send_ping(&mut self) {
+        // Pending replies, or commands that wait, test the connection as well.
+        if self.ping.is_none() && self.is_flushed() && self.barriers.is_empty() {
+            self.ping = Some(self.queue.completed);
+            self.queue.push(|out| resp::encode(out, b"PING", [].into_iter()));
+        }
+    }
+
+    /// Counts the replies; returns `false` if one is invalid.
+    fn read_replies(&mut self) -> bool {
+        let mut at = 0;
+        let (mut confirmed, mut refused) = (0, 0);
+        let mut refusal = None;
+        let is_valid = loop {
+            match resp::parse(&self.link.input[at..]) {
+                Ok(None) => break true,
+                Err(_) => break false,
+                Ok(Some((reply, len))) => {
+                    at += len;
+                    if self.replied == self.queue.completed {
+                        // A server that ends a connection may say why.
+                        break false;
+                    }
+                    if self.ping == Some(self.replied) {
+                        self.ping = None;
+                    } else if let Reply::Error(text) = reply {
+                        refused += 1;
+                        refusal.get_or_insert_with(|| text_of(text));
+                    } else {
+                        confirmed += 1;
+                    }
+                    self.replied += 1;
+                }
+            }
+        };
+        self.link.input.advance(at);
+        add(&self.counters.confirmed, confirmed);
+        add(&self.counters.refused, refused);
+        if let Some(reason) = refusal
+            && !std::mem::replace(&mut self.has_logged_refusal, true)
+        {
+            tracing::warn!(reason, "redis refused publications; `refused` counts them");
+        }
+        is_valid
+    }
+
+    /// Counts the commands that were sent without a reply.
+    fn account_loss(&mut self) {
+        self.counters.publisher_up.store(false, Ordering::Relaxed);
+        let before = self.queue.len();
+        let mut lost = self.queue.completed - self.replied;
+        let partial = self.queue.drop_partial();
+        self.shift_barriers(before - self.queue.len());
+        lost += u64::from(partial);
+        // A ping is sent only when nothing else is pending, so it is the first command without a reply.
+        let ping = self.ping.take();
+        lost -= u64::from(ping.is_some() && lost > 0);
+        self.replied = self.queue.completed;
+        add(&self.counters.unconfirmed, lost);
+        if ping.is_some() && !partial && self.queue.completed == ping.unwrap_or_default() {
+            // The ping itself was not sent; it is the first command of the queue, and gets its reply later.
+            self.ping = ping;
+        }
+        self.release(0);
+    }
+}

@@ -1,0 +1,245 @@
+//! Redis serialization protocol, version 2: the parts that pub/sub needs.
+//!
+//! The parser of the `redis` crate builds an owned value for each reply, with an allocation for each string. This one
+//! borrows from the read buffer; the example `cost` compares both clients.
+
+use bytes::{BufMut, BytesMut};
+
+/// Reply that borrows from the read buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reply<'a> {
+    Simple(&'a [u8]),
+    Error(&'a [u8]),
+    Integer(i64),
+    /// `None` is the null string.
+    Bulk(Option<&'a [u8]>),
+    /// The null array is empty.
+    Array(Vec<Reply<'a>>),
+}
+
+/// Bytes that are not RESP, or exceed a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("invalid reply")]
+pub(crate) struct InvalidReply;
+
+/// Elements of an array, at most; replies that this crate asks for have fewer than ten.
+const MAX_ELEMENTS: usize = 64;
+const MAX_DEPTH: usize = 4;
+/// Length of a line, at most. Redis cuts error messages at about 1 KiB.
+const MAX_LINE: usize = 16 << 10;
+/// Length of a string within a reply that is not a message.
+const MAX_BULK: usize = 64 << 10;
+
+/// Parses one reply; returns it with its length, or `None` if it is incomplete.
+pub(crate) fn parse(input: &[u8]) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
+    parse_nested(input, 0)
+}
+
+fn parse_nested(input: &[u8], depth: usize) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
+    let Some((text, mut len)) = line(input)? else { return Ok(None) };
+    let (kind, text) = text.split_first().ok_or(InvalidReply)?;
+    let reply = match kind {
+        b'+' => Reply::Simple(text),
+        b'-' => Reply::Error(text),
+        b':' => Reply::Integer(integer(text)?),
+        b'$' if text == b"-1" => Reply::Bulk(None),
+        b'$' => {
+            let size = length(text).filter(|size| *size <= MAX_BULK).ok_or(InvalidReply)?;
+            let Some(content) = input.get(len..len + size + 2) else { return Ok(None) };
+            len += size + 2;
+            Reply::Bulk(Some(content.strip_suffix(b"\r\n").ok_or(InvalidReply)?))
+        }
+        b'*' if text == b"-1" => Reply::Array(Vec::new()),
+        b'*' => {
+            let count = length(text).filter(|count| *count <= MAX_ELEMENTS && depth < MAX_DEPTH);
+            let mut elements = Vec::new();
+            for _ in 0..count.ok_or(InvalidReply)? {
+                let Some((element, used)) = parse_nested(&input[len..], depth + 1)? else { return Ok(None) };
+                elements.push(element);
+                len += used;
+            }
+            Reply::Array(elements)
+        }
+        _ => return Err(InvalidReply),
+    };
+    Ok(Some((reply, len)))
+}
+
+/// Head of a message on a subscribed channel; the payload follows it, then a line end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct MessageHead<'a> {
+    pub(crate) name: &'a [u8],
+    /// Length of the head.
+    pub(crate) len: usize,
+    /// Length of the payload.
+    pub(crate) payload: usize,
+}
+
+/// Result of [`message_head`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Head<'a> {
+    Message(MessageHead<'a>),
+    /// More bytes are needed.
+    Incomplete,
+    /// Another reply, to be parsed.
+    Other,
+}
+
+/// Parses the head of a message, with a pattern or without.
+pub(crate) fn message_head(input: &[u8]) -> Result<Head<'_>, InvalidReply> {
+    const MESSAGE: &[u8] = b"*3\r\n$7\r\nmessage\r\n";
+    const PATTERN: &[u8] = b"*4\r\n$8\r\npmessage\r\n";
+    let has_pattern = input.starts_with(PATTERN);
+    let mut at = match has_pattern {
+        true => PATTERN.len(),
+        false if input.starts_with(MESSAGE) => MESSAGE.len(),
+        false if MESSAGE.starts_with(input) || PATTERN.starts_with(input) => return Ok(Head::Incomplete),
+        false => return Ok(Head::Other),
+    };
+    if has_pattern {
+        let Some((_, used)) = bulk(&input[at..])? else { return Ok(Head::Incomplete) };
+        at += used;
+    }
+    let Some((name, used)) = bulk(&input[at..])? else { return Ok(Head::Incomplete) };
+    at += used;
+    let Some((text, used)) = line(&input[at..])? else { return Ok(Head::Incomplete) };
+    let payload = text.strip_prefix(b"$").and_then(length).ok_or(InvalidReply)?;
+    Ok(Head::Message(MessageHead { name, len: at + used, payload }))
+}
+
+fn bulk(input: &[u8]) -> Result<Option<(&[u8], usize)>, InvalidReply> {
+    let Some((text, len)) = line(input)? else { return Ok(None) };
+    let size = text.strip_prefix(b"$").and_then(length).filter(|size| *size <= MAX_BULK);
+    let end = len + size.ok_or(InvalidReply)?;
+    Ok((input.len() >= end + 2).then(|| (&input[len..end], end + 2)))
+}
+
+fn line(input: &[u8]) -> Result<Option<(&[u8], usize)>, InvalidReply> {
+    match input.iter().take(MAX_LINE).position(|byte| *byte == b'\r') {
+        Some(end) => match input.get(end + 1) {
+            Some(b'\n') => Ok(Some((&input[..end], end + 2))),
+            Some(_) => Err(InvalidReply),
+            None => Ok(None),
+        },
+        None if input.len() >= MAX_LINE => Err(InvalidReply),
+        None => Ok(None),
+    }
+}
+
+fn integer(text: &[u8]) -> Result<i64, InvalidReply> {
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(InvalidReply)
+}
+
+/// Parses a length; Redis limits a string to 512 MiB.
+fn length(text: &[u8]) -> Option<usize> {
+    if text.is_empty() || text.len() > 10 {
+        return None;
+    }
+    text.iter().try_fold(0, |value: usize, digit| {
+        digit.is_ascii_digit().then(|| value * 10 + usize::from(digit - b'0'))
+    })
+}
+
+/// Appends a command; returns its length.
+pub(crate) fn encode<'a>(
+    out: &mut BytesMut,
+    name: &[u8],
+    args: impl ExactSizeIterator<Item = &'a [u8]>,
+) -> usize {
+    let before = out.len();
+    put_length(out, b'*', 1 + args.len());
+    put_string(out, name);
+    args.for_each(|arg| put_string(out, arg));
+    out.len() - before
+}
+
+/// Appends a PUBLISH command; returns its length.
+pub(crate) fn encode_publish(out: &mut BytesMut, name: &[u8], payload: &[u8]) -> usize {
+    let before = out.len();
+    out.reserve(name.len() + payload.len() + 64);
+    out.put_slice(b"*3\r\n$7\r\nPUBLISH\r\n");
+    put_string(out, name);
+    put_string(out, payload);
+    out.len() - before
+}
+
+fn put_string(out: &mut BytesMut, text: &[u8]) {
+    out.reserve(text.len() + 16);
+    put_length(out, b'$', text.len());
+    out.put_slice(text);
+    out.put_slice(b"\r\n");
+}
+
+fn put_length(out: &mut BytesMut, kind: u8, length: usize) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = length;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.put_u8(kind);
+    out.put_slice(&digits[at..]);
+    out.put_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_each_prefix_as_incomplete() {
+        let input = b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:12\r\n";
+        for end in 0..input.len() {
+            assert_eq!(parse(&input[..end]), Ok(None), "{end}");
+        }
+        let elements =
+            vec![Reply::Bulk(Some(b"subscribe")), Reply::Bulk(Some(b"a")), Reply::Integer(12)];
+        assert_eq!(parse(input), Ok(Some((Reply::Array(elements), input.len()))));
+    }
+
+    #[test]
+    fn parses_errors_and_nulls() {
+        assert_eq!(parse(b"-OOM x\r\n"), Ok(Some((Reply::Error(b"OOM x"), 8))));
+        assert_eq!(parse(b"$-1\r\n"), Ok(Some((Reply::Bulk(None), 5))));
+        assert_eq!(parse(b"*-1\r\n"), Ok(Some((Reply::Array(Vec::new()), 5))));
+    }
+
+    #[test]
+    fn rejects_invalid_replies() {
+        let deep = b"*1\r\n".repeat(6);
+        for input in [&b"?\r\n"[..], b":x\r\n", b"$99999999999\r\n", b"*65\r\n", b"\r\n", b"+a\rb", &deep] {
+            assert_eq!(parse(input), Err(InvalidReply), "{}", String::from_utf8_lossy(input));
+        }
+    }
+
+    #[test]
+    fn message_heads_need_all_bytes() {
+        for input in [
+            &b"*3\r\n$7\r\nmessage\r\n$2\r\nab\r\n$5\r\n"[..],
+            b"*4\r\n$8\r\npmessage\r\n$2\r\na*\r\n$2\r\nab\r\n$5\r\n",
+        ] {
+            for end in 0..input.len() {
+                assert_eq!(message_head(&input[..end]), Ok(Head::Incomplete), "{end}");
+            }
+            let head = MessageHead { name: b"ab", len: input.len(), payload: 5 };
+            assert_eq!(message_head(input), Ok(Head::Message(head)));
+        }
+        assert_eq!(message_head(b"+PONG\r\n"), Ok(Head::Other));
+    }
+
+    #[test]
+    fn commands_are_arrays_of_strings() {
+        let mut out = BytesMut::new();
+        let len = encode(&mut out, b"SUBSCRIBE", [&b"a"[..]].into_iter());
+        assert_eq!(&out[..], b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n");
+        assert_eq!(len, out.len());
+        out.clear();
+        encode_publish(&mut out, b"a", b"0123456789");
+        assert_eq!(&out[..], b"*3\r\n$7\r\nPUBLISH\r\n$1\r\na\r\n$10\r\n0123456789\r\n");
+    }
+}
