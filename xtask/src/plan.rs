@@ -86,6 +86,24 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
                 cargo_run(&["test", "--workspace", "--no-fail-fast"]),
             )
         },
+        Step {
+            needs: &[Prerequisite::Redis],
+            test_counts: Some(test_counts::libtest),
+            limit: Duration::from_secs(10 * 60),
+            ..rust(
+                "redis",
+                "the message engine on redis-server and redis-sentinel, with their faults",
+                cargo_run(&[
+                    "test",
+                    "--package",
+                    "roomcast-backplane-redis",
+                    "--test",
+                    "redis",
+                    "--",
+                    "--ignored",
+                ]),
+            )
+        },
         rust(
             "build",
             "the command and the example servers for the clients",

@@ -25,6 +25,8 @@ pub(crate) enum Prerequisite {
     Valgrind,
     /// nginx, HAProxy and Caddy.
     Proxies,
+    /// Redis with its sentinel, for the message engine of clusters.
+    Redis,
     /// OpenSSL headers, for the Rust client.
     OpenSsl,
 }
@@ -107,6 +109,10 @@ impl Prerequisite {
                 let missing = PROXIES.iter().find(|name| !is_server(name));
                 missing.map_or(Ok(()), |name| Err(format!("no {name}")))
             }
+            Self::Redis => {
+                let missing = REDIS.iter().find(|name| !is_server(name));
+                missing.map_or(Ok(()), |name| Err(format!("no {name}")))
+            }
             Self::OpenSsl => {
                 let found = printed("pkg-config", &["--exists", "openssl"]);
                 found.map(drop).ok_or_else(|| "no OpenSSL headers found by pkg-config".into())
@@ -118,7 +124,9 @@ impl Prerequisite {
         match self {
             Self::Chromium => chromium().map(|path| ("ROOMCAST_CHROMIUM", path.into())).into_iter().collect(),
             Self::Python2 => python2().map(|path| (PYTHON2, path.into())).into_iter().collect(),
-            Self::Node | Self::Python | Self::Valgrind | Self::Proxies | Self::OpenSsl => Vec::new(),
+            Self::Node | Self::Python | Self::Valgrind | Self::Proxies | Self::Redis | Self::OpenSsl => {
+                Vec::new()
+            }
         }
     }
 
@@ -130,11 +138,13 @@ impl Prerequisite {
             Self::Python2 => &["python2.7", "python2.7-dev", "gcc", "libc6-dev"],
             Self::Valgrind => &["valgrind"],
             Self::Proxies => &["nginx-light", "haproxy", "caddy"],
+            Self::Redis => &["redis-server", "redis-sentinel"],
             Self::OpenSsl => &["libssl-dev", "pkg-config"],
         }
     }
 }
 
+const REDIS: [&str; 2] = ["redis-server", "redis-sentinel"];
 const PROXIES: [&str; 3] = ["nginx", "haproxy", "caddy"];
 
 /// Returns whether a server is installed; Debian installs servers in folders that are only on root's `PATH`.

@@ -134,6 +134,7 @@ impl Runner<'_> {
             Prerequisite::Python2 => "python2",
             Prerequisite::Valgrind => "valgrind",
             Prerequisite::Proxies => "proxies",
+            Prerequisite::Redis => "redis",
             Prerequisite::OpenSsl => "openssl",
         };
         let install = self.options.install;

@@ -118,18 +118,22 @@ impl RedisConfig {
     /// # Errors
     /// Returns an error if the URL is invalid, or if the system's certificates are needed and not found.
     pub fn from_url(url: &str) -> Result<Self, ConfigError> {
-        let info = url.into_connection_info().map_err(|_| ConfigError::Url)?;
-        let (address, has_tls) = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => (Address::Tcp(host.clone(), *port), false),
-            ConnectionAddr::TcpTls { insecure: true, .. } => return Err(ConfigError::Insecure),
-            ConnectionAddr::TcpTls { host, port, .. } => (Address::Tcp(host.clone(), *port), true),
-            ConnectionAddr::Unix(path) => (Address::Unix(path.clone()), false),
+        // Without its own TLS, which is not used, the client library takes no `rediss://`.
+        let tls_rest = ["rediss://", "valkeys://"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
+        if tls_rest.is_some() && url.ends_with("#insecure") {
+            return Err(ConfigError::Insecure);
+        }
+        let plain = tls_rest.map(|rest| format!("redis://{rest}"));
+        let info = plain.as_deref().unwrap_or(url).into_connection_info().map_err(|_| ConfigError::Url)?;
+        let address = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => Address::Tcp(host.clone(), *port),
+            ConnectionAddr::Unix(path) => Address::Unix(path.clone()),
             _ => return Err(ConfigError::Url),
         };
         let mut config = Self::new(Target::Server(address));
         config.username = info.redis_settings().username().map(str::to_owned);
         config.password = info.redis_settings().password().map(|password| Secret(password.to_owned()));
-        Ok(if has_tls { config.tls() } else { config })
+        Ok(if plain.is_some() { config.tls() } else { config })
     }
 
     /// Returns the settings for the master that sentinels name; each sentinel is given as `host:port`.
@@ -193,8 +197,7 @@ impl RedisConfig {
     /// # Errors
     /// Returns an error if the variable is not set.
     pub fn password_env(self, variable: &str) -> Result<Self, ConfigError> {
-        let password =
-            std::env::var(variable).map_err(|_| ConfigError::Environment(variable.to_owned()))?;
+        let password = std::env::var(variable).map_err(|_| ConfigError::Environment(variable.to_owned()))?;
         Ok(self.password(&password))
     }
 

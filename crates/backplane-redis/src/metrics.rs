@@ -75,7 +75,8 @@ impl Counters {
         let unconfirmed = get(&self.unconfirmed);
         let accepted = get(&self.accepted);
         RedisMetrics {
-            connected: self.publisher_up.load(Ordering::Relaxed) && self.subscriber_up.load(Ordering::Relaxed),
+            connected: self.publisher_up.load(Ordering::Relaxed)
+                && self.subscriber_up.load(Ordering::Relaxed),
             accepted,
             confirmed,
             refused,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + fmt::Debug> Stream for T {}
 pub(super) struct Dialed {
     pub(super) stream: Box<dyn Stream>,
     pub(super) address: Address,
+    pub(super) identity: Option<Identity>,
+}
+
+/// Number and address of a connection at the server.
+///
+/// A server that was frozen still reads what a closed connection has sent. Its messages would follow those of the next
+/// connection, so that one ends it first. Both are compared, since a restarted server uses numbers again.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    id: i64,
+    local: SocketAddr,
 }
 
 /// Failed attempt to connect.
@@ -46,14 +58,16 @@ pub(super) enum DialError {
     Timeout,
 }
 
-/// Connects to the server, or to the master that a sentinel names.
-pub(super) async fn dial(config: Arc<RedisConfig>) -> Result<Dialed, DialError> {
-    tokio::time::timeout(config.connect_timeout, dial_target(&config)).await.unwrap_or(Err(DialError::Timeout))
+/// Connects to the server, or to the master that a sentinel names, and ends the previous connection.
+pub(super) async fn dial(config: Arc<RedisConfig>, previous: Option<Identity>) -> Result<Dialed, DialError> {
+    tokio::time::timeout(config.connect_timeout, dial_target(&config, previous.as_ref()))
+        .await
+        .unwrap_or(Err(DialError::Timeout))
 }
 
-async fn dial_target(config: &RedisConfig) -> Result<Dialed, DialError> {
+async fn dial_target(config: &RedisConfig, previous: Option<&Identity>) -> Result<Dialed, DialError> {
     let (master, sentinels) = match &config.target {
-        Target::Server(address) => return dial_server(config, address).await,
+        Target::Server(address) => return dial_server(config, address, previous).await,
         Target::Sentinel { master, sentinels } => (master, sentinels),
     };
     let mut last = None;
@@ -64,7 +78,7 @@ async fn dial_target(config: &RedisConfig) -> Result<Dialed, DialError> {
     for sentinel in sentinels.iter().cycle().skip(first).take(sentinels.len()) {
         let asked = tokio::time::timeout(share, ask_sentinel(config, sentinel, master)).await;
         match asked.unwrap_or(Err(DialError::Timeout)) {
-            Ok(address) => match dial_server(config, &address).await {
+            Ok(address) => match dial_server(config, &address, previous).await {
                 Ok(dialed) => return Ok(dialed),
                 // During a failover, the sentinels may disagree.
                 Err(error) => last = Some(error),
@@ -75,16 +89,21 @@ async fn dial_target(config: &RedisConfig) -> Result<Dialed, DialError> {
     Err(last.unwrap_or_else(|| DialError::UnknownMaster(master.clone())))
 }
 
-async fn dial_server(config: &RedisConfig, address: &Address) -> Result<Dialed, DialError> {
-    let stream = open(config, address).await?;
+async fn dial_server(
+    config: &RedisConfig,
+    address: &Address,
+    previous: Option<&Identity>,
+) -> Result<Dialed, DialError> {
+    let (stream, local) = open(config, address).await?;
     let mut handshake = Handshake { stream, address, input: BytesMut::new() };
     handshake.authenticate(config.username.as_deref(), config.password.as_ref()).await?;
     // A server that loads its data, or demands a password, refuses this. Access rules may do so too.
-    handshake.command("PING", &[], |reply| match reply {
-        Reply::Error(text) if !text.starts_with(b"NOPERM") => Err(text_of(text)),
-        _ => Ok(()),
-    })
-    .await?;
+    handshake
+        .command("PING", &[], |reply| match reply {
+            Reply::Error(text) if !text.starts_with(b"NOPERM") => Err(text_of(text)),
+            _ => Ok(()),
+        })
+        .await?;
     if matches!(config.target, Target::Sentinel { .. }) {
         let is_master = handshake.command("ROLE", &[], |reply| match reply {
             Reply::Error(text) => Err(text_of(text)),
@@ -95,11 +114,22 @@ async fn dial_server(config: &RedisConfig, address: &Address) -> Result<Dialed, 
             return Err(DialError::NotMaster(address.clone()));
         }
     }
-    Ok(Dialed { stream: handshake.stream, address: address.clone() })
+    if let Some(Identity { id, local }) = previous {
+        let (id, local) = (id.to_string(), local.to_string());
+        let args = [&b"KILL"[..], b"ID", id.as_bytes(), b"ADDR", local.as_bytes()];
+        // It is mostly gone already, and access rules may refuse the command.
+        handshake.command("CLIENT", &args, |_| Ok(())).await?;
+    }
+    let id = handshake.command("CLIENT", &[b"ID"], |reply| match reply {
+        Reply::Integer(id) => Ok(Some(id)),
+        _ => Ok(None),
+    });
+    let identity = id.await?.zip(local).map(|(id, local)| Identity { id, local });
+    Ok(Dialed { stream: handshake.stream, address: address.clone(), identity })
 }
 
 async fn ask_sentinel(config: &RedisConfig, sentinel: &Address, master: &str) -> Result<Address, DialError> {
-    let stream = open(config, sentinel).await?;
+    let (stream, _) = open(config, sentinel).await?;
     let mut handshake = Handshake { stream, address: sentinel, input: BytesMut::new() };
     let password = config.sentinel_password.as_ref();
     handshake.authenticate(config.sentinel_username.as_deref(), password).await?;
@@ -117,21 +147,26 @@ async fn ask_sentinel(config: &RedisConfig, sentinel: &Address, master: &str) ->
     found.await?.ok_or_else(|| DialError::UnknownMaster(master.to_owned()))
 }
 
-async fn open(config: &RedisConfig, address: &Address) -> Result<Box<dyn Stream>, DialError> {
+/// Stream with the local address of its socket.
+type Opened = (Box<dyn Stream>, Option<SocketAddr>);
+
+async fn open(config: &RedisConfig, address: &Address) -> Result<Opened, DialError> {
     let failed = |error| DialError::Connect(address.clone(), error);
     let (host, port) = match address {
         Address::Tcp(host, port) => (host, *port),
-        Address::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await.map_err(failed)?)),
+        Address::Unix(path) => return Ok((Box::new(UnixStream::connect(path).await.map_err(failed)?), None)),
     };
     let stream = TcpStream::connect((host.as_str(), port)).await.map_err(failed)?;
+    let local = stream.local_addr().ok();
     stream.set_nodelay(true).map_err(failed)?;
     // The pings notice a dead server first; this one also ends connections that wait for a ping's turn.
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
     SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(failed)?;
-    let Some(tls) = &config.tls else { return Ok(Box::new(stream)) };
+    let Some(tls) = &config.tls else { return Ok((Box::new(stream), local)) };
     let name = ServerName::try_from(host.clone())
         .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    Ok(Box::new(TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(failed)?))
+    let stream = TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(failed)?;
+    Ok((Box::new(stream), local))
 }
 
 struct Handshake<'a> {
@@ -168,7 +203,9 @@ impl Handshake<'_> {
         self.input.clear();
         loop {
             let parsed = resp::parse(&self.input);
-            if let Some((reply, _)) = parsed.map_err(|error| DialError::Invalid(self.address.clone(), error))? {
+            if let Some((reply, _)) =
+                parsed.map_err(|error| DialError::Invalid(self.address.clone(), error))?
+            {
                 return read(reply).map_err(|text| DialError::Refused(self.address.clone(), name, text));
             }
             if self.stream.read_buf(&mut self.input).await.map_err(failed)? == 0 {

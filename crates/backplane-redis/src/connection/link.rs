@@ -12,7 +12,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::dial::{DialError, Dialed, Stream, dial};
+use super::dial::{DialError, Dialed, Identity, Stream, dial};
 use crate::config::{Address, RedisConfig};
 use crate::metrics::{Counters, add};
 
@@ -96,6 +96,8 @@ pub(super) struct Link {
     /// Failed attempts in sequence.
     attempts: u32,
     outage_since: Option<Instant>,
+    /// Identity of the last connection.
+    identity: Option<Identity>,
 }
 
 enum State {
@@ -116,8 +118,17 @@ struct Established {
 
 impl Link {
     pub(super) fn new(name: &'static str, config: Arc<RedisConfig>, counters: Counters) -> Self {
-        let state = State::Connecting(Box::pin(dial(config.clone())));
-        Self { name, config, counters, state, input: BytesMut::new(), attempts: 0, outage_since: None }
+        let state = State::Connecting(Box::pin(dial(config.clone(), None)));
+        Self {
+            name,
+            config,
+            counters,
+            state,
+            input: BytesMut::new(),
+            attempts: 0,
+            outage_since: None,
+            identity: None,
+        }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -138,7 +149,8 @@ impl Link {
             match &mut self.state {
                 State::Waiting(delay) => {
                     ready!(delay.as_mut().poll(cx));
-                    self.state = State::Connecting(Box::pin(dial(self.config.clone())));
+                    self.state =
+                        State::Connecting(Box::pin(dial(self.config.clone(), self.identity.clone())));
                 }
                 State::Connecting(attempt) => match ready!(attempt.as_mut().poll(cx)) {
                     Ok(dialed) => {
@@ -228,7 +240,8 @@ impl Link {
                 "redis connection restored"
             );
         }
-        let Dialed { stream, address } = dialed;
+        let Dialed { stream, address, identity } = dialed;
+        self.identity = identity;
         let tick = Box::pin(sleep(self.config.ping_interval));
         self.state = State::Up(Established { stream, address, tick, silent: 0, needs_flush: false });
     }

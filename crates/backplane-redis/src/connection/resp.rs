@@ -197,8 +197,7 @@ mod tests {
         for end in 0..input.len() {
             assert_eq!(parse(&input[..end]), Ok(None), "{end}");
         }
-        let elements =
-            vec![Reply::Bulk(Some(b"subscribe")), Reply::Bulk(Some(b"a")), Reply::Integer(12)];
+        let elements = vec![Reply::Bulk(Some(b"subscribe")), Reply::Bulk(Some(b"a")), Reply::Integer(12)];
         assert_eq!(parse(input), Ok(Some((Reply::Array(elements), input.len()))));
     }
 
