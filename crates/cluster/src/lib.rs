@@ -7,7 +7,8 @@
 //! # Guarantees
 //!
 //! - **Order**: a member of a room receives the publications of one node to that room in order, those to several rooms
-//!   included. The publications of one node to a whole namespace arrive in order, and a publication to rooms on more than
+//!   included. For the latter it holds after a [confirmed join](Node::await_join): before that, an earlier publication
+//!   may arrive with another of its rooms. The publications of one node to a whole namespace arrive in order, and a publication to rooms on more than
 //!   16 channels counts as one of these. There is no other order across rooms or nodes. Requests have none.
 //! - **Once**: a member receives a publication at most once.
 //! - **Loss is reported**: engines lose messages. Each publication that was begun after a [confirmed

@@ -443,10 +443,10 @@ impl<H: Harness> Run<H> {
         let mut message =
             Published { from, process: number, channels, rooms, except, at: now, len, expected: Vec::new() };
         for process in self.processes.values().filter(|process| process.number != number) {
-            let hears = |room: &Room| process.confirmed.contains(&Channel::of(&namespace(), Some(room)));
+            let hears = |room: &Room| process.confirmed.contains_key(&Channel::of(&namespace(), Some(room)));
             for (member, state) in &process.members {
                 let is_heard = match &message.rooms[..] {
-                    [] => process.confirmed.contains(&Channel::of(&namespace(), None)),
+                    [] => process.confirmed.contains_key(&Channel::of(&namespace(), None)),
                     rooms => rooms.iter().any(|room| state.is_in(room) && hears(room)),
                 };
                 if is_heard && state.matches(&message.rooms, &message.except) {
