@@ -268,7 +268,9 @@ impl InStreams {
             let others = others(&publication, channel).into_iter().filter(|other| expect(other).is_ordered());
             for other in others {
                 if self.find(&other, from).is_some_and(|stream| stream.passed >= number) {
-                    overtaken.push(other);
+                    if !self.config.has(Mutation::DeliverOvertaken) {
+                        overtaken.push(other);
+                    }
                 } else if !self.has_reached(&other, from, number) {
                     let other = stream(&mut self.channels, &mut self.bytes, &other, from);
                     other.passed = other.passed.max(number);

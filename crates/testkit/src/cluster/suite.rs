@@ -60,8 +60,9 @@ impl std::ops::AddAssign for SeedStats {
 
 /// Plays random operations and faults on 2 to 16 nodes, then checks what the cluster promises.
 ///
-/// Each member receives a publication once, whole, and in the order of its node and each of its rooms. A publication that was begun
-/// after an awaited join arrives, or its loss is reported to the member's node. No message of a dead incarnation is
+/// Each member receives a publication once, whole, and in the order of its node and each of its rooms. A publication
+/// that was begun after an awaited join arrives, or its loss is reported to the member's node; the order of several
+/// rooms begins there too. No message of a dead incarnation is
 /// handled. No request and no join outlives its deadline; a request waits for no dead node, and names the nodes that
 /// did not answer. The queue towards the engine is bounded. After all faults have ended, the nodes agree on the nodes of
 /// the cluster, on the members of each room, and on their subscriptions. Without faults no message is lost, and no
