@@ -7,8 +7,10 @@
 //! # Guarantees
 //!
 //! - **Order**: a member of a room receives the publications of one node to that room in order, those to several rooms
-//!   included. The publications of one node to a whole namespace arrive in order, and a publication to rooms on more than
-//!   16 channels counts as one of these. There is no other order across rooms or nodes. Requests have none.
+//!   included. For the latter it holds after a [confirmed join](Node::await_join): before that, an earlier publication
+//!   may arrive with another of its rooms. The publications of one node to a whole namespace arrive in order, and one to
+//!   rooms on more than 16 channels counts as one of these. There is no other order across rooms or nodes. Requests
+//!   have none.
 //! - **Once**: a member receives a publication at most once.
 //! - **Loss is reported**: engines lose messages. Each publication that was begun after a [confirmed
 //!   join](Node::await_join) arrives, or the host gets a [`Gap`](ClusterAction::Gap), a
@@ -40,11 +42,10 @@
 //! one room tells the number of the node's last publication to several rooms, so a lost copy delays only until the next
 //! frame on its channel. The later publications of that node to the waiting rooms wait as well; other rooms do not.
 //!
-//! A wait ends after [`order_timeout`](ClusterConfig::order_timeout), or when memory runs short. It lasts that long if a
-//! copy was lost at the end of its stream, or was published before the subscription to its channel. What would arrive
-//! out of order after that is dropped, and reported as a gap of its room. If the room in question is only one of those
-//! that the publication names, the members of the others receive it: the room is added to
-//! [`Publication::except`].
+//! A wait ends after [`order_timeout`](ClusterConfig::order_timeout), or when memory runs short. It lasts that long if
+//! a copy was lost at the end of its stream, or was published before the subscription to its channel. What would arrive
+//! out of order after that is dropped, and reported as a gap of its room. If only some of a publication's rooms are
+//! concerned, the members of the others receive it: the rooms are added to [`Publication::except`].
 //!
 //! # Partitions
 //!
@@ -105,11 +106,11 @@
 //!
 //! # Memory
 //!
-//! A node keeps at most 400 bytes for each subscribed channel, 220 bytes more for the first node that publishes on it
-//! and up to 220 for each further one, 400 bytes for each channel on which it has published within about five
-//! heartbeats, and up to 1,024 dead nodes. Queued and incomplete publications have limits in [`ClusterConfig`]. The
-//! figures are for 10,000 rooms with names of 16 bytes on a 64-bit machine; `tests/memory.rs` measures them at the
-//! allocator: 383, 210 and 383 bytes.
+//! A node keeps an entry for each subscribed channel (383 bytes) and each node that publishes on it (210 bytes for the
+//! first, 312 for the second), one for each channel on which it has published within about five heartbeats (383 bytes),
+//! and up to 1,024 dead nodes. The figures are for 10,000 rooms with names of 16 bytes on a 64-bit machine;
+//! `tests/memory.rs` measures them at the allocator, with limits of 400, 220, 360 and 400 bytes. Publications that are
+//! queued, incomplete or wait have limits in [`ClusterConfig`].
 
 mod action;
 mod backplane;

@@ -5,7 +5,7 @@
 //! from `CLUSTER_FIRST=n` on:
 //!
 //! ```sh
-//! CLUSTER_SEEDS=100000 cargo test --config profile.test.opt-level=2 --package roomcast-cluster --test faults -- --nocapture
+//! CLUSTER_SEEDS=100000 cargo test --config profile.test.opt-level=2 -p roomcast-cluster --test faults -- --nocapture
 //! ```
 //!
 //! A defect that a seed finds gets a test in `node.rs`, since a change of the suite changes the runs of all seeds.

@@ -397,9 +397,12 @@ fn split_publications_respect_queue_limit() {
     }
 }
 
-/// Passes a node's messages on a channel that the other is subscribed to.
+/// Returns the messages on a channel.
 fn messages(commands: &[BackplaneCommand], wanted: &Channel) -> Vec<BackplaneCommand> {
-    let is_wanted = |command: &&BackplaneCommand| matches!(command, BackplaneCommand::Publish { channel, .. } if channel == wanted);
+    let is_wanted = |command: &&BackplaneCommand| match command {
+        BackplaneCommand::Publish { channel, .. } => channel == wanted,
+        _ => false,
+    };
     commands.iter().filter(is_wanted).cloned().collect()
 }
 

@@ -112,6 +112,9 @@ impl Interest {
     pub(super) fn add(&mut self, channel: Channel, now: Instant, out: &mut Outputs) {
         if let Some(entry) = self.entries.get_mut(&channel) {
             entry.rooms += 1;
+            if entry.rooms == 1 {
+                self.streams.begin_order(&channel);
+            }
             if !self.config.has(Mutation::UnsubscribeRejoined) {
                 entry.lingers_until = None;
             }
@@ -197,6 +200,9 @@ impl Interest {
             let joins = std::mem::take(&mut entry.joins);
             joins.into_iter().for_each(|ticket| heard(ticket, JoinResult::Confirmed, out));
             let was_deaf = std::mem::take(&mut entry.lost);
+            if !was_deaf {
+                self.streams.begin_order(channel);
+            }
             let was_degraded = std::mem::take(&mut entry.degraded);
             if was_degraded {
                 self.degraded -= 1;
@@ -400,7 +406,9 @@ impl Interest {
 /// Returns whether the copy of a publication on a channel is to be expected.
 fn expectation(entries: &HashMap<Channel, Entry>, channel: &Channel) -> Expectation {
     match entries.get(channel) {
-        Some(entry) if entry.rooms > 0 && entry.confirmed_at().is_some() => Expectation::Awaited,
+        Some(entry) if entry.rooms == 0 => Expectation::None,
+        Some(entry) if entry.confirmed_at().is_some() => Expectation::Awaited,
+        Some(entry) if entry.lost => Expectation::Lost,
         Some(_) => Expectation::Possible,
         None => Expectation::None,
     }

@@ -59,9 +59,19 @@ pub(super) struct Waits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expectation {
     Awaited,
-    /// The subscription is not confirmed, so that it may arrive or not.
+    /// The subscription was lost, which was reported. The order still holds.
+    Lost,
+    /// The subscription was never confirmed. It may arrive or not, and the order does not hold yet.
     Possible,
+    /// No member wants it.
     None,
+}
+
+impl Expectation {
+    /// Returns whether the publications of the channel are in order.
+    fn is_ordered(self) -> bool {
+        matches!(self, Self::Awaited | Self::Lost)
+    }
 }
 
 impl Ordered {
@@ -88,6 +98,13 @@ impl InStreams {
         out: &mut Outputs,
     ) {
         let until = now + self.config.order_timeout;
+        let is_ordered = match expect(channel) {
+            Expectation::None => {
+                out.metrics.unwanted += 1;
+                return;
+            }
+            expectation => expectation.is_ordered(),
+        };
         let at_once = self.config.has(Mutation::DeliverFirstCopy);
         let stream = stream(&mut self.channels, &mut self.bytes, channel, from);
         if ordered.number() < stream.passed && !self.config.has(Mutation::DeliverOvertaken) {
@@ -98,7 +115,9 @@ impl InStreams {
         }
         let has_waits = self.waits.contains_key(&from);
         if at_once || ordered.copy.is_none() && !has_waits {
-            stream.passed = stream.passed.max(ordered.number());
+            if is_ordered {
+                stream.passed = stream.passed.max(ordered.number());
+            }
             let Ordered { publication, copy, .. } = ordered;
             let ready = Ready { channel: channel.clone(), from, publication, copy, overtaken: Vec::new() };
             self.ready.push_back(ready);
@@ -121,6 +140,13 @@ impl InStreams {
         }
         if is_head {
             self.note_next_wait();
+        }
+    }
+
+    /// Begins the order of a channel anew, for members that have just joined.
+    pub(super) fn begin_order(&mut self, channel: &Channel) {
+        if let Some(publishers) = self.channels.get_mut(channel) {
+            publishers.streams_mut().for_each(|stream| stream.passed = 0);
         }
     }
 
@@ -198,7 +224,7 @@ impl InStreams {
         // Behind an earlier one that waits elsewhere, and whose copy on a common channel did not arrive.
         let is_behind = |number: u64, own: &[Channel]| {
             let mut earlier = waits.copies.range(..number);
-            let is_common = |other: &Channel| own.contains(other) && expect(other) != Expectation::None;
+            let is_common = |other: &Channel| own.contains(other) && expect(other).is_ordered();
             earlier.any(|(_, channels)| channels.iter().any(is_common))
         };
         let Some(number) = head.copy else {
@@ -229,7 +255,9 @@ impl InStreams {
     fn pop(&mut self, channel: &Channel, from: NodeRef, expect: &dyn Fn(&Channel) -> Expectation) {
         let stream_of = stream(&mut self.channels, &mut self.bytes, channel, from);
         let Some(waiting) = stream_of.waiting.pop_front() else { return };
-        stream_of.passed = stream_of.passed.max(waiting.ordered.number());
+        if expect(channel).is_ordered() {
+            stream_of.passed = stream_of.passed.max(waiting.ordered.number());
+        }
         self.bytes -= waiting.cost();
         let Ordered { publication, copy, .. } = waiting.ordered;
         let mut overtaken = Vec::new();
@@ -237,10 +265,13 @@ impl InStreams {
             if let Some(waits) = self.waits.get_mut(&from) {
                 waits.copies.remove(&number);
             }
-            for other in others(&publication, channel) {
+            let others = others(&publication, channel).into_iter().filter(|other| expect(other).is_ordered());
+            for other in others {
                 if self.find(&other, from).is_some_and(|stream| stream.passed >= number) {
-                    overtaken.push(other);
-                } else if expect(&other) != Expectation::None && !self.has_reached(&other, from, number) {
+                    if !self.config.has(Mutation::DeliverOvertaken) {
+                        overtaken.push(other);
+                    }
+                } else if !self.has_reached(&other, from, number) {
                     let other = stream(&mut self.channels, &mut self.bytes, &other, from);
                     other.passed = other.passed.max(number);
                 }

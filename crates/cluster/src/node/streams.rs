@@ -245,6 +245,10 @@ impl Publishers {
         Some(&self.0[place].1)
     }
 
+    pub(super) fn streams_mut(&mut self) -> impl Iterator<Item = &mut InStream> {
+        self.0.iter_mut().map(|(_, stream)| stream)
+    }
+
     fn entry(&mut self, node: NodeId) -> &mut InStream {
         let place = self.0.binary_search_by_key(&node, |(id, _)| *id).unwrap_or_else(|place| {
             if self.0.is_empty() {

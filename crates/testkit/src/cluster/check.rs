@@ -77,11 +77,21 @@ impl SimMember {
 
     /// Records a publication; returns an earlier one that should have followed it.
     ///
-    /// The publications of a node are in order for each room that they name and the member is in.
-    pub(super) fn receive(&mut self, id: u64, message: &Published) -> Option<u64> {
+    /// The publications of a node are in order for each room that they name, and that the member's node had confirmed
+    /// to be joined when they were published.
+    pub(super) fn receive(
+        &mut self,
+        id: u64,
+        message: &Published,
+        confirmed: &BTreeMap<Channel, Instant>,
+    ) -> Option<u64> {
+        let is_ordered = |room: &&Room| {
+            let at = confirmed.get(&Channel::of(&namespace(), Some(room)));
+            self.is_in(room) && at.is_some_and(|at| *at <= message.at)
+        };
         let rooms: Vec<_> = match &message.rooms[..] {
             [] => vec![None],
-            rooms => rooms.iter().filter(|room| self.is_in(room)).cloned().map(Some).collect(),
+            rooms => rooms.iter().filter(is_ordered).cloned().map(Some).collect(),
         };
         let last = |room| self.last.insert((message.from, room), id);
         rooms.into_iter().filter_map(last).find(|last| *last > id)

@@ -34,7 +34,7 @@ pub(super) struct Process<B> {
     thawed_at: Option<Instant>,
     pub(super) members: BTreeMap<u64, SimMember>,
     /// Channels whose join was confirmed.
-    pub(super) confirmed: BTreeSet<Channel>,
+    pub(super) confirmed: BTreeMap<Channel, Instant>,
     pub(super) reports: Vec<Report>,
     pub(super) has_left: bool,
     /// Results of ended requests for members: nodes that were missing, and the members found.
@@ -94,7 +94,7 @@ impl<B: Backplane> Process<B> {
             was_frozen: false,
             thawed_at: None,
             members: BTreeMap::new(),
-            confirmed: BTreeSet::new(),
+            confirmed: BTreeMap::new(),
             reports: Vec::new(),
             has_left: false,
             found: BTreeMap::new(),
@@ -293,7 +293,8 @@ impl<B: Backplane> Process<B> {
                     return self.broken("a join completed twice");
                 };
                 if outcome == JoinResult::Confirmed {
-                    self.confirmed.insert(channel);
+                    // Further joins of a room may be awaited.
+                    self.confirmed.entry(channel).or_insert(now);
                 }
             }
             ClusterAction::Request { asker, kind, body } => {
@@ -370,7 +371,7 @@ impl<B: Backplane> Process<B> {
             if !member.seen.insert(id) {
                 return Err(Violation(format!("a member received message {id} twice")));
             }
-            if let Some(later) = member.receive(id, message) {
+            if let Some(later) = member.receive(id, message, &self.confirmed) {
                 return Err(Violation(format!(
                     "a member of {:?} received message {id} after {later}",
                     message.rooms
