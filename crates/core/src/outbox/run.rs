@@ -14,7 +14,7 @@
 use std::cell::RefCell;
 use std::sync::OnceLock;
 
-use super::queue::{BATCH_FRAMES, cost};
+use super::bounds::{BATCH_FRAMES, cost};
 use crate::{Frame, memory};
 
 /// Frame of a broadcast, with its place among the frames that this thread broadcasts in one turn.

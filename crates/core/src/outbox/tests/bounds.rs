@@ -1,6 +1,6 @@
 //! Limits and overflow policies.
 
-use super::queue::{BATCH_FRAMES, ENTRY_COST};
+use super::bounds::{BATCH_FRAMES, ENTRY_COST};
 use super::*;
 
 /// Cost of a frame besides its message bytes.

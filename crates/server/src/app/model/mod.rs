@@ -9,6 +9,7 @@ pub(crate) mod handler_future;
 pub(crate) mod io;
 pub(crate) mod listeners;
 pub(crate) mod namespace_state;
+pub(crate) mod other_nodes;
 pub(crate) mod outgoing_listeners;
 pub(crate) mod parents;
 pub(crate) mod room_hooks;
