@@ -14,7 +14,8 @@ use crate::memory::{self, Charge};
 
 /// Encoded messages shared by all recipients of one codec; cloning increments a reference count.
 ///
-/// A frame is sent whole or not at all. An event and its attachments are one frame, so nothing can come between them.
+/// A frame is sent whole or not at all. An event and its attachments are one frame, so nothing can come between them. An
+/// outbox may join consecutive events of broadcasts into one frame, whose messages are sent one after the other.
 /// The first connection that needs the bytes of a transport renders them, and the frame keeps them: a broadcast is
 /// rendered once for each [`WireKey`] among its recipients, regardless of their number.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ struct Inner {
     key: Option<Box<Arc<str>>>,
     /// Hash of the key; nonzero if there is a key.
     key_hash: u32,
+    /// Number of frames that were joined into this one, or one.
+    count: u16,
     uncompressed: bool,
     own_payload: bool,
     first: OnceLock<Rendered>,
@@ -44,6 +47,7 @@ impl Inner {
             charged,
             key: None,
             key_hash: 0,
+            count: 1,
             uncompressed: false,
             own_payload: false,
             first: OnceLock::new(),
@@ -56,6 +60,7 @@ impl Inner {
         memory::release(self.charged());
         self.charged = 0;
         self.messages = Messages::None;
+        self.count = 1;
         self.uncompressed = false;
         self.own_payload = false;
         // Few frames have a key or kept renderings.
@@ -194,6 +199,43 @@ impl Frame {
         // The frame is new, so the cell is empty.
         let _ = made.0.first.set(Rendered::new(key, bytes, false));
         made
+    }
+
+    /// Joins frames that [may be joined](Self::may_join) into one, with their messages in order.
+    ///
+    /// The messages are shared with the frames, which have charged them.
+    pub(crate) fn join<'a>(frames: impl ExactSizeIterator<Item = &'a Self>) -> Self {
+        let count = frames.len();
+        let mut len = 0;
+        let mut messages = Vec::with_capacity(count);
+        for frame in frames {
+            len += frame.len();
+            messages.extend_from_slice(frame.messages());
+        }
+        let charged = FRAME_COST + size_of_val(&*messages);
+        memory::charge(charged);
+        let mut inner = Inner::new(Messages::Many(messages.into()), len, charged);
+        inner.count = u16::try_from(count).unwrap_or(u16::MAX);
+        Self(triomphe::Arc::new(inner))
+    }
+
+    /// Returns whether a queue may join the frame with others: it is one message, and has no key or hint of its own.
+    pub(crate) fn may_join(&self) -> bool {
+        let inner = &*self.0;
+        matches!(inner.messages, Messages::One(_))
+            && !(inner.uncompressed || inner.own_payload || inner.key_hash != 0)
+    }
+
+    /// Returns the number of frames that were joined into this one, or one.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.0.count.into()
+    }
+
+    /// Returns whether both are handles to the same frame.
+    #[inline]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        triomphe::Arc::ptr_eq(&self.0, &other.0)
     }
 
     fn build(messages: Messages, len: usize) -> Self {

@@ -32,7 +32,7 @@ pub use ids::{AckId, MemberKey, Namespace, Room, Sid, SocketId};
 pub use message::Message;
 pub use outbox::{
     Attended, Backlog, Bounds, DeferredWakes, Delivery, FlushList, Flusher, FrameSink, Hold, Outbox,
-    OutboxStatus, Overflow, PushOutcome, QueueDepth, Readiness, WriteStats,
+    OutboxStatus, Overflow, PushOutcome, QueueDepth, Readiness, SharedFrame, WriteStats,
 };
 pub use roomcast_args::{
     Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs, push_quoted,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use roomcast_core::{
-    Codec, Delivery, Dispatched, EncodeError, Event, Frame, Member, MemberControl, MemberLimit, Outbox,
-    Overflow, PushOutcome, SocketId,
+    Codec, Delivery, Dispatched, EncodeError, Event, Member, MemberControl, MemberLimit, Outbox, Overflow,
+    PushOutcome, SharedFrame, SocketId,
 };
 
 /// Fan-out of one event: encodes it at most once for each codec among the recipients.
@@ -12,18 +12,24 @@ pub(crate) struct Fanout<'a> {
     event: &'a Event,
     delivery: Delivery,
     overflow: Overflow,
-    /// Frame of the codec used last: nearly every room has only one.
-    front: Option<Encoded>,
-    others: Vec<Encoded>,
+    encoded: Encodings,
     dispatched: Dispatched,
     unanswered: Vec<SocketId>,
     /// Members at their limit of pending acknowledgements.
     limited: Vec<Arc<dyn MemberControl>>,
 }
 
+/// Frames of the event, one for each codec.
+#[derive(Default)]
+struct Encodings {
+    /// Frame of the codec used last: nearly every room has only one.
+    front: Option<Encoded>,
+    others: Vec<Encoded>,
+}
+
 struct Encoded {
     codec: Arc<dyn Codec>,
-    frame: Result<Frame, EncodeError>,
+    frame: Result<SharedFrame, EncodeError>,
 }
 
 impl<'a> Fanout<'a> {
@@ -32,8 +38,7 @@ impl<'a> Fanout<'a> {
             event,
             delivery,
             overflow,
-            front: None,
-            others: Vec::new(),
+            encoded: Encodings::default(),
             dispatched: Dispatched::default(),
             unanswered: Vec::new(),
             limited: Vec::new(),
@@ -44,32 +49,33 @@ impl<'a> Fanout<'a> {
     ///
     /// The caller passes the member's `codec` and `outbox` from the nearest copy.
     pub(crate) fn deliver(&mut self, member: &Member, codec: &Arc<dyn Codec>, outbox: &Outbox) {
-        let Ok(frame) = self.frame(codec) else {
-            self.dispatched.receipt.unsupported += 1;
-            if let Some(ack) = &self.event.ack {
+        let Self { event, delivery, overflow, encoded, dispatched, unanswered, limited } = self;
+        let Ok(frame) = encoded.frame(event, codec) else {
+            dispatched.receipt.unsupported += 1;
+            if let Some(ack) = &event.ack {
                 ack.answers.requested(&member.id);
-                self.unanswered.push(member.id.clone());
+                unanswered.push(member.id.clone());
             }
             return;
         };
-        let Some(ack) = &self.event.ack else {
-            self.dispatched.record(outbox.push(frame, self.delivery, self.overflow), outbox);
+        let Some(ack) = &event.ack else {
+            dispatched.record(outbox.push_shared(frame, *delivery, *overflow), outbox);
             return;
         };
         // Before the push: the answer of a fast client must find the entry.
         if !member.acks.register(&member.id, ack) {
             let is_gone = member.acks.is_closed();
-            self.dispatched.receipt.record(if is_gone { PushOutcome::Closed } else { PushOutcome::Dropped });
-            self.limited.extend(member.control.clone().filter(|_| !is_gone));
-            self.unanswered.push(member.id.clone());
+            dispatched.receipt.record(if is_gone { PushOutcome::Closed } else { PushOutcome::Dropped });
+            limited.extend(member.control.clone().filter(|_| !is_gone));
+            unanswered.push(member.id.clone());
             return;
         }
-        let pushed = outbox.push(frame, self.delivery, self.overflow);
-        self.dispatched.record(pushed, outbox);
+        let pushed = outbox.push_shared(frame, *delivery, *overflow);
+        dispatched.record(pushed, outbox);
         let lost = matches!(pushed, PushOutcome::Dropped | PushOutcome::Closed | PushOutcome::Overflowed);
         // If the entry was removed, its remover has notified the sink already.
         if lost && member.acks.withdraw(ack.id) {
-            self.unanswered.push(member.id.clone());
+            unanswered.push(member.id.clone());
         }
     }
 
@@ -82,18 +88,27 @@ impl<'a> Fanout<'a> {
         }
         self.dispatched
     }
+}
 
-    fn frame(&mut self, codec: &Arc<dyn Codec>) -> Result<Frame, EncodeError> {
-        let known = |encoded: &Encoded| Arc::ptr_eq(&encoded.codec, codec);
-        if let Some(front) = self.front.as_ref().filter(|front| known(front)) {
-            return front.frame.clone();
+impl Encodings {
+    /// Returns the frame for a codec; encodes the event on the first call for it.
+    #[inline]
+    fn frame(&mut self, event: &Event, codec: &Arc<dyn Codec>) -> &Result<SharedFrame, EncodeError> {
+        if !self.front.as_ref().is_some_and(|front| Arc::ptr_eq(&front.codec, codec)) {
+            self.exchange(event, codec);
         }
-        let next = match self.others.iter().position(known) {
+        &self.front.as_ref().expect("set above").frame
+    }
+
+    #[cold]
+    fn exchange(&mut self, event: &Event, codec: &Arc<dyn Codec>) {
+        let next = match self.others.iter().position(|encoded| Arc::ptr_eq(&encoded.codec, codec)) {
             Some(at) => self.others.swap_remove(at),
-            None => Encoded { codec: codec.clone(), frame: self.event.frame(&**codec) },
+            None => {
+                let frame = event.frame(&**codec).map(SharedFrame::new);
+                Encoded { codec: codec.clone(), frame }
+            }
         };
-        let frame = next.frame.clone();
         self.others.extend(self.front.replace(next));
-        frame
     }
 }

@@ -154,6 +154,11 @@ impl FrameSink for PollingSink {
         Ok(Readiness::Blocked)
     }
 
+    /// Returns a size that fits the payload limit also in base64.
+    fn max_joined(&self) -> usize {
+        self.max_payload / 2
+    }
+
     /// Returns the bytes of multi-slice responses that the HTTP library has written.
     ///
     /// Shorter responses are not counted: HTTP takes them at once, so they carry no information beyond the answered
@@ -165,6 +170,9 @@ impl FrameSink for PollingSink {
 
 /// Returns how many leading frames fit the payload limit; the first always does, regardless of its size.
 fn fitting(batch: &VecDeque<Frame>, max_payload: usize) -> usize {
+    if batch.len() == 1 {
+        return 1;
+    }
     let mut total = 0;
     for (at, frame) in batch.iter().enumerate() {
         if at > 0 && (frame.has_own_payload() || batch[0].has_own_payload()) {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::run;
 use super::state::{FlushList, Outbox};
 use super::written::WriteStats;
 
@@ -124,6 +125,7 @@ impl Flusher {
     /// 128 takes about a third of a millisecond; call it again after all other ready tasks have run. A panic in a sink
     /// closes only the client of that sink.
     pub fn write(&mut self, most: usize) {
+        run::end_turn();
         let most = most.max(1);
         let urgent = self.list.take(&mut self.spare);
         if urgent && let Some(Postponed { round, .. }) = self.postponed.take() {
@@ -173,6 +175,7 @@ impl Flusher {
     ///
     /// Intended for tests and for programs without a flusher task.
     pub fn write_all(&mut self) {
+        run::end_turn();
         if let Some(Postponed { round, .. }) = self.postponed.take() {
             self.rounds.push_back(round);
         }

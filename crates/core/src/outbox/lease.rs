@@ -17,8 +17,8 @@ pub(super) struct Lease<'a> {
     writer: Writer,
     sink: Option<Box<dyn FrameSink>>,
     batch: VecDeque<Frame>,
-    /// Message bytes in `batch`.
-    bytes: usize,
+    /// Frames and message bytes in `batch`.
+    offered: WriteStats,
     in_use: bool,
 }
 
@@ -50,11 +50,11 @@ impl<'a> Lease<'a> {
         let mut batch = spare_batch();
         // No overflow policy may drop frames that a sink returned, so a parked sink is polled with an empty batch
         // first.
-        let bytes = match state.readiness {
-            Readiness::Parked => 0,
-            _ => state.take_batch(&mut batch, outbox.0.bounds.limit()),
+        let offered = match state.readiness {
+            Readiness::Parked => WriteStats::default(),
+            _ => state.take_batch(&mut batch, outbox.0.bounds.limit(), || sink.max_joined()),
         };
-        Ok(Self { outbox, writer, sink: Some(sink), batch, bytes, in_use: false })
+        Ok(Self { outbox, writer, sink: Some(sink), batch, offered, in_use: false })
     }
 
     /// Prefetches the memory that the sink reads first.
@@ -70,13 +70,15 @@ impl<'a> Lease<'a> {
         let mut written = WriteStats::default();
         self.in_use = true;
         for round in 1.. {
-            let frames = self.batch.len();
             let sink = self.sink.as_deref_mut().expect("a lease has its sink until it ends");
             // Up to the next lock, this writer has exclusive use of the sink and holds no lock.
             let outcome = sink.poll_send(cx, &mut self.batch);
-            let taken = frames.saturating_sub(self.batch.len());
-            written.frames += taken as u64;
-            written.bytes += self.bytes.saturating_sub(self.batch.iter().map(Frame::len).sum()) as u64;
+            let mut taken = self.offered;
+            for frame in &self.batch {
+                taken.frames = taken.frames.saturating_sub(frame.count() as u64);
+                taken.bytes = taken.bytes.saturating_sub(frame.len() as u64);
+            }
+            written += taken;
             let mut state = self.outbox.state();
             let mut retired = None;
             let mut discarded = None;
@@ -91,16 +93,17 @@ impl<'a> Lease<'a> {
                         readiness != Readiness::Ready || self.batch.is_empty(),
                         "ready sink left frames in the batch"
                     );
-                    state.set_readiness(readiness, taken > 0);
+                    state.set_readiness(readiness, taken.frames > 0);
                 }
                 (None, Err(error)) => discarded = Some(state.close(error.reason())),
             }
-            state.put_back(&mut self.batch, taken);
+            state.put_back(&mut self.batch, taken.frames);
             let has_turn = self.writer == Writer::Pusher || round < BATCHES_PER_LEASE;
             let continues = has_turn && !state.wanted && !state.held && !state.is_closed();
             // Rarely true: frames were pushed meanwhile, or the batch did not take the whole queue.
             if state.readiness == Readiness::Ready && continues && state.has_frames() {
-                self.bytes = state.take_batch(&mut self.batch, self.outbox.0.bounds.limit());
+                let most = || self.sink.as_ref().map_or(0, |sink| sink.max_joined());
+                self.offered = state.take_batch(&mut self.batch, self.outbox.0.bounds.limit(), most);
                 if !self.batch.is_empty() {
                     drop(state);
                     drop(retired);
@@ -152,18 +155,24 @@ impl<'a> Lease<'a> {
 }
 
 impl State {
-    /// Moves the pending heartbeat and the next frames into `batch`; returns their message bytes.
-    fn take_batch(&mut self, batch: &mut VecDeque<Frame>, limit: usize) -> usize {
-        let Some(heartbeat) = self.heartbeat.take() else { return self.queue.take_batch(batch, limit) };
+    /// Moves the pending heartbeat and the next frames into `batch`; returns their number and message bytes.
+    fn take_batch(
+        &mut self,
+        batch: &mut VecDeque<Frame>,
+        limit: usize,
+        most: impl Fn() -> usize,
+    ) -> WriteStats {
+        let Some(heartbeat) = self.heartbeat.take() else { return self.queue.take_batch(batch, limit, most) };
         self.heartbeat_leased = true;
-        let bytes = heartbeat.len() + self.queue.take_batch(batch, limit);
+        let mut taken = self.queue.take_batch(batch, limit, most);
+        taken += WriteStats { frames: 1, bytes: heartbeat.len() as u64 };
         batch.push_front(heartbeat);
-        bytes
+        taken
     }
 
     /// Puts the rest of a batch back in its place; the sink accepted `taken` frames of it.
     #[inline]
-    fn put_back(&mut self, batch: &mut VecDeque<Frame>, taken: usize) {
+    fn put_back(&mut self, batch: &mut VecDeque<Frame>, taken: u64) {
         if std::mem::take(&mut self.heartbeat_leased) && taken == 0 {
             let heartbeat = batch.pop_front();
             // Dropped if a newer one was pushed meanwhile, or the client was given up.

@@ -15,7 +15,7 @@ use ::loom::thread;
 
 use crate::{
     CloseReason, ConnectionError, Delivery, FlushList, Frame, FrameSink, Message, Outbox, Overflow,
-    PushOutcome, Readiness,
+    PushOutcome, Readiness, SharedFrame,
 };
 
 #[test]
@@ -33,6 +33,33 @@ fn keeps_order_across_pushers_and_flusher() {
         flusher.rest();
         ["a", "b"].iter().for_each(|name| assert_eq!(carrier.of(name), two(name)));
         assert_eq!(carrier.written().len(), 4);
+    });
+}
+
+#[test]
+fn shared_frames_keep_order() {
+    check(|| {
+        let (flusher, outbox) = outbox();
+        let other = Outbox::new(1 << 20, flusher.list.clone());
+        let carriers = [&outbox, &other].map(|outbox| {
+            let carrier = Carrier::default();
+            outbox.set_sink(carrier.sink());
+            carrier
+        });
+        let pusher = thread::spawn(move || {
+            super::run::end_turn();
+            for text in two("a") {
+                let shared = SharedFrame::new(Frame::new(text));
+                for outbox in [&outbox, &other] {
+                    let pushed = outbox.push_shared(&shared, Delivery::Reliable, Overflow::Close);
+                    assert!(matches!(pushed, PushOutcome::Queued | PushOutcome::Backlogged), "{pushed:?}");
+                }
+            }
+        });
+        flusher.run();
+        pusher.join().unwrap();
+        flusher.rest();
+        carriers.iter().for_each(|carrier| assert_eq!(carrier.written().concat(), two("a").concat()));
     });
 }
 
@@ -620,8 +647,9 @@ impl Line {
 }
 
 fn text(frame: &Frame) -> String {
-    match frame.messages() {
-        [Message::Text(text)] => text.to_string(),
-        other => panic!("expected one text message: {other:?}"),
-    }
+    let text = |message: &Message| match message {
+        Message::Text(text) => text.to_string(),
+        other => panic!("expected text: {other:?}"),
+    };
+    frame.messages().iter().map(text).collect()
 }

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use super::bounds::Bounds;
 use super::policy::{Delivery, Overflow};
+use super::run::{Place, Run};
+use super::written::WriteStats;
 use crate::{Frame, memory};
 
 /// Ordered queue of one client's frames.
@@ -19,13 +21,19 @@ pub(super) struct Queue {
     undroppable: usize,
     /// Part of `undroppable` that is in flight.
     in_flight: usize,
+    /// Queued frames, without those in flight.
+    frames: usize,
 }
 
-struct Entry {
-    frame: Frame,
-    /// Hash of the frame's key, so that a search of the queue does not dereference each frame.
-    key_hash: u32,
-    delivery: Delivery,
+enum Entry {
+    Frame {
+        /// Hash of the frame's key, so that a search of the queue does not dereference each frame.
+        key_hash: u32,
+        delivery: Delivery,
+        frame: Frame,
+    },
+    /// Frames of broadcasts, which no policy protects.
+    Range { from: u8, to: u8, run: Run },
 }
 
 /// Outcome of [`Queue::admit`].
@@ -44,7 +52,7 @@ impl Queue {
     }
 
     pub(super) fn frames(&self) -> usize {
-        usize::from(self.head.is_some()) + self.tail.len()
+        self.frames
     }
 
     /// Returns the queued bytes, without those in flight.
@@ -60,7 +68,7 @@ impl Queue {
     /// Returns whether the queue is at high water, so that pushers have to write themselves.
     #[inline]
     pub(super) fn is_high(&self) -> bool {
-        self.tail.len() + 1 >= HIGH_WATER_FRAMES || self.bytes() >= HIGH_WATER_BYTES
+        self.frames >= HIGH_WATER_FRAMES || self.bytes() >= HIGH_WATER_BYTES
     }
 
     /// Returns whether the queue is at or below low water, so that waiting senders may continue.
@@ -123,6 +131,25 @@ impl Queue {
     pub(super) fn push_back(&mut self, frame: Frame, delivery: Delivery) {
         let entry = Entry::new(frame, delivery);
         self.count(&entry);
+        self.append(entry);
+    }
+
+    /// Appends the frame of a broadcast, if it follows the last queued frame in a run and stays within `max` bytes.
+    #[inline]
+    pub(super) fn extend(&mut self, place: &Place, cost: usize, max: usize) -> bool {
+        let bytes = self.bytes.saturating_add(cost);
+        if bytes <= max
+            && let Some(last) = self.tail.back_mut().or(self.head.as_mut())
+            && last.extend(place)
+        {
+            self.bytes = bytes;
+            self.frames += 1;
+            return true;
+        }
+        false
+    }
+
+    fn append(&mut self, entry: Entry) {
         if self.head.is_none() {
             self.head = Some(entry);
         } else {
@@ -148,33 +175,51 @@ impl Queue {
         self.tail = VecDeque::new();
     }
 
-    /// Moves the next frames into the empty `batch`; returns their message bytes.
+    /// Moves the next frames into the empty `batch`; returns their number and message bytes.
     ///
-    /// The frames stay counted until [`put_back`](Self::put_back) gets the frames that were not written.
-    pub(super) fn take_batch(&mut self, batch: &mut VecDeque<Frame>, limit: usize) -> usize {
+    /// Joins frames only up to `most()` bytes. The frames stay counted until [`put_back`](Self::put_back) gets the frames
+    /// that were not written.
+    pub(super) fn take_batch(
+        &mut self,
+        batch: &mut VecDeque<Frame>,
+        limit: usize,
+        most: impl Fn() -> usize,
+    ) -> WriteStats {
         // No policy may drop a batch, so half of the limit stays available to policies that drop older frames.
         let enough = BATCH_BYTES.min(limit / 2);
-        let (mut in_flight, mut taken) = (self.in_flight, 0);
+        let (mut in_flight, mut frames, mut bytes) = (self.in_flight, 0, 0);
         let mut next = self.head.take();
-        while let Some(Entry { frame, delivery, .. }) = next {
+        while let Some(entry) = next {
+            let (frame, is_protocol) = match entry {
+                Entry::Frame { frame, delivery, .. } => {
+                    next = self.tail.pop_front();
+                    (frame, delivery == Delivery::Protocol)
+                }
+                Entry::Range { from, to, run } => {
+                    let (frame, rest) = split(from, to, run, most().min(enough.saturating_sub(in_flight)));
+                    next = rest.or_else(|| self.tail.pop_front());
+                    (frame, false)
+                }
+            };
             let cost = cost(&frame);
-            self.undroppable += if delivery == Delivery::Protocol { 0 } else { cost };
+            self.undroppable += if is_protocol { 0 } else { cost };
             in_flight += cost;
-            taken += frame.len();
+            frames += frame.count();
+            bytes += frame.len();
             batch.push_back(frame);
-            next = self.tail.pop_front();
             if batch.len() >= BATCH_FRAMES || in_flight >= enough {
                 break;
             }
         }
         self.head = next;
         self.in_flight = in_flight;
+        self.frames -= frames;
         let used = RETAINED_CAPACITY.max(RETAINED_FACTOR * batch.len());
         // A call on an empty queue keeps the ring.
         if !batch.is_empty() && self.head.is_none() && self.tail.capacity() > used {
             self.shrink();
         }
-        taken
+        WriteStats { frames: frames as u64, bytes: bytes as u64 }
     }
 
     /// Puts the unwritten rest of a batch back at the front, in order.
@@ -199,7 +244,7 @@ impl Queue {
     /// Returns the bytes of queued frames with the key of `frame`.
     fn bytes_with_key(&self, frame: &Frame) -> usize {
         let entries = self.head.iter().chain(&self.tail);
-        entries.filter(|entry| entry.has_key_of(frame)).map(|entry| cost(&entry.frame)).sum()
+        entries.filter(|entry| entry.has_key_of(frame)).map(Entry::cost).sum()
     }
 
     /// Removes queued frames with the key of `frame`; returns their number.
@@ -210,7 +255,7 @@ impl Queue {
             let is_stale = entry.has_key_of(frame);
             if is_stale {
                 removed += 1;
-                freed += cost(&entry.frame);
+                freed += entry.cost();
             }
             !is_stale
         };
@@ -222,6 +267,7 @@ impl Queue {
             self.head = self.tail.pop_front();
         }
         self.bytes -= freed;
+        self.frames -= removed as usize;
         removed
     }
 
@@ -231,12 +277,14 @@ impl Queue {
         let mut passed = Vec::new();
         while !enough(self.bytes) {
             let Some(entry) = self.pop_front() else { break };
-            if entry.delivery == Delivery::Protocol {
+            if entry.undroppable() > 0 {
                 passed.push(entry);
-            } else {
-                self.uncount(&entry);
-                removed += 1;
+                continue;
             }
+            let (first, rest) = entry.split_first();
+            self.uncount(&first);
+            rest.into_iter().for_each(|rest| self.push_front(rest));
+            removed += 1;
         }
         passed.into_iter().rev().for_each(|entry| self.push_front(entry));
         removed
@@ -257,13 +305,15 @@ impl Queue {
     }
 
     fn count(&mut self, entry: &Entry) {
-        self.bytes += cost(&entry.frame);
+        self.bytes += entry.cost();
         self.undroppable += entry.undroppable();
+        self.frames += entry.frames();
     }
 
     fn uncount(&mut self, entry: &Entry) {
-        self.bytes -= cost(&entry.frame);
+        self.bytes -= entry.cost();
         self.undroppable -= entry.undroppable();
+        self.frames -= entry.frames();
     }
 }
 
@@ -277,23 +327,75 @@ impl Drop for Queue {
 
 impl Entry {
     fn new(frame: Frame, delivery: Delivery) -> Self {
-        let key_hash = frame.key_hash();
-        Self { frame, key_hash, delivery }
+        Self::Frame { key_hash: frame.key_hash(), delivery, frame }
     }
 
-    fn has_key_of(&self, frame: &Frame) -> bool {
-        self.key_hash == frame.key_hash()
-            && self.delivery != Delivery::Protocol
-            && self.frame.key() == frame.key()
+    /// Adds the frame at `place` if it follows the last frame of the entry; returns whether it did.
+    #[inline]
+    fn extend(&mut self, place: &Place) -> bool {
+        match self {
+            Self::Range { to, run, .. } if *to == place.at && run.is(&place.run) => *to += 1,
+            Self::Frame { delivery, frame, .. }
+                if *delivery != Delivery::Protocol && frame.is(place.run.frame(place.at - 1)) =>
+            {
+                *self = Self::Range { from: place.at - 1, to: place.at + 1, run: place.run.clone() };
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Separates the first frame of a range.
+    fn split_first(self) -> (Self, Option<Self>) {
+        let Self::Range { from, to, run } = self else { return (self, None) };
+        let rest = (from + 1 < to).then(|| Self::Range { from: from + 1, to, run: run.clone() });
+        (Self::Range { from, to: from + 1, run }, rest)
+    }
+
+    fn has_key_of(&self, other: &Frame) -> bool {
+        // A frame with a key is in no run.
+        let Self::Frame { key_hash, delivery, frame } = self else { return false };
+        *key_hash == other.key_hash() && *delivery != Delivery::Protocol && frame.key() == other.key()
+    }
+
+    fn frames(&self) -> usize {
+        match self {
+            Self::Frame { frame, .. } => frame.count(),
+            Self::Range { from, to, .. } => usize::from(to - from),
+        }
+    }
+
+    fn cost(&self) -> usize {
+        match self {
+            Self::Frame { frame, .. } => cost(frame),
+            Self::Range { from, to, run } => (*from..*to).map(|at| cost(run.frame(at))).sum(),
+        }
     }
 
     fn undroppable(&self) -> usize {
-        if self.delivery == Delivery::Protocol { cost(&self.frame) } else { 0 }
+        match self {
+            Self::Frame { delivery: Delivery::Protocol, frame, .. } => cost(frame),
+            _ => 0,
+        }
     }
 }
 
-fn cost(frame: &Frame) -> usize {
-    frame.len() + ENTRY_COST
+/// Takes a whole range as one frame if it costs at most `most`, otherwise its first frame; returns the rest.
+#[inline(never)]
+fn split(from: u8, to: u8, run: Run, most: usize) -> (Frame, Option<Entry>) {
+    if let Some(joined) = run.joined(from, to)
+        && cost(&joined) <= most
+    {
+        return (joined, None);
+    }
+    let first = run.frame(from).clone();
+    let rest = (from + 1 < to).then(|| Entry::Range { from: from + 1, to, run });
+    (first, rest)
+}
+
+#[inline]
+pub(super) fn cost(frame: &Frame) -> usize {
+    frame.len() + ENTRY_COST * frame.count()
 }
 
 /// Cost of a frame besides its bytes, so that empty messages are bounded too.
@@ -316,6 +418,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::outbox::run::{self, SharedFrame};
 
     /// Step of a pusher or a writer.
     #[derive(Debug, Clone)]
@@ -326,7 +429,10 @@ mod tests {
             delivery: Delivery,
             overflow: Overflow,
             writable: bool,
+            /// Whether a router broadcasts it.
+            shared: bool,
         },
+        EndTurn,
         Take,
         /// Maximum frames of the batch that the sink leaves.
         PutBack(usize),
@@ -338,13 +444,15 @@ mod tests {
             vec![Overflow::Close, Overflow::DropNewest, Overflow::DropOldest, Overflow::KeepLatest];
         let len = prop_oneof![8 => 0..200_usize, 1 => Just(LIMIT), 1 => Just(3 * LIMIT)];
         let policy = prop::sample::select(policies);
-        let push = (len, prop::option::of(0..3_u8), delivery, policy, any::<bool>());
+        let key = prop_oneof![2 => Just(None), 1 => (0..3_u8).prop_map(Some)];
+        let push = (len, key, delivery, policy, any::<bool>(), prop::bool::weighted(0.8));
         prop_oneof![
-            6 => push.prop_map(|(len, key, delivery, overflow, writable)| {
-                Step::Push { len, key, delivery, overflow, writable }
+            12 => push.prop_map(|(len, key, delivery, overflow, writable, shared)| {
+                Step::Push { len, key, delivery, overflow, writable, shared }
             }),
-            1 => Just(Step::Take),
-            1 => (0..100_usize).prop_map(Step::PutBack),
+            1 => Just(Step::EndTurn),
+            2 => Just(Step::Take),
+            2 => (0..100_usize).prop_map(Step::PutBack),
         ]
     }
 
@@ -356,10 +464,12 @@ mod tests {
         #[test]
         fn counts_match_queue_contents(steps in prop::collection::vec(step(), 1..120)) {
             let mut queue = Queue::default();
+            // Receives the same broadcasts, so that both queues share runs.
+            let mut other = Queue::default();
             let (mut batch, mut is_out, mut largest) = (VecDeque::new(), false, 0);
             for step in steps {
                 match step {
-                    Step::Push { len, key, delivery, overflow, writable } => {
+                    Step::Push { len, key, delivery, overflow, writable, shared } => {
                         let frame = Frame::new("x".repeat(len));
                         let frame = key.iter().fold(frame, |frame, key| frame.with_key(key.to_string().into()));
                         let (before, count) = (queue.bytes(), queue.frames());
@@ -367,7 +477,17 @@ mod tests {
                             Admission::Admitted(displaced) => {
                                 prop_assert_eq!(queue.frames() + displaced as usize, count);
                                 largest = largest.max(cost(&frame));
-                                queue.push_back(frame, delivery);
+                                if shared {
+                                    let shared = SharedFrame::new(frame);
+                                    for queue in [&mut queue, &mut other] {
+                                        let place = shared.place.as_ref().filter(|_| delivery != Delivery::Protocol);
+                                        if !place.is_some_and(|place| queue.extend(place, cost(&shared.frame), MAX)) {
+                                            queue.push_back(shared.frame.clone(), delivery);
+                                        }
+                                    }
+                                } else {
+                                    queue.push_back(frame, delivery);
+                                }
                             }
                             Admission::Refused => prop_assert_eq!((queue.bytes(), queue.frames()), (before, count)),
                             Admission::Overflowed => {
@@ -376,8 +496,12 @@ mod tests {
                             }
                         }
                     }
+                    Step::EndTurn => {
+                        run::end_turn();
+                        other = Queue::default();
+                    }
                     Step::Take if !is_out => {
-                        queue.take_batch(&mut batch, LIMIT);
+                        queue.take_batch(&mut batch, LIMIT, || MAX);
                         is_out = true;
                     }
                     Step::PutBack(left) if is_out => {
@@ -388,10 +512,10 @@ mod tests {
                     Step::Take | Step::PutBack(_) => {}
                 }
                 let entries = || queue.head.iter().chain(&queue.tail);
-                let waiting = costs(entries().map(|entry| &entry.frame));
-                let undroppable = costs(entries().filter(|entry| entry.undroppable() > 0).map(|entry| &entry.frame));
+                let waiting = entries().map(Entry::cost).sum::<usize>();
+                let undroppable = entries().map(Entry::undroppable).sum::<usize>();
                 let out = costs(batch.iter());
-                prop_assert_eq!((queue.bytes(), queue.frames()), (waiting, entries().count()));
+                prop_assert_eq!((queue.bytes(), queue.frames()), (waiting, entries().map(Entry::frames).sum()));
                 prop_assert_eq!((queue.bytes, queue.undroppable, queue.in_flight), (waiting + out, undroppable + out, out));
                 prop_assert!(waiting <= MAX + 2 * largest);
             }
@@ -410,11 +534,11 @@ mod tests {
         for (frames, given_back) in load {
             (0..frames).for_each(|_| queue.push_back(Frame::new("x"), Delivery::Reliable));
             while !queue.is_empty() {
-                queue.take_batch(&mut batch, usize::MAX);
+                queue.take_batch(&mut batch, usize::MAX, || usize::MAX);
                 batch.clear();
                 queue.put_back(&mut batch);
             }
-            queue.take_batch(&mut batch, usize::MAX);
+            queue.take_batch(&mut batch, usize::MAX, || usize::MAX);
             assert_eq!((queue.tail.capacity() == 0, queue.bytes), (given_back, 0), "{frames}");
         }
     }

@@ -99,6 +99,17 @@ pub trait FrameSink: Send + fmt::Debug {
     /// The default does nothing.
     fn prefetch(&self) {}
 
+    /// Returns the maximum bytes of frames that the outbox joins into one frame.
+    ///
+    /// Consecutive events of broadcasts may arrive as one [`Frame`] of several messages, which is rendered once for all
+    /// recipients. The messages then have at most this many bytes together, including 64 bytes for each. Return less if
+    /// what the carrier sends at once is limited.
+    ///
+    /// The default has no limit; the outbox joins at most 16 KiB.
+    fn max_joined(&self) -> usize {
+        usize::MAX
+    }
+
     /// Returns a counter of the bytes that the carrier sent after [`poll_send`](Self::poll_send) accepted them.
     ///
     /// Implement it for carriers that accept more at once than they write. An example is an HTTP response that is

@@ -15,6 +15,7 @@ mod deferred;
 mod exchange;
 mod flow;
 mod flusher;
+mod shared;
 mod writing;
 
 impl FlushList {
