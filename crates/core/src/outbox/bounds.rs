@@ -1,6 +1,4 @@
-//! Limits on the queued bytes of one client, and the cost of frames against them.
-
-use crate::Frame;
+//! Limits on the queued bytes of one client.
 
 /// Bounds of an outbox in bytes, counted as bodies plus 64 for each frame.
 ///
@@ -45,13 +43,3 @@ impl From<usize> for Bounds {
         Self::new(limit, Self::DEFAULT_MAX)
     }
 }
-
-#[inline]
-pub(super) fn cost(frame: &Frame) -> usize {
-    frame.len() + ENTRY_COST * frame.count()
-}
-
-/// Maximum frames that a lease takes out of the queue at a time.
-pub(super) const BATCH_FRAMES: usize = if cfg!(loom) { 1 } else { 64 };
-/// Cost of a frame besides its bytes, so that empty messages are bounded too.
-pub(super) const ENTRY_COST: usize = 64;

@@ -160,7 +160,7 @@ impl Outbox {
     #[inline]
     pub fn push_shared(&self, shared: &SharedFrame, delivery: Delivery, overflow: Overflow) -> PushOutcome {
         let extended = match &shared.place {
-            Some(place) => self.extend(place, shared.cost, delivery),
+            Some(place) => self.extend(place, queue::cost(&shared.frame), delivery),
             None => None,
         };
         extended.unwrap_or_else(|| self.push(shared.frame.clone(), delivery, overflow))

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::bounds::{BATCH_FRAMES, Bounds, cost};
+use super::bounds::Bounds;
 use super::policy::{Delivery, Overflow};
 use super::run::{Place, Run};
 use super::written::WriteStats;
@@ -393,9 +393,18 @@ fn split(from: u8, to: u8, run: Run, most: usize) -> (Frame, Option<Entry>) {
     (first, rest)
 }
 
+#[inline]
+pub(super) fn cost(frame: &Frame) -> usize {
+    frame.len() + ENTRY_COST * frame.count()
+}
+
+/// Cost of a frame besides its bytes, so that empty messages are bounded too.
+pub(super) const ENTRY_COST: usize = 64;
 /// Backlog from which on a pusher writes itself: the most that one write carries, or one run of a driver emits.
 const HIGH_WATER_BYTES: usize = 64 * 1024;
 const HIGH_WATER_FRAMES: usize = if cfg!(loom) { 2 } else { 256 };
+/// Maximum frames that a lease takes out of the queue at a time.
+pub(super) const BATCH_FRAMES: usize = if cfg!(loom) { 1 } else { 64 };
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
 /// Ring capacity that a drained queue always keeps.
 const RETAINED_CAPACITY: usize = 16;
@@ -472,7 +481,7 @@ mod tests {
                                     let shared = SharedFrame::new(frame);
                                     for queue in [&mut queue, &mut other] {
                                         let place = shared.place.as_ref().filter(|_| delivery != Delivery::Protocol);
-                                        if !place.is_some_and(|place| queue.extend(place, shared.cost, MAX)) {
+                                        if !place.is_some_and(|place| queue.extend(place, cost(&shared.frame), MAX)) {
                                             queue.push_back(shared.frame.clone(), delivery);
                                         }
                                     }

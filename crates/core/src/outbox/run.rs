@@ -14,7 +14,6 @@
 use std::cell::RefCell;
 use std::sync::OnceLock;
 
-use super::bounds::{BATCH_FRAMES, cost};
 use crate::{Frame, memory};
 
 /// Frame of a broadcast, with its place among the frames that this thread broadcasts in one turn.
@@ -25,8 +24,6 @@ use crate::{Frame, memory};
 #[derive(Debug)]
 pub struct SharedFrame {
     pub(super) frame: Frame,
-    /// Bytes of the frame, as counted in queues.
-    pub(super) cost: usize,
     pub(super) place: Option<Place>,
     /// End of the previous run. Dropped with this frame, since dropping a frame may run foreign code, and frames are
     /// created under the lock of a room.
@@ -46,7 +43,7 @@ impl SharedFrame {
     pub fn new(frame: Frame) -> Self {
         // A thread that is exiting has no turn.
         let (place, ended) = TURN.try_with(|turn| turn.borrow_mut().place(&frame)).unwrap_or_default();
-        Self { cost: cost(&frame), frame, place, _ended: ended }
+        Self { frame, place, _ended: ended }
     }
 }
 
@@ -190,8 +187,8 @@ pub(super) fn end_turn() {
     drop(last);
 }
 
-/// Maximum frames of a run: as many as a writer takes out of a queue at a time.
-const RUN_FRAMES: usize = if cfg!(loom) { 4 } else { BATCH_FRAMES };
+/// Maximum frames of a run.
+const RUN_FRAMES: usize = if cfg!(loom) { 4 } else { 64 };
 /// Frames stored in the run itself.
 const FEW: usize = if cfg!(loom) { 2 } else { 8 };
 /// Maximum bytes of a run, since a sink keeps the unwritten rest of a joined frame.

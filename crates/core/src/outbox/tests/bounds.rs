@@ -1,6 +1,6 @@
 //! Limits and overflow policies.
 
-use super::bounds::{BATCH_FRAMES, ENTRY_COST};
+use super::queue::{BATCH_FRAMES, ENTRY_COST};
 use super::*;
 
 /// Cost of a frame besides its message bytes.
