@@ -199,15 +199,15 @@ impl Contender {
         match self.family {
             Family::Limit => Some(0),
             // A position of its own, since the limit is next to Roomcast.
-            Family::OtherLimit => Some(3),
+            Family::OtherLimit => Some(4),
             Family::Product => Some(side),
             Family::Mounted
             | Family::Threads
             | Family::Compressed
             | Family::Recovery
-            | Family::Msgpack
             | Family::Tls
             | Family::Resumed => Some(2 * side),
+            Family::Msgpack => Some(3 * side),
             Family::Peer | Family::PeerThreads | Family::PeerMsgpack | Family::Given => None,
         }
     }
