@@ -29,6 +29,8 @@ pub struct Contender {
 pub(super) enum Family {
     /// Baseline of all ratios.
     Limit,
+    /// Bare loop of another design, which checks the limits.
+    OtherLimit,
     /// Roomcast stand-alone, on one thread.
     Product,
     /// Roomcast inside another HTTP server.
@@ -65,6 +67,13 @@ impl Contender {
     /// Returns the two limits, all variants of Roomcast's example, and the peers.
     pub(super) fn built_in(programs: &Programs) -> Vec<Self> {
         let mut all: Vec<Self> = ["write", "batch"].map(|send| Self::limit(programs, send)).into();
+        all.push(Self {
+            name: "limit-other".into(),
+            family: Family::OtherLimit,
+            program: programs.limit.with_file_name("limit_other"),
+            arguments: words("{port} {pattern}"),
+            ..Self::limit(programs, "batch")
+        });
         for (name, kind) in [("roomcast-plain", Kind::Plain), ("roomcast-sio", Kind::Sio)] {
             for (suffix, family, arguments) in [
                 ("", Family::Product, "--threads 1"),
@@ -135,9 +144,11 @@ impl Contender {
         let together = fan_out || load.scenario == Scenario::Chat;
         let usual = load.is_usual() && !load.free && !load.text && !load.tls;
         let rated = load.rate.is_some();
+        let idle = load.scenario == Scenario::Idle;
         let tells = named
             || match self.family {
                 Family::Limit => !load.free && !load.text && !load.tls && self.name == load.base(),
+                Family::OtherLimit => usual && !rated && !load.polling && load.pattern() != "room" && !idle,
                 Family::Product => true,
                 Family::Compressed => load.text,
                 Family::Tls => load.tls && !load.polling,
@@ -187,14 +198,16 @@ impl Contender {
         let side = if self.kind == Kind::Plain { -1 } else { 1 };
         match self.family {
             Family::Limit => Some(0),
+            // A position of its own, since the limit is next to Roomcast.
+            Family::OtherLimit => Some(4),
             Family::Product => Some(side),
             Family::Mounted
             | Family::Threads
             | Family::Compressed
             | Family::Recovery
-            | Family::Msgpack
             | Family::Tls
             | Family::Resumed => Some(2 * side),
+            Family::Msgpack => Some(3 * side),
             Family::Peer | Family::PeerThreads | Family::PeerMsgpack | Family::Given => None,
         }
     }
@@ -453,13 +466,13 @@ pub(super) mod tests {
         assert_eq!(latency[..3], ["limit-write", "roomcast-plain", "roomcast-sio"]);
         assert!(latency.iter().any(|it| it == "axum-tuned") && latency.iter().all(|it| it != "axum"));
         // One peer speaks MessagePack.
-        assert_eq!(names("paced").len(), 1 + 6 + one_thread + 1);
+        assert_eq!(names("paced").len(), 2 + 6 + one_thread + 1);
         assert!(
             ["roomcast-sio-msgpack", "socket.io-msgpack"]
                 .iter()
                 .all(|it| names("rooms").contains(&(*it).into()))
         );
-        assert_eq!(names("echo").len(), 1 + 2 + one_thread);
+        assert_eq!(names("echo").len(), 2 + 2 + one_thread);
         assert_eq!(names("chat:1000").len(), 1 + 4 + one_thread);
     }
 

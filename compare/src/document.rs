@@ -100,7 +100,8 @@ impl Record {
 
     /// Returns whether all servers ran under all loads, in enough rounds for intervals.
     pub(super) fn is_complete(&self) -> bool {
-        let selected = ["--only", "--scenarios", "--quick"].iter().any(|flag| self.arguments.contains(flag));
+        let selected =
+            ["--only", "--scenarios", "--habits", "--quick"].iter().any(|flag| self.arguments.contains(flag));
         self.unfinished.is_none() && self.rounds >= super::FEWEST_ROUNDS && !selected
     }
 
@@ -299,6 +300,9 @@ fn explained(load: &Load) -> String {
             format!("{clients} clients connect with a browser's headers and send nothing.")
         }
     };
+    if let Some(habit) = load.habit {
+        _ = write!(text, " The load generator has the habit `{}`.", habit.name());
+    }
     if *polling {
         text += " Over long-polling.";
     }

@@ -83,6 +83,11 @@ pub struct Options {
     /// text, in idle also with resumed sessions; `text-` fills messages with record-like text, for compression.
     #[arg(long, value_delimiter = ',', default_value = DEFAULT_LOADS, hide_default_value = true)]
     pub scenarios: Vec<Load>,
+    /// Vary each habit of the load generator: acknowledgements, polls, writes and busy-polling
+    ///
+    /// Runs Roomcast and the limits in saturated, paced, echo and poll-saturated, with one habit changed at a time.
+    #[arg(long, conflicts_with = "scenarios")]
+    pub habits: bool,
     /// Servers to run, separated by commas, in every scenario that they support
     ///
     /// By default servers run in selected scenarios: peers in default sizes, a mounted server in fan-out, two threads
@@ -240,6 +245,9 @@ impl Options {
     /// Returns the options with `--quick` applied.
     fn settled(&self) -> Self {
         let mut options = self.clone();
+        if self.habits {
+            options.scenarios = load::habit_loads();
+        }
         options.scenarios = options.scenarios.iter().flat_map(|load| load.expanded()).collect();
         if self.quick {
             (options.rounds, options.peer_rounds, options.repeats) = (2, 1, 0);

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use clap::ValueEnum as _;
 
 use roomcast_loadgen::process::open_files_limit;
-use roomcast_loadgen::scenario::{DEFAULT_PAYLOAD, Scenario};
+use roomcast_loadgen::scenario::{DEFAULT_PAYLOAD, Habit, Scenario};
 
 /// Load pattern with its sizes: `[free-][text-][tls-][poll-]NAME[:CLIENTS[:PAYLOAD]]`.
 ///
@@ -24,6 +24,8 @@ pub struct Load {
     pub(super) tls: bool,
     /// Whether heartbeats are frequent enough to be measured.
     pub(super) heartbeats: bool,
+    /// Habit of the load generator, where habits are compared.
+    pub(super) habit: Option<Habit>,
     /// Fixed rate, if any.
     pub(super) rate: Option<Rate>,
     pub(super) clients: usize,
@@ -116,6 +118,7 @@ impl Load {
             text: false,
             tls: false,
             heartbeats: false,
+            habit: None,
             rate: None,
             clients,
             payload,
@@ -125,6 +128,9 @@ impl Load {
 
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(habit) = self.habit {
+            write!(f, "{}-", habit.name())?;
+        }
         f.write_str(if self.free { FREE } else { "" })?;
         f.write_str(if self.text { TEXT } else { "" })?;
         f.write_str(if self.tls { TLS } else { "" })?;
@@ -147,6 +153,11 @@ impl FromStr for Load {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(':');
         let name = parts.next().unwrap_or_default();
+        let prefixed = |habit: Habit| Some((habit, name.strip_prefix(&habit.name())?.strip_prefix('-')?));
+        let (habit, name) = match Habit::ALL.into_iter().find_map(prefixed) {
+            Some((habit, name)) => (Some(habit), name),
+            None => (None, name),
+        };
         let (free, name) = name.strip_prefix(FREE).map_or((false, name), |name| (true, name));
         let (text, name) = name.strip_prefix(TEXT).map_or((false, name), |name| (true, name));
         let (tls, name) = name.strip_prefix(TLS).map_or((false, name), |name| (true, name));
@@ -174,7 +185,7 @@ impl FromStr for Load {
         if scenario == Scenario::Chat && (free || text || tls) {
             return Err("chat supports neither free-, text- nor tls-".into());
         }
-        let usual = Self { free, text, tls, heartbeats, rate, ..Self::usual(scenario, polling) };
+        let usual = Self { free, text, tls, heartbeats, habit, rate, ..Self::usual(scenario, polling) };
         let mut number = |default| match parts.next() {
             Some("limit") if heartbeats => Ok(most_clients()),
             Some(number) => number.parse().map_err(|_| format!("{number} is not a number")),
@@ -197,6 +208,19 @@ fn most_clients() -> usize {
     let files = open_files_limit().unwrap_or_else(|| u64::from(u16::MAX));
     usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(SPARE_FILES).min(MOST_CLIENTS)
 }
+
+/// Returns the loads under which habits are compared.
+pub(super) fn habit_loads() -> Vec<Load> {
+    let varied = |load: &'static str| {
+        let applies = move |habit: &Habit| *habit != Habit::BatchedPolls || load.starts_with(POLLING);
+        let name = move |habit: Habit| format!("{}-{load}", habit.name()).parse::<Load>().ok();
+        Habit::ALL.into_iter().filter(applies).filter_map(name)
+    };
+    HABIT_LOADS.into_iter().flat_map(varied).collect()
+}
+
+/// Loads that depend most on the habits of the load generator.
+pub(super) const HABIT_LOADS: [&str; 4] = ["saturated", "paced", "echo", "poll-saturated"];
 
 /// Default scenarios: all that the [targets](super::targets) refer to.
 pub(super) const DEFAULT_LOADS: &str = "paced:1000:64,paced:100:64,paced:4000:64,paced:1000:1024,paced:100:1024,\
@@ -238,6 +262,8 @@ mod tests {
             ("text-paced:1000:1024", "text-paced:1000:1024", false),
             ("paced:100", "paced:100:64", false),
             ("tls-idle:2000", "tls-idle:2000", false),
+            ("delayed-acks-poll-saturated", "delayed-acks-poll-saturated:500:64", false),
+            ("usual-echo", "usual-echo:64:64", false),
             ("latency", "latency:1000:64", true),
             ("latency-60:100", "latency-60:100:64", true),
             ("latency-capacity", "latency-capacity:1000:64", true),
@@ -264,6 +290,7 @@ mod tests {
         let names =
             ["latency-capacity:500:64", "latency-30:500:64", "latency-60:500:64", "latency-80:500:64"];
         assert_eq!(all.iter().map(Load::to_string).collect::<Vec<_>>(), names);
+        assert_eq!(habit_loads().len(), 3 * 5 + 6);
         assert!("idle:limit".parse::<Load>().is_err());
         let most = "connections:limit".parse::<Load>().unwrap();
         assert!(most.clients > 0 && most.to_string() == format!("connections:{}", most.clients));

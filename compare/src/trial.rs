@@ -153,6 +153,9 @@ impl Trial<'_> {
         if let Some(rate) = rate {
             option("--rate", &rate.to_string());
         }
+        if let Some(habit) = self.load.habit {
+            option("--habit", &habit.name());
+        }
         if let Some(path) = self.contender.path(self.load) {
             option("--path", path);
         }

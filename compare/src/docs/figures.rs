@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+use super::habits::Habits;
 use super::sizing::Sizing;
 use crate::document::{Record, base};
 use crate::load::{DEFAULT_LOADS, Load};
@@ -20,6 +21,7 @@ use crate::targets::{Status, Target, targets};
 /// | `headline` | main results, as a table |
 /// | `targets` | all targets with their results, a row per case and load |
 /// | `options` | cost of TLS, compression and recovery, relative to a server without them |
+/// | `habits`, `habits source` | ratios to the bare loops by habit of the load generator, and their source |
 /// | `missed` | targets that are missed, and how many are reached |
 /// | `ratio LOAD SERVER [BASE]` | CPU time relative to another server in the same round |
 /// | `time LOAD SERVER` | CPU time per delivery or accepted connection, in µs |
@@ -28,6 +30,7 @@ use crate::targets::{Status, Target, targets};
 #[derive(Debug)]
 pub(crate) struct Figures<'a> {
     record: &'a Record,
+    habits: Option<Habits<'a>>,
     costs: Costs,
 }
 
@@ -51,7 +54,12 @@ impl<'a> Figures<'a> {
     /// Fails if the text is malformed.
     pub(crate) fn new(record: &'a Record, costs: &str) -> Result<Self, String> {
         let costs = serde_json::from_str(costs).map_err(|error| format!("benches/costs.json: {error}"))?;
-        Ok(Self { record, costs })
+        Ok(Self { record, habits: None, costs })
+    }
+
+    /// Adds the results of `compare --habits`.
+    pub(crate) fn with_habits(self, habits: Option<&'a Record>) -> Self {
+        Self { habits: habits.map(Habits), ..self }
     }
 
     /// Returns the content of a block.
@@ -70,6 +78,10 @@ impl<'a> Figures<'a> {
             ("headline", []) => Ok(self.headline()),
             ("targets", []) => Ok(self.targets()),
             ("options", []) => Ok(self.options()),
+            ("habits", []) => Ok(self.habits.as_ref().map_or_else(|| NOT_MEASURED.into(), Habits::table)),
+            ("habits", ["source"]) => {
+                Ok(self.habits.as_ref().map_or_else(|| NOT_MEASURED.into(), Habits::source))
+            }
             ("missed", []) => Ok(self.missed()),
             ("ratio", &[load, server]) => {
                 let load = self.load(load)?;

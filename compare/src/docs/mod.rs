@@ -6,6 +6,7 @@
 
 mod blocks;
 mod figures;
+mod habits;
 mod sizing;
 #[cfg(test)]
 mod tests;
@@ -73,7 +74,9 @@ impl Project<'static> {
 impl Project<'_> {
     /// Rewrites the blocks of all documents; returns the changed paths.
     pub(crate) fn rewrite(self, record: &Record) -> Result<Vec<PathBuf>, Error> {
+        let habits = self.habits()?;
         let figures = Figures::new(record, &self.costs()?).map_err(Error::Usage)?;
+        let figures = figures.with_habits(habits.as_ref());
         let (mut changed, mut problems) = (Vec::new(), Vec::new());
         for path in self.documents()? {
             let text = read(&path)?;
@@ -96,7 +99,9 @@ impl Project<'_> {
     /// Returns the differences of documents and report from the results, and the targets under the comparison's loads that
     /// have no result.
     pub(crate) fn check(self, record: &Record) -> Result<Vec<String>, Error> {
+        let habits = self.habits()?;
         let figures = Figures::new(record, &self.costs()?).map_err(Error::Usage)?;
+        let figures = figures.with_habits(habits.as_ref());
         let mut problems = Vec::new();
         for path in self.documents()? {
             let text = read(&path)?;
@@ -133,6 +138,12 @@ impl Project<'_> {
         read(&self.0.join("benches/costs.json"))
     }
 
+    /// Returns the results of `compare --habits`, if there are any.
+    fn habits(self) -> Result<Option<Record>, Error> {
+        let path = self.report().join(HABITS);
+        if path.is_file() { Record::read(&path).map(Some) } else { Ok(None) }
+    }
+
     /// Returns the documents that may have blocks, in alphabetical order.
     fn documents(self) -> Result<Vec<PathBuf>, Error> {
         let folder = self.0.join("docs");
@@ -149,6 +160,9 @@ impl Project<'_> {
         problems.into_iter().map(|(line, problem)| format!("{path}:{line}: {problem}")).collect()
     }
 }
+
+/// Results of `compare --habits`, copied from the folder of its report.
+const HABITS: &str = "habits.json";
 
 fn read(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).doing(|| format!("read {}", path.display()))

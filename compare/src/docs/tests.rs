@@ -157,6 +157,31 @@ fn options_are_relative_to_same_server() {
 }
 
 #[test]
+fn habits_have_ratios_and_spread() {
+    let mut habits = record();
+    assert_eq!(Figures::new(&record(), COSTS).unwrap().render("habits").unwrap(), "not measured in this run");
+    for round in 1..=3 {
+        for (load, ratio) in [("usual-echo:64:64", 1.5), ("blocking-echo:64:64", 1.8)] {
+            for (server, cpu) in [("limit-batch", 2.0), ("roomcast-plain", 2.0 * ratio)] {
+                let report = Report { ok: true, cpu_us_per_delivery: Some(cpu), ..Report::default() };
+                let (load, server) = (load.into(), server.into());
+                habits.runs.push(Run { round, load, server, repeated: 0, noisy: false, report });
+            }
+        }
+    }
+    let record = record();
+    let table = Figures::new(&record, COSTS).unwrap().with_habits(Some(&habits)).render("habits").unwrap();
+    let cells = |name: &str| {
+        let row = table.lines().find(|line| line.starts_with(&format!("| {name} |"))).unwrap();
+        row.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+    };
+    // Saturated and paced, each plain and Socket.IO, come first.
+    assert!(cells("`usual`")[6].starts_with("1.50") && cells("`blocking`")[6].starts_with("1.80"), "{table}");
+    assert_eq!((&*cells("spread")[6], &*cells("`batched-polls`")[6]), ("20 %", "–"), "{table}");
+    assert_eq!(cells("`delayed-acks`")[6], "not measured in this run", "{table}");
+}
+
+#[test]
 fn headline_has_heartbeats_and_latency() {
     let mut record = record();
     for round in 1..=6 {

@@ -11,7 +11,7 @@ use super::settings::{Server, Settings};
 use super::stamp::Action;
 use super::violation::FaultMessage;
 use super::wire_protocol::WireProtocol;
-use super::{Kind, Watch};
+use super::{Habit, Kind, Watch};
 use crate::Error;
 use crate::error::ErrorContext as _;
 use crate::process::now;
@@ -24,6 +24,9 @@ pub(super) struct ClientPool {
     kind: Kind,
     wire_protocol: Arc<WireProtocol>,
     gentle: bool,
+    habit: Habit,
+    /// Polling clients whose next poll waits for the end of the turn.
+    unsent: Vec<usize>,
     poller: Poller,
     /// Number of handled events of the latest wait.
     handled: usize,
@@ -71,6 +74,8 @@ impl ClientPool {
             kind: settings.kind,
             wire_protocol: Arc::clone(&settings.wire_protocol),
             gentle: settings.gentle,
+            habit: settings.habit,
+            unsent: Vec::new(),
             poller: Poller::new().doing(|| "create an epoll instance".into())?,
             handled: 0,
             links: Links { most: settings.clients, clients: Vec::new(), posters: Vec::new() },
@@ -208,11 +213,16 @@ impl ClientPool {
             }
             if !was_ready && link.is_ready() {
                 self.ready += 1;
-                if !self.gentle {
+                if !self.gentle && self.habit != Habit::DelayedAcks {
                     link.acknowledge_at_once().doing(|| format!("set up client {index}"))?;
                 }
             }
-            if link.has_more() {
+            if self.habit == Habit::SteadyAcks {
+                link.acknowledge_at_once().doing(|| format!("set up client {index}"))?;
+            }
+            if self.habit == Habit::BatchedPolls && matches!(link.role, Role::Polls(_)) {
+                self.unsent.push(index);
+            } else if link.has_more() {
                 link.flush().doing(|| format!("send for client {index}"))?;
             }
             if let Role::Polls(lane) = &mut link.role
@@ -220,6 +230,9 @@ impl ClientPool {
             {
                 self.answer_ping(index)?;
             }
+        }
+        for index in self.unsent.drain(..) {
+            self.links.at(index).flush().doing(|| format!("send for client {index}"))?;
         }
         Ok(self.handled > from)
     }

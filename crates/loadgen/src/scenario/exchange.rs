@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::Scenario;
 use super::client_pool::{ClientPool, Patience};
 use super::meter::Reading;
 use super::open_loop::OpenLoop;
@@ -11,6 +10,7 @@ use super::settings::Settings;
 use super::stamp::{Action, Filler, Stamp, is_intact};
 use super::verifier::Verifier;
 use super::watch::{Sampler, Watch};
+use super::{Habit, Scenario};
 use crate::error::ErrorContext as _;
 use crate::latencies::Latencies;
 use crate::process::{now, wake_on_time};
@@ -226,7 +226,8 @@ impl Exchange {
             }
             None => {
                 let deliver = &mut |client, payload: &[u8], at| self.receive(client, payload, at);
-                client_pool.part_turn(usize::MAX, settings.patience(), deliver)?
+                let most = if settings.habit == Habit::SpreadWrites { 1 } else { usize::MAX };
+                client_pool.part_turn(most, settings.patience(), deliver)?
             }
         };
         patience.check(self.deliveries > before || self.flying == 0, || {

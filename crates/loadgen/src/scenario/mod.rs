@@ -8,6 +8,7 @@ mod chat;
 mod client_pool;
 mod exchange;
 mod fanout;
+mod habit;
 mod idle;
 mod inflate;
 mod meter;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use crate::error::ErrorContext as _;
 use crate::process::{only_cpu, raise_open_files, run_on};
 use crate::{Error, Failure, Report};
+pub use habit::Habit;
 pub(crate) use open_loop::{LATE_AFTER, default_outstanding, max_outstanding};
 pub(crate) use settings::{Server, Settings};
 pub(crate) use stamp::Filler;
@@ -111,6 +113,9 @@ pub struct Options {
     /// Busy-poll, so that the server does not spend time on waking the load generator; needs a dedicated core
     #[arg(long)]
     pub spin: bool,
+    /// Habit to vary; it shows how much a result depends on the load generator
+    #[arg(long, value_enum, default_value_t = Habit::Usual)]
+    pub habit: Habit,
     /// CPU to run on
     #[arg(long)]
     pub cpu: Option<usize>,
@@ -284,7 +289,8 @@ impl Options {
             warmup: self.warmup,
             window: self.window,
             stall: self.stall,
-            spin: self.spin,
+            spin: self.spin && self.habit != Habit::Blocking,
+            habit: self.habit,
             exact: true,
             gentle: false,
         }
@@ -384,6 +390,20 @@ mod tests {
                 assert!(report.ok, "{send:?} {arguments}: {report:?}");
                 assert!(report.deliveries >= at_once, "{send:?} {arguments}: {report:?}");
                 assert!(report.p50_us.unwrap() > 1.0 && report.p50_us <= report.p99_us, "{report:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_habit_delivers_correctly() {
+        for habit in Habit::ALL {
+            for (pattern, load) in [
+                (Pattern::Echo, "--scenario echo --clients 20 --spin"),
+                (Pattern::Broadcast, "--scenario saturated --clients 50 --spin"),
+                (Pattern::Poll, "--kind poll --scenario saturated --clients 50 --spin"),
+            ] {
+                let report = run_against(Send::Batch, pattern, &format!("{load} --habit {}", habit.name()));
+                assert!(report.ok && report.deliveries >= 50, "{habit:?} {load}: {report:?}");
             }
         }
     }

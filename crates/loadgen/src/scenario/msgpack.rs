@@ -240,7 +240,7 @@ mod tests {
                 let Body::Event { name: found, args: decoded, .. } = packet.body else {
                     panic!("{action:?}")
                 };
-                assert_eq!((&*found, &*decoded.json()), (name, &args[1..args.len() - 1]), "{len}");
+                assert_eq!((&*found, decoded.json()), (name, &args[1..args.len() - 1]), "{len}");
             }
         }
     }

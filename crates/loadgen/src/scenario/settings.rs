@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::stamp::Filler;
 use super::wire_protocol::WireProtocol;
-use super::{Kind, Scenario};
+use super::{Habit, Kind, Scenario};
 use crate::Error;
 use crate::tls::{Resume, Tls, Trust};
 
@@ -39,6 +39,7 @@ pub(crate) struct Settings {
     pub(crate) stall: Duration,
     /// Busy-poll instead of sleeping.
     pub(crate) spin: bool,
+    pub(crate) habit: Habit,
     /// Fail instead of reporting coarse CPU times.
     pub(crate) exact: bool,
     /// Close connections properly instead of resetting them.

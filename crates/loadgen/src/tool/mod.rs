@@ -27,8 +27,8 @@ use crate::error::ErrorContext as _;
 use crate::format;
 use crate::report::Report;
 use crate::scenario::{
-    Filler, Kind, LATE_AFTER, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Sample, Scenario, Settings, WireProtocol,
-    default_outstanding, max_outstanding, rate, run_watched, seconds,
+    Filler, Habit, Kind, LATE_AFTER, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Sample, Scenario, Settings,
+    WireProtocol, default_outstanding, max_outstanding, rate, run_watched, seconds,
 };
 use crate::tls::Trust;
 use target::{Target, servers};
@@ -367,6 +367,7 @@ impl Options {
             window: self.seconds,
             stall: self.stall,
             spin: self.spin,
+            habit: Habit::Usual,
             exact: false,
             gentle: true,
         };
