@@ -93,15 +93,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             ..rust(
                 "redis",
                 "the message engine on redis-server and redis-sentinel, with their faults",
-                cargo_run(&[
-                    "test",
-                    "--package",
-                    "roomcast-backplane-redis",
-                    "--test",
-                    "redis",
-                    "--",
-                    "--ignored",
-                ]),
+                cargo_run(&["test", "--package", "roomcast-backplane-redis", "--tests", "--", "--ignored"]),
             )
         },
         rust(

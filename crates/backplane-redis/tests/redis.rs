@@ -6,6 +6,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "real servers have the time of the machine")]
 
+#[allow(dead_code, reason = "each test file uses a part")]
 mod server;
 
 use std::future::poll_fn;
