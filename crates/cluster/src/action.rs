@@ -78,7 +78,7 @@ pub enum ClusterAction {
     Deliver {
         /// Publishing node.
         from: NodeRef,
-        /// Publication. It excludes those of its rooms, in addition, in which a later one was delivered before.
+        /// Publication. Its rooms in which a later one was delivered are added to the excluded ones.
         publication: Publication,
     },
     /// Messages of other nodes were lost, or may have been.

@@ -16,7 +16,7 @@ pub struct NodeId(u64);
 /// number and name a greater one, above which the node rejoins.
 ///
 /// The lowest 20 bits are random, and a process keeps them each time it rejoins. A number must not be used twice: other
-/// nodes may know an earlier process of the node by different numbers, and each may name the one that it knows.
+/// nodes may know an earlier process of the node by different numbers, and may name any of these.
 pub type Incarnation = u64;
 
 /// Returns the number of a process's first incarnation, from the time since 1970 and 20 random bits.

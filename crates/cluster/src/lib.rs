@@ -43,8 +43,8 @@
 //! frame on its channel. The later publications of that node to the waiting rooms wait as well; other rooms do not.
 //!
 //! A wait ends after [`order_timeout`](ClusterConfig::order_timeout), or when memory runs short. It lasts that long if
-//! a copy was lost at the end of its stream, or was published before the subscription to its channel. What would arrive
-//! out of order after that is dropped, and reported as a gap of its room. If only some of a publication's rooms are
+//! a copy was lost at the end of its stream, or was published before the subscription to its channel. A frame that
+//! would arrive out of order after that is dropped, and reported as a gap of its room. If only some of a publication's rooms are
 //! concerned, the members of the others receive it: the rooms are added to [`Publication::except`].
 //!
 //! # Partitions
@@ -82,7 +82,7 @@
 //! # Integration with a server
 //!
 //! A server knows other nodes through [`Cluster`](roomcast_core::Cluster) and
-//! [`ClusterNamespace`](roomcast_core::ClusterNamespace), which stand beside its local routers. No crate implements them
+//! [`ClusterNamespace`](roomcast_core::ClusterNamespace), separate from its local routers. No crate implements them
 //! for a [`Node`] yet. One task for each process is to own the node and its engine, without a lock:
 //!
 //! - **Local delivery never waits**: the server runs the local router first, then publishes.

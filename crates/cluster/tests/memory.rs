@@ -23,7 +23,7 @@ fn node(id: u64) -> (Node, Instant) {
     (Node::new(Arc::new(ClusterConfig::default()), NodeId::new(id), 1, now), now)
 }
 
-/// Passes some seconds, in which the node is confirmed what it subscribes to. Returns what it published.
+/// Passes some seconds, and confirms all subscriptions. Returns the published messages.
 fn pass(node: &mut Node, now: &mut Instant, seconds: u64) -> Vec<BackplaneEvent> {
     let mut messages = Vec::new();
     for _ in 0..10 * seconds {

@@ -408,7 +408,7 @@ fn messages(commands: &[BackplaneCommand], wanted: &Channel) -> Vec<BackplaneCom
 
 #[test]
 fn suspended_node_reports_lost_end() {
-    // Seed 51420: the end of an idle stream is lost, and the stream begins anew before the timeout is handled.
+    // Seed 51420: the end of an idle stream is lost, and a new run begins before the timeout is handled.
     let (mut one, mut two) = (Rig::new(1, |_| {}), Rig::new(2, |_| {}));
     two.node.add_interest(&Namespace::main(), Some(&Room::from("a")), two.now);
     connect(&mut one, &mut two);
@@ -450,7 +450,7 @@ fn restarted_node_reuses_no_incarnation() {
     let mut earlier = rig(1, 50 << 20 | 5, other.now);
     third.now = other.now;
     connect(&mut earlier, &mut other);
-    // Out of contact, it rejoins; only the third node hears that.
+    // Out of contact, it rejoins; only the third node receives its messages.
     earlier.advance(Duration::from_secs(10));
     earlier.node.handle_timeout(earlier.now);
     third.advance(earlier.now - third.now);
@@ -480,7 +480,7 @@ fn subscribed_pair(configure: impl Fn(&mut ClusterConfig)) -> (Rig, Rig) {
     (one, two)
 }
 
-/// Returns the lengths of the delivered publications, which tell them apart, and the rooms that each excludes.
+/// Returns the length of each delivered publication, and the number of its excluded rooms.
 fn delivered(rig: &mut Rig) -> Vec<(usize, usize)> {
     let delivered = rig.actions().into_iter().filter_map(|action| match action {
         ClusterAction::Deliver { publication, .. } => {
@@ -531,7 +531,7 @@ fn absent_copy_is_awaited_briefly() {
     assert_eq!(delivered(&mut two), []);
     two.advance(Duration::from_millis(1));
     assert_eq!(delivered(&mut two), [(2, 0)]);
-    // What precedes it on the late channel would break the order.
+    // An earlier publication on the late channel would break the order.
     two.receive(messages(&commands, &channel("a")));
     let gap = ClusterAction::Gap { channel: Some(channel("a")), from: Some(one.node.node_ref()), lost: None };
     assert_eq!(two.actions(), [gap]);

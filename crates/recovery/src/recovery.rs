@@ -51,7 +51,7 @@ pub trait Recovery: Router {
     /// Records that events of other servers to a room, or to all members, were lost on the way here.
     ///
     /// A client that was disconnected at this time, or has received nothing since, cannot be recovered if it was in the
-    /// room: it starts a new session, and knows that it has to load its state anew.
+    /// room: it starts a new session, and knows that it has to load its state again.
     fn missed(&self, room: Option<&Room>);
 
     /// Starts the recovery of a session by its token and the client's last offset, if any.
@@ -71,7 +71,7 @@ pub trait Recovery: Router {
     fn usage(&self) -> Usage;
 }
 
-/// What a recovery needs to know of a new session.
+/// Parameters of a new session for its recovery.
 #[derive(Clone)]
 #[allow(clippy::exhaustive_structs, reason = "servers build it")]
 pub struct SessionInit {

@@ -38,7 +38,7 @@ use crate::{RecoveryConfig, RecoveryError};
 /// the last event with it. An offset that belongs to this log's epoch is replaced. The offset of an event that is not
 /// numbered is removed, since a client could not return with it.
 ///
-/// Once an event has left the log, its offset from outside cannot be told from others. A client that returns with such
+/// Once an event has left the log, its offset from outside cannot be distinguished from others. A client that returns with such
 /// an offset is treated as one without an offset if all events of this kind that left the log are known to have arrived.
 /// Otherwise it is refused.
 ///

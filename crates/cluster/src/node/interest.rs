@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::order::{Expectation, Ordered, Ready};
+use super::ordered::{Expectation, Ordered, Ready};
 use super::outputs::Outputs;
 use super::streams::InStreams;
 use crate::envelope::{Frame, Position, Tail};

@@ -2,6 +2,7 @@
 
 mod interest;
 mod order;
+mod ordered;
 mod outputs;
 mod peers;
 mod queue;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use roomcast_core::{Namespace, Room};
 
 use self::interest::Interest;
-use self::order::{Ordered, Ready};
+use self::ordered::{Ordered, Ready};
 use self::outputs::Outputs;
 use self::peers::{Admission, Copy, Peers};
 use self::queue::SendQueue;

@@ -9,85 +9,16 @@
 //!
 //! The waits of one node cannot be circular: its publications have one order, and each channel keeps that order.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use super::ordered::{Expectation, Ordered, Ready, Waiting, channels, others};
 use super::outputs::Outputs;
 use super::streams::{InStream, InStreams, stream};
-use crate::action::Publication;
 use crate::mutation::Mutation;
 use crate::{Channel, NodeRef};
 
-/// Publication on one of its channels.
-#[derive(Debug)]
-pub(super) struct Ordered {
-    pub(super) publication: Publication,
-    /// Number of the publication, if it has several channels.
-    pub(super) copy: Option<u64>,
-    /// Number of the last publication to several rooms before it.
-    pub(super) after: u64,
-}
-
-/// Publication that waits for other channels, or behind one that does.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    ordered: Ordered,
-    until: Instant,
-}
-
-/// Publication to deliver.
-#[derive(Debug)]
-pub(super) struct Ready {
-    pub(super) channel: Channel,
-    pub(super) from: NodeRef,
-    pub(super) publication: Publication,
-    pub(super) copy: Option<u64>,
-    /// Channels on which a later publication was delivered.
-    pub(super) overtaken: Vec<Channel>,
-}
-
-/// Publications of a node that wait.
-#[derive(Debug, Default)]
-pub(super) struct Waits {
-    /// Channels on which they wait.
-    channels: BTreeSet<Channel>,
-    /// Those with several channels, by number, with all of these.
-    copies: BTreeMap<u64, Vec<Channel>>,
-}
-
-/// Whether a copy on a channel is to be expected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expectation {
-    Awaited,
-    /// The subscription was lost, which was reported. The order still holds.
-    Lost,
-    /// The subscription was never confirmed. It may arrive or not, and the order does not hold yet.
-    Possible,
-    /// No member wants it.
-    None,
-}
-
-impl Expectation {
-    /// Returns whether the publications of the channel are in order.
-    fn is_ordered(self) -> bool {
-        matches!(self, Self::Awaited | Self::Lost)
-    }
-}
-
-impl Ordered {
-    fn number(&self) -> u64 {
-        self.copy.unwrap_or(self.after)
-    }
-}
-
-impl Waiting {
-    pub(super) fn cost(&self) -> usize {
-        self.ordered.publication.body.len() + WAITING_COST
-    }
-}
-
 impl InStreams {
-    /// Takes the next publication of a stream; those that need not wait become ready.
+    /// Takes the next publication of a stream, and makes all publications ready that need not wait.
     pub(super) fn order(
         &mut self,
         channel: &Channel,
@@ -143,7 +74,7 @@ impl InStreams {
         }
     }
 
-    /// Begins the order of a channel anew, for members that have just joined.
+    /// Restarts the order of a channel for members that have just joined.
     pub(super) fn begin_order(&mut self, channel: &Channel) {
         if let Some(publishers) = self.channels.get_mut(channel) {
             publishers.streams_mut().for_each(|stream| stream.passed = 0);
@@ -251,7 +182,7 @@ impl InStreams {
         self.settle(from, expect);
     }
 
-    /// Makes the first publication that waits on a channel ready. What precedes it elsewhere is too late from now on.
+    /// Makes the first publication that waits on a channel ready. Earlier ones on its other channels are then too late.
     fn pop(&mut self, channel: &Channel, from: NodeRef, expect: &dyn Fn(&Channel) -> Expectation) {
         let stream_of = stream(&mut self.channels, &mut self.bytes, channel, from);
         let Some(waiting) = stream_of.waiting.pop_front() else { return };
@@ -308,21 +239,3 @@ impl InStreams {
         self.wait_at = self.waits.keys().filter_map(|from| self.next_wait(*from)).min();
     }
 }
-
-/// Returns the channels of a publication.
-fn channels(publication: &Publication) -> Vec<Channel> {
-    let channels = publication.rooms.iter().map(|room| Channel::of(&publication.namespace, Some(room)));
-    let mut channels: Vec<_> = channels.collect();
-    channels.sort_unstable();
-    channels.dedup();
-    channels
-}
-
-fn others(publication: &Publication, channel: &Channel) -> Vec<Channel> {
-    let mut others = channels(publication);
-    others.retain(|other| other != channel);
-    others
-}
-
-/// Memory of a publication that waits, without its body.
-const WAITING_COST: usize = 64;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use super::order::{Ready, Waiting, Waits};
+use super::ordered::{Ready, Waiting, Waits};
 use super::outputs::Outputs;
 use super::queue::at_least;
 use crate::envelope::{Frame, Position, Tail, decode_whole};
@@ -20,7 +20,7 @@ pub(super) struct InStreams {
     pub(super) channels: HashMap<Channel, Publishers>,
     /// Listed ends that had not arrived, by the time when they count as lost, in order.
     suspects: VecDeque<Suspect>,
-    /// Bytes of incomplete publications, and of those that wait for other channels.
+    /// Bytes of incomplete and waiting publications.
     pub(super) bytes: usize,
     /// Publications that wait for other channels, by publishing node.
     pub(super) waits: BTreeMap<NodeRef, Waits>,

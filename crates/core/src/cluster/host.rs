@@ -9,7 +9,7 @@ use crate::{AnswerSink, Args, Event, Membership, Room, SocketInfo, Target};
 
 /// Namespace of a server, as its [`Cluster`](crate::Cluster) sees it: the receiver of what other nodes send.
 ///
-/// The methods act on this node only. Those that are not async do not block. They are called on any thread, under no
+/// The methods act on this node only, and do not block unless they are async. They are called on any thread, under no
 /// lock; publications of one node to one room are passed in order, by one thread at a time.
 #[async_trait]
 pub trait ClusterHost: Send + Sync + 'static {

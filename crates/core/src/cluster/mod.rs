@@ -42,7 +42,7 @@ pub trait Cluster: Send + Sync + fmt::Debug + 'static {
         Vec::new()
     }
 
-    /// Publishes what is queued, says goodbye to the other nodes, and disconnects.
+    /// Publishes the rest of its queue, says goodbye to the other nodes, and disconnects.
     ///
     /// Later publications are [refused](PublishRefusal::Left). The caller limits the time.
     ///
@@ -53,7 +53,7 @@ pub trait Cluster: Send + Sync + fmt::Debug + 'static {
 
 /// Other nodes that serve a namespace.
 ///
-/// The methods that publish never block and deliver nothing locally. What they publish is sent to the nodes that have
+/// The methods that publish never block and deliver nothing locally. Publications are sent to the nodes that have
 /// members in the target's rooms; the target's [scope](Target::scope) and [`skip`](Target::skip) are ignored, since the
 /// server has evaluated them. Publications of one task to one room arrive in order.
 #[async_trait]

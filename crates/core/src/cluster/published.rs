@@ -17,7 +17,7 @@ pub enum Published {
 }
 
 impl Published {
-    /// Returns whether nothing was published.
+    /// Returns whether there was no reason to publish.
     #[must_use]
     pub fn is_not_needed(&self) -> bool {
         *self == Self::NotNeeded

@@ -15,7 +15,7 @@ use crate::{
 
 /// Members and rooms of one namespace on this node, and delivery of events to them.
 ///
-/// What Node calls an adapter is this and a [`Cluster`](crate::Cluster), which knows the other nodes. For each socket
+/// An adapter of Node corresponds to this and a [`Cluster`](crate::Cluster), which knows the other nodes. For each socket
 /// the server calls [`attach`](Self::attach), any number of the other methods on any threads, and
 /// [`detach`](Self::detach) once.
 ///

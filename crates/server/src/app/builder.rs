@@ -138,7 +138,7 @@ impl IoBuilder {
     ///
     /// If the factory panics while a client connects to the namespace, that client is rejected.
     ///
-    /// A router serves the clients of this process; [`cluster`](Self::cluster) adds those of other nodes. Default:
+    /// A router serves the clients of this process; [`cluster`](Self::cluster) adds the clients of other nodes. Default:
     /// [`Rooms`].
     ///
     /// # Panics

@@ -23,7 +23,7 @@ use crate::util::clock;
 ///    receive no DISCONNECT packet, since they would not reconnect after one. `disconnect` handlers receive
 ///    [`CloseReason::ServerShutdown`].
 /// 4. When all sessions and their remaining handlers have ended, or after the [timeout](Self::timeout), the node leaves
-///    its [cluster](crate::config::IoBuilder::cluster): it sends what is queued for the other nodes, and says goodbye.
+///    its [cluster](crate::config::IoBuilder::cluster): it sends its queue to the other nodes, and says goodbye.
 ///    This takes at most a second if the cluster's message engine does not respond.
 ///
 /// Applies to [`Bound::serve_with_shutdown`](crate::server::Bound::serve_with_shutdown) and

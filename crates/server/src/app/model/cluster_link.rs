@@ -26,7 +26,7 @@ pub(crate) struct ClusterHandle {
 impl ClusterHandle {
     /// Creates a handle; `has_own_ids` is whether the application generates the ids of sockets.
     pub(crate) fn new(cluster: Arc<dyn Cluster>, has_own_ids: bool) -> Self {
-        // Ids that do not name their node have to be heard like other rooms.
+        // The rooms of ids without a tag need subscriptions like other rooms.
         let is_tagged = !has_own_ids && !cluster.id_tag().is_empty();
         let filter = if is_tagged { WatchFilter::JoinedRooms } else { WatchFilter::Rooms };
         Self { cluster, filter }

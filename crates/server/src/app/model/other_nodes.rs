@@ -1,4 +1,4 @@
-//! What a namespace sends to the other nodes of its cluster, and what it receives from them.
+//! Publications of a namespace to the other nodes of its cluster, and its host for theirs.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -122,7 +122,7 @@ impl NamespaceState {
         }
     }
 
-    /// Returns the numbers of matching sockets, one for each node and namespace that has been asked.
+    /// Returns the numbers of matching sockets, one for each node and namespace.
     pub(crate) async fn count_all(
         &self,
         target: &Target,
