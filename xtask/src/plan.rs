@@ -125,6 +125,10 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             excerpt: Some(matrix),
             ..client(project, "clients", "socket.io-client 4 and 3, ws and a browser in one room")
         },
+        Step {
+            needs: &[Prerequisite::Node, Prerequisite::Redis],
+            ..client(project, "cluster", "servers of Node and our form of their adapter on one Redis")
+        },
         client(project, "applications", "applications ported from Node, with their clients"),
         Step {
             needs: &[Prerequisite::Node, Prerequisite::Proxies],

@@ -1,4 +1,4 @@
-//! CPU time of a message, beside the bare client library on the same server.
+//! CPU time of a message, compared with the bare client library on the same server.
 //!
 //! The publisher and the subscriber have a thread with a runtime each, whose CPU time is divided by the messages.
 //! `redis-server` has to be installed.

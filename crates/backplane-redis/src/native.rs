@@ -183,7 +183,7 @@ impl Backplane for RedisBackplane {
                     return;
                 }
                 self.channels.by_name.extend(names.into_iter().zip(channels.iter().cloned()));
-                // A command takes effect before those that follow it, but they have another connection.
+                // A command takes effect before later commands, but those have another connection.
                 self.publisher.hold(number);
                 self.pending.push_back(Pending { number, channels, token });
             }

@@ -152,7 +152,7 @@ async fn subscriptions_are_confirmed_and_batched() {
     let mut engine = engine(&server);
     let channels: Vec<_> = (0..1000).map(|index| room(&index.to_string())).collect();
     subscribe(&mut engine, channels.clone(), 1).await;
-    // Those that are subscribed already are confirmed again.
+    // Channels that are subscribed already are confirmed again.
     subscribe(&mut engine, channels.clone(), 2).await;
     let stats = server.command(&["INFO", "commandstats"]);
     assert!(stats.contains("cmdstat_subscribe:calls=2,"), "{stats}");

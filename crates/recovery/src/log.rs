@@ -219,7 +219,7 @@ impl Log {
             Some(_) => {}
         }
         self.outside_dropped =
-            self.outside_dropped.filter(|mark| mark.number > entry.number).or(Some(entry.mark()));
+            self.outside_dropped.filter(|mark| mark.number > entry.number).or_else(|| Some(entry.mark()));
     }
 
     /// Finds the event of an offset that a client sent.

@@ -35,7 +35,7 @@ impl Watches {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Watch> {
-        std::iter::successors(self.first.get(), |watch| watch.next.get()).map(|watch| &**watch)
+        std::iter::successors(self.first.get().map(|watch| &**watch), |watch| watch.next())
     }
 
     /// Delivers the recorded changes; runs under no lock.
@@ -45,12 +45,12 @@ impl Watches {
 
     /// Attaches a member by `enter`, and records its own room.
     pub(crate) fn attached(&self, member: &Member, mut enter: impl FnMut()) {
-        Watch::attached(self.first.get(), member, &mut enter);
+        Watch::attached(self.iter().next(), member, &mut enter);
     }
 
     /// Detaches a member by `exit`, which returns whether the id was still its own.
     pub(crate) fn detached(&self, member: &Member, mut exit: impl FnMut() -> bool) {
-        Watch::detached(self.first.get(), member, &mut exit);
+        Watch::detached(self.iter().next(), member, &mut exit);
     }
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Watch {
     filter: WatchFilter,
     changes: ChangeQueue,
     names: Mutex<HashMap<Room, Name>>,
-    next: OnceLock<Box<Watch>>,
+    next: OnceLock<Box<Self>>,
 }
 
 /// Reasons for the existence of a room; it is deleted with the last one.
@@ -78,6 +78,10 @@ impl Watch {
     fn new(watcher: Arc<dyn RoomWatcher>, filter: WatchFilter) -> Self {
         let changes = ChangeQueue::new(watcher);
         Self { filter, changes, names: Mutex::default(), next: OnceLock::new() }
+    }
+
+    fn next(&self) -> Option<&Self> {
+        self.next.get().map(|next| &**next)
     }
 
     fn has_ids(&self) -> bool {
@@ -132,13 +136,13 @@ impl Watch {
         self.changes.push(RoomChange::Present { room: room.clone(), members });
     }
 
-    fn attached(this: Option<&Box<Self>>, member: &Member, enter: &mut dyn FnMut()) {
+    fn attached(this: Option<&Self>, member: &Member, enter: &mut dyn FnMut()) {
         let Some(this) = this else { return enter() };
         if !this.has_ids() {
-            return Self::attached(this.next.get(), member, enter);
+            return Self::attached(this.next(), member, enter);
         }
         let mut names = this.names();
-        Self::attached(this.next.get(), member, enter);
+        Self::attached(this.next(), member, enter);
         let room = Room::from(&member.id);
         let name = names.entry(room.clone()).or_default();
         // A second member with the same id takes over an existing room.
@@ -148,13 +152,13 @@ impl Watch {
         }
     }
 
-    fn detached(this: Option<&Box<Self>>, member: &Member, exit: &mut dyn FnMut() -> bool) -> bool {
+    fn detached(this: Option<&Self>, member: &Member, exit: &mut dyn FnMut() -> bool) -> bool {
         let Some(this) = this else { return exit() };
         if !this.has_ids() {
-            return Self::detached(this.next.get(), member, exit);
+            return Self::detached(this.next(), member, exit);
         }
         let mut names = this.names();
-        if !Self::detached(this.next.get(), member, exit) {
+        if !Self::detached(this.next(), member, exit) {
             return false;
         }
         let room = Room::from(&member.id);

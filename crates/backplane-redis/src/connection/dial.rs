@@ -31,7 +31,7 @@ pub(super) struct Dialed {
 
 /// Number and address of a connection at the server.
 ///
-/// A server that was frozen still reads what a closed connection has sent. Its messages would follow those of the next
+/// A server that was frozen still reads the data of a closed connection. Its messages would follow those of the next
 /// connection, so that one ends it first. Both are compared, since a restarted server uses numbers again.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {

@@ -58,7 +58,7 @@ impl SendQueue {
         }
     }
 
-    /// Drops the rest of a command that was sent in part; returns whether there was one.
+    /// Drops the rest of a command sent in part; returns whether there was one.
     pub(super) fn drop_partial(&mut self) -> bool {
         if self.sent == 0 {
             return false;
@@ -143,7 +143,7 @@ impl Link {
         }
     }
 
-    /// Connects, writes what is allowed, and reads.
+    /// Connects, writes the allowed bytes, and reads.
     pub(super) fn poll_io(&mut self, cx: &mut Context<'_>, queue: &mut SendQueue) -> Poll<LinkEvent> {
         loop {
             match &mut self.state {
@@ -191,7 +191,7 @@ impl Link {
         if up.silent == 1 { Poll::Pending } else { Poll::Ready(LinkEvent::Silent) }
     }
 
-    /// Writes what is allowed; pending if bytes remain.
+    /// Writes the allowed bytes; pending if bytes remain.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, queue: &mut SendQueue) -> Poll<io::Result<()>> {
         let State::Up(up) = &mut self.state else { return Poll::Pending };
         loop {

@@ -36,7 +36,7 @@ impl Verb {
     }
 }
 
-/// Event of a subscribing connection; `N` is what the caller resolves the name of a channel to.
+/// Event of a subscribing connection; `N` is the type to which the caller resolves the name of a channel.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SubscriberEvent<N> {
     Changed(LinkChange),
