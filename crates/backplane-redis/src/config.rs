@@ -212,7 +212,7 @@ impl RedisConfig {
         Ok(self.password(password.trim_end_matches(['\r', '\n'])))
     }
 
-    /// Sets the username and password of the sentinels. Default: none; the server's are not sent to them.
+    /// Sets the username and password of the sentinels. Default: none; the sentinels do not get the server's.
     #[must_use]
     pub fn sentinel_credentials(mut self, username: Option<&str>, password: &str) -> Self {
         self.sentinel_username = username.map(str::to_owned);

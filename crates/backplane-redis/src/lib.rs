@@ -30,8 +30,8 @@
 //! # Guarantees
 //!
 //! - **Order**: messages of one node arrive in order of publication. After a frozen server, the new connection first ends
-//!   the old one at the server by `CLIENT KILL`, so that none of its messages is delivered late; a user without the
-//!   permission for that command does without.
+//!   the old one at the server by `CLIENT KILL`, so that it delivers no message late; a user without the permission
+//!   for that command does without.
 //! - **Confirmation**: a subscription is confirmed by Redis itself. Publications wait for the confirmation of
 //!   subscriptions that were sent before them, since they have another connection.
 //! - **Loss**: Redis pub/sub delivers at most once and keeps nothing. A lost subscribing connection is reported as
@@ -39,19 +39,19 @@
 //!   the rest. A restart of Redis loses all messages that it had not written to its clients, and all subscriptions, which
 //!   the nodes request again.
 //! - **Accounting**: each accepted publication is confirmed, refused, unconfirmed or queued; see [`RedisMetrics`]. After
-//!   a lost connection, publications that were not sent are sent by the next one. Publications sent without a reply
-//!   are unconfirmed: Redis has delivered some of them or none, and they are not repeated.
+//!   a lost connection, publications that were not sent are sent by the next one. Publications sent
+//!   without a reply are unconfirmed: Redis has delivered some of them or none, and they are not repeated.
 //! - **Bounds**: the engine takes no command while a connection is away or its
-//!   [queue](RedisConfig::send_buffer) is full. It reads from Redis as the node polls, and holds at most
-//!   [`max_message`](RedisConfig::max_message) and 32 KiB. Redis queues the messages that a slow node does not read, and
-//!   closes the connection at `client-output-buffer-limit pubsub` (32 MiB, or 8 MiB for 60 s, by default).
+//!   [queue](RedisConfig::send_buffer) is full. It reads from Redis only what the node polls, and holds at most
+//!   [`max_message`](RedisConfig::max_message) and 32 KiB of it. Messages that a slow node does not read are queued by
+//!   Redis, which closes the connection at `client-output-buffer-limit pubsub` (32 MiB, or 8 MiB for 60 s, by default).
 //!
 //! # Outages
 //!
 //! A lost connection is restored after 31 to 62 ms, with a delay that doubles up to 500 ms. A server that is frozen, or
 //! that the network cannot reach, is noticed after three to four [intervals](RedisConfig::ping_interval), 3 s to 4 s by
-//! default. The first failure of an outage is logged, and its end, with its duration and the losses. Passwords are
-//! neither logged nor printed.
+//! default. The first failure of an outage is logged, and its end, with its duration and losses. Passwords are neither
+//! logged nor printed.
 //!
 //! Redis refuses no publication when it is out of memory: PUBLISH uses none of `maxmemory`.
 //!

@@ -94,7 +94,7 @@ impl RedisBackplane {
         if let (Some(one), Some(other)) = (self.publisher.address(), self.subscriber.address())
             && one != other
         {
-            // Which of them is out of date is unknown here; the next attempt asks the sentinels again.
+            // Either may be out of date; the next attempts ask the sentinels again.
             self.publisher.reconnect("the master has changed");
             self.subscriber.reconnect("the master has changed");
             self.lose_subscriptions();
@@ -183,7 +183,7 @@ impl Backplane for RedisBackplane {
                     return;
                 }
                 self.channels.by_name.extend(names.into_iter().zip(channels.iter().cloned()));
-                // A command takes effect before later commands, but those have another connection.
+                // A command takes effect before later ones, but publications have another connection.
                 self.publisher.hold(number);
                 self.pending.push_back(Pending { number, channels, token });
             }

@@ -10,6 +10,7 @@
 mod server;
 
 use std::future::poll_fn;
+use std::io::Write;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -152,7 +153,7 @@ async fn subscriptions_are_confirmed_and_batched() {
     let mut engine = engine(&server);
     let channels: Vec<_> = (0..1000).map(|index| room(&index.to_string())).collect();
     subscribe(&mut engine, channels.clone(), 1).await;
-    // Channels that are subscribed already are confirmed again.
+    // Subscribed channels are confirmed again.
     subscribe(&mut engine, channels.clone(), 2).await;
     let stats = server.command(&["INFO", "commandstats"]);
     assert!(stats.contains("cmdstat_subscribe:calls=2,"), "{stats}");
@@ -241,7 +242,7 @@ async fn frozen_server_is_noticed() {
     server.freeze();
     let frozen = Instant::now();
     let mut sent = 0;
-    // Nothing blocks: the queue fills, then the engine takes no more.
+    // No call blocks: the queue fills, then the engine takes no more.
     while poll_fn(|cx| Poll::Ready(one.poll_ready(cx))).await.is_ready() {
         let payload = Bytes::from(vec![0; 60_000]);
         one.send(BackplaneCommand::Publish { channel: room("a"), payload });
@@ -365,7 +366,7 @@ async fn wrong_password_is_tried_again() {
     run(&mut engine, Duration::from_millis(300)).await;
     assert!(engine.metrics().connect_failures > 0);
     let mut admin = std::net::TcpStream::connect(("127.0.0.1", server.port)).expect("a connection");
-    std::io::Write::write_all(&mut admin, b"AUTH old\r\nCONFIG SET requirepass new\r\n").expect("commands");
+    Write::write_all(&mut admin, b"AUTH old\r\nCONFIG SET requirepass new\r\n").expect("commands");
     subscribe(&mut engine, vec![room("a")], 1).await;
 }
 
@@ -410,6 +411,65 @@ async fn sentinel_failover_is_followed() {
     assert_eq!(lost.await.0, BackplaneEvent::Unsubscribed { channels: Vec::new() });
     assert_whole(&mut one, &mut other).await;
     assert!(replica.command(&["ROLE"]).contains("master"));
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server; run by the step redis of cargo xtask test"]
+async fn order_survives_a_frozen_server() {
+    let server = Redis::start("");
+    let mut one = RedisBackplane::new(config(&server).ping_interval(Duration::from_millis(50)));
+    // The subscriber does not notice the freeze.
+    let mut other = RedisBackplane::new(config(&server).ping_interval(Duration::from_secs(30)));
+    subscribe(&mut other, vec![room("a")], 1).await;
+    ready(&mut one).await;
+    server.freeze();
+    let mut number = 0_u32;
+    while poll_fn(|cx| Poll::Ready(one.poll_ready(cx))).await.is_ready() {
+        let payload = Bytes::from([&number.to_be_bytes()[..], &[0; 2000]].concat());
+        one.send(BackplaneCommand::Publish { channel: room("a"), payload });
+        number += 1;
+    }
+    run(&mut one, Duration::from_millis(500)).await;
+    assert!(one.metrics().unconfirmed > 100, "{:?}", one.metrics());
+    server.thaw();
+    flush(&mut one).await;
+    publish(&mut one, &room("a"), "last").await;
+    flush(&mut one).await;
+    let mut last = None;
+    let mut received = 0;
+    loop {
+        let BackplaneEvent::Message { payload, .. } = event(&mut other).await else { panic!("no message") };
+        let Some(head) = payload.first_chunk::<4>().filter(|_| payload.len() > 4) else { break };
+        let number = u32::from_be_bytes(*head);
+        assert!(last.is_none_or(|last| last < number), "{number} follows {last:?}");
+        last = Some(number);
+        received += 1;
+    }
+    assert!(received >= one.metrics().confirmed - 1, "{received} of {:?}", one.metrics());
+    assert_eq!(other.metrics().disconnects, 0);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server; run by the step redis of cargo xtask test"]
+async fn tls_verifies_the_server() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/tests/certificates");
+    let port = server::free_port();
+    let _server = Redis::start(&format!(
+        "tls-port {port}\ntls-cert-file {folder}/one.crt\ntls-key-file {folder}/one.key\n\
+         tls-ca-cert-file {folder}/one.crt\ntls-auth-clients no"
+    ));
+    let config = RedisConfig::from_url(&format!("rediss://localhost:{port}")).expect("a URL");
+    let config = config.ping_interval(Duration::from_millis(50));
+    let trusting = |name: &str| config.clone().ca_file(format!("{folder}/{name}")).expect("a certificate");
+    let mut engine = RedisBackplane::new(trusting("one.crt"));
+    subscribe(&mut engine, vec![room("a")], 1).await;
+    publish(&mut engine, &room("a"), &"x".repeat(200_000)).await;
+    assert_eq!(message(&mut engine).await.len(), 200_000);
+    assert!(run(&mut engine, Duration::from_millis(500)).await.is_empty());
+    assert_eq!(engine.metrics().disconnects, 0);
+    let mut stranger = RedisBackplane::new(trusting("two.crt"));
+    run(&mut stranger, Duration::from_millis(300)).await;
+    assert!(stranger.metrics().connects == 0 && stranger.metrics().connect_failures > 0);
 }
 
 /// Bound of each wait.

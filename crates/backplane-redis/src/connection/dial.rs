@@ -31,7 +31,7 @@ pub(super) struct Dialed {
 
 /// Number and address of a connection at the server.
 ///
-/// A server that was frozen still reads the data of a closed connection. Its messages would follow those of the next
+/// A server that was frozen still reads the commands of a closed connection. Their messages would follow those of the next
 /// connection, so that one ends it first. Both are compared, since a restarted server uses numbers again.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
@@ -117,7 +117,7 @@ async fn dial_server(
     if let Some(Identity { id, local }) = previous {
         let (id, local) = (id.to_string(), local.to_string());
         let args = [&b"KILL"[..], b"ID", id.as_bytes(), b"ADDR", local.as_bytes()];
-        // It is mostly gone already, and access rules may refuse the command.
+        // Mostly it was closed already, and access rules may refuse the command.
         handshake.command("CLIENT", &args, |_| Ok(())).await?;
     }
     let id = handshake.command("CLIENT", &[b"ID"], |reply| match reply {

@@ -58,7 +58,7 @@ impl SendQueue {
         }
     }
 
-    /// Drops the rest of a command sent in part; returns whether there was one.
+    /// Drops the rest of a partly sent command; returns whether there was one.
     pub(super) fn drop_partial(&mut self) -> bool {
         if self.sent == 0 {
             return false;
@@ -143,7 +143,7 @@ impl Link {
         }
     }
 
-    /// Connects, writes the allowed bytes, and reads.
+    /// Connects, writes the allowed commands, and reads.
     pub(super) fn poll_io(&mut self, cx: &mut Context<'_>, queue: &mut SendQueue) -> Poll<LinkEvent> {
         loop {
             match &mut self.state {
@@ -191,7 +191,7 @@ impl Link {
         if up.silent == 1 { Poll::Pending } else { Poll::Ready(LinkEvent::Silent) }
     }
 
-    /// Writes the allowed bytes; pending if bytes remain.
+    /// Writes the allowed commands; pending if bytes remain.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, queue: &mut SendQueue) -> Poll<io::Result<()>> {
         let State::Up(up) = &mut self.state else { return Poll::Pending };
         loop {

@@ -1,6 +1,6 @@
 //! Connections to a server: one that publishes and one that subscribes, in any format of channels and messages.
 //!
-//! No task is spawned: the one that polls an engine also reads and writes, so a message passes no other task. The
+//! No task is spawned: the task that polls an engine reads and writes, so a message passes no other one. The
 //! polls need a tokio runtime with I/O and time.
 
 mod dial;

@@ -16,7 +16,7 @@ use crate::metrics::{Counters, add};
 
 /// Publishing connection.
 ///
-/// Commands that were not sent when the connection is lost are sent by the next one. Commands sent without a
+/// Commands that were not sent when the connection is lost are sent by the next one. Commands that were sent without a
 /// reply are counted as unconfirmed, and not repeated.
 #[derive(Debug)]
 pub(crate) struct Publisher {
@@ -28,7 +28,7 @@ pub(crate) struct Publisher {
     replied: u64,
     /// Number of the reply to a pending ping.
     ping: Option<u64>,
-    /// Positions in the queue behind which no command is sent, with the number that ends each.
+    /// Positions in the queue behind which commands wait, with the number that ends each.
     barriers: VecDeque<(u64, usize)>,
     has_logged_refusal: bool,
 }
@@ -145,7 +145,7 @@ impl Publisher {
                 Ok(Some((reply, len))) => {
                     at += len;
                     if self.replied == self.queue.completed {
-                        // A server that ends a connection may state the reason.
+                        // A server may send an error before it closes a connection.
                         break false;
                     }
                     if self.ping == Some(self.replied) {
@@ -179,7 +179,7 @@ impl Publisher {
         let partial = self.queue.drop_partial();
         self.shift_barriers(before - self.queue.len());
         lost += u64::from(partial);
-        // A ping is sent only when no command is pending, so it is the first command without a reply.
+        // A ping is sent only when no other command is pending, so it is the first command without a reply.
         let ping = self.ping.take();
         lost -= u64::from(ping.is_some() && lost > 0);
         self.replied = self.queue.completed;

@@ -14,7 +14,7 @@ pub(crate) enum Reply<'a> {
     /// `None` is the null string.
     Bulk(Option<&'a [u8]>),
     /// The null array is empty.
-    Array(Vec<Reply<'a>>),
+    Array(Vec<Self>),
 }
 
 /// Bytes that are not RESP, or exceed a limit.

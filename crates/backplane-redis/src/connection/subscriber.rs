@@ -36,7 +36,7 @@ impl Verb {
     }
 }
 
-/// Event of a subscribing connection; `N` is the type to which the caller resolves the name of a channel.
+/// Event of a subscribing connection; `N` is the caller's type for a channel.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SubscriberEvent<N> {
     Changed(LinkChange),

@@ -51,7 +51,7 @@ impl Redis {
             self.config
         );
         let config = match self.program {
-            // A sentinel rejects commands for data.
+            // A sentinel rejects settings of data.
             "redis-sentinel" => config.replace("save \"\"\nappendonly no\n", ""),
             _ => config,
         };
@@ -96,7 +96,7 @@ impl Redis {
         kill_process(pid, signal).expect("a running server");
     }
 
-    /// Sends a command on a separate connection; returns the first part of the reply.
+    /// Sends a command on a new connection; returns the first part of the reply.
     pub(crate) fn command(&self, args: &[&str]) -> String {
         self.try_command(args).unwrap_or_else(|| panic!("no reply to {args:?}"))
     }
