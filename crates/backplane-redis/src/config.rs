@@ -281,8 +281,8 @@ impl RedisConfig {
 
     /// Sets the interval at which silent connections are tested. Default: 1 s; at least 10 ms.
     ///
-    /// A PING follows one to two intervals of silence. A connection that stays silent, as with a frozen server, is closed
-    /// after three to four intervals.
+    /// A PING follows one to two intervals of silence. A connection that stays silent, as with a frozen server, is
+    /// closed after three to four intervals.
     #[must_use]
     pub fn ping_interval(mut self, interval: Duration) -> Self {
         self.ping_interval = interval.max(Duration::from_millis(10));

@@ -1,9 +1,9 @@
 //! Message engine of Roomcast clusters on Redis pub/sub.
 //!
-//! [`RedisBackplane`] connects nodes of Roomcast by a Redis server, version 6 or later, or one that sentinels choose. It
-//! implements [`Backplane`](roomcast_cluster::Backplane): each [`Channel`](roomcast_cluster::Channel) is a channel of
-//! Redis, named by the prefix and the channel's `Display` form. A node hears only the channels that it is subscribed to,
-//! so a message to a room without members costs it nothing.
+//! [`RedisBackplane`] connects nodes of Roomcast by a Redis server, version 6 or later, or one that sentinels choose.
+//! It implements [`Backplane`](roomcast_cluster::Backplane): each [`Channel`](roomcast_cluster::Channel) is a channel
+//! of Redis, named by the prefix and the channel's `Display` form. A node hears only the channels that it is subscribed
+//! to, so a message to a room without members costs it nothing.
 //!
 //! ```no_run
 //! use std::future::poll_fn;
@@ -29,18 +29,18 @@
 //!
 //! # Guarantees
 //!
-//! - **Order**: messages of one node arrive in order of publication. After a frozen server, the new connection first ends
-//!   the old one at the server by `CLIENT KILL`, so that it delivers no message late; a user without the permission
-//!   for that command does without.
+//! - **Order**: messages of one node arrive in order of publication. After a frozen server, the new connection first
+//!   ends the old one at the server by `CLIENT KILL`, so that it delivers no message late; a user without the
+//!   permission for that command does without.
 //! - **Confirmation**: a subscription is confirmed by Redis itself. Publications wait for the confirmation of
 //!   subscriptions that were sent before them, since they have another connection.
 //! - **Loss**: Redis pub/sub delivers at most once and keeps nothing. A lost subscribing connection is reported as
-//!   `Unsubscribed`, and a message over [`max_message`](RedisConfig::max_message) as `Missed`; the node's numbers detect
-//!   the rest. A restart of Redis loses all messages that it had not written to its clients, and all subscriptions, which
-//!   the nodes request again.
-//! - **Accounting**: each accepted publication is confirmed, refused, unconfirmed or queued; see [`RedisMetrics`]. After
-//!   a lost connection, publications that were not sent are sent by the next one. Publications sent
-//!   without a reply are unconfirmed: Redis has delivered some of them or none, and they are not repeated.
+//!   `Unsubscribed`, and a message over [`max_message`](RedisConfig::max_message) as `Missed`; the node's numbers
+//!   detect the rest. A restart of Redis loses all messages that it had not written to its clients, and all
+//!   subscriptions, which the nodes request again.
+//! - **Accounting**: each accepted publication is confirmed, refused, unconfirmed or queued; see [`RedisMetrics`].
+//!   After a lost connection, publications that were not sent are sent by the next one. Publications sent without a
+//!   reply are unconfirmed: Redis has delivered some of them or none, and they are not repeated.
 //! - **Bounds**: the engine takes no command while a connection is away or its
 //!   [queue](RedisConfig::send_buffer) is full. It reads from Redis only what the node polls, and holds at most
 //!   [`max_message`](RedisConfig::max_message) and 32 KiB of it. Messages that a slow node does not read are queued by
@@ -57,11 +57,12 @@
 //!
 //! # Permissions
 //!
-//! A user with access rules needs the commands `PUBLISH`, `SUBSCRIBE`, `UNSUBSCRIBE`, `PING` and `AUTH`, and the channels
-//! of the prefix; with sentinels also `ROLE`. `CLIENT ID` and `CLIENT KILL` are optional:
+//! A user with access rules needs the commands `PUBLISH`, `SUBSCRIBE`, `UNSUBSCRIBE`, `PING` and `AUTH`, and the
+//! channels of the prefix; with sentinels also `ROLE`. `CLIENT ID` and `CLIENT KILL` are optional. On one line:
 //!
 //! ```text
-//! user roomcast on >PASSWORD resetchannels &roomcast* -@all +publish +subscribe +unsubscribe +ping +client|id +client|kill +role
+//! user roomcast on >PASSWORD resetchannels &roomcast* -@all +publish +subscribe +unsubscribe +ping
+//!     +client|id +client|kill +role
 //! ```
 //!
 //! # Cost

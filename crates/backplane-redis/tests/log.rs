@@ -1,4 +1,5 @@
-//! Log of an outage. The only test of its process, since a log for one thread misses events that other threads met first.
+//! Log of an outage. The only test of its process, since a log for one thread misses events that other threads met
+//! first.
 
 #[allow(dead_code, reason = "each test file uses a part")]
 #[allow(clippy::disallowed_methods, reason = "real servers have the time of the machine")]

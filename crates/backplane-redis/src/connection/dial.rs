@@ -31,8 +31,8 @@ pub(super) struct Dialed {
 
 /// Number and address of a connection at the server.
 ///
-/// A server that was frozen still reads the commands of a closed connection. Their messages would follow those of the next
-/// connection, so that one ends it first. Both are compared, since a restarted server uses numbers again.
+/// A server that was frozen still reads the commands of a closed connection. Their messages would follow those of the
+/// next connection, so that one ends it first. Both are compared, since a restarted server uses numbers again.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     id: i64,
