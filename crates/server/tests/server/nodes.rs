@@ -254,6 +254,7 @@ fn full_queue_refuses_publication_only() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "it measures the wait")]
 fn first_client_waits_for_subscription() {
     let nodes = Nodes::default();
     let (_here, server, sockets, own) = linked(&nodes);

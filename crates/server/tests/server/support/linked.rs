@@ -277,6 +277,7 @@ impl ClusterNamespace for LinkedNamespace {
         .await
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test double; answers are as many as recipients")]
     async fn broadcast_with_ack(
         &self,
         target: &Target,
