@@ -114,6 +114,9 @@ async fn assert_whole(one: &mut RedisBackplane, other: &mut RedisBackplane) {
     while message(other).await != "whole" {}
 }
 
+/// Messages that are sent before the receiver has read the earlier ones: at most 3.5 MB.
+const PART: usize = 100;
+
 #[tokio::test]
 #[ignore = "needs redis-server; run by the step redis of cargo xtask test"]
 async fn messages_keep_order_and_content() {
@@ -124,23 +127,28 @@ async fn messages_keep_order_and_content() {
     let payloads: Vec<Bytes> = (0..3000_usize)
         .map(|index| Bytes::from([&index.to_le_bytes()[..], &vec![b'\r'; index * 37 % 70_000]].concat()))
         .collect();
-    let send = async {
-        for (index, payload) in payloads.iter().enumerate() {
-            ready(&mut one).await;
-            let channel = channels[index % 3].clone();
-            one.send(BackplaneCommand::Publish { channel, payload: payload.clone() });
-        }
-        flush(&mut one).await;
-    };
-    let receive = async {
-        for (index, expected) in payloads.iter().enumerate() {
-            let BackplaneEvent::Message { channel, payload } = event(&mut other).await else {
-                panic!("{index}")
-            };
-            assert!(channel == channels[index % 3] && payload == expected, "{index}");
-        }
-    };
-    tokio::join!(send, receive);
+    // A part at a time, so that Redis never holds more for the receiver than its output buffer limit.
+    for (part, payloads) in payloads.chunks(PART).enumerate() {
+        let send = async {
+            for (index, payload) in payloads.iter().enumerate() {
+                ready(&mut one).await;
+                let channel = channels[(part * PART + index) % 3].clone();
+                one.send(BackplaneCommand::Publish { channel, payload: payload.clone() });
+            }
+            flush(&mut one).await;
+        };
+        let receive = async {
+            for (index, expected) in payloads.iter().enumerate() {
+                let index = part * PART + index;
+                let event = event(&mut other).await;
+                let BackplaneEvent::Message { channel, payload } = event else {
+                    panic!("{index}: {event:?}")
+                };
+                assert!(channel == channels[index % 3] && payload == expected, "{index}");
+            }
+        };
+        tokio::join!(send, receive);
+    }
     let metrics = one.metrics();
     assert_eq!((metrics.accepted, metrics.confirmed, metrics.queued), (3000, 3000, 0));
     assert_eq!(other.metrics().received, 3000);
