@@ -194,7 +194,6 @@ impl AllMembers {
 ///
 /// Threads start at different places. Two broadcasts to the same members that start together would otherwise contend
 /// for every outbox along the way.
-/// and one would wait for the other all the way.
 fn start_offset(many: usize) -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

@@ -81,7 +81,7 @@ impl InStreams {
         }
     }
 
-    /// Forgets what waits on a channel that was unsubscribed.
+    /// Drops the publications that wait on an unsubscribed channel.
     pub(super) fn forget_waits(&mut self, channel: &Channel) {
         let nodes = self.waits.iter().filter(|(_, waits)| waits.channels.contains(channel));
         let nodes: Vec<NodeRef> = nodes.map(|(node, _)| *node).collect();

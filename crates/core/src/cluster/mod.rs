@@ -84,7 +84,9 @@ pub trait ClusterNamespace: Send + Sync + fmt::Debug + 'static {
     /// The room must have a member on this node. Limited by the time that the implementation allows for a subscription.
     async fn heard(&self, room: Option<&Room>) -> Heard;
 
-    /// Notes that a room got its first member on this node; rooms named by a socket's own id are not reported.
+    /// Notes that a room got its first member on this node.
+    ///
+    /// Not called for the room that a socket has by its id alone, if ids begin with the [tag](Cluster::id_tag).
     fn room_created(&self, room: &Room);
 
     /// Notes that a room lost its last member on this node.

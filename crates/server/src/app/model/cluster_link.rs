@@ -54,7 +54,7 @@ impl ClusterLink {
         self.namespace.get().is_some() && !self.heard.load(Ordering::Relaxed)
     }
 
-    /// Returns whether the cluster may still need to be opened.
+    /// Returns whether there is a cluster in which the namespace is not open yet.
     #[inline]
     pub(super) fn is_closed(&self) -> bool {
         self.cluster.is_some() && self.namespace.get().is_none()

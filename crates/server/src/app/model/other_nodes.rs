@@ -16,7 +16,7 @@ use crate::host::pace;
 use crate::util::log_limit::log_limited;
 
 impl NamespaceState {
-    /// Connects the namespace to the other nodes, once; called before anyone else can use it.
+    /// Connects the namespace to the other nodes, once; each thread calls it before it uses the namespace.
     #[inline]
     pub(crate) fn open(self: &Arc<Self>) {
         if self.link.is_closed() {

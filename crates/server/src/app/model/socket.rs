@@ -229,7 +229,8 @@ impl Socket {
     /// An event that another node emits to such a room after this returns `true` reaches the socket, or the loss is
     /// reported in the cluster's metrics. Waits for a second at most, by default; a cluster that does not respond in that
     /// time counts as a failure, but the socket stays joined, and hears the room as soon as the cluster responds. Without
-    /// a cluster, this is [`join`](Self::join).
+    /// a cluster, this is [`join`](Self::join). Call it once the client is accepted: rooms joined in a middleware of the
+    /// namespace take effect only then.
     ///
     /// # Cancel safety
     /// If the future is dropped, the socket stays in the rooms.
