@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use roomcast_core::{Namespace, Room};
 
+use crate::envelope::MAX_ROOMS;
 use crate::{Channel, Incarnation, NodeId, NodeRef};
 
 /// Publication to the members of rooms on all other nodes, or to their servers.
@@ -24,6 +25,11 @@ pub struct Publication {
     pub kind: u32,
     /// Content, opaque to the node.
     pub body: Bytes,
+}
+
+impl Publication {
+    /// Maximum number of rooms, and of excluded rooms.
+    pub const MAX_ROOMS: usize = MAX_ROOMS;
 }
 
 /// Request to all other nodes or to one of them.

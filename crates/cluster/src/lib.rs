@@ -130,7 +130,7 @@ pub use backplane::{Backplane, BackplaneCommand, BackplaneEvent};
 pub use channel::Channel;
 pub use config::{ClusterConfig, QueueOverflow};
 #[doc(hidden)]
-pub use envelope::check_message;
+pub use envelope::{check_message, wire};
 pub use envelope::{DecodeError, VERSION};
 pub use id::{Incarnation, NodeId, NodeRef, first_incarnation};
 pub use metrics::{ClusterMetrics, RequestTimes};

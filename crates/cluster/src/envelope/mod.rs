@@ -11,7 +11,7 @@
 
 mod error;
 mod frame;
-mod wire;
+pub mod wire;
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! Fields of an envelope: numbers and byte strings, each behind its field number.
+//! Fields of envelopes and bodies: numbers and byte strings, each behind its field number.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 
@@ -6,34 +6,34 @@ use super::error::DecodeError;
 
 /// Writer of fields to a buffer.
 #[derive(Debug, Default)]
-pub(crate) struct FieldWriter(Vec<u8>);
+pub struct FieldWriter(Vec<u8>);
 
 impl FieldWriter {
-    pub(crate) fn with_capacity(capacity: usize) -> Self {
+    pub fn with_capacity(capacity: usize) -> Self {
         Self(Vec::with_capacity(capacity))
     }
 
-    pub(crate) fn number(&mut self, field: u64, number: u64) {
+    pub fn number(&mut self, field: u64, number: u64) {
         self.varint(field << 1);
         self.varint(number);
     }
 
-    pub(crate) fn bytes(&mut self, field: u64, bytes: &[u8]) {
+    pub fn bytes(&mut self, field: u64, bytes: &[u8]) {
         self.bytes_header(field, bytes.len());
         self.0.extend_from_slice(bytes);
     }
 
     /// Begins a byte string, whose content is written by the caller.
-    pub(crate) fn bytes_header(&mut self, field: u64, len: usize) {
+    pub fn bytes_header(&mut self, field: u64, len: usize) {
         self.varint(field << 1 | 1);
         self.varint(len as u64);
     }
 
-    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+    pub fn raw(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
-    pub(crate) fn varint(&mut self, mut number: u64) {
+    pub fn varint(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.0.put_u8(number as u8 | 0x80);
             number >>= 7;
@@ -41,31 +41,31 @@ impl FieldWriter {
         self.0.put_u8(number as u8);
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(crate) fn into_bytes(self) -> Bytes {
+    pub fn into_bytes(self) -> Bytes {
         self.0.into()
     }
 }
 
 /// Value of a field.
 #[derive(Debug, Clone)]
-pub(crate) enum Value {
+pub enum Value {
     Number(u64),
     Bytes(Bytes),
 }
 
 impl Value {
-    pub(crate) fn number(&self) -> Result<u64, DecodeError> {
+    pub fn number(&self) -> Result<u64, DecodeError> {
         match self {
             Self::Number(number) => Ok(*number),
             Self::Bytes(_) => Err(DecodeError::WrongType),
         }
     }
 
-    pub(crate) fn bytes(self) -> Result<Bytes, DecodeError> {
+    pub fn bytes(self) -> Result<Bytes, DecodeError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
             Self::Number(_) => Err(DecodeError::WrongType),
@@ -75,15 +75,15 @@ impl Value {
 
 /// Reader of fields; allocates nothing.
 #[derive(Debug, Clone)]
-pub(crate) struct FieldReader(Bytes);
+pub struct FieldReader(Bytes);
 
 impl FieldReader {
-    pub(crate) fn new(bytes: Bytes) -> Self {
+    pub fn new(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
     /// Returns the next field; `None` at the end.
-    pub(crate) fn next_field(&mut self) -> Result<Option<(u64, Value)>, DecodeError> {
+    pub fn next_field(&mut self) -> Result<Option<(u64, Value)>, DecodeError> {
         if self.0.is_empty() {
             return Ok(None);
         }
@@ -100,16 +100,16 @@ impl FieldReader {
         Ok(Some((key >> 1, value)))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Reads eight bytes, least significant first.
-    pub(crate) fn fixed(&mut self) -> Result<u64, DecodeError> {
+    pub fn fixed(&mut self) -> Result<u64, DecodeError> {
         self.0.try_get_u64_le().map_err(|_| DecodeError::Truncated)
     }
 
-    pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
+    pub fn varint(&mut self) -> Result<u64, DecodeError> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.0.try_get_u8().map_err(|_| DecodeError::Truncated)?;

@@ -154,6 +154,23 @@ impl Node {
         metrics
     }
 
+    /// Returns the bytes that wait for the engine, as [`ClusterMetrics::queue_bytes`] but without a copy of the rest.
+    #[must_use]
+    pub fn queue_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+
+    /// Returns a mark behind all publications, requests and answers so far, for [`has_passed`](Self::has_passed).
+    pub fn mark(&mut self) -> u64 {
+        self.queue.mark()
+    }
+
+    /// Returns whether everything before a mark was returned by [`poll_command`](Self::poll_command), or was dropped.
+    #[must_use]
+    pub fn has_passed(&self, mark: u64) -> bool {
+        self.queue.has_passed(mark)
+    }
+
     /// Publishes to all other nodes with members in the rooms.
     ///
     /// Never waits. The publications to a room are delivered in order of publication, also those to several rooms, as

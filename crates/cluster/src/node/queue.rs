@@ -26,6 +26,7 @@ pub(super) struct SendQueue {
     bytes: usize,
     /// Highest number of forgotten streams. A new stream begins above it, since it may be one of them.
     floor: u64,
+    marks: Marks,
 }
 
 /// Stream of outgoing frames on one channel.
@@ -50,11 +51,60 @@ struct Queued {
     continues: bool,
     /// Number of the publication and of its channels, if it has several.
     copy: Option<(u64, usize)>,
+    epoch: u64,
+}
+
+/// Queued frames by the marks between which they were queued.
+#[derive(Debug)]
+struct Marks {
+    /// Number of the epoch at the front, from 1.
+    first: u64,
+    /// Queued frames of each epoch that has some, and of those between them; the last epoch is open.
+    queued: VecDeque<usize>,
+}
+
+impl Marks {
+    fn new() -> Self {
+        Self { first: 1, queued: VecDeque::from([0]) }
+    }
+
+    /// Counts frames of the open epoch.
+    fn add(&mut self, frames: usize) {
+        if let Some(open) = self.queued.back_mut() {
+            *open += frames;
+        }
+    }
+
+    fn open(&self) -> u64 {
+        self.first + self.queued.len() as u64 - 1
+    }
+
+    fn remove(&mut self, epoch: u64) {
+        if let Some(count) = self.queued.get_mut((epoch - self.first) as usize) {
+            *count -= 1;
+        }
+        self.forget_ended();
+    }
+
+    /// Closes the open epoch, unless it has no frame; returns the last closed one.
+    fn close(&mut self) -> u64 {
+        if self.queued.back().is_some_and(|open| *open > 0) {
+            self.queued.push_back(0);
+        }
+        self.open() - 1
+    }
+
+    fn forget_ended(&mut self) {
+        while self.queued.len() > 1 && self.queued.front() == Some(&0) {
+            self.queued.pop_front();
+            self.first += 1;
+        }
+    }
 }
 
 impl SendQueue {
     pub(super) fn new(config: Arc<ClusterConfig>) -> Self {
-        Self { config, streams: HashMap::new(), ready: VecDeque::new(), len: 0, bytes: 0, floor: 0 }
+        Self { config, streams: HashMap::new(), ready: VecDeque::new(), len: 0, bytes: 0, floor: 0, marks: Marks::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -67,6 +117,16 @@ impl SendQueue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.ready.is_empty()
+    }
+
+    /// Returns a mark behind all frames that have been queued.
+    pub(super) fn mark(&mut self) -> u64 {
+        self.marks.close()
+    }
+
+    /// Returns whether no frame before a mark is queued any more.
+    pub(super) fn has_passed(&self, mark: u64) -> bool {
+        mark < self.marks.first
     }
 
     /// Queues the same frame for several channels, or for none if the queue has to reject it.
@@ -141,6 +201,7 @@ impl SendQueue {
             self.ready.push_back(channel.clone());
         }
         self.len -= batch.len();
+        batch.iter().for_each(|queued| self.marks.remove(queued.epoch));
         self.bytes -= batch.iter().map(|queued| queued.frame.len() + FRAME_COST).sum::<usize>();
         if self.config.has(Mutation::ReverseBatches) {
             batch.reverse();
@@ -203,6 +264,7 @@ impl SendQueue {
                 if !is_kept {
                     (len, bytes) = (len + 1, bytes + queued.frame.len() + FRAME_COST);
                     out.metrics.dropped += u64::from(!queued.continues);
+                    self.marks.remove(queued.epoch);
                 }
                 is_kept
             });
@@ -223,6 +285,7 @@ impl SendQueue {
     fn append(&mut self, channel: &Channel, frame: Bytes, copy: Option<(u64, usize)>, now: Instant) {
         let parts = self.parts(frame.len());
         let part_len = self.part_len();
+        let epoch = self.marks.open();
         let stream = self.stream(channel, now);
         let is_ready = !stream.queued.is_empty();
         let (mut len, mut bytes) = (0, 0);
@@ -232,7 +295,7 @@ impl SendQueue {
             stream.touch(now);
             let position = Position { seq: stream.seq, run: stream.seq - stream.first, idle };
             (len, bytes) = (len + 1, bytes + frame.len() + FRAME_COST);
-            stream.queued.push_back(Queued { position, frame, continues, copy });
+            stream.queued.push_back(Queued { position, frame, continues, copy, epoch });
         };
         if parts <= 1 {
             append(stream, frame, false);
@@ -248,6 +311,7 @@ impl SendQueue {
             self.ready.push_back(channel.clone());
         }
         self.len += len;
+        self.marks.add(len);
         self.bytes += bytes;
     }
 
@@ -258,6 +322,7 @@ impl SendQueue {
             let Some(stream) = self.streams.get_mut(channel) else { return };
             while let Some(dropped) = stream.queued.pop_front() {
                 self.len -= 1;
+                self.marks.remove(dropped.epoch);
                 self.bytes -= dropped.frame.len() + FRAME_COST;
                 if !dropped.continues {
                     break;

@@ -1,6 +1,7 @@
 //! Message engine in memory, in virtual time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::{Future as _, poll_fn};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -45,6 +46,8 @@ struct State {
     echoes: bool,
     /// Nodes with odd numbers speak a later version of the format.
     mixed: bool,
+    /// Waker of [`MemoryEngine::run`].
+    runner: Option<Waker>,
 }
 
 #[derive(Debug, Default)]
@@ -104,7 +107,34 @@ impl MemoryEngine {
             forgets: false,
             echoes,
             mixed,
+            runner: None,
         })))
+    }
+
+    /// Lets the engine's time follow the clock of the tokio runtime, which tests can pause; never completes.
+    ///
+    /// For nodes that run on tasks. [`Harness::advance`] must not be called meanwhile.
+    pub async fn run(&self) {
+        let (origin, start) = (tokio::time::Instant::now(), self.now());
+        let mut timer = Box::pin(tokio::time::sleep_until(origin));
+        poll_fn(|cx| {
+            loop {
+                let until = start + origin.elapsed();
+                let mut state = self.lock();
+                while state.steps.first_key_value().is_some_and(|((at, _), _)| *at <= until) {
+                    state.advance(until);
+                }
+                state.advance(until);
+                state.runner = Some(cx.waker().clone());
+                let Some(((next, _), _)) = state.steps.first_key_value() else { return Poll::Pending };
+                timer.as_mut().reset(origin + (*next - start));
+                drop(state);
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -262,6 +292,9 @@ impl State {
         }
         self.last_step += 1;
         self.steps.insert((at, self.last_step), Step { node, connection, effect });
+        if let Some(runner) = self.runner.take() {
+            runner.wake();
+        }
     }
 
     fn lose_subscriptions(&mut self, node: usize) {
