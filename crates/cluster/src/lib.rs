@@ -129,9 +129,9 @@ pub use action::{
 pub use backplane::{Backplane, BackplaneCommand, BackplaneEvent};
 pub use channel::Channel;
 pub use config::{ClusterConfig, QueueOverflow};
+pub use envelope::{DecodeError, VERSION};
 #[doc(hidden)]
 pub use envelope::{check_message, wire};
-pub use envelope::{DecodeError, VERSION};
 pub use id::{Incarnation, NodeId, NodeRef, first_incarnation};
 pub use metrics::{ClusterMetrics, RequestTimes};
 #[cfg(feature = "mutations")]

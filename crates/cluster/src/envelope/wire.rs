@@ -9,15 +9,18 @@ use super::error::DecodeError;
 pub struct FieldWriter(Vec<u8>);
 
 impl FieldWriter {
+    /// Creates a writer whose buffer holds as many bytes before it grows.
     pub fn with_capacity(capacity: usize) -> Self {
         Self(Vec::with_capacity(capacity))
     }
 
+    /// Writes a number.
     pub fn number(&mut self, field: u64, number: u64) {
         self.varint(field << 1);
         self.varint(number);
     }
 
+    /// Writes a byte string.
     pub fn bytes(&mut self, field: u64, bytes: &[u8]) {
         self.bytes_header(field, bytes.len());
         self.0.extend_from_slice(bytes);
@@ -29,10 +32,12 @@ impl FieldWriter {
         self.varint(len as u64);
     }
 
+    /// Writes bytes that are no field.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
+    /// Writes a number that is no field.
     pub fn varint(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.0.put_u8(number as u8 | 0x80);
@@ -41,10 +46,12 @@ impl FieldWriter {
         self.0.put_u8(number as u8);
     }
 
+    /// Returns the number of bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Returns the bytes.
     pub fn into_bytes(self) -> Bytes {
         self.0.into()
     }
@@ -53,11 +60,17 @@ impl FieldWriter {
 /// Value of a field.
 #[derive(Debug, Clone)]
 pub enum Value {
+    /// Number.
     Number(u64),
+    /// Byte string.
     Bytes(Bytes),
 }
 
 impl Value {
+    /// Returns the number.
+    ///
+    /// # Errors
+    /// If it is a byte string.
     pub fn number(&self) -> Result<u64, DecodeError> {
         match self {
             Self::Number(number) => Ok(*number),
@@ -65,6 +78,10 @@ impl Value {
         }
     }
 
+    /// Returns the byte string.
+    ///
+    /// # Errors
+    /// If it is a number.
     pub fn bytes(self) -> Result<Bytes, DecodeError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
@@ -78,11 +95,15 @@ impl Value {
 pub struct FieldReader(Bytes);
 
 impl FieldReader {
+    /// Creates a reader.
     pub fn new(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
     /// Returns the next field; `None` at the end.
+    ///
+    /// # Errors
+    /// If the bytes end within a field, or a number exceeds its range.
     pub fn next_field(&mut self) -> Result<Option<(u64, Value)>, DecodeError> {
         if self.0.is_empty() {
             return Ok(None);
@@ -100,15 +121,23 @@ impl FieldReader {
         Ok(Some((key >> 1, value)))
     }
 
+    /// Returns whether all fields were read.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Reads eight bytes, least significant first.
+    ///
+    /// # Errors
+    /// If the bytes end.
     pub fn fixed(&mut self) -> Result<u64, DecodeError> {
         self.0.try_get_u64_le().map_err(|_| DecodeError::Truncated)
     }
 
+    /// Reads a number that is no field.
+    ///
+    /// # Errors
+    /// If the bytes end, or the number exceeds its range.
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {

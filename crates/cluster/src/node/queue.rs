@@ -104,7 +104,15 @@ impl Marks {
 
 impl SendQueue {
     pub(super) fn new(config: Arc<ClusterConfig>) -> Self {
-        Self { config, streams: HashMap::new(), ready: VecDeque::new(), len: 0, bytes: 0, floor: 0, marks: Marks::new() }
+        Self {
+            config,
+            streams: HashMap::new(),
+            ready: VecDeque::new(),
+            len: 0,
+            bytes: 0,
+            floor: 0,
+            marks: Marks::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {

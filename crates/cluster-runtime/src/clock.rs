@@ -1,0 +1,22 @@
+//! Clocks; the only place in the crate that reads time.
+
+use std::time::{Duration, Instant, SystemTime};
+
+/// Returns the time of the runtime's clock, which tests can pause.
+#[expect(clippy::disallowed_methods, reason = "this module is where time enters")]
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Returns the milliseconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "this module is where time enters")]
+pub(crate) fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns the time after `wait`, or a time some thirty years later if that cannot be represented.
+pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
+    const FAR_FUTURE: Duration = Duration::from_secs(1_000_000_000);
+    now.checked_add(wait).unwrap_or_else(|| now + FAR_FUTURE)
+}

@@ -1,0 +1,267 @@
+//! Answers to requests of other nodes.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use roomcast_cluster::Asker;
+use roomcast_core::{AnswerSink, Args, ClusterHost, Event, SocketId, SocketInfo};
+
+use super::Driver;
+use crate::body::{self, AckPart, Query, SocketPart, request};
+use crate::clock;
+use crate::inlet::Input;
+use crate::shared::{Shared, count};
+
+/// Answer with sockets that were not sent yet.
+#[derive(Debug)]
+pub(super) struct SocketList {
+    asker: Asker,
+    sockets: VecDeque<SocketInfo>,
+    /// Encoded socket that did not fit into the last part.
+    carried: Option<Bytes>,
+    parts: u32,
+    /// A socket was too large to be sent, so the answer stays incomplete.
+    is_incomplete: bool,
+}
+
+/// Sink of a broadcast with acknowledgements, held until all have answered or the deadline.
+#[derive(Debug)]
+pub(super) struct HeldSink {
+    /// Recipients hold it weakly.
+    _sink: Arc<AckSink>,
+    deadline: Instant,
+    unanswered: usize,
+}
+
+/// Sink of the acknowledgements that another node requested.
+pub(super) struct AckSink {
+    shared: Arc<Shared>,
+    asker: Asker,
+    number: u64,
+    recipients: AtomicUsize,
+}
+
+impl AckSink {
+    fn send(&self, part: &AckPart) {
+        let part = part.encode();
+        let bytes = self.shared.queued_len(part.len() + ANSWER_FIELDS);
+        let input = Input::Acknowledge { asker: self.asker, sink: self.number, part };
+        // The asking node misses an answer that is refused, and names this node.
+        let _ = self.shared.inlet.push(input, bytes);
+    }
+}
+
+impl AnswerSink for AckSink {
+    fn requested(&self, _: &SocketId) {
+        self.recipients.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn answered(&self, socket: &SocketId, args: Args) {
+        self.send(&AckPart::Answered { socket: Some(socket.clone()), args });
+    }
+
+    fn unanswered(&self, socket: &SocketId) {
+        self.send(&AckPart::Unanswered { socket: Some(socket.clone()) });
+    }
+}
+
+impl fmt::Debug for AckSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AckSink").field("asker", &self.asker).finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    /// Handles a request of another node.
+    ///
+    /// A request that cannot be understood gets no answer, so that its node is missing at the other side.
+    pub(super) fn answer(&mut self, asker: Asker, kind: u32, body: Bytes, now: Instant) {
+        let Ok(Query { namespace, target, event }) = body::decode_query(body) else {
+            return count(&self.shared.counters.unreadable);
+        };
+        let Some(host) = self.hosts.get(&namespace) else {
+            return self.send_answer(asker, Some(0), None, now);
+        };
+        match (kind, event) {
+            (request::FETCH, _) => {
+                if let Some(sockets) = self.hosts.guard(|| host.find(&target)) {
+                    let sockets = sockets.into();
+                    let (carried, parts, is_incomplete) = (None, 0, false);
+                    self.socket_lists.push_back(SocketList { asker, sockets, carried, parts, is_incomplete });
+                }
+            }
+            (request::COUNT, _) => {
+                if let Some(number) = self.hosts.guard(|| host.count(&target)) {
+                    self.send_answer(asker, Some(1), Some(body::encode_count(number)), now);
+                }
+            }
+            (request::SERVER_EVENT, Some(event)) => self.run_handler(host, event.event, Some(asker), now),
+            (request::EVENT, Some(event)) if self.sinks.len() < self.config.node.max_requests => {
+                self.last_sink += 1;
+                let number = self.last_sink;
+                let recipients = AtomicUsize::new(0);
+                let sink = Arc::new(AckSink { shared: self.shared.clone(), asker, number, recipients });
+                let answers: Arc<dyn AnswerSink> = sink.clone();
+                if self.hosts.guard(|| host.deliver_with_ack(&target, event.event, answers)).is_none() {
+                    return;
+                }
+                let recipients = sink.recipients.load(Ordering::Relaxed);
+                let expected = u32::try_from(recipients).unwrap_or(u32::MAX - 1) + 1;
+                let part = AckPart::Recipients(recipients).encode();
+                self.send_answer(asker, Some(expected), Some(part), now);
+                if recipients > 0 {
+                    let deadline = asker.deadline();
+                    self.sinks.insert(number, HeldSink { _sink: sink, deadline, unanswered: recipients });
+                    self.sink_deadlines.insert((deadline, number));
+                }
+            }
+            _ => count(&self.shared.counters.unreadable),
+        }
+    }
+
+    /// Sends a part of an answer, unless the queue towards the engine is full.
+    pub(super) fn send_answer(
+        &mut self,
+        asker: Asker,
+        expected: Option<u32>,
+        part: Option<Bytes>,
+        now: Instant,
+    ) {
+        let len = part.as_ref().map_or(0, Bytes::len) + ANSWER_FIELDS;
+        let fits = self.shared.inlet.has_room(self.shared.queued_len(len));
+        if !fits || self.node.answer(asker, expected, part, now).is_err() {
+            count(&self.shared.counters.answers_dropped);
+        }
+        self.shared.inlet.settle(0, self.node.queue_bytes());
+    }
+
+    /// Sends a part of one list of sockets, if half of the queue is free; returns whether another could be sent.
+    pub(super) fn send_socket_lists(&mut self, now: Instant) -> bool {
+        let half = self.config.node.queue_bytes / 2;
+        if self.socket_lists.is_empty() || !self.shared.inlet.has_room(half) {
+            return false;
+        }
+        let Some(mut list) = self.socket_lists.pop_front() else { return false };
+        if list.asker.deadline() >= now {
+            let limit = self.shared.limits.max_publication.saturating_sub(ANSWER_FIELDS);
+            let shared = self.hosts.guard(|| list.next_part(self.shared.limits.max_payload / 2, limit));
+            match shared {
+                Some(part) => {
+                    let is_over = list.sockets.is_empty() && list.carried.is_none();
+                    list.parts += u32::from(part.is_some());
+                    let expected = is_over.then(|| list.parts + u32::from(list.is_incomplete));
+                    self.send_answer(list.asker, expected, part, now);
+                    if !is_over {
+                        self.socket_lists.push_back(list);
+                    }
+                }
+                // The control of a socket panicked; the answer stays incomplete.
+                None => drop(list),
+            }
+        }
+        !self.socket_lists.is_empty() && self.shared.inlet.has_room(half)
+    }
+
+    /// Records the answer of a recipient; the sink is dropped with the last one.
+    pub(super) fn settle_sink(&mut self, number: u64) {
+        let Some(held) = self.sinks.get_mut(&number) else { return };
+        held.unanswered -= 1;
+        if held.unanswered == 0 {
+            let deadline = held.deadline;
+            self.sinks.remove(&number);
+            self.sink_deadlines.remove(&(deadline, number));
+        }
+    }
+
+    /// Withdraws acknowledgement requests whose deadline has passed.
+    pub(super) fn expire_sinks(&mut self, now: Instant) {
+        while let Some((_, number)) = self.sink_deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            self.sink_deadlines.pop_first();
+            self.sinks.remove(&number);
+        }
+    }
+
+    /// Runs the handlers of an event for servers, and sends their answer if one is requested.
+    ///
+    /// The first poll is here, so that handlers start in order. What then waits for something becomes a task.
+    pub(super) fn run_handler(
+        &mut self,
+        host: Arc<dyn ClusterHost>,
+        event: Event,
+        asker: Option<Asker>,
+        now: Instant,
+    ) {
+        if self.handlers.len() >= self.config.max_handlers {
+            return count(&self.shared.counters.handlers_refused);
+        }
+        let timeout = self.config.handler_timeout;
+        let deadline = asker.map_or_else(|| clock::after(now, timeout), |asker| asker.deadline());
+        let deadline = deadline.min(clock::after(now, timeout));
+        let shared = self.shared.clone();
+        let mut handling = Box::pin(async move {
+            let answer = host.server_side(&event.name, event.args).await;
+            if let (Some(asker), Some(args)) = (asker, answer) {
+                let part = AckPart::Answered { socket: None, args }.encode();
+                let bytes = shared.queued_len(part.len() + ANSWER_FIELDS);
+                let _ = shared.inlet.push(Input::Answer { asker, expected: Some(1), part }, bytes);
+            }
+        });
+        let cx = &mut Context::from_waker(Waker::noop());
+        if self.hosts.guard(|| handling.as_mut().poll(cx)) == Some(Poll::Pending) {
+            self.handlers.spawn(async move {
+                // Its first poll here registers the task's waker.
+                let _ = tokio::time::timeout_at(deadline.into(), handling).await;
+            });
+        }
+    }
+
+    pub(super) fn reap_handlers(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(ended)) = self.handlers.poll_join_next(cx) {
+            if ended.is_err_and(|error| error.is_panic()) {
+                self.hosts.count_panic();
+            }
+        }
+        self.shared.counters.handlers.store(self.handlers.len() as u64, Ordering::Relaxed);
+    }
+}
+
+impl SocketList {
+    /// Encodes as many sockets as fit into `target` bytes, at least one; `None` if there is none.
+    fn next_part(&mut self, target: usize, limit: usize) -> Option<Bytes> {
+        let mut part = SocketPart::new();
+        let mut is_empty = true;
+        while let Some(socket) = self.next_socket(limit) {
+            if !is_empty && part.len() + socket.len() > target {
+                self.carried = Some(socket);
+                break;
+            }
+            part.push(&socket);
+            is_empty = false;
+        }
+        (!is_empty).then(|| part.finish())
+    }
+
+    /// Returns the next socket that is not too large.
+    fn next_socket(&mut self, limit: usize) -> Option<Bytes> {
+        if let Some(carried) = self.carried.take() {
+            return Some(carried);
+        }
+        while let Some(socket) = self.sockets.pop_front() {
+            match SocketPart::socket(&socket).filter(|encoded| encoded.len() + SocketPart::OVERHEAD <= limit)
+            {
+                Some(encoded) => return Some(encoded),
+                None => self.is_incomplete = true,
+            }
+        }
+        None
+    }
+}
+
+/// Bytes of an answer's own fields, at most.
+const ANSWER_FIELDS: usize = 96;

@@ -1,0 +1,110 @@
+//! Namespaces of this server, which are called for what other nodes send.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use roomcast_cluster::Publication;
+use roomcast_core::{ClusterHost, Namespace, Room, Target};
+use tracing::error;
+
+use super::Driver;
+use crate::body::{self, publication};
+use crate::shared::{Shared, count};
+
+/// Hosts by namespace.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    hosts: HashMap<Namespace, Weak<dyn ClusterHost>>,
+    shared: Arc<Shared>,
+}
+
+impl Hosts {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { hosts: HashMap::new(), shared }
+    }
+
+    /// Adds or replaces a host; returns whether the namespace is new.
+    pub(super) fn open(&mut self, namespace: Namespace, host: Weak<dyn ClusterHost>) -> bool {
+        self.hosts.insert(namespace, host).is_none()
+    }
+
+    /// Removes a host; returns whether there was one.
+    pub(super) fn close(&mut self, namespace: &Namespace) -> bool {
+        self.hosts.remove(namespace).is_some()
+    }
+
+    /// Returns the host of a namespace, unless it was dropped.
+    pub(super) fn get(&self, namespace: &Namespace) -> Option<Arc<dyn ClusterHost>> {
+        self.hosts.get(namespace)?.upgrade()
+    }
+
+    /// Reports lost events of a room, or of the whole namespace.
+    pub(super) fn missed(&self, namespace: &Namespace, room: Option<&Room>) {
+        if let Some(host) = self.get(namespace) {
+            self.guard(|| host.missed(room));
+        }
+    }
+
+    /// Reports lost events of all namespaces.
+    pub(super) fn missed_all(&self) {
+        for host in self.hosts.values().filter_map(Weak::upgrade) {
+            self.guard(|| host.missed(None));
+        }
+    }
+
+    /// Calls a host; a panic is counted, and the first one logged. Returns `None` after a panic.
+    pub(super) fn guard<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
+        catch_unwind(AssertUnwindSafe(call)).map_err(|_| self.count_panic()).ok()
+    }
+
+    pub(super) fn count_panic(&self) {
+        if self.shared.counters.host_panics.fetch_add(1, Ordering::Relaxed) == 0 {
+            error!(
+                "server panicked while it handled something of another node; further panics are only counted"
+            );
+        }
+    }
+}
+
+impl Driver {
+    /// Passes a publication to its host; returns the amount of work.
+    pub(super) fn deliver(&mut self, publication: Publication, now: Instant) -> usize {
+        let Publication { namespace, rooms, except, kind, body } = publication;
+        let Some(host) = self.hosts.get(&namespace) else {
+            count(&self.shared.counters.unwanted);
+            return 0;
+        };
+        let target = |rooms, except| Target { rooms, except, ..Target::default() };
+        let handled = match kind {
+            publication::EVENT => body::decode_event(body, &namespace).map(|event| {
+                let target = event.target(rooms, except);
+                let recipients = self.hosts.guard(|| host.deliver(&target, &event.event));
+                recipients.unwrap_or_default() / RECIPIENTS_PER_WORK
+            }),
+            publication::UPDATE => body::decode_change(body).map(|change| {
+                self.hosts.guard(|| host.update(&target(rooms, except), &change));
+                0
+            }),
+            publication::DISCONNECT => body::decode_close(body).map(|close| {
+                self.hosts.guard(|| host.disconnect(&target(rooms, except), close));
+                0
+            }),
+            publication::SERVER_EVENT => body::decode_event(body, &namespace).map(|event| {
+                self.run_handler(host, event.event, None, now);
+                0
+            }),
+            // Added by a later version.
+            _ => Ok(0),
+        };
+        handled.unwrap_or_else(|_| {
+            count(&self.shared.counters.unreadable);
+            0
+        })
+    }
+}
+
+/// Recipients that count as much as one event, towards the end of a turn.
+const RECIPIENTS_PER_WORK: usize = 64;

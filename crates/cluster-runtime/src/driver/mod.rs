@@ -1,0 +1,356 @@
+//! Task of a connection: owns the node and the engine.
+
+mod answers;
+mod health;
+mod hosts;
+mod inputs;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use roomcast_cluster::{
+    Backplane, Channel, ClusterAction, ClusterConfig, JoinResult, JoinTicket, Node, NodeRef, QueueOverflow,
+    RequestId,
+};
+use roomcast_core::{ClusterStatus, Heard};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::Sleep;
+use tracing::{debug, info, warn};
+
+use self::answers::{HeldSink, SocketList};
+use self::health::Health;
+use self::hosts::Hosts;
+use crate::clock;
+use crate::config::ConnectionConfig;
+use crate::inlet::Input;
+use crate::reply::{Missing, ReplySender};
+use crate::shared::Shared;
+
+/// Task of a connection: owns the node and the engine, without a lock.
+///
+/// Each poll is one turn: a limited number of inputs, events and commands. A turn that leaves work wakes the task, so
+/// other tasks run in between, and neither inputs nor events can keep the others waiting.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    config: ConnectionConfig,
+    node: Node,
+    engine: Box<dyn Backplane>,
+    /// Inputs taken from the inlet.
+    inputs: VecDeque<(Input, usize)>,
+    hosts: Hosts,
+    joins: HashMap<JoinTicket, oneshot::Sender<Heard>>,
+    requests: HashMap<RequestId, ReplySender>,
+    /// Pending requests by the number that their future knows.
+    request_ids: HashMap<u64, RequestId>,
+    confirms: VecDeque<Confirm>,
+    /// Answers with sockets that were not sent yet.
+    socket_lists: VecDeque<SocketList>,
+    /// Broadcasts of other nodes whose recipients have not all answered.
+    sinks: HashMap<u64, HeldSink>,
+    sink_deadlines: BTreeSet<(Instant, u64)>,
+    last_sink: u64,
+    handlers: JoinSet<()>,
+    health: Health,
+    timer: Pin<Box<Sleep>>,
+    has_left: bool,
+    /// Time at which the task ends without a goodbye.
+    ends_at: Option<Instant>,
+}
+
+struct Confirm {
+    mark: u64,
+    /// Number of lost publications when the wait began.
+    lost: u64,
+    reply: oneshot::Sender<bool>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        config: ConnectionConfig,
+        node: Node,
+        engine: Box<dyn Backplane>,
+    ) -> Self {
+        let now = clock::now();
+        Self {
+            health: Health::new(&config.node, shared.id, now),
+            hosts: Hosts::new(shared.clone()),
+            shared,
+            config,
+            node,
+            engine,
+            inputs: VecDeque::new(),
+            joins: HashMap::new(),
+            requests: HashMap::new(),
+            request_ids: HashMap::new(),
+            confirms: VecDeque::new(),
+            socket_lists: VecDeque::new(),
+            sinks: HashMap::new(),
+            sink_deadlines: BTreeSet::new(),
+            last_sink: 0,
+            handlers: JoinSet::new(),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            has_left: false,
+            ends_at: None,
+        }
+    }
+
+    /// Returns the settings of the node.
+    ///
+    /// The inlet refuses what exceeds the queue. The node's own policy matters for nothing but races among answers, whose
+    /// loss the requesting node then notices.
+    pub(crate) fn node_config(mut config: ClusterConfig) -> ClusterConfig {
+        config.queue_overflow = QueueOverflow::Reject;
+        config
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = clock::now();
+        if self.node.poll_timeout().is_some_and(|at| at <= now) {
+            self.node.handle_timeout(now);
+            self.perform(now);
+        }
+        let mut has_more = self.take_inputs(cx, now);
+        has_more |= self.receive(cx, now);
+        has_more |= self.send_socket_lists(now);
+        has_more |= self.transmit(cx, now);
+        self.perform(now);
+        self.expire_sinks(now);
+        self.reap_handlers(cx);
+        self.report(now);
+        let is_over = self.ends_at.is_some_and(|at| at <= now);
+        if is_over || self.has_left && self.engine.poll_flush(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let deadlines = [
+            self.node.poll_timeout(),
+            self.sink_deadlines.first().map(|(at, _)| *at),
+            self.health.poll_timeout(now),
+            self.ends_at,
+        ];
+        if has_more || !self.arm(deadlines.into_iter().flatten().min(), now, cx) {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Handles events of the engine, and what they cause; returns whether there may be more.
+    fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut budget = TURN_WORK;
+        while let Poll::Ready(event) = self.engine.poll_event(cx) {
+            self.health.note_event(&event, now);
+            self.node.handle_event(event, now);
+            budget = budget.saturating_sub(1 + self.perform(now));
+            if budget == 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Passes commands to the engine; returns whether there are more that it may accept.
+    fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut budget = TURN_WORK;
+        let has_more = loop {
+            if self.settle_confirms(cx).is_pending() || !self.node.has_commands(now) {
+                break false;
+            }
+            if self.engine.poll_ready(cx).is_pending() {
+                self.health.block(now);
+                break false;
+            }
+            self.health.unblock();
+            if budget == 0 {
+                break true;
+            }
+            let Some(command) = self.node.poll_command(now) else { break false };
+            self.engine.send(command);
+            budget -= 1;
+        };
+        self.shared.inlet.settle(0, self.node.queue_bytes());
+        has_more
+    }
+
+    /// Completes confirmations whose publications were passed to the engine, after it has flushed.
+    ///
+    /// Nothing is sent while the flush is pending, so that it ends under continuous load too.
+    fn settle_confirms(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            // The future may have been dropped, or its time is over.
+            self.confirms.pop_front_if(|first| first.reply.is_closed());
+            let Some(first) = self.confirms.front() else { return Poll::Ready(()) };
+            if first.reply.is_closed() {
+                continue;
+            }
+            if !self.node.has_passed(first.mark) {
+                return Poll::Ready(());
+            }
+            if self.engine.poll_flush(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let lost = self.shared.counters.lost.load(Ordering::Relaxed);
+            while let Some(confirm) = self.confirms.pop_front_if(|next| self.node.has_passed(next.mark)) {
+                let _ = confirm.reply.send(confirm.lost == lost);
+            }
+        }
+    }
+
+    /// Performs the actions of the node; returns the amount of work.
+    fn perform(&mut self, now: Instant) -> usize {
+        let mut work = 0;
+        while let Some(action) = self.node.poll_action() {
+            work += 1;
+            match action {
+                ClusterAction::Deliver { publication, .. } => work += self.deliver(publication, now),
+                ClusterAction::Gap { channel, .. } => self.report_gap(channel),
+                ClusterAction::Heard { ticket, outcome } => {
+                    if let Some(reply) = self.joins.remove(&ticket) {
+                        let _ = reply.send(heard(outcome));
+                    }
+                }
+                ClusterAction::Request { asker, kind, body } => self.answer(asker, kind, body, now),
+                ClusterAction::Answer { request, node, part } => {
+                    if let Some(reply) = self.requests.get(&request) {
+                        reply.part(node.id, part);
+                    }
+                }
+                ClusterAction::Done { request, missing, .. } => {
+                    if let Some(reply) = self.requests.remove(&request) {
+                        self.request_ids.remove(&reply.key());
+                        let names = missing.iter().map(|missing| missing.node.id.to_string()).collect();
+                        reply.done(Missing::named(names));
+                    }
+                }
+                ClusterAction::NodeJoined { node } => {
+                    info!(%node, "node joined the cluster");
+                    self.update_peers(now);
+                    // What it has published before may not have arrived.
+                    self.hosts.missed_all();
+                }
+                ClusterAction::NodeLeft { node, reason } => {
+                    info!(%node, ?reason, "node left the cluster");
+                    self.update_peers(now);
+                    // What it has published last may be lost with it.
+                    self.hosts.missed_all();
+                }
+                // Only its own publications were lost, at the others; gaps report what it missed itself.
+                ClusterAction::Rejoined { incarnation } => {
+                    warn!(incarnation, "node was declared dead by others, and has rejoined");
+                }
+                ClusterAction::Left => self.has_left = true,
+                other => debug!(?other, "unknown action of the cluster"),
+            }
+        }
+        work
+    }
+
+    fn report_gap(&self, channel: Option<Channel>) {
+        match channel {
+            Some(Channel::Room(namespace, room)) => self.hosts.missed(&namespace, Some(&room)),
+            Some(Channel::Namespace(namespace)) => self.hosts.missed(&namespace, None),
+            // Rooms of socket ids of any namespace.
+            None | Some(Channel::Ids(_)) => self.hosts.missed_all(),
+            // No events.
+            Some(Channel::Nodes | Channel::Inbox(_)) => {}
+        }
+    }
+
+    fn update_peers(&mut self, now: Instant) {
+        let peers: Vec<NodeRef> = self.node.peers().collect();
+        *self.shared.peers() = peers;
+        self.update_alone(now);
+    }
+
+    fn update_alone(&self, now: Instant) {
+        let is_alone = self.shared.peers().is_empty() && self.health.knows_others(now);
+        self.shared.is_alone.store(is_alone, Ordering::Relaxed);
+    }
+
+    /// Updates the status and the gauges.
+    fn report(&mut self, now: Instant) {
+        let metrics = self.node.metrics();
+        let status =
+            if self.has_left { ClusterStatus::Left } else { self.health.status(metrics.degraded, now) };
+        let (nodes, queue_bytes) = (metrics.nodes, metrics.queue_bytes + self.shared.inlet.bytes());
+        *self.shared.node_metrics() = metrics;
+        self.update_alone(now);
+        // It has left when the engine has flushed too.
+        if status == ClusterStatus::Left || !self.set_status(status) {
+            return;
+        }
+        let status = status.as_str();
+        if status == ClusterStatus::Degraded.as_str() {
+            warn!(status, nodes, queue_bytes, "message engine of the cluster does not respond");
+        } else {
+            info!(status, nodes, queue_bytes, "connection to the cluster changed");
+        }
+    }
+
+    fn set_status(&self, status: ClusterStatus) -> bool {
+        self.shared.status.send_if_modified(|current| std::mem::replace(current, status) != status)
+    }
+
+    /// Arms the timer; returns `false` if the deadline has passed.
+    fn arm(&mut self, deadline: Option<Instant>, now: Instant, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = deadline else { return true };
+        if deadline <= now {
+            return false;
+        }
+        let deadline = tokio::time::Instant::from_std(deadline);
+        // A turn too early costs less than to move the timer at each turn.
+        if self.timer.is_elapsed() || self.timer.deadline() > deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            return false;
+        }
+        true
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.get_mut().turn(cx)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shared.inlet.end();
+        self.shared.inlet.settle(0, 0);
+        self.shared.peers().clear();
+        if self.set_status(ClusterStatus::Left) {
+            info!(
+                status = ClusterStatus::Left.as_str(),
+                said_goodbye = self.has_left,
+                "connection to the cluster ended"
+            );
+        }
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("node", &self.node.node_ref()).finish_non_exhaustive()
+    }
+}
+
+fn heard(outcome: JoinResult) -> Heard {
+    match outcome {
+        JoinResult::Confirmed => Heard::Confirmed,
+        JoinResult::Left => Heard::Left,
+        _ => Heard::Degraded,
+    }
+}
+
+/// Inputs, commands, and events with their deliveries, in one turn.
+const TURN_WORK: usize = 256;

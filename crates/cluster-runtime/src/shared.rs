@@ -1,0 +1,144 @@
+//! State that a connection shares with its task.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use roomcast_cluster::{ClusterConfig, ClusterMetrics, NodeId, NodeRef, Publication};
+use roomcast_core::{ClusterStatus, PublishRefusal, Published, Room};
+use tokio::sync::watch;
+
+use crate::body;
+use crate::inlet::{Inlet, Input};
+
+/// State that a connection, its namespaces and its task share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) inlet: Inlet,
+    pub(crate) limits: Limits,
+    pub(crate) id: NodeId,
+    pub(crate) tag: String,
+    /// No other node is known, so that publishing can be omitted.
+    pub(crate) is_alone: AtomicBool,
+    /// Other nodes that are alive.
+    peers: Mutex<Vec<NodeRef>>,
+    pub(crate) status: watch::Sender<ClusterStatus>,
+    /// Counters of the node after the last turn of the task.
+    pub(crate) node_metrics: Mutex<ClusterMetrics>,
+    pub(crate) counters: Counters,
+    /// Bytes of answers that have arrived and were not read yet.
+    pub(crate) answer_bytes: AtomicUsize,
+    last_key: AtomicU64,
+}
+
+/// Limits that are checked when something is published.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_publication: usize,
+    pub(crate) max_payload: usize,
+    pub(crate) answer_bytes: usize,
+}
+
+/// Counters of the connection, besides those of the node.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Accepted publications that the node did not take.
+    pub(crate) lost: AtomicU64,
+    pub(crate) host_panics: AtomicU64,
+    pub(crate) handlers: AtomicU64,
+    pub(crate) handlers_refused: AtomicU64,
+    pub(crate) unreadable: AtomicU64,
+    pub(crate) unwanted: AtomicU64,
+    pub(crate) answers_dropped: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(config: &ClusterConfig, id: NodeId) -> Arc<Self> {
+        Arc::new(Self {
+            inlet: Inlet::new(config.queue_bytes),
+            limits: Limits {
+                max_publication: config.max_publication,
+                max_payload: config.max_payload.max(1 << 10),
+                answer_bytes: config.reassembly_bytes,
+            },
+            id,
+            tag: id.tag(),
+            is_alone: AtomicBool::new(false),
+            peers: Mutex::default(),
+            status: watch::Sender::new(ClusterStatus::Joining),
+            node_metrics: Mutex::default(),
+            counters: Counters::default(),
+            answer_bytes: AtomicUsize::new(0),
+            last_key: AtomicU64::new(0),
+        })
+    }
+
+    /// Queues a publication, or returns why it is refused.
+    pub(crate) fn publish(&self, publication: Publication) -> Published {
+        let most = publication.rooms.len().max(publication.except.len());
+        if most > Publication::MAX_ROOMS {
+            self.inlet.count_refusal();
+            return Published::Refused(PublishRefusal::TooManyRooms);
+        }
+        let names = body::rooms_len(&publication.rooms) + body::rooms_len(&publication.except);
+        let frame = publication.body.len() + names + publication.namespace.as_str().len() + FRAME_FIELDS;
+        if frame > self.limits.max_publication {
+            self.inlet.count_refusal();
+            return Published::Refused(PublishRefusal::TooLarge);
+        }
+        // The node sends a publication to more rooms than these on one channel.
+        let channels =
+            if publication.rooms.len() > MAX_CHANNELS { 1 } else { publication.rooms.len().max(1) };
+        let bytes = channels * self.queued_len(frame);
+        match self.inlet.push(Input::Publish(Box::new(publication)), bytes) {
+            Ok(()) => Published::Accepted,
+            Err(refusal) => Published::Refused(refusal),
+        }
+    }
+
+    /// Returns the bytes that a frame takes in the node's queue, at most.
+    pub(crate) fn queued_len(&self, frame: usize) -> usize {
+        frame + (frame / (self.limits.max_payload / 2) + 1) * FRAME_COST
+    }
+
+    /// Returns the number of a new request.
+    pub(crate) fn next_key(&self) -> u64 {
+        self.last_key.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Returns the names of the other nodes.
+    pub(crate) fn peer_names(&self) -> Vec<String> {
+        self.peers().iter().map(|node| node.id.to_string()).collect()
+    }
+
+    pub(crate) fn peers(&self) -> MutexGuard<'_, Vec<NodeRef>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn node_metrics(&self) -> MutexGuard<'_, ClusterMetrics> {
+        self.node_metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes a disconnect of one socket of another node.
+    pub(crate) fn disconnect_remote(&self, namespace: &roomcast_core::Namespace, room: Room, close: bool) {
+        let publication = Publication {
+            namespace: namespace.clone(),
+            rooms: vec![room],
+            except: Vec::new(),
+            kind: body::publication::DISCONNECT,
+            body: body::encode_close(close),
+        };
+        self.publish(publication);
+    }
+}
+
+/// Counts an occurrence.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Bytes of a frame's own fields, at most.
+const FRAME_FIELDS: usize = 96;
+/// Memory of a queued frame without its bytes, and the fields of a part.
+const FRAME_COST: usize = 128;
+/// Channels on which the node sends one publication at most.
+const MAX_CHANNELS: usize = 16;
