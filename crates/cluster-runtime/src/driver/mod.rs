@@ -8,7 +8,7 @@ mod inputs;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -136,7 +136,8 @@ impl Driver {
             self.ends_at,
         ];
         if has_more || !self.arm(deadlines.into_iter().flatten().min(), now, cx) {
-            cx.waker().wake_by_ref();
+            // Sockets are polled before the next turn, which a plain wake-up would not guarantee.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
         }
         Poll::Pending
     }

@@ -56,6 +56,7 @@ async fn dropped_connection_ends_its_task() {
 
     // Without an engine it ends after five seconds.
     rig.inject(Fault::Down { on: true, forgets: false });
+    servers[0].namespace.broadcast(&to(""), &event(1));
     let namespace = servers.remove(0).namespace;
     let before = Instant::now();
     let asked = namespace.server_side_emit_with_ack(&text("echo"), &args(1), Duration::from_secs(60)).await;
