@@ -7,7 +7,20 @@ use bytes::Bytes;
 use roomcast_cluster::{
     BackplaneCommand, BackplaneEvent, Channel, ClusterAction, ClusterConfig, Node, NodeId, check_message,
 };
+use roomcast_cluster_runtime::check_body;
 use roomcast_core::{Namespace, Room};
+
+/// Bodies of publications, requests and answers decode within bounds, and events are encoded as they were decoded.
+///
+/// The input is a body. One of another version would be rejected at its first byte, so that byte is replaced.
+pub fn cluster_bodies(data: &[u8]) {
+    let mut body = data.to_vec();
+    let _ = check_body(&Bytes::copy_from_slice(data));
+    if let Some(version) = body.first_mut() {
+        *version = 1;
+        let _ = check_body(&body.into());
+    }
+}
 
 /// A node accepts any messages, within its limits.
 ///

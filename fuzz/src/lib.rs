@@ -18,7 +18,7 @@ mod sessions;
 mod websocket;
 
 pub use args::args;
-pub use cluster::cluster_messages;
+pub use cluster::{cluster_bodies, cluster_messages};
 pub use handshake::handshake;
 pub use msgpack::msgpack_packets;
 pub use node::node_messages;
@@ -35,6 +35,7 @@ pub type Check = (&'static str, fn(&[u8]));
 /// All checks.
 pub const CHECKS: [Check; 15] = [
     ("args", args),
+    ("cluster_bodies", cluster_bodies),
     ("cluster_messages", cluster_messages),
     ("engine_session", engine_session),
     ("handshake", handshake),

@@ -150,16 +150,29 @@ impl Inlet {
         Poll::Ready(())
     }
 
-    /// Returns whether as many bytes may be queued in addition.
+    /// Returns whether as many bytes could be queued in addition.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         let queued = self.bytes.load(Ordering::Relaxed) + self.node_bytes.load(Ordering::Relaxed);
         queued.saturating_add(bytes) <= self.limit
     }
 
-    /// Moves the bytes of an input to the node's queue.
+    /// Counts bytes against the limit, unless they exceed it; [`settle`](Self::settle) follows.
+    pub(crate) fn reserve(&self, bytes: usize) -> bool {
+        // Pairs with `settle`: what it has subtracted is in the bytes of the node.
+        let queued = self.bytes.fetch_add(bytes, Ordering::Acquire) + self.node_bytes.load(Ordering::Relaxed);
+        let fits = queued.saturating_add(bytes) <= self.limit;
+        if !fits {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// Moves reserved bytes to the node's queue, which has now `node_bytes`.
+    ///
+    /// Both numbers together never fall short of what is queued, so the node always has room for accepted inputs.
     pub(crate) fn settle(&self, bytes: usize, node_bytes: usize) {
         self.node_bytes.store(node_bytes, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Release);
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -173,15 +186,6 @@ impl Inlet {
 
     pub(crate) fn count_refusal(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn reserve(&self, bytes: usize) -> bool {
-        let queued = self.bytes.fetch_add(bytes, Ordering::Relaxed) + self.node_bytes.load(Ordering::Relaxed);
-        let fits = queued.saturating_add(bytes) <= self.limit;
-        if !fits {
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        fits
     }
 
     fn append(&self, input: Input, bytes: usize) -> Result<(), PublishRefusal> {

@@ -27,11 +27,7 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
             node.reassembly_bytes,
         ),
         ("cluster_requests_pending", "Pending requests of this node.", node.pending_requests),
-        (
-            "cluster_answer_bytes",
-            "Bytes of answers that were not read yet.",
-            shared.answer_bytes.load(Ordering::Relaxed),
-        ),
+        ("cluster_answer_bytes", "Bytes of answers that were not read yet.", shared.answers.bytes()),
     ];
     let counters = [
         ("cluster_messages_out", "Messages passed to the engine, heartbeats included.", node.messages_out),
@@ -90,7 +86,7 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
         (
             "cluster_answers_dropped",
             "Parts of answers dropped at a limit of memory.",
-            load(&own.answers_dropped),
+            load(&own.answers_dropped) + shared.answers.dropped(),
         ),
         (
             "cluster_handlers_refused",

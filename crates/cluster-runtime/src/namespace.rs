@@ -1,5 +1,6 @@
 //! Namespace of a connection, as the server sees it.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::body::{self, AckPart, BodyError, Found, publication, request};
 use crate::inlet::Input;
 use crate::remote::RemoteSocket;
-use crate::reply::{self, Missing, Replies};
+use crate::reply::{Missing, ReplyReceiver};
 use crate::shared::{Shared, count};
 
 /// Namespace of a [`ClusterConnection`](crate::ClusterConnection).
@@ -51,21 +52,21 @@ impl OpenNamespace {
         kind: u32,
         timeout: Duration,
         body: impl FnOnce() -> Bytes,
-    ) -> Option<Result<Replies, Missing>> {
+    ) -> Option<Result<Replies<'_>, Missing>> {
         if self.is_alone() {
             return None;
         }
         let body = body();
         if body.len() + REQUEST_FIELDS > self.shared.limits.max_publication {
             self.shared.inlet.count_refusal();
-            return Some(Err(Missing::all(&self.shared)));
+            return Some(Err(Missing::all(&self.shared.peers)));
         }
         let bytes = self.shared.queued_len(body.len() + REQUEST_FIELDS);
-        let (sender, replies) = reply::channel(&self.shared);
+        let (key, sender, receiver) = self.shared.answer_channel();
         let request = ClusterRequest { to: None, kind, body, timeout };
         match self.shared.inlet.push(Input::Request { request, reply: sender }, bytes) {
-            Ok(()) => Some(Ok(replies)),
-            Err(_) => Some(Err(Missing::all(&self.shared))),
+            Ok(()) => Some(Ok(Replies { receiver, key, shared: &self.shared })),
+            Err(_) => Some(Err(Missing::all(&self.shared.peers))),
         }
     }
 
@@ -112,7 +113,7 @@ impl OpenNamespace {
 #[async_trait]
 impl ClusterNamespace for OpenNamespace {
     fn is_alone(&self) -> bool {
-        self.shared.is_alone.load(Ordering::Relaxed)
+        self.shared.peers.is_alone()
     }
 
     fn broadcast(&self, target: &Target, event: &Event) -> Published {
@@ -232,6 +233,28 @@ impl ClusterNamespace for OpenNamespace {
 
     fn close(&self) {
         self.shared.inlet.push_unbounded(Input::Close { namespace: self.namespace.clone() });
+    }
+}
+
+/// Answers of a request; dropping it withdraws the request.
+struct Replies<'a> {
+    receiver: ReplyReceiver,
+    key: u64,
+    shared: &'a Shared,
+}
+
+impl Replies<'_> {
+    /// Returns the next part, or at the end the nodes that did not answer.
+    async fn next(&self) -> Result<Bytes, Missing> {
+        poll_fn(|cx| self.receiver.poll_next(cx)).await
+    }
+}
+
+impl Drop for Replies<'_> {
+    fn drop(&mut self) {
+        if self.receiver.close() {
+            self.shared.inlet.push_unbounded(Input::Cancel { key: self.key });
+        }
     }
 }
 

@@ -2,25 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
-use crate::inlet::Input;
-use crate::shared::{Shared, count};
-
-#[derive(Default)]
-struct State {
-    parts: VecDeque<Bytes>,
-    /// Nodes of which a part was dropped at the limit of memory.
-    incomplete: Vec<String>,
-    /// Nodes that did not answer; present at the end.
-    done: Option<Missing>,
-    waker: Option<Waker>,
-}
+use crate::peers::Peers;
 
 /// Nodes that did not answer.
 #[derive(Debug, Clone, Default)]
@@ -35,32 +23,77 @@ impl Missing {
     }
 
     /// The request was not sent, or its end is unknown.
-    pub(crate) fn all(shared: &Shared) -> Self {
-        let names = shared.peer_names();
+    pub(crate) fn all(peers: &Peers) -> Self {
+        let names = peers.names();
         Self { number: names.len().max(1), names }
     }
+}
+
+/// Bytes of answers that were not read yet, of all requests.
+#[derive(Debug)]
+pub(crate) struct AnswerMemory {
+    bytes: AtomicUsize,
+    limit: usize,
+    dropped: AtomicU64,
+}
+
+impl AnswerMemory {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { bytes: AtomicUsize::new(0), limit, dropped: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of parts that were dropped at the limit.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let fits = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit;
+        if !fits {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        fits
+    }
+}
+
+#[derive(Default)]
+struct State {
+    parts: VecDeque<Bytes>,
+    /// Nodes of which a part was dropped at the limit of memory.
+    incomplete: Vec<String>,
+    /// Nodes that did not answer; present at the end.
+    done: Option<Missing>,
+    waker: Option<Waker>,
 }
 
 /// End of the task; the request ends when it is dropped.
 pub(crate) struct ReplySender {
     state: Arc<Mutex<State>>,
-    shared: Arc<Shared>,
+    memory: Arc<AnswerMemory>,
+    peers: Arc<Peers>,
     key: u64,
 }
 
-/// End of the waiting future; dropping it withdraws the request.
-pub(crate) struct Replies {
+/// End of the waiting future; closed when it is dropped.
+pub(crate) struct ReplyReceiver {
     state: Arc<Mutex<State>>,
-    shared: Arc<Shared>,
-    key: u64,
+    memory: Arc<AnswerMemory>,
 }
 
-/// Creates both ends of a request's answers.
-pub(crate) fn channel(shared: &Arc<Shared>) -> (ReplySender, Replies) {
+/// Creates both ends of a request's answers; `key` is its number.
+pub(crate) fn channel(
+    key: u64,
+    memory: &Arc<AnswerMemory>,
+    peers: &Arc<Peers>,
+) -> (ReplySender, ReplyReceiver) {
     let state = Arc::<Mutex<State>>::default();
-    let key = shared.next_key();
-    let sender = ReplySender { state: state.clone(), shared: shared.clone(), key };
-    (sender, Replies { state, shared: shared.clone(), key })
+    let sender = ReplySender { state: state.clone(), memory: memory.clone(), peers: peers.clone(), key };
+    (sender, ReplyReceiver { state, memory: memory.clone() })
 }
 
 impl ReplySender {
@@ -70,28 +103,22 @@ impl ReplySender {
 
     /// Passes a part of the answer of a node.
     pub(crate) fn part(&self, node: impl fmt::Display, part: Bytes) {
-        let (len, shared) = (part.len(), &self.shared);
-        let queued = shared.answer_bytes.fetch_add(len, Ordering::Relaxed);
-        if queued + len > shared.limits.answer_bytes {
-            shared.answer_bytes.fetch_sub(len, Ordering::Relaxed);
-            count(&shared.counters.answers_dropped);
-            let node = node.to_string();
-            let incomplete = &mut lock(&self.state).incomplete;
-            if !incomplete.contains(&node) {
-                incomplete.push(node);
-            }
-            return;
-        }
         let mut state = lock(&self.state);
+        // The future may be gone.
         if state.done.is_some() {
-            // The future was dropped.
-            shared.answer_bytes.fetch_sub(len, Ordering::Relaxed);
             return;
         }
-        state.parts.push_back(part);
-        wake(state);
+        if self.memory.take(part.len()) {
+            state.parts.push_back(part);
+            return wake(state);
+        }
+        let node = node.to_string();
+        if !state.incomplete.contains(&node) {
+            state.incomplete.push(node);
+        }
     }
 
+    /// Ends the request, unless it has ended.
     pub(crate) fn done(self, missing: Missing) {
         self.finish(missing);
     }
@@ -114,43 +141,36 @@ impl ReplySender {
 
 impl Drop for ReplySender {
     fn drop(&mut self) {
-        if lock(&self.state).done.is_none() {
-            self.finish(Missing::all(&self.shared));
+        let is_done = lock(&self.state).done.is_some();
+        if !is_done {
+            self.finish(Missing::all(&self.peers));
         }
     }
 }
 
-impl Replies {
-    /// Returns the next part, or at the end the nodes that did not answer.
-    pub(crate) async fn next(&self) -> Result<Bytes, Missing> {
-        poll_fn(|cx| {
-            let mut state = lock(&self.state);
-            if let Some(part) = state.parts.pop_front() {
-                self.shared.answer_bytes.fetch_sub(part.len(), Ordering::Relaxed);
-                return Poll::Ready(Ok(part));
-            }
-            if let Some(missing) = &state.done {
-                return Poll::Ready(Err(missing.clone()));
-            }
-            state.waker = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
+impl ReplyReceiver {
+    /// Completes with the next part, or at the end with the nodes that did not answer.
+    pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Result<Bytes, Missing>> {
+        let mut state = lock(&self.state);
+        if let Some(part) = state.parts.pop_front() {
+            self.memory.bytes.fetch_sub(part.len(), Ordering::Relaxed);
+            return Poll::Ready(Ok(part));
+        }
+        if let Some(missing) = &state.done {
+            return Poll::Ready(Err(missing.clone()));
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
-}
 
-impl Drop for Replies {
-    fn drop(&mut self) {
+    /// Drops all parts and rejects further ones; returns whether the request had not ended.
+    pub(crate) fn close(&self) -> bool {
         let mut state = lock(&self.state);
         let unread: usize = state.parts.drain(..).map(|part| part.len()).sum();
-        let is_done = state.done.is_some();
-        // Later parts are not queued for a future that is gone.
+        self.memory.bytes.fetch_sub(unread, Ordering::Relaxed);
+        let was_open = state.done.is_none();
         state.done.get_or_insert_default();
-        drop(state);
-        self.shared.answer_bytes.fetch_sub(unread, Ordering::Relaxed);
-        if !is_done {
-            self.shared.inlet.push_unbounded(Input::Cancel { key: self.key });
-        }
+        was_open
     }
 }
 
@@ -164,4 +184,36 @@ fn wake(mut state: MutexGuard<'_, State>) {
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unread_answers_are_bounded() {
+        let (memory, peers) = (Arc::new(AnswerMemory::new(100)), Arc::default());
+        let (sender, receiver) = channel(1, &memory, &peers);
+        let (other, unread) = channel(2, &memory, &peers);
+        let part = || Bytes::from_static(&[0; 60]);
+        let next = |receiver: &ReplyReceiver| receiver.poll_next(&Context::from_waker(Waker::noop()));
+        other.part("one", part());
+        sender.part("one", part());
+        assert_eq!((memory.bytes(), memory.dropped()), (60, 1));
+        // Reading frees the memory; so does dropping.
+        assert!(unread.close());
+        other.part("one", part());
+        assert_eq!(memory.bytes(), 0);
+        sender.part("two", part());
+        assert!(matches!(next(&receiver), Poll::Ready(Ok(_))));
+        assert!(next(&receiver).is_pending());
+        sender.done(Missing::named(vec!["three".to_owned()]));
+        let Poll::Ready(Err(missing)) = next(&receiver) else { panic!("the request has ended") };
+        assert_eq!((missing.number, missing.names), (2, vec!["three".to_owned(), "one".to_owned()]));
+        assert!(!receiver.close());
+        drop(other);
+        let (sender, receiver) = channel(3, &memory, &peers);
+        drop(sender);
+        assert!(matches!(next(&receiver), Poll::Ready(Err(Missing { number: 1, .. }))));
+    }
 }

@@ -1,14 +1,16 @@
 //! State that a connection shares with its task.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use roomcast_cluster::{ClusterConfig, ClusterMetrics, NodeId, NodeRef, Publication};
+use roomcast_cluster::{ClusterConfig, ClusterMetrics, NodeId, Publication};
 use roomcast_core::{ClusterStatus, PublishRefusal, Published, Room};
 use tokio::sync::watch;
 
 use crate::body;
 use crate::inlet::{Inlet, Input};
+use crate::peers::Peers;
+use crate::reply::{self, AnswerMemory, ReplyReceiver, ReplySender};
 
 /// State that a connection, its namespaces and its task share.
 #[derive(Debug)]
@@ -17,16 +19,12 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) id: NodeId,
     pub(crate) tag: String,
-    /// No other node is known, so that publishing can be omitted.
-    pub(crate) is_alone: AtomicBool,
-    /// Other nodes that are alive.
-    peers: Mutex<Vec<NodeRef>>,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) status: watch::Sender<ClusterStatus>,
     /// Counters of the node after the last turn of the task.
     pub(crate) node_metrics: Mutex<ClusterMetrics>,
     pub(crate) counters: Counters,
-    /// Bytes of answers that have arrived and were not read yet.
-    pub(crate) answer_bytes: AtomicUsize,
+    pub(crate) answers: Arc<AnswerMemory>,
     last_key: AtomicU64,
 }
 
@@ -35,7 +33,6 @@ pub(crate) struct Shared {
 pub(crate) struct Limits {
     pub(crate) max_publication: usize,
     pub(crate) max_payload: usize,
-    pub(crate) answer_bytes: usize,
 }
 
 /// Counters of the connection, besides those of the node.
@@ -58,16 +55,14 @@ impl Shared {
             limits: Limits {
                 max_publication: config.max_publication,
                 max_payload: config.max_payload.max(1 << 10),
-                answer_bytes: config.reassembly_bytes,
             },
             id,
             tag: id.tag(),
-            is_alone: AtomicBool::new(false),
-            peers: Mutex::default(),
+            peers: Arc::default(),
             status: watch::Sender::new(ClusterStatus::Joining),
             node_metrics: Mutex::default(),
             counters: Counters::default(),
-            answer_bytes: AtomicUsize::new(0),
+            answers: Arc::new(AnswerMemory::new(config.reassembly_bytes)),
             last_key: AtomicU64::new(0),
         })
     }
@@ -100,18 +95,11 @@ impl Shared {
         frame + (frame / (self.limits.max_payload / 2) + 1) * FRAME_COST
     }
 
-    /// Returns the number of a new request.
-    pub(crate) fn next_key(&self) -> u64 {
-        self.last_key.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Returns the names of the other nodes.
-    pub(crate) fn peer_names(&self) -> Vec<String> {
-        self.peers().iter().map(|node| node.id.to_string()).collect()
-    }
-
-    pub(crate) fn peers(&self) -> MutexGuard<'_, Vec<NodeRef>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Creates both ends of a new request's answers, and returns its number.
+    pub(crate) fn answer_channel(&self) -> (u64, ReplySender, ReplyReceiver) {
+        let key = self.last_key.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, receiver) = reply::channel(key, &self.answers, &self.peers);
+        (key, sender, receiver)
     }
 
     pub(crate) fn node_metrics(&self) -> MutexGuard<'_, ClusterMetrics> {

@@ -134,11 +134,14 @@ impl Driver {
         now: Instant,
     ) {
         let len = part.as_ref().map_or(0, Bytes::len) + ANSWER_FIELDS;
-        let fits = self.shared.inlet.has_room(self.shared.queued_len(len));
-        if !fits || self.node.answer(asker, expected, part, now).is_err() {
+        let bytes = self.shared.queued_len(len);
+        if !self.shared.inlet.reserve(bytes) {
+            return count(&self.shared.counters.answers_dropped);
+        }
+        if self.node.answer(asker, expected, part, now).is_err() {
             count(&self.shared.counters.answers_dropped);
         }
-        self.shared.inlet.settle(0, self.node.queue_bytes());
+        self.shared.inlet.settle(bytes, self.node.queue_bytes());
     }
 
     /// Sends a part of one list of sockets, if half of the queue is free; returns whether another could be sent.
@@ -150,19 +153,16 @@ impl Driver {
         let Some(mut list) = self.socket_lists.pop_front() else { return false };
         if list.asker.deadline() >= now {
             let limit = self.shared.limits.max_publication.saturating_sub(ANSWER_FIELDS);
-            let shared = self.hosts.guard(|| list.next_part(self.shared.limits.max_payload / 2, limit));
-            match shared {
-                Some(part) => {
-                    let is_over = list.sockets.is_empty() && list.carried.is_none();
-                    list.parts += u32::from(part.is_some());
-                    let expected = is_over.then(|| list.parts + u32::from(list.is_incomplete));
-                    self.send_answer(list.asker, expected, part, now);
-                    if !is_over {
-                        self.socket_lists.push_back(list);
-                    }
+            let target = self.shared.limits.max_payload / 2;
+            // If the control of a socket panics, the answer stays incomplete.
+            if let Some(part) = self.hosts.guard(|| list.next_part(target, limit)) {
+                let is_over = list.sockets.is_empty() && list.carried.is_none();
+                list.parts += u32::from(part.is_some());
+                let expected = is_over.then(|| list.parts + u32::from(list.is_incomplete));
+                self.send_answer(list.asker, expected, part, now);
+                if !is_over {
+                    self.socket_lists.push_back(list);
                 }
-                // The control of a socket panicked; the answer stays incomplete.
-                None => drop(list),
             }
         }
         !self.socket_lists.is_empty() && self.shared.inlet.has_room(half)

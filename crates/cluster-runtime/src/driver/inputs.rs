@@ -21,8 +21,14 @@ impl Driver {
                 return false;
             }
             if let Some((input, bytes)) = self.inputs.pop_front() {
-                self.take(input, now);
-                self.shared.inlet.settle(bytes, self.node.queue_bytes());
+                // Answers are counted again when they are sent, since those made here have no earlier count.
+                if matches!(input, Input::Answer { .. } | Input::Acknowledge { .. }) {
+                    self.shared.inlet.settle(bytes, self.node.queue_bytes());
+                    self.take(input, now);
+                } else {
+                    self.take(input, now);
+                    self.shared.inlet.settle(bytes, self.node.queue_bytes());
+                }
             }
         }
         if self.inputs.is_empty() && self.inputs.capacity() > KEPT_INPUTS {
@@ -100,7 +106,7 @@ impl Driver {
                 self.request_ids.insert(reply.key(), id);
                 self.requests.insert(id, reply);
             }
-            Err(_) => reply.done(Missing::all(&self.shared)),
+            Err(_) => reply.done(Missing::all(&self.shared.peers)),
         }
     }
 }

@@ -15,8 +15,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use roomcast_cluster::{
-    Backplane, Channel, ClusterAction, ClusterConfig, JoinResult, JoinTicket, Node, NodeRef, QueueOverflow,
-    RequestId,
+    Backplane, Channel, ClusterAction, ClusterConfig, JoinResult, JoinTicket, Node, QueueOverflow, RequestId,
 };
 use roomcast_core::{ClusterStatus, Heard};
 use tokio::sync::oneshot;
@@ -104,10 +103,10 @@ impl Driver {
 
     /// Returns the settings of the node.
     ///
-    /// The inlet refuses what exceeds the queue. The node's own policy matters for nothing but races among answers, whose
-    /// loss the requesting node then notices.
+    /// The connection refuses what exceeds the queue, so the node's own policy is never used.
     pub(crate) fn node_config(mut config: ClusterConfig) -> ClusterConfig {
         config.queue_overflow = QueueOverflow::Reject;
+        config.max_payload = config.max_payload.max(1 << 10);
         config
     }
 
@@ -264,14 +263,8 @@ impl Driver {
     }
 
     fn update_peers(&mut self, now: Instant) {
-        let peers: Vec<NodeRef> = self.node.peers().collect();
-        *self.shared.peers() = peers;
-        self.update_alone(now);
-    }
-
-    fn update_alone(&self, now: Instant) {
-        let is_alone = self.shared.peers().is_empty() && self.health.knows_others(now);
-        self.shared.is_alone.store(is_alone, Ordering::Relaxed);
+        self.shared.peers.set(self.node.peers().collect());
+        self.shared.peers.update_alone(self.health.knows_others(now));
     }
 
     /// Updates the status and the gauges.
@@ -281,7 +274,7 @@ impl Driver {
             if self.has_left { ClusterStatus::Left } else { self.health.status(metrics.degraded, now) };
         let (nodes, queue_bytes) = (metrics.nodes, metrics.queue_bytes + self.shared.inlet.bytes());
         *self.shared.node_metrics() = metrics;
-        self.update_alone(now);
+        self.shared.peers.update_alone(self.health.knows_others(now));
         // It has left when the engine has flushed too.
         if status == ClusterStatus::Left || !self.set_status(status) {
             return;
@@ -328,7 +321,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.shared.inlet.end();
         self.shared.inlet.settle(0, 0);
-        self.shared.peers().clear();
+        self.shared.peers.set(Vec::new());
         if self.set_status(ClusterStatus::Left) {
             info!(
                 status = ClusterStatus::Left.as_str(),

@@ -1,5 +1,7 @@
 //! Connections of several nodes over an engine in memory, on paused time.
 
+#![allow(clippy::disallowed_methods, reason = "tests read the clock that they pause")]
+
 mod confirming;
 mod flow;
 mod host;

@@ -47,6 +47,7 @@ impl FieldWriter {
     }
 
     /// Returns the number of bytes.
+    #[allow(clippy::len_without_is_empty, reason = "a length to plan with")]
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -59,6 +60,7 @@ impl FieldWriter {
 
 /// Value of a field.
 #[derive(Debug, Clone)]
+#[allow(clippy::exhaustive_enums, reason = "the format has two types")]
 pub enum Value {
     /// Number.
     Number(u64),

@@ -1,0 +1,39 @@
+//! Other nodes that are alive, as the task has published them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use roomcast_cluster::NodeRef;
+
+/// Other nodes that are alive.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    /// No other node is known, so that publishing can be omitted.
+    is_alone: AtomicBool,
+    nodes: Mutex<Vec<NodeRef>>,
+}
+
+impl Peers {
+    pub(crate) fn is_alone(&self) -> bool {
+        self.is_alone.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, nodes: Vec<NodeRef>) {
+        *self.nodes() = nodes;
+    }
+
+    /// Notes whether a lack of nodes is certain.
+    pub(crate) fn update_alone(&self, is_certain: bool) {
+        let is_alone = is_certain && self.nodes().is_empty();
+        self.is_alone.store(is_alone, Ordering::Relaxed);
+    }
+
+    /// Returns the names of the nodes.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.nodes().iter().map(|node| node.id.to_string()).collect()
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, Vec<NodeRef>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
