@@ -20,7 +20,7 @@ const EVENTS: usize = 200_000;
 const ROOMS: usize = 100;
 const ROUNDS: usize = 3;
 
-/// Engine that accepts everything, and delivers what was recorded.
+/// Engine that records publications, or replays recorded ones.
 #[derive(Debug, Default)]
 struct Recorder {
     sent: Arc<Mutex<Vec<(Channel, bytes::Bytes)>>>,

@@ -45,8 +45,8 @@ impl ConnectionConfig {
 
     /// Changes the settings of the node: intervals, timeouts and limits. Default: [`ClusterConfig::default`].
     ///
-    /// [`queue_bytes`](ClusterConfig::queue_bytes) bounds what waits for the engine, the connection's own queue included.
-    /// At the bound publications are refused, whatever [`queue_overflow`](ClusterConfig::queue_overflow) says.
+    /// [`queue_bytes`](ClusterConfig::queue_bytes) bounds the bytes towards the engine, including the connection's own
+    /// queue. At the bound publications are refused; [`queue_overflow`](ClusterConfig::queue_overflow) is ignored.
     pub fn node(mut self, change: impl FnOnce(&mut ClusterConfig)) -> Self {
         change(&mut self.node);
         self

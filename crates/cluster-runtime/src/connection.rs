@@ -66,7 +66,7 @@ impl Cluster for ClusterConnection {
     async fn leave(&self) {
         let mut status = self.shared.status.subscribe();
         self.shared.inlet.leave();
-        // An error would mean that the sender is gone, which `shared` holds.
+        // `shared` holds the sender, so there is no error.
         let _ = status.wait_for(|status| *status == ClusterStatus::Left).await;
     }
 }

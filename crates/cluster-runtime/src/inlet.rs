@@ -158,7 +158,7 @@ impl Inlet {
 
     /// Counts bytes against the limit, unless they exceed it; [`settle`](Self::settle) follows.
     pub(crate) fn reserve(&self, bytes: usize) -> bool {
-        // Pairs with `settle`: what it has subtracted is in the bytes of the node.
+        // Pairs with `settle`: bytes that it has subtracted were added to those of the node.
         let queued = self.bytes.fetch_add(bytes, Ordering::Acquire) + self.node_bytes.load(Ordering::Relaxed);
         let fits = queued.saturating_add(bytes) <= self.limit;
         if !fits {
@@ -169,7 +169,7 @@ impl Inlet {
 
     /// Moves reserved bytes to the node's queue, which has now `node_bytes`.
     ///
-    /// Both numbers together never fall short of what is queued, so the node always has room for accepted inputs.
+    /// The sum of both numbers is never less than the queued bytes, so the node has room for each accepted input.
     pub(crate) fn settle(&self, bytes: usize, node_bytes: usize) {
         self.node_bytes.store(node_bytes, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Release);

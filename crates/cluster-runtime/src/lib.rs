@@ -56,10 +56,10 @@
 //!
 //! # Guarantees
 //!
-//! Those of the [cluster](roomcast_cluster#guarantees) hold from namespace to namespace. In addition:
+//! The [guarantees of the cluster](roomcast_cluster#guarantees) hold from namespace to namespace. In addition:
 //!
 //! - **Publishing never waits.** The calling thread encodes the publication and appends it to a queue under a lock that is
-//!   held for nanoseconds. What waits for the engine is bounded by
+//!   held for nanoseconds. The bytes that wait for the engine are bounded by
 //!   [`queue_bytes`](roomcast_cluster::ClusterConfig::queue_bytes); above it publications are refused and counted. An
 //!   accepted publication is not dropped later, except when the connection ends without an engine.
 //! - **Order**: publications that one thread makes, and changes of rooms, reach the node in that order.
@@ -71,18 +71,18 @@
 //!   [`reassembly_bytes`](roomcast_cluster::ClusterConfig::reassembly_bytes).
 //! - **Fairness**: a turn of the task handles at most 256 inputs, 256 commands, and events with 256 deliveries or so. Other
 //!   tasks and sockets take their turns in between.
-//! - **A panicking host** or handler loses its event, nothing else.
+//! - **A panic** of a host or handler affects one event; the task continues.
 //!
 //! # Loss
 //!
 //! [`ClusterHost::missed`](roomcast_core::ClusterHost::missed) is called for a room after a gap on its channel, and for
-//! whole namespaces if the gap has no room, and when a node joins or leaves: what it published before it was known, or
-//! last, may not have arrived. A node that was itself declared dead and rejoins has missed nothing by that; what it has
-//! missed is reported by gaps.
+//! whole namespaces if the gap has no room. It is also called for all namespaces when a node joins or leaves: its
+//! publications from before it was known, or its last ones, may not have arrived. If this node was itself declared dead
+//! and rejoins, that is no loss here; gaps report the messages that it has missed.
 //!
 //! # Handlers of events for servers
 //!
-//! They start in order of arrival, on the task of the connection. A handler that waits continues as a task of its own.
+//! They start in order of arrival, on the task of the connection. A pending handler continues as a separate task.
 //! Their number is [limited](ConnectionConfig::max_handlers), as is their [time](ConnectionConfig::handler_timeout). A node
 //! without a handler for the event, or whose handler fails, does not answer and is missing at the deadline; a node that
 //! does not serve the namespace is not waited for.

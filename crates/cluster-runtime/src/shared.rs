@@ -35,7 +35,7 @@ pub(crate) struct Limits {
     pub(crate) max_payload: usize,
 }
 
-/// Counters of the connection, besides those of the node.
+/// Counters of the connection, in addition to [`ClusterMetrics`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Accepted publications that the node did not take.
@@ -124,6 +124,8 @@ pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Bytes of an answer's own fields, at most.
+pub(crate) const ANSWER_FIELDS: usize = 96;
 /// Bytes of a frame's own fields, at most.
 const FRAME_FIELDS: usize = 96;
 /// Memory of a queued frame without its bytes, and the fields of a part.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use roomcast_core::{Namespace, Room};
 
-use crate::envelope::MAX_ROOMS;
 use crate::{Channel, Incarnation, NodeId, NodeRef};
 
 /// Publication to the members of rooms on all other nodes, or to their servers.
@@ -29,7 +28,7 @@ pub struct Publication {
 
 impl Publication {
     /// Maximum number of rooms, and of excluded rooms.
-    pub const MAX_ROOMS: usize = MAX_ROOMS;
+    pub const MAX_ROOMS: usize = 4096;
 }
 
 /// Request to all other nodes or to one of them.

@@ -6,7 +6,6 @@ use roomcast_cluster::DecodeError;
 use roomcast_cluster::wire::{FieldReader, FieldWriter, Value};
 use roomcast_core::{Args, Delivery, Namespace, Overflow, Room, SocketId, Target};
 
-use super::VERSION;
 use super::error::BodyError;
 
 /// Decoded fields of a body of any kind.
@@ -43,7 +42,7 @@ impl Fields {
         Self::decode_nested(body.slice(1..), &mut 0)
     }
 
-    /// Decodes the fields of an item within a body; `items` counts those of the whole body.
+    /// Decodes the fields of an item within a body; `items` is the number of items in the whole body so far.
     pub(super) fn decode_nested(fields: Bytes, items: &mut usize) -> Result<Self, BodyError> {
         let mut decoded = Self::default();
         let mut reader = FieldReader::new(fields);
@@ -164,6 +163,9 @@ pub(super) fn write_policies(out: &mut FieldWriter, target: &Target) {
         }
     }
 }
+
+/// Version of the format.
+pub(super) const VERSION: u8 = 1;
 
 /// Bytes of a field's number and length, at most.
 pub(super) const MAX_FIELD: usize = 12;

@@ -2,7 +2,7 @@
 //!
 //! # Format
 //!
-//! A byte with the version, [`VERSION`], then fields in the format of envelopes. All bodies share the numbers of fields,
+//! A byte with the version, now 1, then fields in the format of envelopes. All bodies share the numbers of fields,
 //! which are listed in `fields.rs`. Readers skip fields that they do not know, so fields may be added without a new
 //! version. A body of another version, or of another kind than the known ones, is dropped and counted.
 
@@ -24,9 +24,6 @@ pub(crate) use self::query::{
     Found, Query, SocketPart, decode_change, decode_close, decode_count, decode_query, decode_sockets,
     encode_change, encode_close, encode_count, encode_event_query, encode_query, rooms_len,
 };
-
-/// Version of the format.
-pub(crate) const VERSION: u8 = 1;
 
 /// Kinds of publications. A number is never reused for another meaning.
 pub(crate) mod publication {

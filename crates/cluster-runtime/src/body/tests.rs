@@ -5,6 +5,7 @@ use roomcast_core::{
     Args, ByteString, Delivery, Event, Membership, Overflow, Room, SocketId, SocketInfo, Target,
 };
 
+use super::fields::VERSION;
 use super::*;
 
 fn arguments() -> impl Strategy<Value = Args> {

@@ -1,81 +1,22 @@
 //! Answers to requests of other nodes.
 
-use std::collections::VecDeque;
-use std::fmt;
 use std::future::Future as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
 use roomcast_cluster::Asker;
-use roomcast_core::{AnswerSink, Args, ClusterHost, Event, SocketId, SocketInfo};
+use roomcast_core::{AnswerSink, ClusterHost, Event};
 
 use super::Driver;
-use crate::body::{self, AckPart, Query, SocketPart, request};
+use super::ack_sink::{AckSink, HeldSink};
+use super::socket_list::SocketList;
+use crate::body::{self, AckPart, Query, request};
 use crate::clock;
 use crate::inlet::Input;
-use crate::shared::{Shared, count};
-
-/// Answer with sockets that were not sent yet.
-#[derive(Debug)]
-pub(super) struct SocketList {
-    asker: Asker,
-    sockets: VecDeque<SocketInfo>,
-    /// Encoded socket that did not fit into the last part.
-    carried: Option<Bytes>,
-    parts: u32,
-    /// A socket was too large to be sent, so the answer stays incomplete.
-    is_incomplete: bool,
-}
-
-/// Sink of a broadcast with acknowledgements, held until all have answered or the deadline.
-#[derive(Debug)]
-pub(super) struct HeldSink {
-    /// Recipients hold it weakly.
-    _sink: Arc<AckSink>,
-    deadline: Instant,
-    unanswered: usize,
-}
-
-/// Sink of the acknowledgements that another node requested.
-pub(super) struct AckSink {
-    shared: Arc<Shared>,
-    asker: Asker,
-    number: u64,
-    recipients: AtomicUsize,
-}
-
-impl AckSink {
-    fn send(&self, part: &AckPart) {
-        let part = part.encode();
-        let bytes = self.shared.queued_len(part.len() + ANSWER_FIELDS);
-        let input = Input::Acknowledge { asker: self.asker, sink: self.number, part };
-        // The asking node misses an answer that is refused, and names this node.
-        let _ = self.shared.inlet.push(input, bytes);
-    }
-}
-
-impl AnswerSink for AckSink {
-    fn requested(&self, _: &SocketId) {
-        self.recipients.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn answered(&self, socket: &SocketId, args: Args) {
-        self.send(&AckPart::Answered { socket: Some(socket.clone()), args });
-    }
-
-    fn unanswered(&self, socket: &SocketId) {
-        self.send(&AckPart::Unanswered { socket: Some(socket.clone()) });
-    }
-}
-
-impl fmt::Debug for AckSink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AckSink").field("asker", &self.asker).finish_non_exhaustive()
-    }
-}
+use crate::shared::{ANSWER_FIELDS, count};
 
 impl Driver {
     /// Handles a request of another node.
@@ -91,9 +32,7 @@ impl Driver {
         match (kind, event) {
             (request::FETCH, _) => {
                 if let Some(sockets) = self.hosts.guard(|| host.find(&target)) {
-                    let sockets = sockets.into();
-                    let (carried, parts, is_incomplete) = (None, 0, false);
-                    self.socket_lists.push_back(SocketList { asker, sockets, carried, parts, is_incomplete });
+                    self.socket_lists.push_back(SocketList::new(asker, sockets));
                 }
             }
             (request::COUNT, _) => {
@@ -105,20 +44,18 @@ impl Driver {
             (request::EVENT, Some(event)) if self.sinks.len() < self.config.node.max_requests => {
                 self.last_sink += 1;
                 let number = self.last_sink;
-                let recipients = AtomicUsize::new(0);
-                let sink = Arc::new(AckSink { shared: self.shared.clone(), asker, number, recipients });
+                let sink = Arc::new(AckSink::new(self.shared.clone(), asker, number));
                 let answers: Arc<dyn AnswerSink> = sink.clone();
                 if self.hosts.guard(|| host.deliver_with_ack(&target, event.event, answers)).is_none() {
                     return;
                 }
-                let recipients = sink.recipients.load(Ordering::Relaxed);
+                let recipients = sink.recipients();
                 let expected = u32::try_from(recipients).unwrap_or(u32::MAX - 1) + 1;
                 let part = AckPart::Recipients(recipients).encode();
                 self.send_answer(asker, Some(expected), Some(part), now);
                 if recipients > 0 {
-                    let deadline = asker.deadline();
-                    self.sinks.insert(number, HeldSink { _sink: sink, deadline, unanswered: recipients });
-                    self.sink_deadlines.insert((deadline, number));
+                    self.sinks.insert(number, HeldSink::new(sink, recipients));
+                    self.sink_deadlines.insert((asker.deadline(), number));
                 }
             }
             _ => count(&self.shared.counters.unreadable),
@@ -156,11 +93,9 @@ impl Driver {
             let target = self.shared.limits.max_payload / 2;
             // If the control of a socket panics, the answer stays incomplete.
             if let Some(part) = self.hosts.guard(|| list.next_part(target, limit)) {
-                let is_over = list.sockets.is_empty() && list.carried.is_none();
-                list.parts += u32::from(part.is_some());
-                let expected = is_over.then(|| list.parts + u32::from(list.is_incomplete));
+                let expected = list.expected();
                 self.send_answer(list.asker, expected, part, now);
-                if !is_over {
+                if expected.is_none() {
                     self.socket_lists.push_back(list);
                 }
             }
@@ -171,9 +106,7 @@ impl Driver {
     /// Records the answer of a recipient; the sink is dropped with the last one.
     pub(super) fn settle_sink(&mut self, number: u64) {
         let Some(held) = self.sinks.get_mut(&number) else { return };
-        held.unanswered -= 1;
-        if held.unanswered == 0 {
-            let deadline = held.deadline;
+        if let Some(deadline) = held.settle() {
             self.sinks.remove(&number);
             self.sink_deadlines.remove(&(deadline, number));
         }
@@ -189,7 +122,7 @@ impl Driver {
 
     /// Runs the handlers of an event for servers, and sends their answer if one is requested.
     ///
-    /// The first poll is here, so that handlers start in order. What then waits for something becomes a task.
+    /// The first poll is here, so that handlers start in order. A handler that is then pending becomes a task.
     pub(super) fn run_handler(
         &mut self,
         host: Arc<dyn ClusterHost>,
@@ -230,38 +163,3 @@ impl Driver {
         self.shared.counters.handlers.store(self.handlers.len() as u64, Ordering::Relaxed);
     }
 }
-
-impl SocketList {
-    /// Encodes as many sockets as fit into `target` bytes, at least one; `None` if there is none.
-    fn next_part(&mut self, target: usize, limit: usize) -> Option<Bytes> {
-        let mut part = SocketPart::new();
-        let mut is_empty = true;
-        while let Some(socket) = self.next_socket(limit) {
-            if !is_empty && part.len() + socket.len() > target {
-                self.carried = Some(socket);
-                break;
-            }
-            part.push(&socket);
-            is_empty = false;
-        }
-        (!is_empty).then(|| part.finish())
-    }
-
-    /// Returns the next socket that is not too large.
-    fn next_socket(&mut self, limit: usize) -> Option<Bytes> {
-        if let Some(carried) = self.carried.take() {
-            return Some(carried);
-        }
-        while let Some(socket) = self.sockets.pop_front() {
-            match SocketPart::socket(&socket).filter(|encoded| encoded.len() + SocketPart::OVERHEAD <= limit)
-            {
-                Some(encoded) => return Some(encoded),
-                None => self.is_incomplete = true,
-            }
-        }
-        None
-    }
-}
-
-/// Bytes of an answer's own fields, at most.
-const ANSWER_FIELDS: usize = 96;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use roomcast_cluster::{BackplaneEvent, Channel, ClusterConfig, NodeId};
 use roomcast_core::ClusterStatus;
 
-/// What the task has observed of the engine.
+/// Observed responses of the engine.
 #[derive(Debug)]
 pub(super) struct Health {
     /// Channels of the node itself, and whether each is confirmed.

@@ -59,7 +59,7 @@ impl Driver {
             }
             Input::Created { namespace, room } => {
                 self.node.add_interest(&namespace, Some(&room), now);
-                // Nobody may wait for it, but a late confirmation is then reported as a gap, and in the status.
+                // Without a pending join, a late confirmation would not be reported as a gap, nor in the status.
                 let _ = self.node.await_join(&namespace, Some(&room), now);
             }
             Input::Deleted { namespace, room } => self.node.remove_interest(&namespace, Some(&room), now),

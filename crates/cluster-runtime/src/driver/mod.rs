@@ -1,9 +1,12 @@
 //! Task of a connection: owns the node and the engine.
 
+mod ack_sink;
 mod answers;
+mod deliveries;
 mod health;
 mod hosts;
 mod inputs;
+mod socket_list;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -23,9 +26,10 @@ use tokio::task::JoinSet;
 use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
-use self::answers::{HeldSink, SocketList};
+use self::ack_sink::HeldSink;
 use self::health::Health;
 use self::hosts::Hosts;
+use self::socket_list::SocketList;
 use crate::clock;
 use crate::config::ConnectionConfig;
 use crate::inlet::Input;
@@ -141,7 +145,7 @@ impl Driver {
         Poll::Pending
     }
 
-    /// Handles events of the engine, and what they cause; returns whether there may be more.
+    /// Handles events of the engine and the resulting actions; returns whether there may be more.
     fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut budget = TURN_WORK;
         while let Poll::Ready(event) = self.engine.poll_event(cx) {
@@ -180,7 +184,7 @@ impl Driver {
 
     /// Completes confirmations whose publications were passed to the engine, after it has flushed.
     ///
-    /// Nothing is sent while the flush is pending, so that it ends under continuous load too.
+    /// No command is sent while the flush is pending, so that it ends under continuous load too.
     fn settle_confirms(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             // The future may have been dropped, or its time is over.
@@ -231,16 +235,16 @@ impl Driver {
                 ClusterAction::NodeJoined { node } => {
                     info!(%node, "node joined the cluster");
                     self.update_peers(now);
-                    // What it has published before may not have arrived.
+                    // Its earlier publications may not have arrived.
                     self.hosts.missed_all();
                 }
                 ClusterAction::NodeLeft { node, reason } => {
                     info!(%node, ?reason, "node left the cluster");
                     self.update_peers(now);
-                    // What it has published last may be lost with it.
+                    // Its last publications may be lost.
                     self.hosts.missed_all();
                 }
-                // Only its own publications were lost, at the others; gaps report what it missed itself.
+                // Other nodes have lost publications of this one. Gaps report the losses of this node.
                 ClusterAction::Rejoined { incarnation } => {
                     warn!(incarnation, "node was declared dead by others, and has rejoined");
                 }

@@ -1,4 +1,4 @@
-//! Host double: records what it is called for.
+//! Host double that records its calls.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,7 +36,7 @@ impl Host {
         Arc::new(host)
     }
 
-    /// Returns what was recorded since the last call.
+    /// Returns the entries since the last call.
     pub(crate) fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.log.lock().unwrap())
     }

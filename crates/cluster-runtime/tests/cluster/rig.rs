@@ -95,7 +95,7 @@ impl Server {
     }
 }
 
-/// Waits until the nodes know each other, and forgets what was reported.
+/// Waits until the nodes know each other, and clears the records.
 pub(crate) async fn settle(servers: &[Server]) {
     tokio::time::sleep(Duration::from_secs(2)).await;
     for server in servers {

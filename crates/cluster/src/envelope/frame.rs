@@ -326,7 +326,7 @@ fn duration(millis: u64) -> Duration {
 }
 
 /// Maximum number of rooms in a publication, and of excluded ones.
-pub(crate) const MAX_ROOMS: usize = 4096;
+pub(crate) const MAX_ROOMS: usize = Publication::MAX_ROOMS;
 /// Maximum number of a frame; no node reaches it, and sums of it do not overflow.
 pub(super) const MAX_SEQ: u64 = u64::MAX / 2;
 /// A year.
