@@ -136,7 +136,8 @@ impl Inlet {
         (state.has_left, state.has_ended) = (true, true);
         let inputs = std::mem::take(&mut state.inputs);
         drop(state);
-        drop(inputs);
+        let bytes: usize = inputs.iter().map(|(_, bytes)| bytes).sum();
+        self.settle(bytes, 0);
     }
 
     /// Takes all inputs; registers the waker if there are none.
@@ -158,7 +159,7 @@ impl Inlet {
 
     /// Counts bytes against the limit, unless they exceed it; [`settle`](Self::settle) follows.
     pub(crate) fn reserve(&self, bytes: usize) -> bool {
-        // Pairs with `settle`: bytes that it has subtracted were added to those of the node.
+        // Pairs with `settle`: subtracted bytes were added to those of the node before.
         let queued = self.bytes.fetch_add(bytes, Ordering::Acquire) + self.node_bytes.load(Ordering::Relaxed);
         let fits = queued.saturating_add(bytes) <= self.limit;
         if !fits {

@@ -69,7 +69,7 @@
 //!   missing. A dropped future withdraws the query. Answers are split, so that large ones neither exceed a limit nor
 //!   delay publications; unread answers are bounded by
 //!   [`reassembly_bytes`](roomcast_cluster::ClusterConfig::reassembly_bytes).
-//! - **Fairness**: a turn of the task handles at most 256 inputs, 256 commands, and events with 256 deliveries or so. Other
+//! - **Fairness**: a turn of the task handles at most 1,024 inputs, 256 commands, and events with 256 deliveries or so. Other
 //!   tasks and sockets take their turns in between.
 //! - **A panic** of a host or handler affects one event; the task continues.
 //!

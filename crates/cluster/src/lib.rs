@@ -79,29 +79,23 @@
 //! }
 //! ```
 //!
-//! # Integration with a server
+//! # Integration with servers
 //!
-//! A server knows other nodes through [`Cluster`](roomcast_core::Cluster) and
-//! [`ClusterNamespace`](roomcast_core::ClusterNamespace), separate from its local routers. No crate implements them
-//! for a [`Node`] yet. One task for each process is to own the node and its engine, without a lock:
+//! `roomcast-cluster-runtime` drives a node on a tokio task, and connects it to a server by the traits
+//! [`Cluster`](roomcast_core::Cluster) and [`ClusterHost`](roomcast_core::ClusterHost). Rules for any such driver:
 //!
-//! - **Local delivery never waits**: the server runs the local router first, then publishes.
-//! - **Without other nodes**: the task mirrors [`NodeJoined`](ClusterAction::NodeJoined) and `NodeLeft` into an atomic
-//!   counter. At zero, an emit costs one relaxed load.
-//! - **With other nodes**: engines do not reveal which rooms others have joined, so each broadcast is published. The
-//!   calling thread serializes the event and pushes the [`Publication`] to a bounded inlet, which preserves the order of
-//!   a room; a push wakes the task if the inlet was empty. The task empties the inlets into [`Node::publish`]; frames
-//!   that wait for the engine are combined to one message for each channel.
-//! - **Interest**: the server reports rooms with members, which pass through the same inlets. Rooms named by this node's
-//!   ids cost no command.
+//! - **One task** owns the node and the engine, without a lock. Other threads encode publications and pass them through a
+//!   bounded queue, so the engine's speed affects no handler.
+//! - **Without other nodes** publishing is omitted: [`NodeJoined`](ClusterAction::NodeJoined) and `NodeLeft` are mirrored
+//!   into an atomic. With other nodes each broadcast is published, since engines do not reveal which nodes have members.
+//! - **Interest**: rooms that get their first member or lose their last are passed through the same queue. Rooms named by
+//!   this node's ids need no filter: they cost a hash look-up in the task, and no command.
 //! - **A joining namespace** calls [`Node::add_interest`] and [`Node::await_join`], and accepts clients after
 //!   [`Heard`](ClusterAction::Heard), at most [`join_timeout`](ClusterConfig::join_timeout) later.
-//! - **Events of other nodes**: the task calls the [`ClusterHost`](roomcast_core::ClusterHost) of the namespace with each
-//!   `Deliver`. The overflow policy and the delivery guarantee are part of the publication's body. A `Gap` ends the
-//!   recoverable range of its room.
+//! - **Recovery**: a [`Gap`](ClusterAction::Gap), `NodeJoined` and `NodeLeft` end the recoverable range of their rooms.
 //! - **Acknowledgements**: a broadcast with acknowledgements is a request. Each node answers with the number of its
 //!   recipients, then with each acknowledgement; see [`Node::answer`].
-//! - **Shutdown**: [`Node::leave`] after the last session has ended; the task continues until
+//! - **Shutdown**: [`Node::leave`] after the sessions were stored; the task continues until
 //!   [`Left`](ClusterAction::Left) and the engine's flush, for a limited time.
 //!
 //! # Memory

@@ -287,6 +287,41 @@ fn leaving_node_sends_its_queue_first() {
     assert_eq!(names, ["joined", "deliver", "left"]);
 }
 
+#[test]
+fn marks_pass_with_earlier_publications() {
+    let mut rig = Rig::new(1, |config| config.queue_bytes = 2 << 20);
+    rig.serve();
+    let idle = rig.node.mark();
+    assert!(rig.node.has_passed(idle));
+    rig.publish("a", 10).unwrap();
+    rig.publish("b", 600 << 10).unwrap();
+    let mark = rig.node.mark();
+    assert_eq!(rig.node.mark(), mark);
+    // Channels take turns, so later publications may be sent before earlier ones.
+    rig.publish("c", 10).unwrap();
+    rig.publish("a", 10).unwrap();
+    let later = rig.node.mark();
+    let mut passed = Vec::new();
+    while !rig.node.has_passed(later) {
+        let Some(BackplaneCommand::Publish { channel, .. }) = rig.node.poll_command(rig.now) else {
+            panic!()
+        };
+        passed.push((channel, rig.node.has_passed(mark)));
+    }
+    // The large one has three parts, of which the last is sent last.
+    let names = |room: &str, is_passed| (channel(room), is_passed);
+    let expected =
+        [names("a", false), names("b", false), names("c", false), names("b", false), names("b", true)];
+    assert_eq!(passed, expected);
+
+    // Dropped publications pass too.
+    (0..100).for_each(|_| rig.publish("d", 10 << 10).unwrap());
+    let mark = rig.node.mark();
+    (0..300).for_each(|_| rig.publish("d", 10 << 10).unwrap());
+    assert!(rig.node.has_passed(mark));
+    assert_eq!(rig.node.metrics().queue_bytes, rig.node.queue_bytes());
+}
+
 /// Passes messages between two nodes for some heartbeats.
 fn connect(one: &mut Rig, two: &mut Rig) {
     for _ in 0..10 {

@@ -7,7 +7,7 @@ use roomcast_cluster::ClusterRequest;
 use roomcast_core::Heard;
 use tracing::error;
 
-use super::{Confirm, Driver, TURN_WORK};
+use super::{Confirm, Driver};
 use crate::clock;
 use crate::inlet::Input;
 use crate::reply::{Missing, ReplySender};
@@ -16,7 +16,7 @@ use crate::shared::count;
 impl Driver {
     /// Handles inputs; returns whether there are more.
     pub(super) fn take_inputs(&mut self, cx: &Context<'_>, now: Instant) -> bool {
-        for _ in 0..TURN_WORK {
+        for _ in 0..TURN_INPUTS {
             if self.inputs.is_empty() && self.shared.inlet.poll_inputs(cx, &mut self.inputs).is_pending() {
                 return false;
             }
@@ -111,5 +111,7 @@ impl Driver {
     }
 }
 
+/// Inputs in one turn: about half a millisecond. Publications to one room in the same turn share a message.
+const TURN_INPUTS: usize = 1024;
 /// Inputs for which memory is kept.
 const KEPT_INPUTS: usize = 1024;

@@ -188,11 +188,8 @@ impl Driver {
     fn settle_confirms(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             // The future may have been dropped, or its time is over.
-            self.confirms.pop_front_if(|first| first.reply.is_closed());
+            while self.confirms.pop_front_if(|first| first.reply.is_closed()).is_some() {}
             let Some(first) = self.confirms.front() else { return Poll::Ready(()) };
-            if first.reply.is_closed() {
-                continue;
-            }
             if !self.node.has_passed(first.mark) {
                 return Poll::Ready(());
             }
@@ -324,7 +321,8 @@ impl Future for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.shared.inlet.end();
-        self.shared.inlet.settle(0, 0);
+        let bytes = self.inputs.iter().map(|(_, bytes)| bytes).sum();
+        self.shared.inlet.settle(bytes, 0);
         self.shared.peers.set(Vec::new());
         if self.set_status(ClusterStatus::Left) {
             info!(
@@ -350,5 +348,5 @@ fn heard(outcome: JoinResult) -> Heard {
     }
 }
 
-/// Inputs, commands, and events with their deliveries, in one turn.
+/// Commands, and events with their deliveries, in one turn.
 const TURN_WORK: usize = 256;
