@@ -1,7 +1,7 @@
 //! Tokio task that connects a Roomcast server to the other nodes of its cluster, over any message engine.
 //!
-//! [`ClusterConnection`] implements [`Cluster`](roomcast_core::Cluster), the trait by which a server knows its cluster. It
-//! drives one [`Node`](roomcast_cluster::Node) and its [`Backplane`](roomcast_cluster::Backplane), the engine.
+//! [`ClusterConnection`] implements [`Cluster`](roomcast_core::Cluster), the trait by which a server knows its cluster.
+//! It drives one [`Node`](roomcast_cluster::Node) and its [`Backplane`](roomcast_cluster::Backplane), the engine.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -58,19 +58,19 @@
 //!
 //! The [guarantees of the cluster](roomcast_cluster#guarantees) hold from namespace to namespace. In addition:
 //!
-//! - **Publishing never waits.** The calling thread encodes the publication and appends it to a queue under a lock that is
-//!   held for nanoseconds. The bytes that wait for the engine are bounded by
+//! - **Publishing never waits.** The calling thread encodes the publication and appends it to a queue under a lock that
+//!   is held for nanoseconds. The bytes that wait for the engine are bounded by
 //!   [`queue_bytes`](roomcast_cluster::ClusterConfig::queue_bytes); above it publications are refused and counted. An
 //!   accepted publication is not dropped later, except when the connection ends without an engine.
 //! - **Order**: publications that one thread makes, and changes of rooms, reach the node in that order.
 //! - **Alone**: while no other node is known, publishing costs one relaxed load, and queries return at once. During the
 //!   first heartbeat interval the node cannot know, and publishes.
-//! - **Queries end** at their deadline, with an accuracy of a millisecond, and name the ids of the nodes whose answers are
-//!   missing. A dropped future withdraws the query. Answers are split, so that large ones neither exceed a limit nor
-//!   delay publications; unread answers are bounded by
+//! - **Queries end** at their deadline, with an accuracy of a millisecond, and name the ids of the nodes whose answers
+//!   are missing. A dropped future withdraws the query. Answers are split, so that large ones neither exceed a limit
+//!   nor delay publications; unread answers are bounded by
 //!   [`reassembly_bytes`](roomcast_cluster::ClusterConfig::reassembly_bytes).
-//! - **Fairness**: a turn of the task handles at most 1,024 inputs, 256 commands, and events with 256 deliveries or so. Other
-//!   tasks and sockets take their turns in between.
+//! - **Fairness**: a turn of the task handles at most 1,024 inputs, 256 commands, and events with 256 deliveries or so.
+//!   Other tasks and sockets take their turns in between.
 //! - **A panic** of a host or handler affects one event; the task continues.
 //!
 //! # Loss
@@ -82,17 +82,17 @@
 //!
 //! # Handlers of events for servers
 //!
-//! They start in order of arrival, on the task of the connection. A pending handler continues as a separate task.
-//! Their number is [limited](ConnectionConfig::max_handlers), as is their [time](ConnectionConfig::handler_timeout). A node
+//! They start in order of arrival, on the task of the connection. A pending handler continues as a separate task. Their
+//! number is [limited](ConnectionConfig::max_handlers), as is their [time](ConnectionConfig::handler_timeout). A node
 //! without a handler for the event, or whose handler fails, does not answer and is missing at the deadline; a node that
 //! does not serve the namespace is not waited for.
 //!
 //! # Status
 //!
 //! A connection is `Joining` until its first subscriptions are confirmed, at most
-//! [`join_timeout`](roomcast_cluster::ClusterConfig::join_timeout). It is `Degraded` while the engine has accepted nothing
-//! for 250 ms although something is to be sent, or a subscription is unconfirmed for longer than the join timeout. Each
-//! change is logged. It is `Left` after the goodbye and the engine's flush, or when its task has ended.
+//! [`join_timeout`](roomcast_cluster::ClusterConfig::join_timeout). It is `Degraded` while the engine has accepted
+//! nothing for 250 ms although something is to be sent, or a subscription is unconfirmed for longer than the join
+//! timeout. Each change is logged. It is `Left` after the goodbye and the engine's flush, or when its task has ended.
 //!
 //! # Cancel safety
 //!
