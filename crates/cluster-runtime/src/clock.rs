@@ -8,11 +8,10 @@ pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Returns the milliseconds since 1970.
+/// Returns the time since 1970.
 #[expect(clippy::disallowed_methods, reason = "this module is where time enters")]
-pub(crate) fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+pub(crate) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Returns the time after `wait`, or a time some thirty years later if that cannot be represented.

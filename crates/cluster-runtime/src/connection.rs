@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use roomcast_cluster::{Backplane, Incarnation, Node, NodeId};
+use roomcast_cluster::{Backplane, Node, NodeId, first_incarnation};
 use roomcast_core::{Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, Namespace};
 
 use crate::clock;
@@ -32,7 +32,8 @@ impl ClusterConnection {
         let id = config.id.unwrap_or_else(|| NodeId::new(random()));
         let shared = Shared::new(&config.node, id);
         let (driver, node) = (shared.clone(), config.node.clone());
-        let node = Node::new(Arc::new(Driver::node_config(node)), id, first_incarnation(), clock::now());
+        let incarnation = first_incarnation(clock::since_1970(), random());
+        let node = Node::new(Arc::new(Driver::node_config(node)), id, incarnation, clock::now());
         tokio::spawn(Driver::new(driver, config, node, Box::new(engine)));
         Self { shared }
     }
@@ -78,16 +79,10 @@ impl Drop for ClusterConnection {
     }
 }
 
-/// Returns a number that no earlier process of the node had.
-fn first_incarnation() -> Incarnation {
-    clock::unix_millis() << RANDOM_BITS | random() >> (u64::BITS - RANDOM_BITS)
-}
-
 /// Returns a random number; without a source of randomness, one that depends on the time and the process.
 fn random() -> u64 {
     getrandom::u64().unwrap_or_else(|_| {
-        (clock::unix_millis() ^ u64::from(std::process::id()) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        (clock::since_1970().as_nanos() as u64 ^ u64::from(std::process::id()) << 32)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
     })
 }
-
-const RANDOM_BITS: u32 = 12;
