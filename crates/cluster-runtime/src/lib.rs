@@ -111,7 +111,6 @@ mod input;
 mod metrics;
 mod namespace;
 mod peers;
-mod remote;
 mod shared;
 
 #[doc(hidden)]

@@ -9,16 +9,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use bytestring::ByteString;
 use roomcast_cluster::{ClusterRequest, Publication};
+use roomcast_cluster_task::RemoteSocket;
 use roomcast_cluster_task::reply::{Members as _, Missing, ReplyReceiver};
 use roomcast_core::{
     Args, ClusterNamespace, Event, Heard, Membership, Namespace, PublishRefusal, Published, QueryError,
-    RemoteAnswers, Room, SocketInfo, Target, Unconfirmed,
+    RemoteAnswers, Room, SocketId, SocketInfo, Target, Unconfirmed,
 };
 use tokio::sync::oneshot;
 
 use crate::body::{self, AckPart, BodyError, Found, publication, request};
 use crate::input::Input;
-use crate::remote::RemoteSocket;
 use crate::shared::{Shared, count};
 
 /// Namespace of a [`ClusterConnection`](crate::ClusterConnection).
@@ -102,7 +102,11 @@ impl OpenNamespace {
     fn socket(&self, found: Found) -> SocketInfo {
         let Found { id, rooms, handshake, data } = found;
         let shared = self.shared.clone();
-        let control = RemoteSocket::new(shared, self.namespace.clone(), id.clone(), handshake, data);
+        let namespace = self.namespace.clone();
+        let disconnect = move |id: &SocketId, close| {
+            shared.disconnect_remote(&namespace, Room::from(id.as_str()), close);
+        };
+        let control = RemoteSocket::new(id.clone(), handshake, data, disconnect);
         SocketInfo { key: None, id, rooms, control: Some(Arc::new(control)) }
     }
 }

@@ -7,6 +7,7 @@
 //! - [`reply`]: answers of other nodes on their way to the future that waits for them, bounded in bytes.
 //! - [`AckSinks`]: acknowledgements that other nodes have requested.
 //! - [`Handlers`]: running handlers of events for servers.
+//! - [`RemoteSocket`]: handle of a socket on another node.
 //! - [`HostGuard`]: calls of the server, whose panics are counted.
 //! - [`Timer`] and [`clock`]: time.
 
@@ -14,12 +15,16 @@ pub mod clock;
 mod guard;
 mod handlers;
 mod inlet;
+mod remote;
 pub mod reply;
 mod sinks;
+mod spawn;
 mod timer;
 
 pub use guard::HostGuard;
 pub use handlers::Handlers;
 pub use inlet::Inlet;
+pub use remote::RemoteSocket;
 pub use sinks::{AckSinks, SinkAnswer};
+pub use spawn::spawn_thread;
 pub use timer::Timer;
