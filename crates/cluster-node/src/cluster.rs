@@ -26,7 +26,7 @@ use crate::shared::Shared;
 ///
 /// # fn start() -> Result<(), Box<dyn std::error::Error>> {
 /// let redis = RedisPubSub::new(RedisConfig::from_url("redis://127.0.0.1:6379")?);
-/// let io = roomcast::Io::builder().cluster(NodeCluster::start(NodeClusterConfig::new(), redis)).build();
+/// let cluster = NodeCluster::start(NodeClusterConfig::new(), redis); // for `Io::builder().cluster(..)`
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]

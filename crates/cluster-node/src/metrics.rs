@@ -10,7 +10,11 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
     let classic = stats.classic;
     let gauges = [
         ("cluster_namespaces", "Namespaces that are open in the cluster.", stats.namespaces),
-        ("cluster_namespaces_unconfirmed", "Namespaces whose subscription is not confirmed.", stats.unconfirmed),
+        (
+            "cluster_namespaces_unconfirmed",
+            "Namespaces whose subscription is not confirmed.",
+            stats.unconfirmed,
+        ),
         (
             "cluster_queue_messages",
             "Publications, requests and answers that wait for the engine.",

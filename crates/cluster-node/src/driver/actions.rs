@@ -150,7 +150,10 @@ impl Driver {
             if !fits {
                 if self.stats.answers_dropped == 0 {
                     let limit = self.shared.max_publication;
-                    warn!(bytes, limit, "answer to another node of the cluster dropped; further ones are only counted");
+                    warn!(
+                        bytes,
+                        limit, "answer to another node of the cluster dropped; further ones are only counted"
+                    );
                 }
                 self.stats.answers_dropped += 1;
                 return;

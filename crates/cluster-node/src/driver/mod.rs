@@ -130,8 +130,10 @@ impl Driver {
 
     /// Ends the requests whose deadline has passed.
     fn expire_requests(&mut self, now: Instant) {
-        while let Some((_, key)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
-            let Some(entry) = self.namespaces.get_mut(&key) else { break };
+        while self.deadlines.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, key)) = self.deadlines.pop_first() else { return };
+            let Some(entry) = self.namespaces.get_mut(&key) else { continue };
+            entry.deadline = None;
             entry.node.handle_timeout(now);
             self.perform(key, now);
         }
@@ -171,7 +173,8 @@ impl Driver {
             PubSubEvent::Counted { token, count } => self.continue_request(token, count, now),
             PubSubEvent::Oversized { subscription } => {
                 self.stats.oversized += 1;
-                let host = self.subscriptions.route(&subscription).and_then(|key| self.namespaces.get(&key)?.host());
+                let host =
+                    self.subscriptions.route(&subscription).and_then(|key| self.namespaces.get(&key)?.host());
                 if let Some(host) = host {
                     self.shared.guard.call(|| host.missed(None));
                 }
