@@ -27,6 +27,7 @@ pub struct NodeClusterConfig {
     pub(crate) max_publication: usize,
     pub(crate) answer_bytes: usize,
     pub(crate) join_timeout: Duration,
+    pub(crate) resume_delay: Duration,
     pub(crate) max_handlers: usize,
     pub(crate) handler_timeout: Duration,
     pub(crate) leave_timeout: Duration,
@@ -51,6 +52,7 @@ impl Default for NodeClusterConfig {
             max_publication: 16 << 20,
             answer_bytes: 64 << 20,
             join_timeout: Duration::from_secs(1),
+            resume_delay: Duration::from_millis(450),
             max_handlers: 1000,
             handler_timeout: Duration::from_secs(60),
             leave_timeout: Duration::from_secs(5),
@@ -105,6 +107,16 @@ impl NodeClusterConfig {
     /// Sets the time that a join waits for the subscription of its namespace. Default: 1 s.
     pub fn join_timeout(mut self, timeout: Duration) -> Self {
         self.join_timeout = timeout;
+        self
+    }
+
+    /// Sets the time for which publications and requests wait after an outage of the engine. Default: 450 ms.
+    ///
+    /// Redis keeps no message for a subscriber that has not returned yet, so the first node to reconnect would publish
+    /// to none, and count none. Roomcast servers reconnect within 500 ms; Node servers take up to 2 s after a long
+    /// outage, and miss what is published before.
+    pub fn resume_delay(mut self, delay: Duration) -> Self {
+        self.resume_delay = delay;
         self
     }
 

@@ -112,10 +112,10 @@ impl Driver {
                 return recipients.unwrap_or_default() / RECIPIENTS_PER_WORK;
             }
             ClassicAction::Update { target, change, asker } => {
-                self.act_for(key, host, &target, asker, now, |host| host.update(&target, &change));
+                self.act_for(key, host, &target, asker, |host| host.update(&target, &change));
             }
             ClassicAction::Disconnect { target, close, asker } => {
-                self.act_for(key, host, &target, asker, now, |host| host.disconnect(&target, close));
+                self.act_for(key, host, &target, asker, |host| host.disconnect(&target, close));
             }
             ClassicAction::Find { asker, target, wanted } => {
                 if let Some(response) = self.find(host, &target, wanted) {
@@ -171,7 +171,6 @@ impl Driver {
         host: Option<Arc<dyn ClusterHost>>,
         target: &Target,
         asker: Option<Asker>,
-        _now: Instant,
         act: impl FnOnce(&dyn ClusterHost),
     ) {
         let Some(host) = host else { return };
@@ -281,6 +280,7 @@ impl Driver {
         let Some(pending) = entry.requests.remove(&request) else { return };
         entry.numbers.remove(&pending.reply.key());
         self.held_bytes -= pending.bytes;
+        self.stats.pending_requests -= 1;
         if missing == Some(0) {
             self.stats.requests_complete += 1;
         }

@@ -77,6 +77,7 @@ impl Driver {
                     entry.node.cancel(request);
                     if let Some(pending) = entry.requests.remove(&request) {
                         self.held_bytes -= pending.bytes;
+                        self.stats.pending_requests -= 1;
                     }
                     self.perform(key, now);
                 }
@@ -127,6 +128,7 @@ impl Driver {
         entry.numbers.insert(reply.key(), request);
         entry.requests.insert(request, PendingRequest { reply, bytes });
         self.held_bytes += bytes;
+        self.stats.pending_requests += 1;
         self.perform(key, now);
     }
 }

@@ -60,6 +60,10 @@ pub(crate) struct Driver {
     timer: Timer,
     /// Refused and lost publications when the engine was last in order.
     losses_before: (u64, u64),
+    /// Whether subscriptions were lost with the last connection.
+    was_unsubscribed: bool,
+    /// Time until which the queue waits for other nodes that reconnect.
+    resumes_at: Option<Instant>,
     has_left: bool,
     /// Time at which the task ends although its queue is not empty.
     ends_at: Option<Instant>,
@@ -94,6 +98,8 @@ impl Driver {
             stats: Stats::default(),
             timer: Timer::new(),
             losses_before: (0, 0),
+            was_unsubscribed: false,
+            resumes_at: None,
             has_left: false,
             ends_at: None,
         }
@@ -119,6 +125,7 @@ impl Driver {
             self.sinks.next_deadline(),
             self.subscriptions.next_retry(),
             self.health.poll_timeout(self.subscriptions.unconfirmed_since(), now),
+            self.resumes_at,
             self.ends_at,
         ];
         if has_more || !self.timer.arm(deadlines.into_iter().flatten().min(), now, cx) {
@@ -162,12 +169,20 @@ impl Driver {
 
     fn handle_change(&mut self, event: PubSubEvent, now: Instant) {
         match event {
-            PubSubEvent::Connected => self.health.connect(),
+            PubSubEvent::Connected => {
+                self.health.connect();
+                if std::mem::take(&mut self.was_unsubscribed) {
+                    self.resumes_at = Some(clock::after(now, self.config.resume_delay));
+                }
+            }
             PubSubEvent::Disconnected => {
                 self.health.disconnect(now);
                 self.stats.disconnects += 1;
             }
-            PubSubEvent::Unsubscribed => self.lose_subscriptions(now),
+            PubSubEvent::Unsubscribed => {
+                self.was_unsubscribed = true;
+                self.lose_subscriptions(now);
+            }
             PubSubEvent::Done { token } => self.confirm_subscription(token),
             PubSubEvent::Refused { token } => self.refuse_subscription(token, now),
             PubSubEvent::Counted { token, count } => self.continue_request(token, count, now),
@@ -186,6 +201,7 @@ impl Driver {
     /// Passes commands to the engine; returns whether there are more that it may accept.
     fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut budget = TURN_WORK;
+        self.resumes_at.take_if(|at| *at <= now);
         let has_more = loop {
             if self.settle_confirms(cx).is_pending() {
                 break false;
@@ -193,7 +209,7 @@ impl Driver {
             // A node that leaves publishes the rest of its queue first.
             let subscribes =
                 self.subscriptions.has_changes() && (!self.health.is_leaving() || self.queue.is_empty());
-            if !subscribes && self.queue.is_empty() {
+            if !subscribes && (self.queue.is_empty() || self.resumes_at.is_some()) {
                 self.health.unblock();
                 break false;
             }
@@ -267,7 +283,6 @@ impl Driver {
         self.stats.unconfirmed = self.subscriptions.unconfirmed();
         self.stats.queue_len = self.queue.len();
         self.stats.queue_bytes = self.queue.bytes() + self.held_bytes;
-        self.stats.pending_requests = self.counts.len();
         self.stats.handlers = self.handlers.len();
         self.stats.lost = self.engine.lost();
         self.shared.stats().clone_from(&self.stats);
