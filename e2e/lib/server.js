@@ -98,6 +98,14 @@ class Server {
     this.exited = new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal)));
   }
 
+  freeze() {
+    this.child.kill("SIGSTOP");
+  }
+
+  thaw() {
+    this.child.kill("SIGCONT");
+  }
+
   get url() {
     return `${this.scheme}://127.0.0.1:${this.port}`;
   }

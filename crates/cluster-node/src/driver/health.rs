@@ -29,8 +29,9 @@ impl Health {
         }
     }
 
-    pub(super) fn connect(&mut self) {
-        self.disconnected_since = None;
+    /// Notes a connection; returns whether it was away for long.
+    pub(super) fn connect(&mut self, now: Instant) -> bool {
+        self.disconnected_since.take().is_some_and(|since| since + STALL <= now)
     }
 
     pub(super) fn disconnect(&mut self, now: Instant) {

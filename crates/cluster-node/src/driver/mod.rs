@@ -170,8 +170,8 @@ impl Driver {
     fn handle_change(&mut self, event: PubSubEvent, now: Instant) {
         match event {
             PubSubEvent::Connected => {
-                self.health.connect();
-                if std::mem::take(&mut self.was_unsubscribed) {
+                let was_away = self.health.connect(now);
+                if std::mem::take(&mut self.was_unsubscribed) || was_away {
                     self.resumes_at = Some(clock::after(now, self.config.resume_delay));
                 }
             }

@@ -23,10 +23,15 @@ async fn status_follows_engine() {
     settle().await;
     assert_eq!(server.status(), ClusterStatus::Degraded);
     assert_eq!(server.namespace.heard(None).await, Heard::Degraded);
+    // The engine was away from the start; others that wait for it return as well.
+    server.namespace.broadcast(&to(""), &event(1));
     broker.start();
     settle().await;
     assert_eq!(server.status(), ClusterStatus::Connected);
     assert_eq!(server.namespace.heard(None).await, Heard::Confirmed);
+    assert!(broker.take_published().is_empty());
+    tokio::time::sleep(SOON).await;
+    assert_eq!(broker.take_published().len(), 1);
     for _ in 0..2 {
         broker.stop();
         tokio::time::sleep(Duration::from_millis(300)).await;
