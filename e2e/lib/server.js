@@ -61,6 +61,12 @@ export function startExample(name, flags = {}) {
   return start(binary(name), ["--port", "0", ...words(flags)]);
 }
 
+/** Starts a server in a cluster of Node servers: `"roomcast"`, or on Node by the library for Redis */
+export function startClusterServer(on, redis, flags) {
+  if (on === "roomcast") return startExample("cluster_server", { redis: `redis://127.0.0.1:${redis}`, ...flags });
+  return start(process.execPath, [reference("cluster.js"), ...words({ redis, library: on, ...flags })]);
+}
+
 /** Starts an application ported from Node, by the name of its file */
 export function startApplication(name) {
   return target === "node"
@@ -90,6 +96,14 @@ class Server {
     this.child = child;
     this.output = "";
     this.exited = new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal)));
+  }
+
+  freeze() {
+    this.child.kill("SIGSTOP");
+  }
+
+  thaw() {
+    this.child.kill("SIGCONT");
   }
 
   get url() {

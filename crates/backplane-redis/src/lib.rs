@@ -1,9 +1,9 @@
-//! Message engine of Roomcast clusters on Redis pub/sub.
+//! Message engines of clusters on Redis pub/sub: of Roomcast's own clusters, and of those with Node servers.
 //!
 //! [`RedisBackplane`] connects nodes of Roomcast by a Redis server, version 6 or later, or one that sentinels choose.
 //! It implements [`Backplane`](roomcast_cluster::Backplane): each [`Channel`](roomcast_cluster::Channel) is a channel
 //! of Redis, named by the prefix and the channel's `Display` form. A node hears only the channels that it is subscribed
-//! to, so a message to a room without members costs it nothing.
+//! to, so a message to a room without members costs it nothing. [`RedisPubSub`] connects a node to Node servers instead.
 //!
 //! ```no_run
 //! use std::future::poll_fn;
@@ -78,7 +78,9 @@ mod config;
 mod connection;
 mod metrics;
 mod native;
+mod pubsub;
 
 pub use config::{ConfigError, RedisConfig};
 pub use metrics::RedisMetrics;
 pub use native::RedisBackplane;
+pub use pubsub::RedisPubSub;

@@ -4,12 +4,12 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use roomcast_cluster::{Backplane, Node, NodeId, first_incarnation};
+use roomcast_cluster_task::clock::{self, random};
 use roomcast_core::{Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, Namespace};
 
-use crate::clock;
 use crate::config::ConnectionConfig;
 use crate::driver::Driver;
-use crate::inlet::Input;
+use crate::input::Input;
 use crate::metrics;
 use crate::namespace::OpenNamespace;
 use crate::shared::Shared;
@@ -66,7 +66,7 @@ impl Cluster for ClusterConnection {
 
     async fn leave(&self) {
         let mut status = self.shared.status.subscribe();
-        self.shared.inlet.leave();
+        self.shared.inlet.leave(Input::Leave);
         // `shared` holds the sender, so there is no error.
         let _ = status.wait_for(|status| *status == ClusterStatus::Left).await;
     }
@@ -74,15 +74,7 @@ impl Cluster for ClusterConnection {
 
 impl Drop for ClusterConnection {
     fn drop(&mut self) {
-        self.shared.inlet.leave();
+        self.shared.inlet.leave(Input::Leave);
         self.shared.inlet.push_unbounded(Input::Abandon);
     }
-}
-
-/// Returns a random number; without a source of randomness, one that depends on the time and the process.
-fn random() -> u64 {
-    getrandom::u64().unwrap_or_else(|_| {
-        (clock::since_1970().as_nanos() as u64 ^ u64::from(std::process::id()) << 32)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    })
 }

@@ -104,16 +104,13 @@
 //! ones are ignored.
 
 mod body;
-mod clock;
 mod config;
 mod connection;
 mod driver;
-mod inlet;
+mod input;
 mod metrics;
 mod namespace;
 mod peers;
-mod remote;
-mod reply;
 mod shared;
 
 #[doc(hidden)]

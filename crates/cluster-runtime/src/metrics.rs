@@ -97,7 +97,7 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
         (
             "cluster_host_panics",
             "Panics of the server while it handled something of another node.",
-            load(&own.host_panics),
+            shared.guard.panics(),
         ),
     ];
     let handlers =

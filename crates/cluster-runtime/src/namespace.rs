@@ -9,16 +9,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use bytestring::ByteString;
 use roomcast_cluster::{ClusterRequest, Publication};
+use roomcast_cluster_task::RemoteSocket;
+use roomcast_cluster_task::reply::{Members as _, Missing, ReplyReceiver};
 use roomcast_core::{
     Args, ClusterNamespace, Event, Heard, Membership, Namespace, PublishRefusal, Published, QueryError,
-    RemoteAnswers, Room, SocketInfo, Target, Unconfirmed,
+    RemoteAnswers, Room, SocketId, SocketInfo, Target, Unconfirmed,
 };
 use tokio::sync::oneshot;
 
 use crate::body::{self, AckPart, BodyError, Found, publication, request};
-use crate::inlet::Input;
-use crate::remote::RemoteSocket;
-use crate::reply::{Missing, ReplyReceiver};
+use crate::input::Input;
 use crate::shared::{Shared, count};
 
 /// Namespace of a [`ClusterConnection`](crate::ClusterConnection).
@@ -59,14 +59,14 @@ impl OpenNamespace {
         let body = body();
         if body.len() + REQUEST_FIELDS > self.shared.limits.max_publication {
             self.shared.inlet.count_refusal();
-            return Some(Err(Missing::all(&self.shared.peers)));
+            return Some(Err(self.shared.peers.all_missing()));
         }
         let bytes = self.shared.queued_len(body.len() + REQUEST_FIELDS);
         let (key, sender, receiver) = self.shared.answer_channel();
         let request = ClusterRequest { to: None, kind, body, timeout };
         match self.shared.inlet.push(Input::Request { request, reply: sender }, bytes) {
             Ok(()) => Some(Ok(Replies { receiver, key, shared: &self.shared })),
-            Err(_) => Some(Err(Missing::all(&self.shared.peers))),
+            Err(_) => Some(Err(self.shared.peers.all_missing())),
         }
     }
 
@@ -96,16 +96,17 @@ impl OpenNamespace {
                 }
             },
         };
-        if missing.number == 0 {
-            return Ok(answers);
-        }
-        Err(QueryError { missing: missing.number, nodes: missing.names, partial: answers })
+        missing.result(answers)
     }
 
     fn socket(&self, found: Found) -> SocketInfo {
         let Found { id, rooms, handshake, data } = found;
         let shared = self.shared.clone();
-        let control = RemoteSocket::new(shared, self.namespace.clone(), id.clone(), handshake, data);
+        let namespace = self.namespace.clone();
+        let disconnect = move |id: &SocketId, close| {
+            shared.disconnect_remote(&namespace, Room::from(id.as_str()), close);
+        };
+        let control = RemoteSocket::new(id.clone(), handshake, data, disconnect);
         SocketInfo { key: None, id, rooms, control: Some(Arc::new(control)) }
     }
 }
@@ -238,7 +239,7 @@ impl ClusterNamespace for OpenNamespace {
 
 /// Answers of a request; dropping it withdraws the request.
 struct Replies<'a> {
-    receiver: ReplyReceiver,
+    receiver: ReplyReceiver<Bytes>,
     key: u64,
     shared: &'a Shared,
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use roomcast_cluster::NodeRef;
+use roomcast_cluster_task::reply::{Members, Missing};
 
 /// Other nodes that are alive.
 #[derive(Debug, Default)]
@@ -28,12 +29,14 @@ impl Peers {
         self.is_alone.store(is_alone, Ordering::Relaxed);
     }
 
-    /// Returns the names of the nodes.
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.nodes().iter().map(|node| node.id.to_string()).collect()
-    }
-
     fn nodes(&self) -> MutexGuard<'_, Vec<NodeRef>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Members for Peers {
+    fn all_missing(&self) -> Missing {
+        let names: Vec<_> = self.nodes().iter().map(|node| node.id.to_string()).collect();
+        Missing { number: Some(names.len().max(1)), names }
     }
 }

@@ -3,19 +3,21 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use roomcast_cluster::{ClusterConfig, ClusterMetrics, NodeId, Publication};
+use roomcast_cluster_task::reply::{self, AnswerMemory, ReplyReceiver, ReplySender};
+use roomcast_cluster_task::{HostGuard, Inlet};
 use roomcast_core::{ClusterStatus, PublishRefusal, Published, Room};
 use tokio::sync::watch;
 
 use crate::body;
-use crate::inlet::{Inlet, Input};
+use crate::input::Input;
 use crate::peers::Peers;
-use crate::reply::{self, AnswerMemory, ReplyReceiver, ReplySender};
 
 /// State that a connection, its namespaces and its task share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) inlet: Inlet,
+    pub(crate) inlet: Inlet<Input>,
     pub(crate) limits: Limits,
     pub(crate) id: NodeId,
     pub(crate) tag: String,
@@ -24,6 +26,7 @@ pub(crate) struct Shared {
     /// Counters of the node after the last turn of the task.
     pub(crate) node_metrics: Mutex<ClusterMetrics>,
     pub(crate) counters: Counters,
+    pub(crate) guard: HostGuard,
     pub(crate) answers: Arc<AnswerMemory>,
     last_key: AtomicU64,
 }
@@ -40,7 +43,6 @@ pub(crate) struct Limits {
 pub(crate) struct Counters {
     /// Accepted publications that the node did not take.
     pub(crate) lost: AtomicU64,
-    pub(crate) host_panics: AtomicU64,
     pub(crate) handlers: AtomicU64,
     pub(crate) handlers_refused: AtomicU64,
     pub(crate) unreadable: AtomicU64,
@@ -62,6 +64,7 @@ impl Shared {
             status: watch::Sender::new(ClusterStatus::Joining),
             node_metrics: Mutex::default(),
             counters: Counters::default(),
+            guard: HostGuard::default(),
             answers: Arc::new(AnswerMemory::new(config.reassembly_bytes)),
             last_key: AtomicU64::new(0),
         })
@@ -96,9 +99,9 @@ impl Shared {
     }
 
     /// Creates both ends of a new request's answers, and returns its number.
-    pub(crate) fn answer_channel(&self) -> (u64, ReplySender, ReplyReceiver) {
+    pub(crate) fn answer_channel(&self) -> (u64, ReplySender<Bytes>, ReplyReceiver<Bytes>) {
         let key = self.last_key.fetch_add(1, Ordering::Relaxed) + 1;
-        let (sender, receiver) = reply::channel(key, &self.answers, &self.peers);
+        let (sender, receiver) = reply::channel(key, &self.answers, self.peers.clone());
         (key, sender, receiver)
     }
 

@@ -3,7 +3,7 @@
 //! A node of Roomcast joins a cluster of Node servers that use `@socket.io/redis-adapter` 8 (`createAdapter`).
 //! [`Channels`] are the names of the Redis channels of a namespace, the functions named `encode_*` and `decode_*` are
 //! the messages, and [`ClassicNamespace`] is the protocol: a state machine that takes messages and the time, and
-//! returns actions. A driver subscribes, publishes and counts subscribers.
+//! returns actions. A driver subscribes, publishes and counts subscribers on a [`PubSub`].
 //!
 //! # Operations
 //!
@@ -35,6 +35,7 @@
 
 mod channel;
 mod codec;
+mod engine;
 mod protocol;
 
 pub use channel::{ChannelKind, Channels};
@@ -43,7 +44,8 @@ pub use codec::{
     Response, ResponseMessage, SocketDescription, decode_broadcast, decode_request, decode_response,
     encode_broadcast, encode_request, encode_response,
 };
+pub use engine::{PubSub, PubSubCommand, PubSubEvent, SubscriberCount};
 pub use protocol::{
-    Answer, Asker, ClassicAction, ClassicConfig, ClassicMetrics, ClassicNamespace, Query, QueryRefused,
-    RequestNumber, Wanted, node_uid,
+    Answer, Asker, ClassicAction, ClassicConfig, ClassicMetrics, ClassicNamespace, ClassicWriter, Composed,
+    Query, QueryRefused, RequestNumber, Wanted, node_uid,
 };

@@ -25,7 +25,7 @@ pub(super) struct SendQueue {
     lens: VecDeque<usize>,
     /// Bytes of the first command that were sent.
     sent: usize,
-    /// Commands that were sent wholly.
+    /// Commands that were sent, or lost in part.
     pub(super) completed: u64,
     /// Bytes that may be sent; the rest waits.
     pub(super) allowed: Option<usize>,
@@ -58,15 +58,20 @@ impl SendQueue {
         }
     }
 
-    /// Drops the rest of a partly sent command; returns whether there was one.
-    pub(super) fn drop_partial(&mut self) -> bool {
+    /// Returns the number of the next command, counted from the first one.
+    pub(super) fn next_index(&self) -> u64 {
+        self.completed + self.lens.len() as u64
+    }
+
+    /// Drops the rest of a partly sent command, which then counts as sent.
+    pub(super) fn drop_partial(&mut self) {
         if self.sent == 0 {
-            return false;
+            return;
         }
         let rest = self.lens.pop_front().unwrap_or_default() - self.sent;
         self.bytes.advance(rest);
         self.sent = 0;
-        true
+        self.completed += 1;
     }
 
     pub(super) fn clear(&mut self) {

@@ -5,16 +5,19 @@
 
 mod dial;
 mod link;
+mod pair;
 mod publisher;
 mod resp;
 mod subscriber;
 
-pub(crate) use publisher::Publisher;
-pub(crate) use subscriber::{Subscriber, SubscriberEvent, Verb};
+pub(crate) use pair::{Pair, PairEvent};
+use publisher::Publisher;
+pub(crate) use subscriber::Verb;
+use subscriber::{Subscriber, SubscriberEvent};
 
 /// Change of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LinkChange {
+enum LinkChange {
     Up,
     Down,
 }

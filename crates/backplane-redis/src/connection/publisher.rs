@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Buf;
+use roomcast_node_adapter::SubscriberCount;
 
 use super::LinkChange;
 use super::dial::text_of;
@@ -26,11 +27,20 @@ pub(crate) struct Publisher {
     limit: usize,
     /// Replies that arrived, of all commands that were completed.
     replied: u64,
-    /// Number of the reply to a pending ping.
-    ping: Option<u64>,
+    /// Commands without a reply that are no publications, by their index.
+    others: VecDeque<(u64, Other)>,
+    /// Results of counts.
+    counted: VecDeque<(u64, SubscriberCount)>,
     /// Positions in the queue behind which commands wait, with the number that ends each.
     barriers: VecDeque<(u64, usize)>,
     has_logged_refusal: bool,
+}
+
+/// Command that is no publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Other {
+    Ping,
+    Count(u64),
 }
 
 impl Publisher {
@@ -41,7 +51,8 @@ impl Publisher {
             queue: SendQueue::default(),
             counters,
             replied: 0,
-            ping: None,
+            others: VecDeque::new(),
+            counted: VecDeque::new(),
             barriers: VecDeque::new(),
             has_logged_refusal: false,
         }
@@ -67,7 +78,18 @@ impl Publisher {
         add(&self.counters.accepted, 1);
     }
 
-    /// Delays later publications until [`release`](Self::release) is called with this number or a later one.
+    /// Queues a count of the subscribers of a channel.
+    pub(crate) fn count(&mut self, name: &[u8], token: u64) {
+        self.others.push_back((self.queue.next_index(), Other::Count(token)));
+        self.queue.push(|out| resp::encode(out, b"PUBSUB", [&b"NUMSUB"[..], name].into_iter()));
+    }
+
+    /// Returns the next result of a count.
+    pub(crate) fn next_count(&mut self) -> Option<(u64, SubscriberCount)> {
+        self.counted.pop_front()
+    }
+
+    /// Delays later commands until [`release`](Self::release) is called with this number or a later one.
     pub(crate) fn hold(&mut self, number: u64) {
         // The positions count from the first waiting byte, see `poll`.
         self.barriers.push_back((number, self.queue.len()));
@@ -127,8 +149,8 @@ impl Publisher {
 
     fn send_ping(&mut self) {
         // Pending replies, or commands that wait, test the connection as well.
-        if self.ping.is_none() && self.is_flushed() && self.barriers.is_empty() {
-            self.ping = Some(self.queue.completed);
+        if self.is_flushed() && self.barriers.is_empty() {
+            self.others.push_back((self.queue.next_index(), Other::Ping));
             self.queue.push(|out| resp::encode(out, b"PING", [].into_iter()));
         }
     }
@@ -148,13 +170,16 @@ impl Publisher {
                         // A server may send an error before it closes a connection.
                         break false;
                     }
-                    if self.ping == Some(self.replied) {
-                        self.ping = None;
-                    } else if let Reply::Error(text) = reply {
-                        refused += 1;
-                        refusal.get_or_insert_with(|| text_of(text));
-                    } else {
-                        confirmed += 1;
+                    match (self.others.pop_front_if(|(index, _)| *index == self.replied), &reply) {
+                        (Some((_, Other::Ping)), _) => {}
+                        (Some((_, Other::Count(token))), reply) => {
+                            self.counted.push_back((token, count_of(reply)));
+                        }
+                        (None, Reply::Error(text)) => {
+                            refused += 1;
+                            refusal.get_or_insert_with(|| text_of(text));
+                        }
+                        (None, _) => confirmed += 1,
                     }
                     self.replied += 1;
                 }
@@ -175,19 +200,29 @@ impl Publisher {
     fn account_loss(&mut self) {
         self.counters.publisher_up.store(false, Ordering::Relaxed);
         let before = self.queue.len();
-        let mut lost = self.queue.completed - self.replied;
-        let partial = self.queue.drop_partial();
+        self.queue.drop_partial();
         self.shift_barriers(before - self.queue.len());
-        lost += u64::from(partial);
-        // A ping is sent only when no other command is pending, so it is the first command without a reply.
-        let ping = self.ping.take();
-        lost -= u64::from(ping.is_some() && lost > 0);
-        self.replied = self.queue.completed;
-        add(&self.counters.unconfirmed, lost);
-        if ping.is_some() && !partial && self.queue.completed == ping.unwrap_or_default() {
-            // The ping itself was not sent; it is the first command of the queue, and gets its reply later.
-            self.ping = ping;
+        let mut lost = self.queue.completed - self.replied;
+        let completed = self.queue.completed;
+        while let Some((_, other)) = self.others.pop_front_if(|(index, _)| *index < completed) {
+            lost -= 1;
+            if let Other::Count(token) = other {
+                self.counted.push_back((token, SubscriberCount::Lost));
+            }
         }
+        self.replied = completed;
+        add(&self.counters.unconfirmed, lost);
         self.release(0);
     }
+}
+
+/// Returns the number in the reply to `PUBSUB NUMSUB` with one channel.
+fn count_of(reply: &Reply<'_>) -> SubscriberCount {
+    if let Reply::Array(parts) = reply
+        && let [_, Reply::Integer(number)] = &parts[..]
+        && let Ok(number) = u64::try_from(*number)
+    {
+        return SubscriberCount::Known(number);
+    }
+    SubscriberCount::Refused
 }

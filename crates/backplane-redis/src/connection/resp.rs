@@ -68,6 +68,9 @@ fn parse_nested(input: &[u8], depth: usize) -> Result<Option<(Reply<'_>, usize)>
 /// Head of a message on a subscribed channel; the payload follows it, then a line end.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct MessageHead<'a> {
+    /// Subscribed pattern, if the subscription is one.
+    pub(crate) pattern: Option<&'a [u8]>,
+    /// Channel.
     pub(crate) name: &'a [u8],
     /// Length of the head.
     pub(crate) len: usize,
@@ -96,15 +99,17 @@ pub(crate) fn message_head(input: &[u8]) -> Result<Head<'_>, InvalidReply> {
         false if MESSAGE.starts_with(input) || PATTERN.starts_with(input) => return Ok(Head::Incomplete),
         false => return Ok(Head::Other),
     };
+    let mut pattern = None;
     if has_pattern {
-        let Some((_, used)) = bulk(&input[at..])? else { return Ok(Head::Incomplete) };
+        let Some((name, used)) = bulk(&input[at..])? else { return Ok(Head::Incomplete) };
+        pattern = Some(name);
         at += used;
     }
     let Some((name, used)) = bulk(&input[at..])? else { return Ok(Head::Incomplete) };
     at += used;
     let Some((text, used)) = line(&input[at..])? else { return Ok(Head::Incomplete) };
     let payload = text.strip_prefix(b"$").and_then(length).ok_or(InvalidReply)?;
-    Ok(Head::Message(MessageHead { name, len: at + used, payload }))
+    Ok(Head::Message(MessageHead { pattern, name, len: at + used, payload }))
 }
 
 fn bulk(input: &[u8]) -> Result<Option<(&[u8], usize)>, InvalidReply> {
@@ -218,14 +223,14 @@ mod tests {
 
     #[test]
     fn message_heads_need_all_bytes() {
-        for input in [
-            &b"*3\r\n$7\r\nmessage\r\n$2\r\nab\r\n$5\r\n"[..],
-            b"*4\r\n$8\r\npmessage\r\n$2\r\na*\r\n$2\r\nab\r\n$5\r\n",
+        for (input, pattern) in [
+            (&b"*3\r\n$7\r\nmessage\r\n$2\r\nab\r\n$5\r\n"[..], None),
+            (b"*4\r\n$8\r\npmessage\r\n$2\r\na*\r\n$2\r\nab\r\n$5\r\n", Some(&b"a*"[..])),
         ] {
             for end in 0..input.len() {
                 assert_eq!(message_head(&input[..end]), Ok(Head::Incomplete), "{end}");
             }
-            let head = MessageHead { name: b"ab", len: input.len(), payload: 5 };
+            let head = MessageHead { pattern, name: b"ab", len: input.len(), payload: 5 };
             assert_eq!(message_head(input), Ok(Head::Message(head)));
         }
         assert_eq!(message_head(b"+PONG\r\n"), Ok(Head::Other));

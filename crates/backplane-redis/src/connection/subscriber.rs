@@ -19,9 +19,7 @@ use crate::metrics::{Counters, add};
 pub(crate) enum Verb {
     Subscribe,
     Unsubscribe,
-    #[allow(dead_code, reason = "for formats that subscribe to patterns")]
     PatternSubscribe,
-    #[allow(dead_code, reason = "for formats that subscribe to patterns")]
     PatternUnsubscribe,
 }
 
@@ -36,7 +34,9 @@ impl Verb {
     }
 }
 
-/// Event of a subscribing connection; `N` is the caller's type for a channel.
+/// Event of a subscribing connection; `N` is the caller's type for a subscription and channel.
+///
+/// The caller resolves it from the pattern, if the subscription is one, and the name of the channel.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SubscriberEvent<N> {
     Changed(LinkChange),
@@ -124,7 +124,7 @@ impl Subscriber {
     /// Returns the next event that was read already.
     pub(crate) fn buffered_event<N>(
         &mut self,
-        resolve: &mut impl FnMut(&[u8]) -> Option<N>,
+        resolve: &mut impl FnMut(Option<&[u8]>, &[u8]) -> Option<N>,
     ) -> Option<SubscriberEvent<N>> {
         if self.link.input.is_empty() {
             return None;
@@ -140,7 +140,7 @@ impl Subscriber {
     pub(crate) fn poll_event<N>(
         &mut self,
         cx: &mut Context<'_>,
-        resolve: &mut impl FnMut(&[u8]) -> Option<N>,
+        resolve: &mut impl FnMut(Option<&[u8]>, &[u8]) -> Option<N>,
     ) -> Poll<SubscriberEvent<N>> {
         loop {
             let event = match std::task::ready!(self.link.poll_io(cx, &mut self.queue)) {
@@ -177,7 +177,7 @@ impl Subscriber {
 
     fn decode<N>(
         &mut self,
-        resolve: &mut impl FnMut(&[u8]) -> Option<N>,
+        resolve: &mut impl FnMut(Option<&[u8]>, &[u8]) -> Option<N>,
     ) -> Result<Option<SubscriberEvent<N>>, InvalidReply> {
         loop {
             let skipped = self.skip.min(self.link.input.len());
@@ -191,7 +191,7 @@ impl Subscriber {
                 Head::Message(head) => {
                     let (start, end) = (head.len, head.len + head.payload);
                     if head.payload > self.max_message {
-                        let name = resolve(head.name);
+                        let name = resolve(head.pattern, head.name);
                         self.link.input.advance(start);
                         self.skip = end + 2 - start;
                         add(&self.counters.oversized, 1);
@@ -200,7 +200,7 @@ impl Subscriber {
                         return Ok(None);
                     } else {
                         // Messages on a channel that was unsubscribed may still arrive.
-                        let name = resolve(head.name);
+                        let name = resolve(head.pattern, head.name);
                         add(&self.counters.received, 1);
                         let payload = self.take_payload(start, end);
                         name.map(|name| SubscriberEvent::Message(name, payload))

@@ -1,22 +1,20 @@
 //! Answers to requests of other nodes.
 
-use std::future::Future as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::Context;
 use std::time::Instant;
 
 use bytes::Bytes;
 use roomcast_cluster::Asker;
-use roomcast_core::{AnswerSink, ClusterHost, Event};
+use roomcast_cluster_task::{SinkAnswer, clock};
+use roomcast_core::{ClusterHost, Event};
 
 use super::Driver;
-use super::ack_sink::{AckSink, HeldSink};
 use super::socket_list::SocketList;
 use crate::body::{self, AckPart, Query, request};
-use crate::clock;
-use crate::inlet::Input;
-use crate::shared::{ANSWER_FIELDS, count};
+use crate::input::Input;
+use crate::shared::{ANSWER_FIELDS, Shared, count};
 
 impl Driver {
     /// Handles a request of another node.
@@ -42,21 +40,15 @@ impl Driver {
             }
             (request::SERVER_EVENT, Some(event)) => self.run_handler(host, event.event, Some(asker), now),
             (request::EVENT, Some(event)) if self.sinks.len() < self.config.node.max_requests => {
-                self.last_sink += 1;
-                let number = self.last_sink;
-                let sink = Arc::new(AckSink::new(self.shared.clone(), asker, number));
-                let answers: Arc<dyn AnswerSink> = sink.clone();
-                if self.hosts.guard(|| host.deliver_with_ack(&target, event.event, answers)).is_none() {
-                    return;
-                }
-                let recipients = sink.recipients();
+                let shared = self.shared.clone();
+                let pass = move |answer: SinkAnswer| pass_acknowledgement(&shared, asker, answer);
+                let delivered = self.sinks.deliver(asker.deadline(), pass, |answers| {
+                    self.hosts.guard(|| host.deliver_with_ack(&target, event.event, answers))
+                });
+                let Some(recipients) = delivered else { return };
                 let expected = u32::try_from(recipients).unwrap_or(u32::MAX - 1) + 1;
                 let part = AckPart::Recipients(recipients).encode();
                 self.send_answer(asker, Some(expected), Some(part), now);
-                if recipients > 0 {
-                    self.sinks.insert(number, HeldSink::new(sink, recipients));
-                    self.sink_deadlines.insert((asker.deadline(), number));
-                }
             }
             _ => count(&self.shared.counters.unreadable),
         }
@@ -103,26 +95,7 @@ impl Driver {
         !self.socket_lists.is_empty() && self.shared.inlet.has_room(half)
     }
 
-    /// Records the answer of a recipient; the sink is dropped with the last one.
-    pub(super) fn settle_sink(&mut self, number: u64) {
-        let Some(held) = self.sinks.get_mut(&number) else { return };
-        if let Some(deadline) = held.settle() {
-            self.sinks.remove(&number);
-            self.sink_deadlines.remove(&(deadline, number));
-        }
-    }
-
-    /// Withdraws acknowledgement requests whose deadline has passed.
-    pub(super) fn expire_sinks(&mut self, now: Instant) {
-        while let Some((_, number)) = self.sink_deadlines.first().copied().filter(|(at, _)| *at <= now) {
-            self.sink_deadlines.pop_first();
-            self.sinks.remove(&number);
-        }
-    }
-
     /// Runs the handlers of an event for servers, and sends their answer if one is requested.
-    ///
-    /// The first poll is here, so that handlers start in order. A handler that is then pending becomes a task.
     pub(super) fn run_handler(
         &mut self,
         host: Arc<dyn ClusterHost>,
@@ -130,14 +103,14 @@ impl Driver {
         asker: Option<Asker>,
         now: Instant,
     ) {
-        if self.handlers.len() >= self.config.max_handlers {
+        if !self.handlers.has_room() {
             return count(&self.shared.counters.handlers_refused);
         }
         let timeout = self.config.handler_timeout;
         let deadline = asker.map_or_else(|| clock::after(now, timeout), |asker| asker.deadline());
         let deadline = deadline.min(clock::after(now, timeout));
         let shared = self.shared.clone();
-        let mut handling = Box::pin(async move {
+        let handling = Box::pin(async move {
             let answer = host.server_side(&event.name, event.args).await;
             if let (Some(asker), Some(args)) = (asker, answer) {
                 let part = AckPart::Answered { socket: None, args }.encode();
@@ -145,21 +118,24 @@ impl Driver {
                 let _ = shared.inlet.push(Input::Answer { asker, expected: Some(1), part }, bytes);
             }
         });
-        let cx = &mut Context::from_waker(Waker::noop());
-        if self.hosts.guard(|| handling.as_mut().poll(cx)) == Some(Poll::Pending) {
-            self.handlers.spawn(async move {
-                // Its first poll here registers the task's waker.
-                let _ = tokio::time::timeout_at(deadline.into(), handling).await;
-            });
-        }
+        self.handlers.start(&self.shared.guard, handling, deadline);
     }
 
     pub(super) fn reap_handlers(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(Some(ended)) = self.handlers.poll_join_next(cx) {
-            if ended.is_err_and(|error| error.is_panic()) {
-                self.hosts.count_panic();
-            }
-        }
+        self.handlers.reap(&self.shared.guard, cx);
         self.shared.counters.handlers.store(self.handlers.len() as u64, Ordering::Relaxed);
     }
+}
+
+fn pass_acknowledgement(shared: &Shared, asker: Asker, answer: SinkAnswer) {
+    let SinkAnswer { sink, socket, args } = answer;
+    let socket = Some(socket);
+    let part = match args {
+        Some(args) => AckPart::Answered { socket, args },
+        None => AckPart::Unanswered { socket },
+    };
+    let part = part.encode();
+    let bytes = shared.queued_len(part.len() + ANSWER_FIELDS);
+    // The asking node misses an answer that is refused, and names this node.
+    let _ = shared.inlet.push(Input::Acknowledge { asker, sink, part }, bytes);
 }

@@ -1,12 +1,9 @@
 //! Namespaces of this server, which are called for what other nodes send.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use roomcast_core::{ClusterHost, Namespace, Room};
-use tracing::error;
 
 use crate::shared::Shared;
 
@@ -51,16 +48,8 @@ impl Hosts {
         }
     }
 
-    /// Calls a host; a panic is counted, and the first one logged. Returns `None` after a panic.
+    /// Calls a host; returns `None` after a panic.
     pub(super) fn guard<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
-        catch_unwind(AssertUnwindSafe(call)).map_err(|_| self.count_panic()).ok()
-    }
-
-    pub(super) fn count_panic(&self) {
-        if self.shared.counters.host_panics.fetch_add(1, Ordering::Relaxed) == 0 {
-            error!(
-                "server panicked while it handled something of another node; further panics are only counted"
-            );
-        }
+        self.shared.guard.call(call)
     }
 }

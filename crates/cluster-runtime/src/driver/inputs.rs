@@ -3,14 +3,15 @@
 use std::task::Context;
 use std::time::Instant;
 
+use bytes::Bytes;
 use roomcast_cluster::ClusterRequest;
+use roomcast_cluster_task::clock;
+use roomcast_cluster_task::reply::{Members as _, ReplySender};
 use roomcast_core::Heard;
 use tracing::error;
 
 use super::{Confirm, Driver};
-use crate::clock;
-use crate::inlet::Input;
-use crate::reply::{Missing, ReplySender};
+use crate::input::Input;
 use crate::shared::count;
 
 impl Driver {
@@ -85,7 +86,7 @@ impl Driver {
             Input::Answer { asker, expected, part } => self.send_answer(asker, expected, Some(part), now),
             Input::Acknowledge { asker, sink, part } => {
                 self.send_answer(asker, None, Some(part), now);
-                self.settle_sink(sink);
+                self.sinks.settle(sink);
             }
             Input::Leave => {
                 self.health.leave();
@@ -100,13 +101,13 @@ impl Driver {
         self.perform(now);
     }
 
-    fn request(&mut self, request: ClusterRequest, reply: ReplySender, now: Instant) {
+    fn request(&mut self, request: ClusterRequest, reply: ReplySender<Bytes>, now: Instant) {
         match self.node.request(request, now) {
             Ok(id) => {
                 self.request_ids.insert(reply.key(), id);
                 self.requests.insert(id, reply);
             }
-            Err(_) => reply.done(Missing::all(&self.shared.peers)),
+            Err(_) => reply.done(self.shared.peers.all_missing()),
         }
     }
 }

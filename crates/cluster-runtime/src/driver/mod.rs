@@ -1,6 +1,5 @@
 //! Task of a connection: owns the node and the engine.
 
-mod ack_sink;
 mod answers;
 mod deliveries;
 mod health;
@@ -8,32 +7,30 @@ mod hosts;
 mod inputs;
 mod socket_list;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use bytes::Bytes;
 use roomcast_cluster::{
     Backplane, Channel, ClusterAction, ClusterConfig, JoinResult, JoinTicket, Node, QueueOverflow, RequestId,
 };
+use roomcast_cluster_task::reply::{Missing, ReplySender};
+use roomcast_cluster_task::{AckSinks, Handlers, Timer, clock};
 use roomcast_core::{ClusterStatus, Heard};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
-use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
-use self::ack_sink::HeldSink;
 use self::health::Health;
 use self::hosts::Hosts;
 use self::socket_list::SocketList;
-use crate::clock;
 use crate::config::ConnectionConfig;
-use crate::inlet::Input;
-use crate::reply::{Missing, ReplySender};
+use crate::input::Input;
 use crate::shared::Shared;
 
 /// Task of a connection: owns the node and the engine, without a lock.
@@ -49,19 +46,17 @@ pub(crate) struct Driver {
     inputs: VecDeque<(Input, usize)>,
     hosts: Hosts,
     joins: HashMap<JoinTicket, oneshot::Sender<Heard>>,
-    requests: HashMap<RequestId, ReplySender>,
+    requests: HashMap<RequestId, ReplySender<Bytes>>,
     /// Pending requests by the number that their future knows.
     request_ids: HashMap<u64, RequestId>,
     confirms: VecDeque<Confirm>,
     /// Answers with sockets that were not sent yet.
     socket_lists: VecDeque<SocketList>,
     /// Broadcasts of other nodes whose recipients have not all answered.
-    sinks: HashMap<u64, HeldSink>,
-    sink_deadlines: BTreeSet<(Instant, u64)>,
-    last_sink: u64,
-    handlers: JoinSet<()>,
+    sinks: AckSinks,
+    handlers: Handlers,
     health: Health,
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
     has_left: bool,
     /// Time at which the task ends without a goodbye.
     ends_at: Option<Instant>,
@@ -85,6 +80,7 @@ impl Driver {
         Self {
             health: Health::new(&config.node, shared.id, now),
             hosts: Hosts::new(shared.clone()),
+            handlers: Handlers::new(config.max_handlers),
             shared,
             config,
             node,
@@ -95,11 +91,8 @@ impl Driver {
             request_ids: HashMap::new(),
             confirms: VecDeque::new(),
             socket_lists: VecDeque::new(),
-            sinks: HashMap::new(),
-            sink_deadlines: BTreeSet::new(),
-            last_sink: 0,
-            handlers: JoinSet::new(),
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            sinks: AckSinks::default(),
+            timer: Timer::new(),
             has_left: false,
             ends_at: None,
         }
@@ -125,7 +118,7 @@ impl Driver {
         has_more |= self.send_socket_lists(now);
         has_more |= self.transmit(cx, now);
         self.perform(now);
-        self.expire_sinks(now);
+        self.sinks.expire(now);
         self.reap_handlers(cx);
         self.report(now);
         let is_over = self.ends_at.is_some_and(|at| at <= now);
@@ -134,11 +127,11 @@ impl Driver {
         }
         let deadlines = [
             self.node.poll_timeout(),
-            self.sink_deadlines.first().map(|(at, _)| *at),
+            self.sinks.next_deadline(),
             self.health.poll_timeout(now),
             self.ends_at,
         ];
-        if has_more || !self.arm(deadlines.into_iter().flatten().min(), now, cx) {
+        if has_more || !self.timer.arm(deadlines.into_iter().flatten().min(), now, cx) {
             // Sockets are polled before the next turn, which a plain wake-up would not guarantee.
             let _ = pin!(tokio::task::yield_now()).poll(cx);
         }
@@ -219,7 +212,7 @@ impl Driver {
                 ClusterAction::Request { asker, kind, body } => self.answer(asker, kind, body, now),
                 ClusterAction::Answer { request, node, part } => {
                     if let Some(reply) = self.requests.get(&request) {
-                        reply.part(node.id, part);
+                        reply.part(Some(&node.id), part);
                     }
                 }
                 ClusterAction::Done { request, missing, .. } => {
@@ -290,23 +283,6 @@ impl Driver {
 
     fn set_status(&self, status: ClusterStatus) -> bool {
         self.shared.status.send_if_modified(|current| std::mem::replace(current, status) != status)
-    }
-
-    /// Arms the timer; returns `false` if the deadline has passed.
-    fn arm(&mut self, deadline: Option<Instant>, now: Instant, cx: &mut Context<'_>) -> bool {
-        let Some(deadline) = deadline else { return true };
-        if deadline <= now {
-            return false;
-        }
-        let deadline = tokio::time::Instant::from_std(deadline);
-        // A turn too early costs less than to move the timer at each turn.
-        if self.timer.is_elapsed() || self.timer.deadline() > deadline {
-            self.timer.as_mut().reset(deadline);
-        }
-        if self.timer.as_mut().poll(cx).is_ready() {
-            return false;
-        }
-        true
     }
 }
 

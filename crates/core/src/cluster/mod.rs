@@ -222,15 +222,26 @@ pub enum ClusterValue {
 
 /// Error of a query that some nodes did not answer in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{missing} nodes did not answer in time{}", Names(.nodes))]
+#[error("{} did not answer in time{}", Number(*.missing), Names(.nodes))]
 #[allow(clippy::exhaustive_structs, reason = "clusters build it, servers take it apart")]
 pub struct QueryError<T> {
-    /// Number of nodes that did not answer.
-    pub missing: usize,
+    /// Number of nodes that did not answer; `None` if it is not known how many nodes there are.
+    pub missing: Option<usize>,
     /// Their names, where known.
     pub nodes: Vec<String>,
     /// Answers of the other nodes.
     pub partial: Vec<T>,
+}
+
+struct Number(Option<usize>);
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(number) => write!(f, "{number} nodes"),
+            None => f.write_str("an unknown number of nodes"),
+        }
+    }
 }
 
 struct Names<'a>(&'a [String]);

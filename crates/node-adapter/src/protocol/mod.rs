@@ -2,8 +2,10 @@
 
 mod action;
 mod requests;
+mod writer;
 
 use std::collections::VecDeque;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +15,10 @@ use roomcast_core::{Args, Event, Membership, Namespace};
 
 pub use self::action::{Answer, Asker, ClassicAction, Query, QueryRefused, RequestNumber, Wanted};
 use self::requests::{Expected, Requests};
+pub use self::writer::{ClassicWriter, Composed};
 use crate::{
     ChannelKind, Channels, CodecLimits, EncodeError, Flags, Recipients, Request, RequestMessage, Response,
-    decode_broadcast, decode_request, decode_response, encode_broadcast, encode_request, encode_response,
+    decode_broadcast, decode_request, decode_response, encode_request, encode_response,
 };
 
 /// Settings that all namespaces of a node share.
@@ -66,6 +69,19 @@ pub struct ClassicMetrics {
     pub partial: u64,
 }
 
+impl AddAssign for ClassicMetrics {
+    fn add_assign(&mut self, other: Self) {
+        self.messages_in += other.messages_in;
+        self.messages_out += other.messages_out;
+        self.unreadable += other.unreadable;
+        self.own += other.own;
+        self.unwanted += other.unwanted;
+        self.ignored += other.ignored;
+        self.late += other.late;
+        self.partial += other.partial;
+    }
+}
+
 /// One namespace of a node in a cluster of Node's classic adapter.
 ///
 /// The driver subscribes to the [channels](Self::channels), calls [`handle_message`](Self::handle_message) for each
@@ -93,9 +109,7 @@ pub struct ClassicMetrics {
 #[derive(Debug)]
 pub struct ClassicNamespace {
     config: Arc<ClassicConfig>,
-    namespace: Namespace,
-    uid: ByteString,
-    channels: Channels,
+    writer: Arc<ClassicWriter>,
     requests: Requests,
     actions: VecDeque<ClassicAction>,
     metrics: ClassicMetrics,
@@ -105,11 +119,18 @@ impl ClassicNamespace {
     /// Creates a namespace with an id that no other node, and no other namespace of this one, has; see [`node_uid`].
     #[must_use]
     pub fn new(config: Arc<ClassicConfig>, namespace: Namespace, uid: &str) -> Self {
+        let writer = Arc::new(ClassicWriter::new(&config, namespace, uid));
+        Self::with_writer(config, writer)
+    }
+
+    /// Creates a namespace whose writer is shared with other threads.
+    ///
+    /// The messages of the writer are published by the caller, and not counted here.
+    #[must_use]
+    pub fn with_writer(config: Arc<ClassicConfig>, writer: Arc<ClassicWriter>) -> Self {
         Self {
-            channels: Channels::new(&config.prefix, &namespace, uid),
             config,
-            namespace,
-            uid: uid.into(),
+            writer,
             requests: Requests::default(),
             actions: VecDeque::new(),
             metrics: ClassicMetrics::default(),
@@ -119,19 +140,24 @@ impl ClassicNamespace {
     /// Returns the channels to subscribe to.
     #[must_use]
     pub fn channels(&self) -> &Channels {
-        &self.channels
+        self.writer.channels()
     }
 
     /// Returns the id of the node in this namespace.
     #[must_use]
     pub fn uid(&self) -> &ByteString {
-        &self.uid
+        self.writer.uid()
     }
 
     /// Returns the counters.
     #[must_use]
     pub fn metrics(&self) -> ClassicMetrics {
         self.metrics
+    }
+
+    /// Returns the counters since the last call.
+    pub fn take_metrics(&mut self) -> ClassicMetrics {
+        std::mem::take(&mut self.metrics)
     }
 
     /// Returns the number of pending requests.
@@ -155,19 +181,19 @@ impl ClassicNamespace {
         flags: &Flags,
         event: &Event,
     ) -> Result<(), EncodeError> {
-        let payload = encode_broadcast(&self.uid, recipients, flags, event)?;
-        self.publish(self.channels.broadcast(&recipients.rooms), payload);
+        let message = self.writer.broadcast(recipients, flags, event)?;
+        self.send(message);
         Ok(())
     }
 
     /// Publishes a change to the rooms of matching sockets on other nodes.
     pub fn update(&mut self, recipients: Recipients, change: Membership) {
-        self.tell(&Request::Update(recipients, change));
+        self.send(self.writer.update(recipients, change));
     }
 
     /// Disconnects matching sockets on other nodes; with `close`, also closes their clients' connections.
     pub fn disconnect(&mut self, recipients: Recipients, close: bool) {
-        self.tell(&Request::Disconnect(recipients, close));
+        self.send(self.writer.disconnect(recipients, close));
     }
 
     /// Emits to the servers of all other nodes. Binary arguments arrive as Node's `Buffer` is in JSON.
@@ -175,17 +201,9 @@ impl ClassicNamespace {
     /// # Errors
     /// Returns an error if the event could harm a Node server.
     pub fn server_side_emit(&mut self, name: &ByteString, args: &Args) -> Result<(), EncodeError> {
-        let request = Request::ServerSideEmit(name.clone(), args.clone());
-        let payload = encode_request(&self.uid, "", &request)?;
-        self.publish(self.channels.request().clone(), payload);
+        let message = self.writer.server_side_emit(name, args)?;
+        self.send(message);
         Ok(())
-    }
-
-    fn tell(&mut self, request: &Request) {
-        // Only events are refused.
-        if let Ok(payload) = encode_request(&self.uid, "", request) {
-            self.publish(self.channels.request().clone(), payload);
-        }
     }
 
     /// Begins a request to all other nodes, which ends with [`ClassicAction::Done`].
@@ -217,7 +235,7 @@ impl ClassicNamespace {
                 (Expected::Acks { counts: 0, recipients: 0 }, Request::Broadcast(recipients, flags, event))
             }
         };
-        let payload = encode_request(&self.uid, &self.id_of(number), &request)?;
+        let payload = encode_request(self.writer.uid(), &self.id_of(number), &request)?;
         self.requests.begin(number, expected, payload, timeout, now);
         self.actions.push_back(ClassicAction::CountNodes { request: number });
         Ok(number)
@@ -231,7 +249,7 @@ impl ClassicNamespace {
         let others = subscribers.map(|count| usize::try_from(count.saturating_sub(1)).unwrap_or(usize::MAX));
         let Some(payload) = self.requests.set_nodes(request, others) else { return };
         if others != Some(0) {
-            self.publish(self.channels.request().clone(), payload);
+            self.publish(self.writer.channels().request().clone(), payload);
         }
         self.end_if_complete(request, now);
     }
@@ -279,7 +297,7 @@ impl ClassicNamespace {
         has_room: impl FnOnce(&str) -> bool,
     ) {
         self.metrics.messages_in += 1;
-        match self.channels.classify(channel) {
+        match self.writer.channels().classify(channel) {
             Some(ChannelKind::Broadcast(Some(room))) if !room.is_empty() && !has_room(room) => {
                 self.metrics.unwanted += 1;
             }
@@ -291,7 +309,7 @@ impl ClassicNamespace {
     }
 
     fn handle_broadcast(&mut self, payload: &Bytes) {
-        match decode_broadcast(payload, &self.namespace, &self.uid, &self.config.limits) {
+        match decode_broadcast(payload, self.writer.namespace(), self.writer.uid(), &self.config.limits) {
             Ok(Some(message)) => {
                 let mut event = message.event;
                 set_options(&mut event, &message.flags);
@@ -304,12 +322,12 @@ impl ClassicNamespace {
     }
 
     fn handle_request(&mut self, payload: &Bytes) {
-        let message = match decode_request(payload, &self.namespace, &self.config.limits) {
+        let message = match decode_request(payload, self.writer.namespace(), &self.config.limits) {
             Ok(Some(message)) => message,
             Ok(None) => return self.metrics.ignored += 1,
             Err(_) => return self.metrics.unreadable += 1,
         };
-        if message.sender == self.uid {
+        if message.sender == *self.writer.uid() {
             // The host has acted at once.
             self.metrics.own += 1;
             return;
@@ -364,9 +382,9 @@ impl ClassicNamespace {
         let payload = encode_response(&asker.id, response)?;
         let is_shared = matches!(response, Response::ServerSide(_)) || asker.node.is_empty();
         let channel = if self.config.own_response_channels && !is_shared {
-            self.channels.response_to(&asker.node)
+            self.writer.channels().response_to(&asker.node)
         } else {
-            self.channels.response().clone()
+            self.writer.channels().response().clone()
         };
         self.publish(channel, payload);
         Ok(())
@@ -379,7 +397,9 @@ impl ClassicNamespace {
             Err(_) => return self.metrics.unreadable += 1,
         };
         // Other ids are of requests of other nodes.
-        let Some(number) = message.id.strip_prefix(&*self.uid) else { return self.metrics.ignored += 1 };
+        let Some(number) = message.id.strip_prefix(&**self.writer.uid()) else {
+            return self.metrics.ignored += 1;
+        };
         let Ok(number) = number.parse().map(RequestNumber) else { return self.metrics.ignored += 1 };
         match self.requests.record(number, message.response) {
             Some(answer) => {
@@ -407,7 +427,11 @@ impl ClassicNamespace {
     }
 
     fn id_of(&self, number: RequestNumber) -> String {
-        format!("{}{}", self.uid, number.0)
+        format!("{}{}", self.writer.uid(), number.0)
+    }
+
+    fn send(&mut self, message: Composed) {
+        self.publish(message.channel, message.payload);
     }
 
     fn publish(&mut self, channel: ByteString, payload: Bytes) {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use roomcast_core::{AnswerSink, Args, RemoteAnswers, SocketId};
 
 /// Outcome of an emit with acks to several sockets.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Answers {
     /// Answers by socket, in order of arrival.
@@ -22,8 +22,16 @@ pub struct Answers {
     pub missing_elsewhere: usize,
     /// Number of sockets on other nodes that disconnected, or whose protocol has no acks, and that were not named.
     pub gone_elsewhere: usize,
-    /// Other nodes that did not report before the timeout how many recipients they have.
-    pub missing_nodes: usize,
+    /// Number of other nodes that did not report before the timeout how many recipients they have; `None` if it is not
+    /// known how many nodes there are.
+    pub missing_nodes: Option<usize>,
+}
+
+impl Default for Answers {
+    /// No answers of no recipients.
+    fn default() -> Self {
+        Collector::new().take()
+    }
 }
 
 impl Answers {
@@ -31,7 +39,7 @@ impl Answers {
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty()
             && self.gone.is_empty()
-            && (self.missing_elsewhere, self.gone_elsewhere, self.missing_nodes) == (0, 0, 0)
+            && (self.missing_elsewhere, self.gone_elsewhere, self.missing_nodes) == (0, 0, Some(0))
     }
 }
 
@@ -75,7 +83,7 @@ impl Collector {
             anonymous: std::mem::take(&mut collected.anonymous),
             missing_elsewhere: std::mem::take(&mut collected.waiting_elsewhere),
             gone_elsewhere: std::mem::take(&mut collected.gone_elsewhere),
-            missing_nodes: 0,
+            missing_nodes: Some(0),
         }
     }
 

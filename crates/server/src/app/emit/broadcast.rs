@@ -159,7 +159,7 @@ impl Emit {
         let here = tokio::time::timeout(self.timeout, collector.wait());
         let (_, elsewhere) = tokio::join!(here, elsewhere);
         let mut answers = collector.take();
-        answers.missing_nodes = elsewhere.map_or_else(|error| error.missing, |()| 0);
+        answers.missing_nodes = elsewhere.map_or_else(|error| error.missing, |()| Some(0));
         (receipt, answers)
     }
 

@@ -158,7 +158,7 @@ impl SocketEmit {
 
     /// Returns the reason for a missing answer.
     fn unanswered(&self, receipt: Receipt, outcome: &Answers) -> AckError {
-        let is_elsewhere = outcome.missing_elsewhere + outcome.missing_nodes > 0;
+        let is_elsewhere = outcome.missing_elsewhere > 0 || outcome.missing_nodes != Some(0);
         if outcome.missing.contains(&self.id) || is_elsewhere {
             AckError::Timeout
         } else if receipt.unsupported > 0 {

@@ -214,23 +214,22 @@ async fn merged<T, F>(queries: impl Iterator<Item = F>) -> Result<Vec<T>, QueryE
 where
     F: Future<Output = Result<Vec<T>, QueryError<T>>>,
 {
-    let (mut all, mut missing, mut nodes) = (Vec::new(), 0, Vec::new());
+    let (mut all, mut missing, mut nodes) = (Vec::new(), Some(0), Vec::new());
     for found in futures_util::future::join_all(queries).await {
         match found {
             Ok(found) => all.extend(found),
             Err(error) => {
                 // The same nodes serve all of them.
-                missing = missing.max(error.missing);
+                missing = missing.zip(error.missing).map(|(one, other)| one.max(other));
                 nodes
                     .extend(error.nodes.into_iter().filter(|node| !nodes.contains(node)).collect::<Vec<_>>());
                 all.extend(error.partial);
             }
         }
     }
-    if missing == 0 {
-        Ok(all)
-    } else {
-        Err(QueryError { missing: missing.max(nodes.len()), nodes, partial: all })
+    match missing {
+        Some(0) => Ok(all),
+        _ => Err(QueryError { missing: missing.map(|number| number.max(nodes.len())), nodes, partial: all }),
     }
 }
 

@@ -188,7 +188,11 @@ impl LinkedNamespace {
                 None => nodes.push(node.name.clone()),
             }
         }
-        if nodes.is_empty() { Ok(partial) } else { Err(QueryError { missing: nodes.len(), nodes, partial }) }
+        if nodes.is_empty() {
+            Ok(partial)
+        } else {
+            Err(QueryError { missing: Some(nodes.len()), nodes, partial })
+        }
     }
 }
 

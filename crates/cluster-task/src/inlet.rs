@@ -3,92 +3,43 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
-use roomcast_cluster::{Asker, ClusterRequest, Publication};
-use roomcast_core::{ClusterHost, Heard, Namespace, PublishRefusal, Room};
-use tokio::sync::oneshot;
-
-use crate::reply::ReplySender;
-
-/// Input to the task of a connection.
-pub(crate) enum Input {
-    Publish(Box<Publication>),
-    Open {
-        namespace: Namespace,
-        host: Weak<dyn ClusterHost>,
-    },
-    Close {
-        namespace: Namespace,
-    },
-    Created {
-        namespace: Namespace,
-        room: Room,
-    },
-    Deleted {
-        namespace: Namespace,
-        room: Room,
-    },
-    Heard {
-        namespace: Namespace,
-        room: Option<Room>,
-        reply: oneshot::Sender<Heard>,
-    },
-    Confirm {
-        lost: u64,
-        reply: oneshot::Sender<bool>,
-    },
-    Request {
-        request: ClusterRequest,
-        reply: ReplySender,
-    },
-    Cancel {
-        key: u64,
-    },
-    Answer {
-        asker: Asker,
-        expected: Option<u32>,
-        part: Bytes,
-    },
-    /// A recipient of a broadcast with acknowledgements has answered; `sink` is the number of the request here.
-    Acknowledge {
-        asker: Asker,
-        sink: u64,
-        part: Bytes,
-    },
-    Leave,
-    /// The connection was dropped.
-    Abandon,
-}
+use roomcast_core::PublishRefusal;
 
 /// Queue of inputs, bounded by bytes.
 ///
 /// A single queue: publications of one thread to any rooms stay in order among each other, and among changes of rooms.
-pub(crate) struct Inlet {
-    state: Mutex<State>,
+pub struct Inlet<I> {
+    state: Mutex<State<I>>,
     /// Bytes of the queued inputs.
     bytes: AtomicUsize,
-    /// Bytes of the node's queue towards the engine.
+    /// Bytes of the task's queue towards the engine.
     node_bytes: AtomicUsize,
     limit: usize,
     refused: AtomicU64,
 }
 
-#[derive(Default)]
-struct State {
+struct State<I> {
     /// Inputs and their bytes.
-    inputs: VecDeque<(Input, usize)>,
+    inputs: VecDeque<(I, usize)>,
     waker: Option<Waker>,
     has_left: bool,
     has_ended: bool,
 }
 
-impl Inlet {
-    pub(crate) fn new(limit: usize) -> Self {
+impl<I> Inlet<I> {
+    /// Creates an empty queue for a number of bytes.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                inputs: VecDeque::new(),
+                waker: None,
+                has_left: false,
+                has_ended: false,
+            }),
             bytes: AtomicUsize::new(0),
             node_bytes: AtomicUsize::new(0),
             limit,
@@ -97,7 +48,10 @@ impl Inlet {
     }
 
     /// Appends an input that counts `bytes` against the limit, unless they exceed it.
-    pub(crate) fn push(&self, input: Input, bytes: usize) -> Result<(), PublishRefusal> {
+    ///
+    /// # Errors
+    /// Returns the reason of a refusal, which is counted.
+    pub fn push(&self, input: I, bytes: usize) -> Result<(), PublishRefusal> {
         let pushed =
             if self.reserve(bytes) { self.append(input, bytes) } else { Err(PublishRefusal::QueueFull) };
         if pushed.is_err() {
@@ -110,7 +64,7 @@ impl Inlet {
     ///
     /// For inputs that concern what exists here: rooms, namespaces and waiting futures bound their number, and the task
     /// handles them whether or not the engine responds.
-    pub(crate) fn push_unbounded(&self, input: Input) -> bool {
+    pub fn push_unbounded(&self, input: I) -> bool {
         let mut state = self.lock();
         if state.has_ended {
             return false;
@@ -125,13 +79,13 @@ impl Inlet {
     }
 
     /// Refuses publications and requests from now on, and appends the farewell behind the earlier ones.
-    pub(crate) fn leave(&self) {
+    pub fn leave(&self, farewell: I) {
         self.lock().has_left = true;
-        self.push_unbounded(Input::Leave);
+        self.push_unbounded(farewell);
     }
 
     /// Drops all inputs, and refuses further ones.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         let mut state = self.lock();
         (state.has_left, state.has_ended) = (true, true);
         let inputs = std::mem::take(&mut state.inputs);
@@ -141,7 +95,7 @@ impl Inlet {
     }
 
     /// Takes all inputs; registers the waker if there are none.
-    pub(crate) fn poll_inputs(&self, cx: &Context<'_>, inputs: &mut VecDeque<(Input, usize)>) -> Poll<()> {
+    pub fn poll_inputs(&self, cx: &Context<'_>, inputs: &mut VecDeque<(I, usize)>) -> Poll<()> {
         let mut state = self.lock();
         if state.inputs.is_empty() {
             state.waker = Some(cx.waker().clone());
@@ -152,13 +106,13 @@ impl Inlet {
     }
 
     /// Returns whether as many bytes could be queued in addition.
-    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+    pub fn has_room(&self, bytes: usize) -> bool {
         let queued = self.bytes.load(Ordering::Relaxed) + self.node_bytes.load(Ordering::Relaxed);
         queued.saturating_add(bytes) <= self.limit
     }
 
     /// Counts bytes against the limit, unless they exceed it; [`settle`](Self::settle) follows.
-    pub(crate) fn reserve(&self, bytes: usize) -> bool {
+    pub fn reserve(&self, bytes: usize) -> bool {
         // Pairs with `settle`: subtracted bytes were added to those of the node before.
         let queued = self.bytes.fetch_add(bytes, Ordering::Acquire) + self.node_bytes.load(Ordering::Relaxed);
         let fits = queued.saturating_add(bytes) <= self.limit;
@@ -171,25 +125,27 @@ impl Inlet {
     /// Moves reserved bytes to the node's queue, which has now `node_bytes`.
     ///
     /// The sum of both numbers is never less than the queued bytes, so the node has room for each accepted input.
-    pub(crate) fn settle(&self, bytes: usize, node_bytes: usize) {
+    pub fn settle(&self, bytes: usize, node_bytes: usize) {
         self.node_bytes.store(node_bytes, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Release);
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    /// Returns the bytes of the queued inputs.
+    pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// Returns the number of publications, requests and answers that were refused.
-    pub(crate) fn refused(&self) -> u64 {
+    pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn count_refusal(&self) {
+    /// Counts a refusal that was decided elsewhere.
+    pub fn count_refusal(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn append(&self, input: Input, bytes: usize) -> Result<(), PublishRefusal> {
+    fn append(&self, input: I, bytes: usize) -> Result<(), PublishRefusal> {
         let mut state = self.lock();
         if state.has_left {
             drop(state);
@@ -205,12 +161,12 @@ impl Inlet {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<I>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Inlet {
+impl<I> fmt::Debug for Inlet<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inlet")
             .field("bytes", &self.bytes())

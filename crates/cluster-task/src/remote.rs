@@ -1,31 +1,28 @@
 //! Socket of another node, as an answer described it.
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytestring::ByteString;
-use roomcast_core::{MemberControl, Namespace, Room, SocketId};
-
-use crate::shared::Shared;
+use roomcast_core::{MemberControl, SocketId};
 
 /// Socket of another node, as an answer described it.
-pub(crate) struct RemoteSocket {
-    shared: Arc<Shared>,
-    namespace: Namespace,
+pub struct RemoteSocket {
     id: SocketId,
     handshake: ByteString,
     data: ByteString,
+    disconnect: Box<dyn Fn(&SocketId, bool) + Send + Sync>,
 }
 
 impl RemoteSocket {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        namespace: Namespace,
+    /// Creates a handle; `disconnect` publishes the disconnect of a socket, with `true` of its client.
+    #[must_use]
+    pub fn new(
         id: SocketId,
         handshake: ByteString,
         data: ByteString,
+        disconnect: impl Fn(&SocketId, bool) + Send + Sync + 'static,
     ) -> Self {
-        Self { shared, namespace, id, handshake, data }
+        Self { id, handshake, data, disconnect: Box::new(disconnect) }
     }
 }
 
@@ -39,7 +36,7 @@ impl MemberControl for RemoteSocket {
     }
 
     fn disconnect(&self, close: bool) {
-        self.shared.disconnect_remote(&self.namespace, Room::from(self.id.as_str()), close);
+        (self.disconnect)(&self.id, close);
     }
 }
 

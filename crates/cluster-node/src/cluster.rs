@@ -1,0 +1,105 @@
+//! Connection of a server to a cluster of Node servers.
+
+use std::io;
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use roomcast_cluster_task::{clock, spawn_thread};
+use roomcast_core::{Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, Namespace};
+use roomcast_node_adapter::{ClassicWriter, PubSub, node_uid};
+
+use crate::config::{EngineMetrics, NodeClusterConfig};
+use crate::driver::Driver;
+use crate::input::Input;
+use crate::metrics;
+use crate::namespace::OpenNamespace;
+use crate::shared::Shared;
+
+/// Connection of a server to Node servers that use `@socket.io/redis-adapter`, and to other Roomcast servers like it.
+///
+/// See the [crate documentation](crate) for what it promises. Its task ends after [`leave`](Cluster::leave), or when
+/// the cluster is dropped; see [`NodeClusterConfig::leave_timeout`].
+///
+/// ```no_run
+/// use roomcast_backplane_redis::{RedisConfig, RedisPubSub};
+/// use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
+///
+/// # fn start() -> Result<(), Box<dyn std::error::Error>> {
+/// let redis = RedisPubSub::new(RedisConfig::from_url("redis://127.0.0.1:6379")?);
+/// let cluster = NodeCluster::start(NodeClusterConfig::new(), redis); // for `Io::builder().cluster(..)`
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct NodeCluster {
+    shared: Arc<Shared>,
+    engine_metrics: EngineMetrics,
+}
+
+impl NodeCluster {
+    /// Starts the task that connects this server over an engine.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, or in one without time.
+    pub fn start(config: NodeClusterConfig, engine: impl PubSub + 'static) -> Self {
+        let (cluster, task) = Self::new(config, engine);
+        tokio::spawn(task());
+        cluster
+    }
+
+    /// Starts the task on a thread of its own, for servers that start their runtimes later.
+    ///
+    /// Handlers of events for servers run on that thread. It ends with the task.
+    ///
+    /// # Errors
+    /// Returns an error if the thread or its runtime cannot be started.
+    pub fn start_thread(config: NodeClusterConfig, engine: impl PubSub + 'static) -> io::Result<Self> {
+        let (cluster, task) = Self::new(config, engine);
+        spawn_thread(task)?;
+        Ok(cluster)
+    }
+
+    /// Creates a cluster, and a function that creates its task in the runtime where it is called.
+    fn new<E: PubSub + 'static>(
+        config: NodeClusterConfig,
+        engine: E,
+    ) -> (Self, impl FnOnce() -> Driver + Send + use<E>) {
+        let shared = Shared::new(&config);
+        let cluster = Self { shared: shared.clone(), engine_metrics: config.engine_metrics.clone() };
+        (cluster, move || Driver::new(shared, config, Box::new(engine)))
+    }
+}
+
+#[async_trait]
+impl Cluster for NodeCluster {
+    fn open(&self, namespace: &Namespace, host: Weak<dyn ClusterHost>) -> Box<dyn ClusterNamespace> {
+        let uid = node_uid(clock::random());
+        let writer = Arc::new(ClassicWriter::new(&self.shared.classic, namespace.clone(), &uid));
+        let key = self.shared.next_number();
+        self.shared.inlet.push_unbounded(Input::Open { key, writer: writer.clone(), host });
+        Box::new(OpenNamespace::new(key, writer, self.shared.clone()))
+    }
+
+    fn status(&self) -> ClusterStatus {
+        *self.shared.status.borrow()
+    }
+
+    fn metrics(&self) -> Vec<ClusterMetric> {
+        let mut metrics = metrics::collect(&self.shared);
+        metrics.extend((self.engine_metrics.0)());
+        metrics
+    }
+
+    async fn leave(&self) {
+        let mut status = self.shared.status.subscribe();
+        self.shared.inlet.leave(Input::Leave);
+        // `shared` holds the sender, so there is no error.
+        let _ = status.wait_for(|status| *status == ClusterStatus::Left).await;
+    }
+}
+
+impl Drop for NodeCluster {
+    fn drop(&mut self) {
+        self.shared.inlet.leave(Input::Leave);
+        self.shared.inlet.push_unbounded(Input::Abandon);
+    }
+}

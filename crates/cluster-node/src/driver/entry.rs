@@ -1,0 +1,87 @@
+//! State of an open namespace.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use roomcast_cluster_task::reply::ReplySender;
+use roomcast_core::{ClusterHost, Heard};
+use roomcast_node_adapter::{ClassicNamespace, RequestNumber};
+use tokio::sync::oneshot;
+
+use crate::input::AnswerPart;
+
+/// Open namespace, or one whose subscriptions are ending.
+pub(super) struct Entry {
+    pub(super) node: ClassicNamespace,
+    /// `None` once the namespace is closed; requests of other nodes are answered until they are not heard any more.
+    pub(super) host: Option<Weak<dyn ClusterHost>>,
+    pub(super) subscription: Subscription,
+    /// Time since which the subscription is not in effect.
+    pub(super) since: Instant,
+    /// Whether events may have been lost since the last subscription.
+    pub(super) has_missed: bool,
+    /// Joins that wait for the subscription.
+    pub(super) joins: Vec<oneshot::Sender<Heard>>,
+    pub(super) requests: HashMap<RequestNumber, PendingRequest>,
+    /// Pending requests by the number that their future knows.
+    pub(super) numbers: HashMap<u64, RequestNumber>,
+    /// Registered deadline of a request.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// Request of this node.
+pub(super) struct PendingRequest {
+    pub(super) reply: ReplySender<AnswerPart>,
+    /// Bytes that it holds until it is published.
+    pub(super) bytes: usize,
+}
+
+/// Subscription of a namespace, from the request to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subscription {
+    /// To be requested.
+    Wanted,
+    /// Requested by the command with this number.
+    Requested(u64),
+    /// The server refused it; it is requested again.
+    Refused,
+    Active,
+    /// To be ended.
+    Ending,
+    /// Its end was requested by the command with this number.
+    EndRequested(u64),
+}
+
+impl Entry {
+    pub(super) fn new(node: ClassicNamespace, host: Weak<dyn ClusterHost>, now: Instant) -> Self {
+        Self {
+            node,
+            host: Some(host),
+            subscription: Subscription::Wanted,
+            since: now,
+            has_missed: false,
+            joins: Vec::new(),
+            requests: HashMap::new(),
+            numbers: HashMap::new(),
+            deadline: None,
+        }
+    }
+
+    /// Returns the host, unless the namespace is closed or its host was dropped.
+    pub(super) fn host(&self) -> Option<Arc<dyn ClusterHost>> {
+        self.host.as_ref()?.upgrade()
+    }
+
+    /// Returns whether the namespace is closed.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.subscription, Subscription::Ending | Subscription::EndRequested(_))
+    }
+
+    /// Completes the waiting joins.
+    pub(super) fn complete_joins(&mut self, outcome: Heard) {
+        for join in self.joins.drain(..) {
+            let _ = join.send(outcome);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Inputs from other threads.
+
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use roomcast_cluster_task::clock;
+use roomcast_cluster_task::reply::{Missing, ReplySender};
+use roomcast_core::Heard;
+use roomcast_node_adapter::{ClassicNamespace, Query};
+
+use super::entry::{Entry, PendingRequest, Subscription};
+use super::queue::Command;
+use super::{Confirm, Driver};
+use crate::input::{AnswerPart, Input, Key};
+
+impl Driver {
+    /// Handles inputs; returns whether there are more.
+    pub(super) fn take_inputs(&mut self, cx: &Context<'_>, now: Instant) -> bool {
+        for _ in 0..TURN_INPUTS {
+            if self.inputs.is_empty() && self.shared.inlet.poll_inputs(cx, &mut self.inputs).is_pending() {
+                return false;
+            }
+            let Some((input, bytes)) = self.inputs.pop_front() else { continue };
+            // Answers are counted again when they are queued, since those made here have no earlier count.
+            if matches!(input, Input::Answer { .. }) {
+                self.settle(bytes);
+                self.take(input, 0, now);
+            } else {
+                self.take(input, bytes, now);
+                self.settle(bytes);
+            }
+        }
+        if self.inputs.is_empty() && self.inputs.capacity() > KEPT_INPUTS {
+            self.inputs.shrink_to(KEPT_INPUTS);
+        }
+        true
+    }
+
+    fn take(&mut self, input: Input, bytes: usize, now: Instant) {
+        match input {
+            Input::Publish(message) => self.queue.push(Command::Publish(message)),
+            Input::Open { key, writer, host } => {
+                if self.health.is_leaving() {
+                    return;
+                }
+                let node = ClassicNamespace::with_writer(self.shared.classic.clone(), writer);
+                self.subscriptions.want(key, node.channels(), now);
+                self.namespaces.insert(key, Entry::new(node, host, now));
+            }
+            Input::Close { key } => self.close(key, now),
+            Input::Heard { key, reply } => {
+                let join_timeout = self.shared.join_timeout;
+                let Some(entry) = self.namespaces.get_mut(&key).filter(|entry| !entry.is_closed()) else {
+                    let _ = reply.send(Heard::Left);
+                    return;
+                };
+                if entry.subscription == Subscription::Active {
+                    let _ = reply.send(Heard::Confirmed);
+                } else if entry.since + join_timeout <= now {
+                    // The status tells it; clients need not wait for it each.
+                    let _ = reply.send(Heard::Degraded);
+                } else {
+                    entry.joins.push(reply);
+                }
+            }
+            Input::Confirm { reply } => {
+                let (mark, lost) = (self.queue.mark(), self.engine.lost());
+                self.confirms.push_back(Confirm { mark, lost, reply });
+            }
+            Input::Request { key, query, timeout, reply } => {
+                self.request(key, *query, timeout, reply, bytes, now);
+            }
+            Input::Cancel { key, number } => {
+                if let Some(entry) = self.namespaces.get_mut(&key)
+                    && let Some(request) = entry.numbers.remove(&number)
+                {
+                    entry.node.cancel(request);
+                    if let Some(pending) = entry.requests.remove(&request) {
+                        self.held_bytes -= pending.bytes;
+                        self.stats.pending_requests -= 1;
+                    }
+                    self.perform(key, now);
+                }
+            }
+            Input::Answer { key, asker, response, sink } => {
+                self.answer(key, &asker, &response, now);
+                if let Some(sink) = sink {
+                    self.sinks.settle(sink);
+                }
+            }
+            Input::Unanswered { sink } => self.sinks.settle(sink),
+            Input::Leave => {
+                self.health.leave();
+                let keys: Vec<_> = self.namespaces.keys().copied().collect();
+                keys.into_iter().for_each(|key| self.close(key, now));
+            }
+            Input::Abandon => {
+                let at = clock::after(now, self.config.leave_timeout);
+                self.ends_at.get_or_insert(at);
+            }
+        }
+    }
+
+    fn close(&mut self, key: Key, now: Instant) {
+        let Some(entry) = self.namespaces.get_mut(&key) else { return };
+        entry.host = None;
+        entry.complete_joins(Heard::Left);
+        entry.node.close(now);
+        self.perform(key, now);
+        self.end_subscription(key);
+    }
+
+    fn request(
+        &mut self,
+        key: Key,
+        query: Query,
+        timeout: Duration,
+        reply: ReplySender<AnswerPart>,
+        bytes: usize,
+        now: Instant,
+    ) {
+        // Without an answer, the number of nodes that are missing is unknown.
+        let unknown = Missing { number: None, names: Vec::new() };
+        let Some(entry) = self.namespaces.get_mut(&key).filter(|entry| !entry.is_closed()) else {
+            return reply.done(unknown);
+        };
+        let Ok(request) = entry.node.begin(query, timeout, now) else { return reply.done(unknown) };
+        entry.numbers.insert(reply.key(), request);
+        entry.requests.insert(request, PendingRequest { reply, bytes });
+        self.held_bytes += bytes;
+        self.stats.pending_requests += 1;
+        self.perform(key, now);
+    }
+}
+
+/// Inputs in one turn: about half a millisecond.
+const TURN_INPUTS: usize = 1024;
+/// Inputs for which memory is kept.
+const KEPT_INPUTS: usize = 1024;

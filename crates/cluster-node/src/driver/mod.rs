@@ -1,0 +1,346 @@
+//! Task of a cluster: owns the namespaces and the engine.
+
+mod actions;
+mod entry;
+mod health;
+mod inputs;
+mod queue;
+mod subscriptions;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use roomcast_cluster_task::{AckSinks, Handlers, Timer, clock};
+use roomcast_core::ClusterStatus;
+use roomcast_node_adapter::{PubSub, PubSubCommand, PubSubEvent, RequestNumber};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use self::entry::Entry;
+use self::health::Health;
+use self::queue::{Command, Outgoing};
+use self::subscriptions::Subscriptions;
+use crate::config::NodeClusterConfig;
+use crate::input::{Input, Key};
+use crate::shared::{Shared, Stats};
+
+/// Task of a cluster: owns the namespaces and the engine, without a lock.
+///
+/// Each poll is one turn: a limited number of inputs, events and commands. A turn that leaves work wakes the task, so
+/// other tasks run in between, and neither inputs nor events can keep the others waiting.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    config: NodeClusterConfig,
+    engine: Box<dyn PubSub>,
+    /// Inputs taken from the inlet.
+    inputs: VecDeque<(Input, usize)>,
+    namespaces: BTreeMap<Key, Entry>,
+    subscriptions: Subscriptions,
+    queue: Outgoing,
+    /// Bytes of requests that wait for the number of nodes.
+    held_bytes: usize,
+    /// Whether the next publication is a request, whose bytes were counted before.
+    publishes_request: bool,
+    /// Counts without a result.
+    counts: HashMap<u64, (Key, RequestNumber)>,
+    last_count: u64,
+    /// First deadline of each namespace's requests.
+    deadlines: BTreeSet<(Instant, Key)>,
+    confirms: VecDeque<Confirm>,
+    /// Broadcasts of other nodes whose recipients have not all answered.
+    sinks: AckSinks,
+    handlers: Handlers,
+    stats: Stats,
+    health: Health,
+    timer: Timer,
+    /// Refused and lost publications when the engine was last in order.
+    losses_before: (u64, u64),
+    /// Whether subscriptions were lost with the last connection.
+    was_unsubscribed: bool,
+    /// Time until which the queue waits for other nodes that reconnect.
+    resumes_at: Option<Instant>,
+    has_left: bool,
+    /// Time at which the task ends although its queue is not empty.
+    ends_at: Option<Instant>,
+}
+
+struct Confirm {
+    mark: u64,
+    /// Number of lost publications when the wait began.
+    lost: u64,
+    reply: oneshot::Sender<bool>,
+}
+
+impl Driver {
+    pub(crate) fn new(shared: Arc<Shared>, config: NodeClusterConfig, engine: Box<dyn PubSub>) -> Self {
+        Self {
+            health: Health::new(config.join_timeout, clock::now()),
+            handlers: Handlers::new(config.max_handlers),
+            shared,
+            config,
+            engine,
+            inputs: VecDeque::new(),
+            namespaces: BTreeMap::new(),
+            subscriptions: Subscriptions::default(),
+            queue: Outgoing::default(),
+            held_bytes: 0,
+            publishes_request: false,
+            counts: HashMap::new(),
+            last_count: 0,
+            deadlines: BTreeSet::new(),
+            confirms: VecDeque::new(),
+            sinks: AckSinks::default(),
+            stats: Stats::default(),
+            timer: Timer::new(),
+            losses_before: (0, 0),
+            was_unsubscribed: false,
+            resumes_at: None,
+            has_left: false,
+            ends_at: None,
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = clock::now();
+        self.expire_requests(now);
+        self.retry_subscriptions(now);
+        let mut has_more = self.take_inputs(cx, now);
+        has_more |= self.receive(cx, now);
+        has_more |= self.transmit(cx, now);
+        self.sinks.expire(now);
+        self.handlers.reap(&self.shared.guard, cx);
+        let is_done = self.health.is_leaving() && self.namespaces.is_empty() && self.queue.is_empty();
+        self.has_left = is_done && self.engine.poll_flush(cx).is_ready();
+        self.report(now);
+        if self.has_left || self.ends_at.is_some_and(|at| at <= now) {
+            return Poll::Ready(());
+        }
+        let deadlines = [
+            self.deadlines.first().map(|(at, _)| *at),
+            self.sinks.next_deadline(),
+            self.subscriptions.next_retry(),
+            self.health.poll_timeout(self.subscriptions.unconfirmed_since(), now),
+            self.resumes_at,
+            self.ends_at,
+        ];
+        if has_more || !self.timer.arm(deadlines.into_iter().flatten().min(), now, cx) {
+            // Sockets are polled before the next turn, which a plain wake-up would not guarantee.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
+        }
+        Poll::Pending
+    }
+
+    /// Ends the requests whose deadline has passed.
+    fn expire_requests(&mut self, now: Instant) {
+        while self.deadlines.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, key)) = self.deadlines.pop_first() else { return };
+            let Some(entry) = self.namespaces.get_mut(&key) else { continue };
+            entry.deadline = None;
+            entry.node.handle_timeout(now);
+            self.perform(key, now);
+        }
+    }
+
+    /// Handles events of the engine; returns whether there may be more.
+    fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut budget = TURN_WORK;
+        while let Poll::Ready(event) = self.engine.poll_event(cx) {
+            let work = match event {
+                PubSubEvent::Message { subscription, channel, payload } => {
+                    self.receive_message(&subscription, &channel, &payload, now)
+                }
+                event => {
+                    self.handle_change(event, now);
+                    0
+                }
+            };
+            budget = budget.saturating_sub(1 + work);
+            if budget == 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn handle_change(&mut self, event: PubSubEvent, now: Instant) {
+        match event {
+            PubSubEvent::Connected => {
+                let was_away = self.health.connect(now);
+                if std::mem::take(&mut self.was_unsubscribed) || was_away {
+                    self.resumes_at = Some(clock::after(now, self.config.resume_delay));
+                }
+            }
+            PubSubEvent::Disconnected => {
+                self.health.disconnect(now);
+                self.stats.disconnects += 1;
+            }
+            PubSubEvent::Unsubscribed => {
+                self.was_unsubscribed = true;
+                self.lose_subscriptions(now);
+            }
+            PubSubEvent::Done { token } => self.confirm_subscription(token),
+            PubSubEvent::Refused { token } => self.refuse_subscription(token, now),
+            PubSubEvent::Counted { token, count } => self.continue_request(token, count, now),
+            PubSubEvent::Oversized { subscription } => {
+                self.stats.oversized += 1;
+                let host =
+                    self.subscriptions.route(&subscription).and_then(|key| self.namespaces.get(&key)?.host());
+                if let Some(host) = host {
+                    self.shared.guard.call(|| host.missed(None));
+                }
+            }
+            PubSubEvent::Message { .. } => {}
+        }
+    }
+
+    /// Passes commands to the engine; returns whether there are more that it may accept.
+    fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut budget = TURN_WORK;
+        self.resumes_at.take_if(|at| *at <= now);
+        let has_more = loop {
+            if self.settle_confirms(cx).is_pending() {
+                break false;
+            }
+            // A node that leaves publishes the rest of its queue first.
+            let subscribes =
+                self.subscriptions.has_changes() && (!self.health.is_leaving() || self.queue.is_empty());
+            if !subscribes && (self.queue.is_empty() || self.resumes_at.is_some()) {
+                self.health.unblock();
+                break false;
+            }
+            if self.engine.poll_ready(cx).is_pending() {
+                self.health.block(now);
+                break false;
+            }
+            self.health.unblock();
+            if budget == 0 {
+                break true;
+            }
+            budget -= 1;
+            let command = if subscribes { self.next_subscription() } else { self.next_command() };
+            if let Some(command) = command {
+                self.engine.send(command);
+            }
+        };
+        self.settle(0);
+        has_more
+    }
+
+    /// Returns the next command of the queue.
+    fn next_command(&mut self) -> Option<PubSubCommand> {
+        match self.queue.pop()? {
+            Command::Publish(message) => {
+                self.stats.messages_out += 1;
+                self.stats.bytes_out += message.payload.len() as u64;
+                Some(PubSubCommand::Publish { channel: message.channel, payload: message.payload })
+            }
+            Command::Count(key, request) => {
+                // The request may have ended.
+                let entry = self.namespaces.get(&key)?;
+                entry.requests.get(&request)?;
+                self.last_count += 1;
+                let token = self.last_count;
+                self.counts.insert(token, (key, request));
+                Some(PubSubCommand::Count { channel: entry.node.channels().request().clone(), token })
+            }
+        }
+    }
+
+    /// Completes confirmations whose publications were passed to the engine, after it has flushed.
+    ///
+    /// No command is sent while the flush is pending, so that it ends under continuous load too.
+    fn settle_confirms(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            // The future may have been dropped, or its time is over.
+            while self.confirms.pop_front_if(|first| first.reply.is_closed()).is_some() {}
+            let Some(first) = self.confirms.front() else { return Poll::Ready(()) };
+            if !self.queue.has_passed(first.mark) {
+                return Poll::Ready(());
+            }
+            if self.engine.poll_flush(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let lost = self.engine.lost();
+            while let Some(confirm) = self.confirms.pop_front_if(|next| self.queue.has_passed(next.mark)) {
+                let _ = confirm.reply.send(confirm.lost == lost);
+            }
+        }
+    }
+
+    /// Moves reserved bytes to the queue towards the engine.
+    fn settle(&self, bytes: usize) {
+        self.shared.inlet.settle(bytes, self.queue.bytes() + self.held_bytes);
+    }
+
+    /// Updates the status, the counters and the gauges.
+    fn report(&mut self, now: Instant) {
+        self.stats.namespaces = self.namespaces.len();
+        self.stats.unconfirmed = self.subscriptions.unconfirmed();
+        self.stats.queue_len = self.queue.len();
+        self.stats.queue_bytes = self.queue.bytes() + self.held_bytes;
+        self.stats.handlers = self.handlers.len();
+        self.stats.lost = self.engine.lost();
+        self.shared.stats().clone_from(&self.stats);
+        // It has left when the engine has flushed too.
+        if self.health.is_leaving() {
+            return;
+        }
+        let status = self.health.status(self.subscriptions.unconfirmed_since(), now);
+        let losses = (self.shared.inlet.refused(), self.stats.lost);
+        if self.set_status(status) {
+            let (refused, lost) = (losses.0 - self.losses_before.0, losses.1 - self.losses_before.1);
+            let (status, queue_bytes) = (status.as_str(), self.stats.queue_bytes);
+            if status == ClusterStatus::Degraded.as_str() {
+                warn!(status, queue_bytes, lost, "message engine of the cluster does not respond");
+            } else {
+                info!(status, queue_bytes, refused, lost, "connection to the cluster changed");
+            }
+        }
+        if status == ClusterStatus::Connected {
+            self.losses_before = losses;
+        }
+    }
+
+    fn set_status(&self, status: ClusterStatus) -> bool {
+        self.shared.status.send_if_modified(|current| std::mem::replace(current, status) != status)
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.get_mut().turn(cx)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shared.inlet.end();
+        let bytes = self.inputs.iter().map(|(_, bytes)| bytes).sum();
+        let waiting = self.inputs.iter().filter(|(input, _)| matches!(input, Input::Publish(_))).count();
+        self.shared.inlet.settle(bytes, 0);
+        let dropped = (waiting + self.queue.publications()) as u64;
+        let mut stats = self.shared.stats();
+        stats.dropped += dropped;
+        (stats.namespaces, stats.unconfirmed, stats.queue_len, stats.queue_bytes) = (0, 0, 0, 0);
+        drop(stats);
+        if self.set_status(ClusterStatus::Left) {
+            info!(status = ClusterStatus::Left.as_str(), dropped, "connection to the cluster ended");
+        }
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("namespaces", &self.namespaces.len()).finish_non_exhaustive()
+    }
+}
+
+/// Commands, and events with their deliveries, in one turn.
+const TURN_WORK: usize = 256;

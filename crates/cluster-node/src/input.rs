@@ -1,0 +1,78 @@
+//! Inputs from other threads to the task of a cluster.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use roomcast_cluster_task::reply::{Part, ReplySender};
+use roomcast_core::{ClusterHost, Heard};
+use roomcast_node_adapter::{Answer, Asker, ClassicWriter, Composed, Query, Response};
+use tokio::sync::oneshot;
+
+/// Number of an open namespace. A namespace that is opened again has another one.
+pub(crate) type Key = u64;
+
+/// Input to the task of a cluster.
+pub(crate) enum Input {
+    Publish(Composed),
+    Open {
+        key: Key,
+        writer: Arc<ClassicWriter>,
+        host: Weak<dyn ClusterHost>,
+    },
+    Close {
+        key: Key,
+    },
+    Heard {
+        key: Key,
+        reply: oneshot::Sender<Heard>,
+    },
+    Confirm {
+        reply: oneshot::Sender<bool>,
+    },
+    Request {
+        key: Key,
+        query: Box<Query>,
+        timeout: Duration,
+        reply: ReplySender<AnswerPart>,
+    },
+    Cancel {
+        key: Key,
+        number: u64,
+    },
+    /// Answer to another node; `sink` is the number of the request here if it is an acknowledgement of a socket.
+    Answer {
+        key: Key,
+        asker: Asker,
+        response: Response,
+        sink: Option<u64>,
+    },
+    /// A recipient of a broadcast with acknowledgements will not answer. Node's protocol has no message for it.
+    Unanswered {
+        sink: u64,
+    },
+    Leave,
+    /// The cluster was dropped.
+    Abandon,
+}
+
+/// Answer of another node.
+pub(crate) struct AnswerPart(pub(crate) Answer);
+
+impl Part for AnswerPart {
+    fn byte_len(&self) -> usize {
+        let content = match &self.0 {
+            Answer::Sockets(sockets) => {
+                let rooms = |rooms: &[roomcast_core::Room]| {
+                    rooms.iter().map(|room| room.as_str().len() + 32).sum::<usize>()
+                };
+                let len = |socket: &roomcast_node_adapter::SocketDescription| {
+                    socket.handshake.len() + socket.data.len() + rooms(&socket.rooms) + 128
+                };
+                sockets.iter().map(len).sum()
+            }
+            Answer::ServerSide(args) | Answer::Ack(args) => args.byte_len(),
+            _ => 0,
+        };
+        content + 64
+    }
+}

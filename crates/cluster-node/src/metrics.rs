@@ -1,0 +1,82 @@
+//! Counters and gauges for the server's metrics.
+
+use roomcast_core::ClusterMetric;
+
+use crate::shared::Shared;
+
+/// Returns all counters and gauges of a cluster.
+pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
+    let stats = shared.stats().clone();
+    let classic = stats.classic;
+    let gauges = [
+        ("cluster_namespaces", "Namespaces that are open in the cluster.", stats.namespaces),
+        (
+            "cluster_namespaces_unconfirmed",
+            "Namespaces whose subscription is not confirmed.",
+            stats.unconfirmed,
+        ),
+        (
+            "cluster_queue_messages",
+            "Publications, requests and answers that wait for the engine.",
+            stats.queue_len,
+        ),
+        ("cluster_queue_bytes", "Bytes that wait for the engine.", stats.queue_bytes + shared.inlet.bytes()),
+        ("cluster_requests_pending", "Pending requests of this node.", stats.pending_requests),
+        ("cluster_answer_bytes", "Bytes of answers that were not read yet.", shared.answers.bytes()),
+        ("cluster_handlers", "Running handlers of events for servers.", stats.handlers),
+    ];
+    let counters = [
+        ("cluster_messages_out", "Messages passed to the engine.", stats.messages_out),
+        ("cluster_bytes_out", "Bytes of these messages.", stats.bytes_out),
+        ("cluster_messages_in", "Messages received, those of the node itself included.", classic.messages_in),
+        ("cluster_bytes_in", "Bytes of these messages.", stats.bytes_in),
+        (
+            "cluster_refused",
+            "Publications, requests and acknowledgements refused, as too large or at a full queue.",
+            shared.inlet.refused(),
+        ),
+        ("cluster_dropped", "Accepted publications that were not passed to the engine.", stats.dropped),
+        (
+            "cluster_lost",
+            "Publications that the engine refused, or that were under way when it was disconnected.",
+            stats.lost,
+        ),
+        ("cluster_late", "Answers that arrived after the end of their request.", classic.late),
+        (
+            "cluster_unreadable",
+            "Messages that could not be decoded, or exceed a limit.",
+            classic.unreadable + stats.oversized,
+        ),
+        ("cluster_unwanted", "Broadcasts to rooms without members on this node.", classic.unwanted),
+        (
+            "cluster_ignored",
+            "Messages for others, of the node itself, or of unknown types.",
+            classic.ignored + classic.own,
+        ),
+        ("cluster_requests_complete", "Requests that all nodes answered.", stats.requests_complete),
+        ("cluster_requests_partial", "Requests that some nodes may not have answered.", classic.partial),
+        ("cluster_counts_failed", "Counts of the nodes that the engine refused.", stats.counts_failed),
+        (
+            "cluster_answers_dropped",
+            "Answers dropped at a limit, or because Node has no form for them.",
+            stats.answers_dropped + shared.answers.dropped(),
+        ),
+        (
+            "cluster_handlers_refused",
+            "Events for servers dropped because too many handlers were running.",
+            stats.handlers_refused,
+        ),
+        ("cluster_subscribe_retries", "Subscriptions requested again.", stats.subscribe_retries),
+        ("cluster_disconnects", "Times that the engine was disconnected.", stats.disconnects),
+        (
+            "cluster_host_panics",
+            "Panics of the server while it handled something of another node.",
+            shared.guard.panics(),
+        ),
+    ];
+    let metric = |name, help, is_counter, value| ClusterMetric { name, help, is_counter, value };
+    let gauges = gauges.into_iter().map(|(name, help, value)| metric(name, help, false, value as f64));
+    gauges
+        .chain(counters.into_iter().map(|(name, help, value)| metric(name, help, true, value as f64)))
+        .collect()
+}

@@ -1,0 +1,236 @@
+//! Namespace of a cluster, as the server sees it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytestring::ByteString;
+use roomcast_cluster_task::RemoteSocket;
+use roomcast_cluster_task::reply::{Missing, ReplyReceiver};
+use roomcast_core::{
+    Args, ClusterNamespace, Delivery, Event, Heard, Membership, PublishRefusal, Published, QueryError,
+    RemoteAnswers, Room, SocketId, SocketInfo, Target, Unconfirmed,
+};
+use roomcast_node_adapter::{Answer, ClassicWriter, Flags, Query, Recipients, SocketDescription};
+use tokio::sync::oneshot;
+
+use crate::input::{AnswerPart, Input, Key};
+use crate::shared::{MESSAGE_COST, Shared};
+
+/// Namespace of a [`NodeCluster`](crate::NodeCluster).
+#[derive(Debug)]
+pub(crate) struct OpenNamespace {
+    key: Key,
+    writer: Arc<ClassicWriter>,
+    shared: Arc<Shared>,
+}
+
+impl OpenNamespace {
+    pub(crate) fn new(key: Key, writer: Arc<ClassicWriter>, shared: Arc<Shared>) -> Self {
+        Self { key, writer, shared }
+    }
+
+    /// Sends a request, and collects the answers that `read` appends to its first argument.
+    async fn query<T: Send>(
+        &self,
+        query: Query,
+        timeout: Duration,
+        mut read: impl FnMut(&mut Vec<T>, Answer) + Send,
+    ) -> Result<Vec<T>, QueryError<T>> {
+        let bytes = query_bytes(&query);
+        let mut answers = Vec::new();
+        if bytes > self.shared.max_publication {
+            self.shared.inlet.count_refusal();
+            return UNKNOWN.result(answers);
+        }
+        let (reply, receiver) = self.shared.answer_channel();
+        let replies = Replies { receiver, key: self.key, number: reply.key(), shared: &self.shared };
+        let input = Input::Request { key: self.key, query: Box::new(query), timeout, reply };
+        if self.shared.inlet.push(input, bytes).is_err() {
+            return UNKNOWN.result(answers);
+        }
+        loop {
+            match replies.next().await {
+                Ok(AnswerPart(answer)) => read(&mut answers, answer),
+                Err(missing) => return missing.result(answers),
+            }
+        }
+    }
+
+    fn socket(&self, found: SocketDescription) -> SocketInfo {
+        let SocketDescription { id, rooms, handshake, data } = found;
+        let (shared, writer) = (self.shared.clone(), self.writer.clone());
+        let disconnect = move |id: &SocketId, close| {
+            let recipients = Recipients { rooms: vec![Room::from(id.as_str())], except: Vec::new() };
+            shared.publish(Ok(writer.disconnect(recipients, close)));
+        };
+        let control = RemoteSocket::new(id.clone(), handshake, data, disconnect);
+        SocketInfo { key: None, id, rooms, control: Some(Arc::new(control)) }
+    }
+}
+
+fn flags(target: &Target, event: &Event) -> Flags {
+    Flags {
+        volatile: target.delivery == Delivery::Volatile,
+        compress: (!event.compress).then_some(false),
+        key: event.key.as_deref().map(ByteString::from),
+        overflow: target.overflow,
+        ..Flags::default()
+    }
+}
+
+#[async_trait]
+impl ClusterNamespace for OpenNamespace {
+    /// Returns `false`: servers that do not ask anything are unknown, so each broadcast has to be published.
+    fn is_alone(&self) -> bool {
+        false
+    }
+
+    fn broadcast(&self, target: &Target, event: &Event) -> Published {
+        self.shared.publish(self.writer.broadcast(&target.into(), &flags(target, event), event))
+    }
+
+    fn update(&self, target: &Target, change: &Membership) -> Published {
+        self.shared.publish(Ok(self.writer.update(target.into(), change.clone())))
+    }
+
+    fn disconnect(&self, target: &Target, close: bool) -> Published {
+        self.shared.publish(Ok(self.writer.disconnect(target.into(), close)))
+    }
+
+    fn server_side_emit(&self, name: &ByteString, args: &Args) -> Published {
+        self.shared.publish(self.writer.server_side_emit(name, args))
+    }
+
+    async fn confirm(&self, timeout: Duration) -> Result<(), Unconfirmed> {
+        let (reply, confirmed) = oneshot::channel();
+        if !self.shared.inlet.push_unbounded(Input::Confirm { reply }) {
+            return Err(PublishRefusal::Left.into());
+        }
+        match tokio::time::timeout(timeout, confirmed).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Err(_)) => Err(PublishRefusal::Left.into()),
+            // The engine lost a connection before the reply.
+            Ok(Ok(false)) | Err(_) => Err(Unconfirmed::TimedOut),
+        }
+    }
+
+    async fn heard(&self, _: Option<&Room>) -> Heard {
+        // The subscription of the namespace is that of all its rooms.
+        let (reply, heard) = oneshot::channel();
+        if !self.shared.inlet.push_unbounded(Input::Heard { key: self.key, reply }) {
+            return Heard::Left;
+        }
+        match tokio::time::timeout(self.shared.join_timeout, heard).await {
+            Ok(heard) => heard.unwrap_or(Heard::Left),
+            Err(_) => Heard::Degraded,
+        }
+    }
+
+    // The host is asked for the members of a room when a message to it arrives.
+    fn room_created(&self, _: &Room) {}
+
+    fn room_deleted(&self, _: &Room) {}
+
+    async fn fetch(
+        &self,
+        target: &Target,
+        timeout: Duration,
+    ) -> Result<Vec<SocketInfo>, QueryError<SocketInfo>> {
+        self.query(Query::Fetch(target.into()), timeout, |sockets, answer| {
+            if let Answer::Sockets(found) = answer {
+                sockets.extend(found.into_iter().map(|found| self.socket(found)));
+            }
+        })
+        .await
+    }
+
+    async fn count(&self, target: &Target, timeout: Duration) -> Result<Vec<usize>, QueryError<usize>> {
+        self.query(Query::Count(target.into()), timeout, |counts, answer| {
+            if let Answer::Count(count) = answer {
+                counts.push(count);
+            }
+        })
+        .await
+    }
+
+    async fn server_side_emit_with_ack(
+        &self,
+        name: &ByteString,
+        args: &Args,
+        timeout: Duration,
+    ) -> Result<Vec<Args>, QueryError<Args>> {
+        self.query(Query::ServerSide(name.clone(), args.clone()), timeout, |answers, answer| {
+            if let Answer::ServerSide(args) = answer {
+                answers.push(args);
+            }
+        })
+        .await
+    }
+
+    async fn broadcast_with_ack(
+        &self,
+        target: &Target,
+        event: &Event,
+        timeout: Duration,
+        answers: &dyn RemoteAnswers,
+    ) -> Result<(), QueryError<()>> {
+        let query = Query::Broadcast(target.into(), flags(target, event), event.clone());
+        self.query(query, timeout, |_: &mut Vec<()>, answer| match answer {
+            Answer::Recipients(recipients) => answers.requested(recipients),
+            Answer::Ack(args) => answers.answered(None, args),
+            _ => {}
+        })
+        .await
+        .map(|_| ())
+    }
+
+    fn close(&self) {
+        self.shared.inlet.push_unbounded(Input::Close { key: self.key });
+    }
+}
+
+/// Answers of a request; dropping it withdraws the request.
+struct Replies<'a> {
+    receiver: ReplyReceiver<AnswerPart>,
+    key: Key,
+    number: u64,
+    shared: &'a Shared,
+}
+
+impl Replies<'_> {
+    /// Returns the next answer, or at the end the nodes that did not answer.
+    async fn next(&self) -> Result<AnswerPart, Missing> {
+        poll_fn(|cx| self.receiver.poll_next(cx)).await
+    }
+}
+
+impl Drop for Replies<'_> {
+    fn drop(&mut self) {
+        if self.receiver.close() {
+            self.shared.inlet.push_unbounded(Input::Cancel { key: self.key, number: self.number });
+        }
+    }
+}
+
+/// Returns the bytes of a request in the queue, approximately.
+pub(crate) fn query_bytes(query: &Query) -> usize {
+    let rooms = |recipients: &Recipients| {
+        let names = recipients.rooms.iter().chain(&recipients.except);
+        // As text, and perhaps as a number.
+        names.map(|room| 2 * room.as_str().len() + 16).sum::<usize>()
+    };
+    let content = match query {
+        Query::Count(recipients) | Query::Fetch(recipients) => rooms(recipients),
+        Query::ServerSide(name, args) => name.len() + args.byte_len(),
+        Query::Broadcast(recipients, _, event) => {
+            rooms(recipients) + event.name.len() + event.args.byte_len()
+        }
+        _ => 0,
+    };
+    content + 2 * MESSAGE_COST
+}
+
+/// A request that was not sent.
+const UNKNOWN: Missing = Missing { number: None, names: Vec::new() };

@@ -1,0 +1,120 @@
+//! State that a cluster shares with its task.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use roomcast_cluster_task::reply::{self, AnswerMemory, Members, Missing, ReplyReceiver, ReplySender};
+use roomcast_cluster_task::{HostGuard, Inlet};
+use roomcast_core::{ClusterStatus, PublishRefusal, Published};
+use roomcast_node_adapter::{ClassicConfig, ClassicMetrics, Composed, EncodeError};
+use tokio::sync::watch;
+
+use crate::config::NodeClusterConfig;
+use crate::input::{AnswerPart, Input, Key};
+
+/// State that a cluster, its namespaces and its task share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) inlet: Inlet<Input>,
+    pub(crate) classic: Arc<ClassicConfig>,
+    pub(crate) max_publication: usize,
+    pub(crate) join_timeout: Duration,
+    pub(crate) status: watch::Sender<ClusterStatus>,
+    pub(crate) guard: HostGuard,
+    pub(crate) answers: Arc<AnswerMemory>,
+    /// Counters and gauges after the last turn of the task.
+    stats: Mutex<Stats>,
+    last_number: AtomicU64,
+}
+
+/// Counters and gauges of the task.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stats {
+    pub(crate) namespaces: usize,
+    pub(crate) unconfirmed: usize,
+    pub(crate) queue_len: usize,
+    pub(crate) queue_bytes: usize,
+    pub(crate) pending_requests: usize,
+    pub(crate) handlers: usize,
+    /// Sum of all namespaces, closed ones included.
+    pub(crate) classic: ClassicMetrics,
+    pub(crate) messages_out: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) oversized: u64,
+    pub(crate) requests_complete: u64,
+    pub(crate) counts_failed: u64,
+    pub(crate) answers_dropped: u64,
+    pub(crate) handlers_refused: u64,
+    /// Accepted publications that the task did not pass to the engine.
+    pub(crate) dropped: u64,
+    /// Publications that the engine lost.
+    pub(crate) lost: u64,
+    pub(crate) subscribe_retries: u64,
+    pub(crate) disconnects: u64,
+}
+
+/// Members of a cluster whose nodes have no names.
+struct Unknown;
+
+impl Members for Unknown {
+    fn all_missing(&self) -> Missing {
+        Missing { number: None, names: Vec::new() }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(config: &NodeClusterConfig) -> Arc<Self> {
+        Arc::new(Self {
+            inlet: Inlet::new(config.queue_bytes),
+            classic: Arc::new(config.classic.clone()),
+            max_publication: config.max_publication,
+            join_timeout: config.join_timeout,
+            status: watch::Sender::new(ClusterStatus::Joining),
+            guard: HostGuard::default(),
+            answers: Arc::new(AnswerMemory::new(config.answer_bytes)),
+            stats: Mutex::default(),
+            last_number: AtomicU64::new(0),
+        })
+    }
+
+    /// Queues a publication, or returns why it is refused.
+    pub(crate) fn publish(&self, composed: Result<Composed, EncodeError>) -> Published {
+        let refuse = |refusal| {
+            self.inlet.count_refusal();
+            Published::Refused(refusal)
+        };
+        let Ok(message) = composed else { return refuse(PublishRefusal::Unsupported) };
+        let bytes = cost(&message);
+        if bytes > self.max_publication {
+            return refuse(PublishRefusal::TooLarge);
+        }
+        match self.inlet.push(Input::Publish(message), bytes) {
+            Ok(()) => Published::Accepted,
+            Err(refusal) => Published::Refused(refusal),
+        }
+    }
+
+    /// Returns a new number for a namespace or a request.
+    pub(crate) fn next_number(&self) -> Key {
+        self.last_number.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Creates both ends of a new request's answers.
+    pub(crate) fn answer_channel(&self) -> (ReplySender<AnswerPart>, ReplyReceiver<AnswerPart>) {
+        reply::channel(self.next_number(), &self.answers, Arc::new(Unknown))
+    }
+
+    pub(crate) fn stats(&self) -> MutexGuard<'_, Stats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the bytes that a message takes in a queue.
+pub(crate) fn cost(message: &Composed) -> usize {
+    message.channel.len() + message.payload.len() + MESSAGE_COST
+}
+
+/// Memory of a queued message without its bytes.
+pub(crate) const MESSAGE_COST: usize = 128;

@@ -1,0 +1,12 @@
+//! Clusters of nodes on a broker in memory, in paused time.
+
+#[path = "../../../cluster-runtime/tests/cluster/host.rs"]
+#[allow(dead_code, reason = "each cluster uses a part")]
+mod host;
+
+mod broker;
+mod life_cycle;
+mod outages;
+mod queries;
+mod rig;
+mod traffic;

@@ -1,0 +1,125 @@
+//! Message engine of a cluster.
+
+use std::fmt;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+/// Connection to a server of publish and subscribe, by names of channels and by patterns.
+///
+/// The driver polls it from one task. [`poll_event`](Self::poll_event) has to be called for the engine to work, and
+/// each method that returns [`Poll::Pending`] registers the waker.
+pub trait PubSub: Send + fmt::Debug {
+    /// Returns the next event.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<PubSubEvent>;
+
+    /// Completes when the engine takes a command. Pending while it is disconnected, or its buffer is full.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Takes a command; [`poll_ready`](Self::poll_ready) was ready since the last one.
+    ///
+    /// Publications and counts take effect in order, after the subscriptions before them.
+    fn send(&mut self, command: PubSubCommand);
+
+    /// Completes when the server has replied to all commands, or they were lost.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Returns the number of publications that the server refused, or that were sent without a reply.
+    fn lost(&self) -> u64;
+}
+
+/// Command to a [`PubSub`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "engines handle each command")]
+pub enum PubSubCommand {
+    /// Publish a message.
+    Publish {
+        /// Channel.
+        channel: ByteString,
+        /// Message.
+        payload: Bytes,
+    },
+    /// Subscribe; answered by [`PubSubEvent::Done`] once all are in effect, or by [`PubSubEvent::Refused`].
+    ///
+    /// The patterns take effect first, so a node that is counted on a channel hears the patterns already.
+    Subscribe {
+        /// Channels.
+        channels: Vec<ByteString>,
+        /// Patterns with the globs of Redis.
+        patterns: Vec<ByteString>,
+        /// Number for the answer; larger than that of each command before.
+        token: u64,
+    },
+    /// End subscriptions; answered by [`PubSubEvent::Done`].
+    Unsubscribe {
+        /// Channels.
+        channels: Vec<ByteString>,
+        /// Patterns.
+        patterns: Vec<ByteString>,
+        /// Number for the answer; larger than that of each command before.
+        token: u64,
+    },
+    /// Count the subscribers of a channel, without those of patterns; answered by [`PubSubEvent::Counted`].
+    Count {
+        /// Channel.
+        channel: ByteString,
+        /// Number for the answer.
+        token: u64,
+    },
+}
+
+/// Event of a [`PubSub`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "drivers handle each event")]
+pub enum PubSubEvent {
+    /// The server can be reached.
+    Connected,
+    /// The server cannot be reached.
+    Disconnected,
+    /// All subscriptions have ended with their connection, and pending commands for them have no answer.
+    Unsubscribed,
+    /// A command is in effect.
+    Done {
+        /// Number of the command.
+        token: u64,
+    },
+    /// The server refused a subscription.
+    Refused {
+        /// Number of the command.
+        token: u64,
+    },
+    /// A message has arrived.
+    Message {
+        /// Subscribed channel, or pattern.
+        subscription: ByteString,
+        /// Channel of the message.
+        channel: ByteString,
+        /// Message.
+        payload: Bytes,
+    },
+    /// A message was dropped because it exceeds the engine's limit.
+    Oversized {
+        /// Subscribed channel, or pattern.
+        subscription: ByteString,
+    },
+    /// Result of a count.
+    Counted {
+        /// Number of the command.
+        token: u64,
+        /// Result.
+        count: SubscriberCount,
+    },
+}
+
+/// Result of [`PubSubCommand::Count`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "drivers handle each result")]
+pub enum SubscriberCount {
+    /// Number of subscribers.
+    Known(u64),
+    /// The server refused the command, or its reply is not a number.
+    Refused,
+    /// The connection was lost before the reply; the driver may send the command again.
+    Lost,
+}
