@@ -37,13 +37,15 @@ mod channel;
 mod codec;
 mod protocol;
 
-pub use channel::{ChannelKind, Channels};
+pub use channel::{ChannelKind, Channels, ClusterChannels};
 pub use codec::{
-    BroadcastMessage, CodecLimits, DecodeError, EncodeError, Flags, Recipients, Request, RequestMessage,
-    Response, ResponseMessage, SocketDescription, decode_broadcast, decode_request, decode_response,
-    encode_broadcast, encode_request, encode_response,
+    BroadcastMessage, ClusterBody, ClusterEncoding, ClusterMessage, CodecLimits, DecodeError, EncodeError,
+    Flags, Recipients, Request, RequestMessage, Response, ResponseMessage, SocketDescription,
+    decode_broadcast, decode_cluster_message, decode_request, decode_response, encode_broadcast,
+    encode_cluster_message, encode_request, encode_response,
 };
 pub use protocol::{
-    Answer, Asker, ClassicAction, ClassicConfig, ClassicMetrics, ClassicNamespace, Query, QueryRefused,
-    RequestNumber, Wanted, node_uid,
+    Action, AdapterMetrics, AdapterNamespace, Answer, Asker, ClassicAction, ClassicConfig, ClassicMetrics,
+    ClassicNamespace, PublishRefused, Query, QueryRefused, RequestNumber, ShardedConfig, ShardedNamespace,
+    SubscriptionMode, Wanted, cluster_uid, node_uid,
 };

@@ -1,5 +1,6 @@
-//! Messages of the classic adapter, in both directions.
+//! Messages of Node's adapters, in both directions.
 
+mod cluster;
 mod event;
 mod options;
 mod request;
@@ -7,6 +8,10 @@ mod response;
 mod sockets;
 mod value;
 
+pub use self::cluster::{
+    ClusterBody, ClusterEncoding, ClusterMessage, decode_cluster_message, encode_cluster_message,
+};
+pub(crate) use self::cluster::{Received, receive};
 pub use self::event::{BroadcastMessage, decode_broadcast, encode_broadcast};
 pub use self::options::{Flags, Recipients};
 pub use self::request::{Request, RequestMessage, decode_request, encode_request};
@@ -68,6 +73,9 @@ pub enum EncodeError {
     /// Node's servers or clients reserve the event name, and fail on receiving it.
     #[error("event name is reserved on Node")]
     Reserved,
+    /// The adapter has no message for this kind of answer.
+    #[error("the adapter has no such message")]
+    Unsupported,
     /// Arrays and objects are nested deeper than Node is known to read.
     #[error("arguments are nested too deeply")]
     TooDeep,
@@ -110,6 +118,14 @@ fn checked(list: ByteString, attachments: Vec<Bytes>) -> Result<Args, DecodeErro
     let args = Args::from_validated(list, attachments);
     args.check_placeholders().map_err(|_| DecodeError::Field("attachments"))?;
     Ok(args)
+}
+
+/// Checks that the placeholders of a whole message refer to no more bytes than it has.
+fn check_references(text: &ByteString, attachments: &[Bytes]) -> Result<(), DecodeError> {
+    if attachments.is_empty() {
+        return Ok(());
+    }
+    checked(text.clone(), attachments.to_vec()).map(drop)
 }
 
 /// Checks the nesting of JSON text; text from MessagePack was checked when it was read.

@@ -26,6 +26,18 @@ pub enum Query {
     Broadcast(Recipients, Flags, Event),
 }
 
+/// Error of a publication that was not begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishRefused {
+    /// It could harm a Node server or its clients.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// Too many entries for the stream are not confirmed yet.
+    #[error("too many unconfirmed entries of the stream")]
+    QueueFull,
+}
+
 /// Error of a request that was not begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -81,10 +93,25 @@ pub enum Answer {
     Ack(Args),
 }
 
-/// Output of a namespace for its driver.
+/// Output of a [`ClassicNamespace`](crate::ClassicNamespace).
+pub type ClassicAction = Action;
+
+/// Output of a namespace for its driver, the same for all adapters.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum ClassicAction {
+pub enum Action {
+    /// Subscribe to a channel. The classic adapter lists its [channels](crate::Channels) instead.
+    ///
+    /// Each channel with a command of its own: on Redis Cluster they are in different slots.
+    Subscribe {
+        /// Channel.
+        channel: ByteString,
+    },
+    /// Unsubscribe from a channel.
+    Unsubscribe {
+        /// Channel.
+        channel: ByteString,
+    },
     /// Publish a message.
     Publish {
         /// Channel.
@@ -92,10 +119,10 @@ pub enum ClassicAction {
         /// Message.
         payload: Bytes,
     },
-    /// Count the subscribers of the request channel, and call
-    /// [`handle_node_count`](crate::ClassicNamespace::handle_node_count).
+    /// Count the subscribers of the [counted channel](crate::AdapterNamespace::counted_channel), and call
+    /// [`handle_node_count`](crate::AdapterNamespace::handle_node_count).
     ///
-    /// `PUBSUB NUMSUB` counts on one server; on Redis Cluster the numbers of all masters are summed.
+    /// `PUBSUB NUMSUB`, and `SHARDNUMSUB` for sharded pub/sub, counts on one server; on Redis Cluster the numbers of all masters are summed.
     CountNodes {
         /// Request that waits for it.
         request: RequestNumber,
