@@ -59,18 +59,32 @@ export class BridgeNode {
     this.lastRequest = 0;
   }
 
-  async open(name, own = false) {
-    [this.channels] = await this.bridge.run({ op: "open", name, own });
-    const { pattern, request, response, own: ownResponse } = this.channels;
+  /** Opens a namespace with an adapter; `sharded` selects sharded pub/sub */
+  async open(name, { adapter = "classic", sharded = adapter === "sharded", ...options } = {}) {
+    const [channels, ...actions] = await this.bridge.run({ op: "open", name, adapter, ...options });
+    this.channels = channels;
+    this.sharded = sharded;
     const receive = (channel, payload) => {
       const members = this.sockets.flatMap(({ rooms }) => rooms);
       const command = { op: "message", channel: channel.toString(), payload: payload.toString("hex"), members };
       this.send(command).catch((error) => (this.failure ??= error));
     };
     this.subscriber.on("messageBuffer", receive);
+    this.subscriber.on("smessageBuffer", receive);
     this.subscriber.on("pmessageBuffer", (_, channel, payload) => receive(channel, payload));
-    await this.subscriber.psubscribe(pattern);
-    await this.subscriber.subscribe(request, response, ownResponse);
+    if (adapter === "classic") {
+      const { pattern, request, response, own } = channels;
+      await this.subscriber.psubscribe(pattern);
+      await this.subscriber.subscribe(request, response, own);
+    }
+    for (const action of actions) await this.perform(action);
+    for (const room of new Set(this.sockets.flatMap(({ rooms }) => rooms))) await this.send({ op: "room", name: room, exists: true });
+  }
+
+  /** Resolves to the number of nodes in the namespace */
+  async nodes() {
+    const [, count] = await this.publisher.pubsub(this.sharded ? "SHARDNUMSUB" : "NUMSUB", this.channels.counted);
+    return Number(count);
   }
 
   /** Runs a command and performs its actions */
@@ -96,13 +110,17 @@ export class BridgeNode {
     const answer = (command) => this.send({ op: "answer", asker: action.asker, ...command });
     switch (action.do) {
       case "publish":
-        await this.publisher.publish(action.channel, Buffer.from(action.payload, "hex"));
+        await this.publisher[this.sharded ? "spublish" : "publish"](action.channel, Buffer.from(action.payload, "hex"));
         break;
-      case "count": {
-        const [, count] = await this.publisher.pubsub("NUMSUB", this.channels.request);
-        await this.send({ op: "nodes", request: action.request, count: Number(count) });
+      case "subscribe":
+        await this.subscriber[this.sharded ? "ssubscribe" : "subscribe"](action.channel);
         break;
-      }
+      case "unsubscribe":
+        await this.subscriber[this.sharded ? "sunsubscribe" : "unsubscribe"](action.channel);
+        break;
+      case "count":
+        await this.send({ op: "nodes", request: action.request, count: await this.nodes() });
+        break;
       case "find": {
         const sockets = this.matching(action);
         const kind = { Ids: "ids", Sockets: "sockets", Rooms: "rooms" }[action.wanted];
@@ -111,7 +129,7 @@ export class BridgeNode {
       }
       case "server":
         this.log.push(action);
-        if (action.asker) await answer({ kind: "server", args: '"from roomcast"' });
+        if (action.asker) await answer({ kind: "server", ...(this.serverAnswer ?? { args: '"from roomcast"' }) });
         break;
       case "collect": {
         this.log.push(action);
