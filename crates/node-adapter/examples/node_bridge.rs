@@ -14,8 +14,8 @@ use fastrand::Rng;
 use roomcast_core::{Args, Event, Membership, Namespace, Room, SocketId, Target};
 use roomcast_node_adapter::{
     Action, AdapterNamespace, Answer, Asker, ClassicConfig, ClassicNamespace, Flags, Query, Recipients,
-    RequestNumber, Response, ShardedConfig, ShardedNamespace, SocketDescription, SubscriptionMode, cluster_uid,
-    encode_broadcast, node_uid,
+    RequestNumber, Response, ShardedConfig, ShardedNamespace, SocketDescription, SubscriptionMode,
+    cluster_uid, encode_broadcast, node_uid,
 };
 use serde_json::{Value, json};
 

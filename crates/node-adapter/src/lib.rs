@@ -40,12 +40,14 @@ mod protocol;
 pub use channel::{ChannelKind, Channels, ClusterChannels};
 pub use codec::{
     BroadcastMessage, ClusterBody, ClusterEncoding, ClusterMessage, CodecLimits, DecodeError, EncodeError,
-    Flags, Recipients, Request, RequestMessage, Response, ResponseMessage, SocketDescription,
-    decode_broadcast, decode_cluster_message, decode_request, decode_response, encode_broadcast,
-    encode_cluster_message, encode_request, encode_response,
+    EntryFields, EntryId, Flags, Recipients, Request, RequestMessage, Response, ResponseMessage,
+    SocketDescription, StoredSession, StreamEntry, decode_broadcast, decode_cluster_message, decode_request,
+    decode_response, decode_session, encode_broadcast, encode_cluster_message, encode_entry, encode_request,
+    encode_response, encode_session, session_key,
 };
 pub use protocol::{
     Action, AdapterMetrics, AdapterNamespace, Answer, Asker, ClassicAction, ClassicConfig, ClassicMetrics,
-    ClassicNamespace, PublishRefused, Query, QueryRefused, RequestNumber, ShardedConfig, ShardedNamespace,
-    SubscriptionMode, Wanted, cluster_uid, node_uid,
+    ClassicNamespace, PublishRefused, Query, QueryRefused, ReadRequest, RequestNumber, RestoreError,
+    RestoreStep, Restored, SessionRestore, ShardedConfig, ShardedNamespace, StreamReader, StreamsConfig,
+    StreamsNamespace, SubscriptionMode, Wanted, cluster_uid, node_uid,
 };

@@ -5,7 +5,9 @@ mod event;
 mod options;
 mod request;
 mod response;
+mod session;
 mod sockets;
+mod stream;
 mod value;
 
 pub use self::cluster::{
@@ -16,7 +18,9 @@ pub use self::event::{BroadcastMessage, decode_broadcast, encode_broadcast};
 pub use self::options::{Flags, Recipients};
 pub use self::request::{Request, RequestMessage, decode_request, encode_request};
 pub use self::response::{Response, ResponseMessage, decode_response, encode_response};
+pub use self::session::{StoredSession, decode_session, encode_session, session_key};
 pub use self::sockets::SocketDescription;
+pub use self::stream::{EntryFields, EntryId, StreamEntry, encode_entry};
 
 use bytes::Bytes;
 use bytestring::ByteString;

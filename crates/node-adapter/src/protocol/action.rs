@@ -6,7 +6,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use roomcast_core::{Args, Event, Membership, Target};
 
-use crate::{EncodeError, Flags, Recipients, SocketDescription};
+use crate::{EncodeError, EntryFields, Flags, Recipients, SocketDescription};
 
 /// Number of a request of this node, unique in its namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,6 +118,21 @@ pub enum Action {
         channel: ByteString,
         /// Message.
         payload: Bytes,
+    },
+    /// Append an entry to the stream, and call
+    /// [`handle_append_failure`](crate::StreamsNamespace::handle_append_failure) if that fails. Streams adapter only.
+    ///
+    /// `XADD stream MAXLEN ~ max_len * fields…`. The order of entries matters, so they use one connection, and an entry
+    /// is not retried after another one.
+    Append {
+        /// Key of the stream.
+        stream: ByteString,
+        /// Approximate number of entries that are kept.
+        max_len: u64,
+        /// Names and values of the fields.
+        fields: EntryFields,
+        /// Number of the entry for this node.
+        number: u64,
     },
     /// Count the subscribers of the [counted channel](crate::AdapterNamespace::counted_channel), and call
     /// [`handle_node_count`](crate::AdapterNamespace::handle_node_count).

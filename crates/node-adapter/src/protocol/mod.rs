@@ -5,6 +5,7 @@ mod adapter;
 mod cluster_core;
 mod requests;
 mod sharded;
+mod streams;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,6 +21,10 @@ pub use self::action::{
 pub use self::adapter::{AdapterMetrics, AdapterNamespace, ClassicMetrics};
 use self::requests::{Expected, Requests};
 pub use self::sharded::{ShardedConfig, ShardedNamespace, SubscriptionMode};
+pub use self::streams::{
+    ReadRequest, RestoreError, RestoreStep, Restored, SessionRestore, StreamReader, StreamsConfig,
+    StreamsNamespace,
+};
 use crate::{
     ChannelKind, Channels, CodecLimits, EncodeError, Flags, Recipients, Request, RequestMessage, Response,
     decode_broadcast, decode_request, decode_response, encode_broadcast, encode_request, encode_response,

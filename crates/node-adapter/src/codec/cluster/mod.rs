@@ -10,9 +10,11 @@ mod encode;
 use bytestring::ByteString;
 use roomcast_core::{Args, Event, Membership};
 
+pub(super) use self::decode::content;
 pub use self::decode::decode_cluster_message;
 pub(crate) use self::decode::{Received, receive};
 pub use self::encode::encode_cluster_message;
+pub(super) use self::encode::{Data, packed};
 use super::{Flags, Recipients, Response};
 
 /// Message of `ClusterAdapter`.
