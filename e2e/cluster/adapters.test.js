@@ -27,6 +27,8 @@ for (const adapter of Object.keys(ADAPTERS)) {
         await ours.open(namespace, ADAPTERS[adapter].ours);
         // Node subscribes without waiting for it.
         await until(async () => (await ours.nodes()) === 2, "two subscribers");
+        const blocked = async () => Number(/blocked_clients:(\d+)/.exec(await ours.publisher.info("clients"))[1]);
+        await until(async () => (await blocked()) === 2 * (ADAPTERS[adapter].readers ?? 0), "readers of the stream");
         await until(() => node.nsp.sockets.get(node.client.id)?.rooms.has("all"), "join");
       });
       after(async () => {
@@ -36,7 +38,10 @@ for (const adapter of Object.keys(ADAPTERS)) {
         assert.deepEqual(failures, [], "no message of ours fails on Node");
       });
       for (const { name, form, direction, run } of CASES) {
-        test(`${name}, ${form}, ${direction}`, () => run({ node, ours, adapter, form }));
+        test(`${name}, ${form}, ${direction}`, async () => {
+          await run({ node, ours, adapter, form });
+          await ours.settled();
+        });
       }
     });
   }

@@ -53,6 +53,7 @@ export class BridgeNode {
     this.bridge = new Bridge();
     this.publisher = new Redis(port);
     this.subscriber = new Redis(port);
+    this.port = port;
     this.sockets = sockets;
     this.log = [];
     this.requests = new Map();
@@ -78,7 +79,79 @@ export class BridgeNode {
       await this.subscriber.subscribe(request, response, own);
     }
     for (const action of actions) await this.perform(action);
+    if (adapter === "streams") await this.read("socket.io");
     for (const room of new Set(this.sockets.flatMap(({ rooms }) => rooms))) await this.send({ op: "room", name: room, exists: true });
+  }
+
+  /** Reads the stream until the node stops; `gaps` counts the reports of lost entries */
+  async read(stream) {
+    this.reader = new Redis(this.port);
+    this.gaps = 0;
+    const next = async () => {
+      const [request] = await this.bridge.run({ op: "read" });
+      if (request.do === "locate") {
+        const [last] = await this.reader.xrevrange(stream, "+", "-", "COUNT", 1);
+        return this.send({ op: "last", last: last?.[0] });
+      }
+      const { anchor, after } = request;
+      const pipeline = this.reader.pipeline();
+      if (anchor) pipeline.xrange(stream, anchor, anchor);
+      pipeline.xread("COUNT", 100, "BLOCK", 1000, "STREAMS", stream, after);
+      const results = (await pipeline.exec()).map(([error, result]) => {
+        if (error) throw error;
+        return result;
+      });
+      const entries = results.at(-1)?.[0][1] ?? [];
+      return this.send({ op: "entries", anchor: anchor && results[0].length > 0, last: entries.at(-1)?.[0], entries });
+    };
+    await next();
+    const run = async () => {
+      while (!this.isStopped) {
+        await this.paused;
+        await next();
+      }
+    };
+    run().catch((error) => this.isStopped || (this.failure ??= error));
+  }
+
+  /** Pauses the reader of the stream after its next answer; returns a function that ends the pause */
+  pause() {
+    let resume;
+    this.paused = new Promise((resolve) => (resume = resolve));
+    return resume;
+  }
+
+  /** Recovers a session; resolves to it with the missed events, or to the reason of a refusal */
+  async restore(stream, secret, offset) {
+    let [step] = await this.bridge.run({ op: "restore", secret, offset });
+    for (;;) {
+      switch (step.do) {
+        case "take": {
+          const [[, stored]] = await this.publisher.multi().get(step.key).del(step.key).exec();
+          const found = (await this.publisher.xrange(stream, step.offset, step.offset)).length > 0;
+          [step] = await this.bridge.run({ op: "session", stored, found });
+          break;
+        }
+        case "range": {
+          const entries = await this.publisher.xrange(stream, step.from, "+", "COUNT", step.count);
+          const end = entries.length < step.count;
+          [step] = await this.bridge.run({ op: "missed", entries, last: entries.at(-1)?.[0], end });
+          break;
+        }
+        default:
+          return step;
+      }
+    }
+  }
+
+  /** Resolves when all own entries came back from the stream */
+  async settled() {
+    if (!this.reader) return;
+    for (;;) {
+      const [{ entries }] = await this.bridge.run({ op: "unconfirmed" });
+      if (entries === 0) return;
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
   }
 
   /** Resolves to the number of nodes in the namespace */
@@ -112,6 +185,11 @@ export class BridgeNode {
       case "publish":
         await this.publisher[this.sharded ? "spublish" : "publish"](action.channel, Buffer.from(action.payload, "hex"));
         break;
+      case "append": {
+        const { stream, max_len, fields } = action;
+        await this.publisher.xadd(stream, "MAXLEN", "~", max_len, "*", ...fields.flat());
+        break;
+      }
       case "subscribe":
         await this.subscriber[this.sharded ? "ssubscribe" : "subscribe"](action.channel);
         break;
@@ -138,6 +216,9 @@ export class BridgeNode {
         for (const socket of sockets) await answer({ kind: "ack", ...socket.answer });
         break;
       }
+      case "gap":
+        this.gaps++;
+        break;
       case "answer":
         this.requests.get(action.request).answers.push(action.answer);
         break;
@@ -152,6 +233,8 @@ export class BridgeNode {
   }
 
   async stop() {
+    this.isStopped = true;
+    this.reader?.disconnect();
     this.subscriber.disconnect();
     this.publisher.disconnect();
     await this.bridge.stop();

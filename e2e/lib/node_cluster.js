@@ -36,14 +36,24 @@ export const ADAPTERS = {
       },
     ]),
   ),
+  ...Object.fromEntries(
+    [["streams", false], ["streams, sharded pub/sub", true]].map(([name, useShardedPubSub]) => [
+      name,
+      {
+        make: (publisher, _, more) => createStreamsAdapter(publisher, { useShardedPubSub, blockTimeInMs: 200, ...more }),
+        ours: { adapter: "streams", sharded: useShardedPubSub },
+        readers: 1,
+      },
+    ]),
+  ),
 };
 
 /** A server with one client, which is in several rooms */
-export async function startNode(port, { library = "ioredis", adapter, namespace, options = {} }) {
+export async function startNode(port, { library = "ioredis", adapter, namespace, options = {}, adapterOptions = {} }) {
   const { clients, close: closeClients } = await LIBRARIES[library](port);
   const http = createServer().listen(0, "127.0.0.1");
   await once(http, "listening");
-  const server = new Server(http, { adapter: ADAPTERS[adapter].make(...clients), connectTimeout: 60_000, ...options });
+  const server = new Server(http, { adapter: ADAPTERS[adapter].make(...clients, adapterOptions), connectTimeout: 60_000, ...options });
   const nsp = server.of(namespace);
   nsp.on("connection", (socket) => {
     socket.data = { name: "node's" };

@@ -13,9 +13,11 @@ use bytes::Bytes;
 use fastrand::Rng;
 use roomcast_core::{Args, Event, Membership, Namespace, Room, SocketId, Target};
 use roomcast_node_adapter::{
-    Action, AdapterNamespace, Answer, Asker, ClassicConfig, ClassicNamespace, Flags, Query, Recipients,
-    RequestNumber, Response, ShardedConfig, ShardedNamespace, SocketDescription, SubscriptionMode,
-    cluster_uid, encode_broadcast, node_uid,
+    Action, AdapterNamespace, Answer, Asker, ClassicConfig, ClassicNamespace, CodecLimits, EntryId, Flags,
+    Query, ReadRequest, Recipients, RequestNumber, Response, RestoreStep, Restored, SessionRestore,
+    ShardedConfig, ShardedNamespace, SocketDescription, StoredSession, StreamEntry, StreamReader,
+    StreamsConfig, StreamsNamespace, SubscriptionMode, cluster_uid, encode_broadcast, encode_session,
+    node_uid, session_key,
 };
 use serde_json::{Value, json};
 
@@ -29,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         askers: BTreeMap::new(),
         requests: BTreeMap::new(),
         last: 0,
+        restore: None,
     };
     for line in io::stdin().lock().lines() {
         let command: Value = serde_json::from_str(&line?)?;
@@ -45,6 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 enum Node {
     Classic(ClassicNamespace),
     Sharded(ShardedNamespace),
+    Streams(StreamsNamespace, StreamReader),
 }
 
 impl Node {
@@ -52,6 +56,7 @@ impl Node {
         match self {
             Self::Classic(node) => node,
             Self::Sharded(node) => node,
+            Self::Streams(node, _) => node,
         }
     }
 }
@@ -62,6 +67,7 @@ struct Bridge {
     askers: BTreeMap<u64, Asker>,
     requests: BTreeMap<u64, RequestNumber>,
     last: u64,
+    restore: Option<SessionRestore>,
 }
 
 impl Bridge {
@@ -109,6 +115,8 @@ impl Bridge {
             "time" => node.handle_timeout(now),
             "close" => node.close(now),
             "room" => self.change_room(&Room::new(name), command["exists"] == true),
+            "read" | "last" | "entries" | "failed" | "unconfirmed" => out.extend(self.stream(command, now)?),
+            "store" | "restore" | "session" | "missed" => out.push(self.recover(command)?),
             "generate" => return self.generate(command),
             "metrics" => out.push(json!({ "metrics": format!("{:?}", node.metrics()) })),
             other => return Err(format!("unknown operation {other}").into()),
@@ -149,7 +157,102 @@ impl Bridge {
                 self.node = Node::Sharded(node);
                 shown
             }
+            "streams" => {
+                let mut config = StreamsConfig::default();
+                config.plaintext_only = command["plaintext"] == true;
+                config.max_len = command["max_len"].as_u64().unwrap_or(config.max_len);
+                let node =
+                    StreamsNamespace::new(Arc::new(config), self.namespace.clone(), &cluster_uid(random));
+                let shown = json!({ "uid": &**node.uid(), "counted": &**node.counted_channel() });
+                self.node = Node::Streams(node, StreamReader::new());
+                shown
+            }
             other => return Err(format!("unknown adapter {other}").into()),
+        })
+    }
+
+    /// Operations of the stream and its reader.
+    fn stream(&mut self, command: &Value, now: Instant) -> Result<Option<Value>, Box<dyn Error>> {
+        let Node::Streams(node, reader) = &mut self.node else { return Err("no stream".into()) };
+        let last = command["last"].as_str().map(str::parse::<EntryId>).transpose()?;
+        let gap = match command["op"].as_str().unwrap_or_default() {
+            "read" => {
+                if command["reconnect"] == true {
+                    reader.handle_reconnect();
+                }
+                return Ok(Some(match reader.next_request() {
+                    ReadRequest::Read { anchor, after } => json!({
+                        "do": "read", "anchor": anchor.map(|id| id.to_string()), "after": after.to_string(),
+                    }),
+                    _ => json!({ "do": "locate" }),
+                }));
+            }
+            "last" => reader.handle_last(last),
+            "unconfirmed" => return Ok(Some(json!({ "entries": node.unconfirmed_entries() }))),
+            "failed" => {
+                node.handle_append_failure(command["number"].as_u64().unwrap_or(0));
+                false
+            }
+            _ => {
+                let gap = reader.handle_read(command["anchor"] == true, last);
+                for entry in entries(command)? {
+                    node.handle_entry(&entry, now);
+                }
+                gap
+            }
+        };
+        Ok(gap.then(|| json!({ "do": "gap" })))
+    }
+
+    /// Operations of sessions, which are stored at a disconnect and restored at a reconnect.
+    fn recover(&mut self, command: &Value) -> Result<Value, Box<dyn Error>> {
+        const PREFIX: &str = "sio:session:";
+        let secret = text(&command["secret"]);
+        let outcome = match command["op"].as_str().unwrap_or_default() {
+            "store" => {
+                let session = StoredSession {
+                    id: SocketId::new(text(&command["id"])),
+                    secret: secret.clone().into(),
+                    rooms: rooms(&command["rooms"]),
+                    data: args(command)?,
+                };
+                let (key, value) = (session_key(PREFIX, &secret), encode_session(&session)?);
+                return Ok(json!({ "key": &*key, "value": &*value }));
+            }
+            "restore" => {
+                let offset = text(&command["offset"]);
+                let limits = CodecLimits::default();
+                SessionRestore::new(PREFIX, self.namespace.clone(), &secret, &offset, 1 << 20, limits).map(
+                    |restore| {
+                        self.restore = Some(restore);
+                        None
+                    },
+                )
+            }
+            operation => {
+                let restore = self.restore.as_mut().ok_or("no recovery was begun")?;
+                if operation == "session" {
+                    restore
+                        .handle_session(command["stored"].as_str(), command["found"] == true)
+                        .map(|()| None)
+                } else {
+                    let last = command["last"].as_str().map(str::parse::<EntryId>).transpose()?;
+                    restore.handle_entries(&entries(command)?, last, command["end"] == true)
+                }
+            }
+        };
+        Ok(match outcome {
+            Err(error) => json!({ "do": "refused", "reason": error.to_string() }),
+            Ok(Some(restored)) => shown_session(&restored),
+            Ok(None) => match self.restore.as_ref().ok_or("no recovery was begun")?.next_step() {
+                RestoreStep::Take { key, offset } => {
+                    json!({ "do": "take", "key": &*key, "offset": offset.to_string() })
+                }
+                RestoreStep::Range { from, count } => {
+                    json!({ "do": "range", "from": from.to_string(), "count": count })
+                }
+                other => json!({ "do": format!("{other:?}") }),
+            },
         })
     }
 
@@ -184,6 +287,10 @@ impl Bridge {
         match action {
             Action::Publish { channel, payload } => {
                 json!({ "do": "publish", "channel": &*channel, "payload": hex(&payload) })
+            }
+            Action::Append { stream, max_len, fields, number } => {
+                let fields: Vec<_> = fields.iter().map(|(name, value)| (name, &**value)).collect();
+                json!({ "do": "append", "stream": &*stream, "max_len": max_len, "fields": fields, "number": number })
             }
             Action::Subscribe { channel } => json!({ "do": "subscribe", "channel": &*channel }),
             Action::Unsubscribe { channel } => json!({ "do": "unsubscribe", "channel": &*channel }),
@@ -275,12 +382,33 @@ impl Bridge {
 fn shown_event(what: &str, event: &Event) -> Value {
     json!({
         "do": what, "name": &*event.name, "args": event.args.json(), "attachments": attachments(&event.args),
-        "compress": event.compress,
+        "compress": event.compress, "offset": event.offset.as_deref(),
     })
 }
 
 fn shown_socket(socket: &SocketDescription) -> Value {
     json!({ "id": socket.id, "rooms": socket.rooms, "handshake": &*socket.handshake, "data": &*socket.data })
+}
+
+fn shown_session(Restored { session, missed, until }: &Restored) -> Value {
+    let missed: Vec<Value> = missed.iter().map(|event| shown_event("missed", event)).collect();
+    json!({
+        "do": "restored", "id": session.id, "secret": &*session.secret, "rooms": session.rooms,
+        "args": session.data.json(), "attachments": attachments(&session.data), "missed": missed,
+        "until": until.to_string(),
+    })
+}
+
+/// Reads entries in the form that Redis has in its answers.
+fn entries(command: &Value) -> Result<Vec<StreamEntry>, Box<dyn Error>> {
+    let mut entries = Vec::new();
+    for entry in command["entries"].as_array().into_iter().flatten() {
+        let fields: Vec<Bytes> =
+            entry[1].as_array().into_iter().flatten().map(|field| Bytes::from(text(field))).collect();
+        let pairs = fields.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
+        entries.extend(StreamEntry::from_fields(text(&entry[0]).parse()?, pairs)?);
+    }
+    Ok(entries)
 }
 
 fn attachments(args: &Args) -> Vec<String> {

@@ -13,7 +13,8 @@ pub enum ReadRequest {
     /// Two commands in one write: `XRANGE stream anchor anchor`, if there is an anchor, and
     /// `XREAD COUNT … BLOCK … STREAMS stream after`. Entries are trimmed from the oldest on, so nothing after an anchor
     /// that exists was trimmed unread. Redis processes both commands together: XREAD either returns at once, or waits
-    /// with the anchor as the last entry.
+    /// with the anchor as the last entry, and then returns after the first command that adds one. Only a transaction
+    /// that adds entries and trims them again would not be noticed; adapters and emitters have none.
     Read {
         /// Entry that was read before, and has to exist.
         anchor: Option<EntryId>,
