@@ -31,12 +31,13 @@ impl EntryId {
         Self { milliseconds, sequence }
     }
 
-    /// Returns the smallest id after this one.
+    /// Returns the smallest id after this one; the last of all ids returns itself.
     #[must_use]
     pub const fn next(self) -> Self {
-        match self.sequence.checked_add(1) {
-            Some(sequence) => Self { sequence, ..self },
-            None => Self { milliseconds: self.milliseconds.saturating_add(1), sequence: 0 },
+        match (self.sequence.checked_add(1), self.milliseconds.checked_add(1)) {
+            (Some(sequence), _) => Self { sequence, ..self },
+            (None, Some(milliseconds)) => Self { milliseconds, sequence: 0 },
+            (None, None) => self,
         }
     }
 }
