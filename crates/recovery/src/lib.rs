@@ -15,6 +15,7 @@ mod config;
 mod log;
 mod owner;
 mod pending_recovery;
+mod present;
 mod recovery;
 mod retained;
 mod sequencer;

@@ -54,6 +54,15 @@ pub trait Recovery: Router {
     /// room: it starts a new session, and knows that it has to load its state again.
     fn missed(&self, room: Option<&Room>);
 
+    /// Returns the member with this recovery token that is attached here, if there is one.
+    ///
+    /// Its client has returned before its old connection is known to be dead. A server closes that connection, which
+    /// retains the session, and then claims it. Implementations that return `None` refuse such a client.
+    fn attached(&self, secret: &str) -> Option<(MemberKey, SocketId)> {
+        _ = secret;
+        None
+    }
+
     /// Starts the recovery of a session by its token and the client's last offset, if any.
     ///
     /// After the pending recovery is dropped, the session can be claimed again. `budget` is the number of bytes that the
