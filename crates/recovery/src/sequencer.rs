@@ -13,8 +13,8 @@ use roomcast_core::{
 use crate::log::{Draft, Entry, Log, Seen, is_epoch};
 use crate::owner::Acting;
 use crate::pending_recovery::ClaimedSession;
-use crate::recovery::{Claim, ClaimResult, Recovery, SessionInit};
 use crate::present::Present;
+use crate::recovery::{Claim, ClaimResult, Recovery, SessionInit};
 use crate::retained::{Absent, RetainedSession, RoomHistory, SharedData};
 use crate::{RecoveryConfig, RecoveryError};
 

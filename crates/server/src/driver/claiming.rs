@@ -38,7 +38,11 @@ impl Driver {
     }
 
     /// Requests the session of a client that is attached by another connection; the receiver ends once it has left.
-    fn take_over(&self, state: &NamespaceState, shown: &RecoveryCredentials) -> Option<oneshot::Receiver<()>> {
+    fn take_over(
+        &self,
+        state: &NamespaceState,
+        shown: &RecoveryCredentials,
+    ) -> Option<oneshot::Receiver<()>> {
         let (key, id) = shown.attached(&**state.recovery.as_ref()?)?;
         let socket = state.attached(key, &id)?;
         socket.take_over(&self.shared)
@@ -68,7 +72,11 @@ impl Driver {
     }
 
     /// Counts a refused claim.
-    pub(super) fn count_claim(&self, result: ClaimResult, state: &NamespaceState) -> Option<Box<dyn PendingRecovery>> {
+    pub(super) fn count_claim(
+        &self,
+        result: ClaimResult,
+        state: &NamespaceState,
+    ) -> Option<Box<dyn PendingRecovery>> {
         match result {
             Ok(claim) => Some(claim),
             Err(refused) => {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Once, PoisonError, RwLock};
 use std::time::Duration;
 
 use roomcast_core::{
-    AckId, Args, Dispatched, Event, MemberKey, Membership, Namespace, Overflow, Receipt, Room, Router, SocketId,
-    Target,
+    AckId, Args, Dispatched, Event, MemberKey, Membership, Namespace, Overflow, Receipt, Room, Router,
+    SocketId, Target,
 };
 use roomcast_recovery::Recovery;
 
