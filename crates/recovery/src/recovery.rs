@@ -76,6 +76,13 @@ pub trait Recovery: Router {
     /// Dropping a [`Claim::Pending`] at any point leaves the session claimable, or puts it back.
     fn claim(self: Arc<Self>, secret: &str, offset: Option<&str>, budget: usize) -> Claim;
 
+    /// Completes once everything that has changed is stored outside of this process. Default: at once.
+    ///
+    /// A server that shuts down calls it when its sessions have ended, and waits for a bounded time.
+    fn flush(&self) -> Flushed<'_> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Returns the numbers of events and sessions retained by this node.
     fn usage(&self) -> Usage;
 }
@@ -99,6 +106,9 @@ impl fmt::Debug for SessionInit {
         f.debug_struct("SessionInit").field("owner", &self.owner).finish_non_exhaustive()
     }
 }
+
+/// Future of [`Recovery::flush`].
+pub type Flushed<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Result of a claim.
 pub type ClaimResult = Result<Box<dyn PendingRecovery>, RecoveryError>;

@@ -3,7 +3,7 @@
 use std::task::Context;
 use std::time::Instant;
 
-use roomcast_core::{CloseReason, Command, MemberKey};
+use roomcast_core::{CloseReason, Command, MemberKey, Namespace};
 use roomcast_recovery::{Claim, ClaimResult, PendingRecovery};
 use tokio::sync::oneshot;
 
@@ -56,6 +56,23 @@ impl Driver {
         // The socket has left if the session is closing.
         let Some(namespace) = self.members.namespace_of(key) else { return };
         self.leave(&namespace, CloseReason::TakenOver, cx);
+        self.close_for(namespace, cx, now);
+    }
+
+    /// Closes this connection for a socket whose session continues on another node; calls no disconnect handlers.
+    pub(super) fn displaced(&mut self, key: MemberKey, cx: &mut Context<'_>, now: Instant) {
+        let Some(namespace) = self.members.namespace_of(key) else { return };
+        if let Some(member) = self.members.remove(&namespace) {
+            let socket = member.socket();
+            tracing::debug!(socket = %socket.id(), namespace = %socket.name_of_namespace(), "client displaced");
+            socket.detach(false, None);
+            member.waiting.iter().for_each(|inbound| self.handlers_running.release(inbound));
+        }
+        self.close_for(namespace, cx, now);
+    }
+
+    /// Closes this connection after a socket has left for another one.
+    fn close_for(&mut self, namespace: Namespace, cx: &mut Context<'_>, now: Instant) {
         if self.shared.kind == ClientKind::SocketIo {
             // If the client is alive after all, it does not reconnect by itself and take its session back.
             self.session.handle_command(Command::Disconnect { namespace }, now);

@@ -90,6 +90,7 @@ impl Driver {
                     self.taken_over(key, cx, now);
                     drop(left);
                 }
+                SessionCommand::Displace(key) => self.displaced(key, cx, now),
             }
         }
         progress

@@ -33,6 +33,8 @@ pub(crate) enum SessionCommand {
     Close(CloseReason),
     /// Closes the session, since its client has returned on another connection.
     TakeOver(TakeOver),
+    /// Ends a socket whose session continues on another node.
+    Displace(MemberKey),
 }
 
 /// Request of another connection to take over the session of a socket.
