@@ -101,6 +101,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             "the command and the example servers for the clients",
             cargo_run(&["build", "--bins", "--examples"]),
         ),
+        book(project),
         Step {
             limit: Duration::from_secs(300),
             leaves_daemons: false,
@@ -231,6 +232,25 @@ fn with_flags(mut command: Command, variable: &str, flags: &str) -> Command {
     let set = env::var(variable).unwrap_or_default();
     command.env(variable, format!("{set} {flags}").trim());
     command
+}
+
+/// Returns the step that builds the book; its Rust code belongs to the step `rust`.
+fn book(project: &Project) -> Step {
+    let run = |args: &[&str]| {
+        let mut command = cargo_run(&["run", "--quiet", "--package", "roomcast-book", "--"]);
+        command.args(args);
+        command
+    };
+    let mut build = run(&["build", "--dest"]);
+    build.arg(project.target.join("book"));
+    let mut shell = run(&["shell", "--bin-dir"]);
+    shell.arg(project.target.join("debug"));
+    Step {
+        commands: vec![build, shell],
+        after: &["build"],
+        limit: Duration::from_secs(10 * 60),
+        ..rust("book", "the book in docs: pages, links, and shell code", Command::new("true"))
+    }
 }
 
 fn npm(project: &Project, name: &'static str, about: &'static str, args: &[&str]) -> Step {
