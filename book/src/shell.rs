@@ -27,7 +27,7 @@ struct Block {
     code: String,
 }
 
-/// Values for the variables and the command that stand for process ids in the pages.
+/// Values of the variables and the command from which the pages take process ids.
 const PROCESS_IDS: &str = "PID=1; server=1; pgrep() { echo 1; }";
 
 /// Time limit of a page, in seconds.
