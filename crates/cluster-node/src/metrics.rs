@@ -74,9 +74,8 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
             shared.guard.panics(),
         ),
     ];
-    let metric = |name, help, is_counter, value| ClusterMetric { name, help, is_counter, value };
-    let gauges = gauges.into_iter().map(|(name, help, value)| metric(name, help, false, value as f64));
-    gauges
-        .chain(counters.into_iter().map(|(name, help, value)| metric(name, help, true, value as f64)))
-        .collect()
+    let gauges = gauges.into_iter().map(|(name, help, value)| ClusterMetric::gauge(name, help, value as f64));
+    let counters =
+        counters.into_iter().map(|(name, help, value)| ClusterMetric::counter(name, help, value as f64));
+    gauges.chain(counters).collect()
 }

@@ -102,16 +102,12 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
     ];
     let handlers =
         ("cluster_handlers", "Running handlers of events for servers.", load(&own.handlers) as usize);
-    let gauges = gauges.into_iter().chain([handlers]).map(|(name, help, value)| ClusterMetric {
-        name,
-        help,
-        value: ClusterValue::Gauge(value as f64),
-    });
-    let counters = counters.into_iter().map(|(name, help, value)| ClusterMetric {
-        name,
-        help,
-        value: ClusterValue::Counter(value as f64),
-    });
+    let gauges = gauges
+        .into_iter()
+        .chain([handlers])
+        .map(|(name, help, value)| ClusterMetric::gauge(name, help, value as f64));
+    let counters =
+        counters.into_iter().map(|(name, help, value)| ClusterMetric::counter(name, help, value as f64));
     gauges.chain(counters).chain([request_times(&node.request_times)]).collect()
 }
 

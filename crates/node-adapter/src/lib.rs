@@ -49,7 +49,7 @@ pub use codec::{
 pub use engine::{PubSub, PubSubCommand, PubSubEvent, SubscriberCount};
 pub use protocol::{
     Action, AdapterMetrics, AdapterNamespace, Answer, Asker, ClassicAction, ClassicConfig, ClassicMetrics,
-    ClassicNamespace, ClassicWriter, Composed, PublishRefused, Query, QueryRefused, ReadRequest, RequestNumber, RestoreError,
-    RestoreStep, Restored, SessionRestore, ShardedConfig, ShardedNamespace, StreamReader, StreamsConfig,
-    StreamsNamespace, SubscriptionMode, Wanted, cluster_uid, node_uid,
+    ClassicNamespace, ClassicWriter, Composed, PublishRefused, Query, QueryRefused, ReadRequest,
+    RequestNumber, RestoreError, RestoreStep, Restored, SessionRestore, ShardedConfig, ShardedNamespace,
+    StreamReader, StreamsConfig, StreamsNamespace, SubscriptionMode, Wanted, cluster_uid, node_uid,
 };

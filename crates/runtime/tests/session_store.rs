@@ -157,7 +157,10 @@ async fn stores_data_rooms_and_handshake() {
     sleep(INTERVAL * 2).await;
     let stored = store.get(&id("s")).expect("it is stored");
     assert!(stored.connected && !stored.handshake.is_empty());
-    assert_eq!((stored.data.as_ref(), rooms(Some(stored.clone()))), ("{\"name\":\"ada\"}", Some(vec!["red".into()])));
+    assert_eq!(
+        (stored.data.as_ref(), rooms(Some(stored.clone()))),
+        ("{\"name\":\"ada\"}", Some(vec!["red".into()]))
+    );
     node.disconnect(key, "[1]");
     sleep(INTERVAL * 2).await;
     let away = store.get(&id("s")).expect("it is stored");
@@ -238,7 +241,8 @@ async fn dead_store_takes_bounded_memory() {
 #[tokio::test(start_paused = true)]
 async fn flush_stores_everything_at_once() {
     let store = Arc::new(MemorySessionStore::new());
-    let node = Node::new("a", &store, StoreConfig::new().interval(Duration::from_secs(60)).batch_bytes(1_000));
+    let node =
+        Node::new("a", &store, StoreConfig::new().interval(Duration::from_secs(60)).batch_bytes(1_000));
     store.set_fault(StoreFault::Slow(Duration::from_millis(30)));
     let keys: Vec<_> = (0..20).map(|number| node.attach(&format!("s{number}"))).collect();
     keys.iter().for_each(|key| node.disconnect(*key, "1"));

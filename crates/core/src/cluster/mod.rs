@@ -203,6 +203,20 @@ pub struct ClusterMetric {
     pub value: ClusterValue,
 }
 
+impl ClusterMetric {
+    /// Returns a number that only grows.
+    #[must_use]
+    pub fn counter(name: &'static str, help: &'static str, value: f64) -> Self {
+        Self { name, help, value: ClusterValue::Counter(value) }
+    }
+
+    /// Returns a number that also decreases.
+    #[must_use]
+    pub fn gauge(name: &'static str, help: &'static str, value: f64) -> Self {
+        Self { name, help, value: ClusterValue::Gauge(value) }
+    }
+}
+
 /// Value of a [`ClusterMetric`].
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
