@@ -1,4 +1,4 @@
-//! Message engines of clusters on Redis pub/sub: of Roomcast's own clusters, and of those with Node servers.
+//! Message engines of clusters on Redis pub/sub: Roomcast's own clusters, and clusters with Node servers.
 //!
 //! [`RedisBackplane`] connects nodes of Roomcast by a Redis server, version 6 or later, or one that sentinels choose.
 //! It implements [`Backplane`](roomcast_cluster::Backplane): each [`Channel`](roomcast_cluster::Channel) is a channel

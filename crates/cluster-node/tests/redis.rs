@@ -104,7 +104,6 @@ async fn restart_is_survived_within_a_second() {
         assert_eq!(counts.expect("both nodes"), [1]);
         assert!(nodes.iter().all(|node| node.cluster.status() == ClusterStatus::Connected));
     }
-    // Nothing was lost but what was under way.
     assert_eq!((nodes[0].metric("cluster_refused"), nodes[0].metric("cluster_lost")), (0, 0));
 }
 
