@@ -34,7 +34,7 @@
 //! | Order | Messages of one thread arrive in order at each node. A query waits for the count of the nodes first, so it may be overtaken. |
 //! | Redis is away | Local delivery continues. Accepted publications wait; [`status`](roomcast_core::Cluster::status) is `Degraded` after 250 ms, and logged once. Requests end at their deadline. |
 //! | Redis returns | The queue is published in order, after [a delay](NodeClusterConfig::resume_delay) for the other nodes to return; all is as before within 1 s. |
-//! | A connection is lost | Publications without a reply from Redis are counted as `cluster_lost`; Redis may have delivered some. They are not repeated. Messages of other nodes until the new subscription are lost, not counted, and reported to [`ClusterHost::missed`](roomcast_core::ClusterHost::missed). |
+//! | A connection is lost | Publications without a reply from Redis are counted as `cluster_unconfirmed`; Redis may have delivered some. They are not repeated. Messages of other nodes until the new subscription are lost, not counted, and reported to [`ClusterHost::missed`](roomcast_core::ClusterHost::missed). |
 //! | Queries | End at their deadline, also if the nodes cannot be counted. The number of missing nodes is `None` if it is unknown. A dropped future withdraws the query. |
 //! | Queries of other nodes | Are answered if this node has nothing to tell as well, until it is not counted any more. |
 //! | Leaving | Publishes the queue, then unsubscribes. The protocol has no goodbye. |
@@ -45,7 +45,7 @@
 //! | Loss | Cause | Report |
 //! | --- | --- | --- |
 //! | publications of this node | the queue is full | the caller; `cluster_refused` |
-//! | publications of this node | they were under way when the connection was lost | `cluster_lost`; `confirm` returns an error |
+//! | publications of this node | they were under way when the connection was lost | `cluster_unconfirmed`; `confirm` returns an error |
 //! | publications of this node, at one other node | that node is disconnected: Redis keeps nothing for it | not reported |
 //! | publications of other nodes | this node is disconnected, or reads more slowly than `client-output-buffer-limit` of Redis allows | hosts, by `missed` |
 //! | publications of Node servers | Redis was away: Node's clients publish theirs before other nodes have returned | not reported |

@@ -104,7 +104,7 @@ async fn restart_is_survived_within_a_second() {
         assert_eq!(counts.expect("both nodes"), [1]);
         assert!(nodes.iter().all(|node| node.cluster.status() == ClusterStatus::Connected));
     }
-    assert_eq!((nodes[0].metric("cluster_refused"), nodes[0].metric("cluster_lost")), (0, 0));
+    assert_eq!((nodes[0].metric("cluster_refused"), nodes[0].metric("cluster_unconfirmed")), (0, 0));
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn frozen_server_is_noticed_and_losses_counted() {
         nodes.iter().all(|node| node.cluster.status() == ClusterStatus::Connected)
     })
     .await;
-    let lost = nodes[0].metric("cluster_lost") as usize;
+    let lost = nodes[0].metric("cluster_unconfirmed") as usize;
     until("the rest is delivered", || nodes[1].delivered() >= accepted - lost).await;
     assert_eq!(lost, 50, "those that were sent without a reply");
     until("the former connections are not counted", || subscribers(&redis) == "2").await;
