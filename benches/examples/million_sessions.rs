@@ -8,7 +8,7 @@
 //! checks that the sessions of silent clients time out, and no others. A million sessions need about 2.5 GiB.
 //!
 //! ```sh
-//! cargo run --release -p roomcast-benches --example million_sessions
+//! cargo run --profile dist -p roomcast-benches --example million_sessions
 //! ```
 
 #![allow(clippy::disallowed_methods, reason = "the program measures times")]

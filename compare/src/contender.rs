@@ -107,7 +107,7 @@ impl Contender {
                     arguments: arguments.into_iter().map(fill).collect(),
                     pings: true,
                     needs: None,
-                    remedy: format!("cargo build --release -p roomcast --example fanout_server{build}"),
+                    remedy: format!("cargo build --profile dist -p roomcast --example fanout_server{build}"),
                 });
             }
         }
@@ -125,7 +125,7 @@ impl Contender {
             arguments: words(&format!("--port {{port}} --send {send} --pattern {{pattern}}")),
             pings: false,
             needs: None,
-            remedy: "cargo build --release -p roomcast-compare".into(),
+            remedy: "cargo build --profile dist -p roomcast-compare".into(),
         }
     }
 

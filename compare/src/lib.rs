@@ -122,7 +122,7 @@ pub struct Options {
     pub window: Duration,
     /// Path of Roomcast's example fanout_server; skipped if missing
     ///
-    /// [default: examples/fanout_server next to this program, as in target/release/examples/fanout_server]
+    /// [default: examples/fanout_server next to this program, as in target/dist/examples/fanout_server]
     #[arg(long)]
     pub fanout_server: Option<PathBuf>,
     /// CPU of the servers
@@ -404,7 +404,7 @@ fn contenders(options: &Options) -> Result<Vec<Contender>, Error> {
     let mut all = Contender::built_in(&Programs {
         limit: programs.join("limit"),
         fanout_server: fanout_server.unwrap_or_else(|| programs.join("examples/fanout_server")),
-        tls_server: programs.join("../tls/release/examples/fanout_server"),
+        tls_server: programs.join("../tls/dist/examples/fanout_server"),
         certificates: Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/server/tests/certificates"),
         rust_peers: programs.join("../peers/release"),
         node_peers: Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/node"),

@@ -46,7 +46,7 @@ impl Trials {
         if !loadgen.is_file() {
             let loadgen = loadgen.display();
             return Err(Error::Usage(format!(
-                "no file {loadgen}; build it with `cargo build --release -p roomcast-compare`"
+                "no file {loadgen}; build it with `cargo build --profile dist -p roomcast-compare`"
             )));
         }
         let mut free_cpus = own_cpus;

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import axe from "axe-core";
 import { launchChromium, withoutChromium } from "../lib/chromium.js";
 import { PATIENCE } from "../lib/patience.js";
 import { lastingPort, startDemo } from "../lib/server.js";
@@ -137,6 +138,86 @@ describe("the demo page", { skip: withoutChromium }, () => {
     }
     await page.close();
   });
+
+  for (const [width, height, hasTouch] of [[1366, 768, false], [390, 844, true]]) {
+    test(`shows the send controls without scrolling at ${width} × ${height}`, async () => {
+      const { page } = await open({ viewport: { width, height }, hasTouch, isMobile: hasTouch });
+      const shown = hasTouch ? ["a"] : Object.keys(AT_LOAD);
+      for (const letter of shown) {
+        for (const action of ["everyone", "others", "room", "room-others"]) {
+          const { y, height: tall } = await panel(page, letter).locator(`[data-action=${action}]`).boundingBox();
+          assert.ok(y >= 0 && y + tall <= height, `${action} of ${letter} ends at ${y + tall}`);
+        }
+      }
+      await page.close();
+    });
+  }
+
+  test("shows nothing in a lane for messages from before its client", async () => {
+    const { page } = await open();
+    await panel(page, "a").locator("[data-action=everyone]").click();
+    const lane = (letter) => page.locator(`#broadcast-lanes > [data-client=${letter}]`);
+    await lane("d").and(page.locator("[data-lane=reached]")).waitFor();
+    await page.locator('[data-action=add][data-kind="roomcast.json"]').click();
+    await panel(page, "e", "[data-state=connected]").waitFor();
+    assert.equal(await lane("e").getAttribute("data-lane"), "idle");
+    await panel(page, "c").locator("[data-action=others]").click();
+    await lane("c").and(page.locator("[data-lane=aside]", { hasText: "not addressed" })).waitFor();
+    await lane("e").and(page.locator("[data-lane=reached]")).waitFor();
+    await page.close();
+  });
+
+  test("tells version and metrics of the server", async () => {
+    await server.stop();
+    server = await startDemo(0, { "admin-addr": "127.0.0.1:0" });
+    const { page } = await open();
+    assert.match(await page.locator("#version").textContent(), /^\d+\.\d+\.\d+/);
+    const metrics = await page.locator("[data-link=metrics]").getAttribute("href");
+    assert.match(await (await fetch(metrics)).text(), /^roomcast_/m);
+    // Others may be unable to reach the admin endpoint, and need not learn of it.
+    const about = await page.request.get(`${server.url}/about.json`, { headers: { host: "chat.example:80" } });
+    assert.equal((await about.json()).metrics_port, null);
+    await page.close();
+  });
+
+  test("runs the official client if the server has its files", async () => {
+    await server.stop();
+    const port = await lastingPort();
+    const flags = { "serve-client": fileURLToPath(new URL("../node_modules/socket.io/client-dist", import.meta.url)) };
+    server = await startDemo(port, flags);
+    const { page, complaints } = await open();
+    await panel(page, "e", "[data-kind='socket.io-client'][data-transport=websocket][data-rooms=red]").waitFor();
+    for (const [sender, receiver] of [["e", "d"], ["d", "e"]]) {
+      await panel(page, sender).locator("[name=text]").fill(`from ${sender}`);
+      await panel(page, sender).locator("[data-action=room-others]").click();
+      await panel(page, receiver).locator(".log > li[data-direction=in]", { hasText: `from ${sender}` }).waitFor();
+    }
+    await panel(page, "e").locator("[data-action=toggle]").click();
+    await panel(page, "e", "[data-state=disconnected]").waitFor();
+    await panel(page, "e").locator("[data-action=toggle]").click();
+    await panel(page, "e", "[data-state=connected][data-rooms=red]").waitFor();
+    assert.deepEqual(complaints, []);
+    await server.stop();
+    await panel(page, "e", "[data-state=waiting]").waitFor();
+    server = await startDemo(port, flags);
+    await panel(page, "e", "[data-state=connected][data-rooms=red]").waitFor();
+    await page.close();
+  });
+
+  for (const colorScheme of ["light", "dark"]) {
+    test(`is accessible by axe-core's rules, ${colorScheme}`, async () => {
+      for (const viewport of [{ width: 1366, height: 768 }, { width: 390, height: 844 }]) {
+        const { page } = await open({ viewport, colorScheme, reducedMotion: "reduce" });
+        await panel(page, "b").locator("[data-action=everyone]").click();
+        await page.waitForFunction(() => document.querySelector("#broadcast").dataset.received === "4");
+        await page.evaluate(axe.source);
+        const { violations } = await page.evaluate(() => globalThis.axe.run(document));
+        const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" | ")}`);
+        assert.deepEqual(found, []);
+        await page.close();
+      }
+    });
+  }
 
   test("fits a narrow, dark screen", async () => {
     const { page } = await open({ viewport: { width: 375, height: 800 }, colorScheme: "dark" });

@@ -1,6 +1,7 @@
 // Connection state recovery: unmodified socket.io-client 4 and a plain client reconnect after broken connections.
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { connect as connectTcp, createServer } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { io } from "socket.io-client";
@@ -75,6 +76,39 @@ const ask = (socket, event, ...args) =>
 async function say(speaker, room, ...args) {
   speaker.emit("say", room, ...args);
   await ask(speaker, "state");
+}
+
+/** Path to the server that can break for the client alone: the server's side of its connections stays open */
+async function forward(to) {
+  const clients = new Set();
+  const upstreams = [];
+  let down = false;
+  const proxy = createServer({ allowHalfOpen: true }, (client) => {
+    // The close packet of a polling client does not arrive either.
+    if (down) return client.destroy();
+    const upstream = connectTcp({ port: to, host: "127.0.0.1", allowHalfOpen: true });
+    upstreams.push(upstream);
+    clients.add(client);
+    for (const [from, into] of [[client, upstream], [upstream, client]]) {
+      from.on("data", (bytes) => into.destroyed || into.write(bytes));
+      from.on("error", () => {});
+    }
+    client.on("close", () => clients.delete(client));
+  });
+  proxy.listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  const { port } = proxy.address();
+  const cut = () => {
+    down = true;
+    clients.forEach((client) => client.destroy());
+  };
+  const restore = () => (down = false);
+  const close = async () => {
+    cut();
+    upstreams.forEach((upstream) => upstream.destroy());
+    proxy.close();
+  };
+  return { port, url: `http://127.0.0.1:${port}`, cut, restore, close };
 }
 
 /** Waits until the server has registered a disconnect, and so retains the session */
@@ -175,6 +209,33 @@ for (const [way, options] of Object.entries(WAYS)) {
       socket.disconnect();
     });
 
+    test("takes its session over from a connection that the server holds open", async () => {
+      const path = await forward(servers.usual.port);
+      const socket = await connect({ ...options }, { url: path.url });
+      const { id } = socket;
+      await ask(socket, "join", "red");
+      await say(speaker, "red", "before");
+      await hears(socket, [["before"]]);
+      for (let round = 0; round < 3; round += 1) {
+        const gone = once(socket, "disconnect");
+        path.cut();
+        await inTime(gone, PATIENCE, "no disconnect");
+        await say(speaker, "red", round, Buffer.from([round]));
+        await say(speaker, id, "to itself");
+        assert.equal(await ask(speaker, "present", id), true);
+        path.restore();
+        await comeBack(socket);
+        assert.equal(socket.recovered, true);
+        assert.equal(socket.id, id);
+        await say(speaker, "red", "after");
+        await hears(socket, [[round, Buffer.from([round])], ["to itself"], ["after"]]);
+      }
+      assert.deepEqual(await ask(socket, "state"), { recovered: true, rooms: ["red"] });
+      socket.disconnect();
+      await kept(speaker, id);
+      await path.close();
+    });
+
     test("does not receive volatile events or events with acks again", async () => {
       const socket = await connect(options);
       const id = await cutAndKept(socket);
@@ -261,6 +322,33 @@ describe("a client that reconnects", { skip }, () => {
     assert.equal(socket.id, id);
     await hears(socket, [["missed"]]);
     [socket, speaker].forEach((socket) => socket.disconnect());
+  });
+
+  test("takes its session over in JSON mode", async () => {
+    const speaker = await connect(options);
+    const path = await forward(servers.usual.port);
+    const open = (port, query = "") =>
+      WebSocketClient.open(`ws://127.0.0.1:${port}/ws${query}`, { protocols: ["roomcast.json"] });
+    const next = async (client) => JSON.parse(await client.next());
+    const first = await open(path.port);
+    const [{ sid, pid }] = await next(first);
+    await say(speaker, sid, "live");
+    const [{ offset }] = await next(first);
+    path.cut();
+    await say(speaker, sid, "missed", 1);
+    await say(speaker, sid, "missed", 2);
+    assert.equal(await ask(speaker, "present", sid), true);
+    const second = await open(servers.usual.port, `?pid=${pid}&offset=${offset}`);
+    assert.deepEqual(await next(second), [{ sid, pid }]);
+    assert.deepEqual((await next(second)).slice(1), ["heard", "missed", 1]);
+    assert.deepEqual((await next(second)).slice(1), ["heard", "missed", 2]);
+    // A connection whose client is alive learns why it is closed.
+    const third = await open(servers.usual.port, `?pid=${pid}`);
+    assert.deepEqual(await next(third), [{ sid, pid }]);
+    assert.equal((await second.closed).code, 4409);
+    third.terminate();
+    speaker.disconnect();
+    await path.close();
   });
 
   test("sends its recovery token in the query in JSON mode", async () => {

@@ -77,14 +77,13 @@ for (const library of Object.keys(LIBRARIES)) {
           { id: "ours1", rooms: ["ours1", "all"], data: {}, handshake: {}, answer: { args: '"second"' } },
         ]);
         node = await startNode(library, namespace, { publishOnSpecificResponseChannel: own, requestsTimeout: 3000 });
-        await ours.open(namespace, own);
+        await ours.open(namespace, { own });
         await until(() => node.client.connected, "connect");
         socketId = node.client.id;
         // The adapter subscribes without waiting for it.
-        let subscribers = 0;
-        const counted = async () => ([, subscribers] = await ours.publisher.pubsub("NUMSUB", ours.channels.request));
-        const timer = setInterval(counted, 20);
-        await until(() => Number(subscribers) === 2, "two subscribers");
+        let nodes = 0;
+        const timer = setInterval(async () => (nodes = await ours.nodes()), 20);
+        await until(() => nodes === 2, "two subscribers");
         clearInterval(timer);
         await until(() => node.nsp.sockets.get(socketId)?.rooms.has("all"), "join");
       });

@@ -53,24 +53,111 @@ export class BridgeNode {
     this.bridge = new Bridge();
     this.publisher = new Redis(port);
     this.subscriber = new Redis(port);
+    this.port = port;
     this.sockets = sockets;
     this.log = [];
     this.requests = new Map();
     this.lastRequest = 0;
   }
 
-  async open(name, own = false) {
-    [this.channels] = await this.bridge.run({ op: "open", name, own });
-    const { pattern, request, response, own: ownResponse } = this.channels;
+  /** Opens a namespace with an adapter; `sharded` selects sharded pub/sub */
+  async open(name, { adapter = "classic", sharded = adapter === "sharded", ...options } = {}) {
+    const [channels, ...actions] = await this.bridge.run({ op: "open", name, adapter, ...options });
+    this.channels = channels;
+    this.sharded = sharded;
     const receive = (channel, payload) => {
       const members = this.sockets.flatMap(({ rooms }) => rooms);
       const command = { op: "message", channel: channel.toString(), payload: payload.toString("hex"), members };
       this.send(command).catch((error) => (this.failure ??= error));
     };
     this.subscriber.on("messageBuffer", receive);
+    this.subscriber.on("smessageBuffer", receive);
     this.subscriber.on("pmessageBuffer", (_, channel, payload) => receive(channel, payload));
-    await this.subscriber.psubscribe(pattern);
-    await this.subscriber.subscribe(request, response, ownResponse);
+    if (adapter === "classic") {
+      const { pattern, request, response, own } = channels;
+      await this.subscriber.psubscribe(pattern);
+      await this.subscriber.subscribe(request, response, own);
+    }
+    for (const action of actions) await this.perform(action);
+    if (adapter === "streams") await this.read("socket.io");
+    for (const room of new Set(this.sockets.flatMap(({ rooms }) => rooms))) await this.send({ op: "room", name: room, exists: true });
+  }
+
+  /** Reads the stream until the node stops; `gaps` counts the reports of lost entries */
+  async read(stream) {
+    this.reader = new Redis(this.port);
+    this.gaps = 0;
+    const next = async () => {
+      const [request] = await this.bridge.run({ op: "read" });
+      if (request.do === "locate") {
+        const [last] = await this.reader.xrevrange(stream, "+", "-", "COUNT", 1);
+        return this.send({ op: "last", last: last?.[0] });
+      }
+      const { anchor, after } = request;
+      const pipeline = this.reader.pipeline();
+      if (anchor) pipeline.xrange(stream, anchor, anchor);
+      pipeline.xread("COUNT", 100, "BLOCK", 1000, "STREAMS", stream, after);
+      const results = (await pipeline.exec()).map(([error, result]) => {
+        if (error) throw error;
+        return result;
+      });
+      const entries = results.at(-1)?.[0][1] ?? [];
+      return this.send({ op: "entries", anchor: anchor && results[0].length > 0, last: entries.at(-1)?.[0], entries });
+    };
+    await next();
+    const run = async () => {
+      while (!this.isStopped) {
+        await this.paused;
+        await next();
+      }
+    };
+    run().catch((error) => this.isStopped || (this.failure ??= error));
+  }
+
+  /** Pauses the reader of the stream after its next answer; returns a function that ends the pause */
+  pause() {
+    let resume;
+    this.paused = new Promise((resolve) => (resume = resolve));
+    return resume;
+  }
+
+  /** Recovers a session; resolves to it with the missed events, or to the reason of a refusal */
+  async restore(stream, secret, offset) {
+    let [step] = await this.bridge.run({ op: "restore", secret, offset });
+    for (;;) {
+      switch (step.do) {
+        case "take": {
+          const [[, stored]] = await this.publisher.multi().get(step.key).del(step.key).exec();
+          const found = (await this.publisher.xrange(stream, step.offset, step.offset)).length > 0;
+          [step] = await this.bridge.run({ op: "session", stored, found });
+          break;
+        }
+        case "range": {
+          const entries = await this.publisher.xrange(stream, step.from, "+", "COUNT", step.count);
+          const end = entries.length < step.count;
+          [step] = await this.bridge.run({ op: "missed", entries, last: entries.at(-1)?.[0], end });
+          break;
+        }
+        default:
+          return step;
+      }
+    }
+  }
+
+  /** Resolves when all own entries came back from the stream */
+  async settled() {
+    if (!this.reader) return;
+    for (;;) {
+      const [{ entries }] = await this.bridge.run({ op: "unconfirmed" });
+      if (entries === 0) return;
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+  }
+
+  /** Resolves to the number of nodes in the namespace */
+  async nodes() {
+    const [, count] = await this.publisher.pubsub(this.sharded ? "SHARDNUMSUB" : "NUMSUB", this.channels.counted);
+    return Number(count);
   }
 
   /** Runs a command and performs its actions */
@@ -96,13 +183,22 @@ export class BridgeNode {
     const answer = (command) => this.send({ op: "answer", asker: action.asker, ...command });
     switch (action.do) {
       case "publish":
-        await this.publisher.publish(action.channel, Buffer.from(action.payload, "hex"));
+        await this.publisher[this.sharded ? "spublish" : "publish"](action.channel, Buffer.from(action.payload, "hex"));
         break;
-      case "count": {
-        const [, count] = await this.publisher.pubsub("NUMSUB", this.channels.request);
-        await this.send({ op: "nodes", request: action.request, count: Number(count) });
+      case "append": {
+        const { stream, max_len, fields } = action;
+        await this.publisher.xadd(stream, "MAXLEN", "~", max_len, "*", ...fields.flat());
         break;
       }
+      case "subscribe":
+        await this.subscriber[this.sharded ? "ssubscribe" : "subscribe"](action.channel);
+        break;
+      case "unsubscribe":
+        await this.subscriber[this.sharded ? "sunsubscribe" : "unsubscribe"](action.channel);
+        break;
+      case "count":
+        await this.send({ op: "nodes", request: action.request, count: await this.nodes() });
+        break;
       case "find": {
         const sockets = this.matching(action);
         const kind = { Ids: "ids", Sockets: "sockets", Rooms: "rooms" }[action.wanted];
@@ -111,7 +207,7 @@ export class BridgeNode {
       }
       case "server":
         this.log.push(action);
-        if (action.asker) await answer({ kind: "server", args: '"from roomcast"' });
+        if (action.asker) await answer({ kind: "server", ...(this.serverAnswer ?? { args: '"from roomcast"' }) });
         break;
       case "collect": {
         this.log.push(action);
@@ -120,6 +216,9 @@ export class BridgeNode {
         for (const socket of sockets) await answer({ kind: "ack", ...socket.answer });
         break;
       }
+      case "gap":
+        this.gaps++;
+        break;
       case "answer":
         this.requests.get(action.request).answers.push(action.answer);
         break;
@@ -134,6 +233,8 @@ export class BridgeNode {
   }
 
   async stop() {
+    this.isStopped = true;
+    this.reader?.disconnect();
     this.subscriber.disconnect();
     this.publisher.disconnect();
     await this.bridge.stop();

@@ -12,7 +12,10 @@ const TYPES = { html: "text/html; charset=utf-8", js: "text/javascript; charset=
 /** All connected clients, on any transport: `{ id, kind, transport, rooms, emit }` */
 const clients = new Map();
 
+const ABOUT = JSON.stringify({ version: "4.8.4", commit: "unknown", client: false });
+
 const http = createServer(async (request, response) => {
+  if (request.url === "/about.json") return response.writeHead(200, { "content-type": "application/json" }).end(ABOUT);
   const name = request.url === "/" ? "index.html" : request.url.slice(1);
   const type = /^[a-z]+\.(html|js|css)$/.exec(name)?.[1];
   const content = type && (await readFile(new URL(name, PAGE)).catch(() => null));

@@ -9,7 +9,7 @@ use crate::project::{Project, cargo};
 pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
     // One command, so that shared dependencies are built once.
     let mut own = Command::new(cargo());
-    own.args(["build", "--release", "--package", "roomcast-compare", "--package", "roomcast"]);
+    own.args(["build", "--profile", "dist", "--package", "roomcast-compare", "--package", "roomcast"]);
     own.args(["--bins", "--example", "fanout_server"]).current_dir(&project.root);
     if !succeeds(&mut own) {
         eprintln!("xtask: the servers under test could not be built");
@@ -21,7 +21,7 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
         build_tls(project);
         build_peers(project);
     }
-    let compare = project.target.join("release/compare");
+    let compare = project.target.join("dist/compare");
     if succeeds(Command::new(compare).args(arguments)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -46,7 +46,8 @@ fn build_tls(project: &Project) {
     let mut tls = Command::new(cargo());
     tls.args([
         "build",
-        "--release",
+        "--profile",
+        "dist",
         "--package",
         "roomcast",
         "--features",

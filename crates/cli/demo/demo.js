@@ -4,7 +4,7 @@
  * Selectors for automated tests:
  * - `#server[data-server]`: `connecting`, `up`, `partial` or `down`; `#server-banner` is shown while it is `down`
  * - `.panel[data-client="a"]` (`a` to `h`, in the order of opening), with
- *   `data-kind`: `polling`, `websocket`, `upgraded`, `plain`, `roomcast.json`;
+ *   `data-kind`: `polling`, `websocket`, `upgraded`, `plain`, `roomcast.json`, `socket.io-client`;
  *   `data-state`: `connecting`, `connected`, `waiting`, `disconnected`; `data-transport`: `polling`, `websocket` or "";
  *   `data-id`: the socket id or ""; `data-rooms`: joined rooms, sorted, with spaces between
  * - in a panel: `[data-action=everyone|others|room|room-others]` send; `[data-action=toggle]` disconnects, connects or
@@ -25,6 +25,7 @@ const KINDS = {
   upgraded: { title: "Upgraded", blurb: "Polling, then WebSocket" },
   plain: { title: "Plain WebSocket", blurb: 'new WebSocket("/ws")' },
   "roomcast.json": { title: "roomcast.json", blurb: "WebSocket with acks" },
+  "socket.io-client": { title: "socket.io-client", blurb: "The official client" },
 };
 const AT_LOAD = [
   ["polling", ["red"]],
@@ -43,6 +44,7 @@ const panels = [];
 const names = new Map(); // socket id to the letter of its panel, removed panels included
 const drawings = [];
 const rooms = new Set(["red", "blue"]);
+let official; // opens the official client, if the server has its files
 
 /** A client with its view */
 class Panel {
@@ -56,7 +58,8 @@ class Panel {
     this.retryAt = 0;
     this.element = byId("panel-template").content.firstElementChild.cloneNode(true);
     this.#label();
-    this.client = connect(kind, {
+    const open = kind === "socket.io-client" ? official : (options) => connect(kind, options);
+    this.client = open({
       onState: (state, detail) => this.#changed(state, detail),
       onTransport: (name) => this.#carriedBy(name),
       onEvent: (event, args) => this.#received(event, args),
@@ -273,7 +276,7 @@ class Cast {
   }
 
   constructor(properties) {
-    Object.assign(this, properties, { receipts: new Map(), receipt: null });
+    Object.assign(this, properties, { receipts: new Map(), receipt: null, witnesses: new Set(panels) });
     Cast.#all.set(this.tag, this);
     if (Cast.#all.size > 50) Cast.#all.delete(Cast.#all.keys().next().value);
     Cast.last = this;
@@ -314,9 +317,11 @@ class Cast {
     byId("announcer").textContent = `${nameOf(this.from)}, to ${PATTERNS[this.event]}: ${this.#summary()}`;
   }
 
-  /** State of this broadcast at a client: `reached`, `awaited` or `aside` */
+  /** State of this broadcast at a client: `reached`, `awaited`, `aside`, or `idle` if the client came later */
   at(panel) {
-    return this.receipts.has(panel) ? "reached" : this.addressed.includes(panel) ? "awaited" : "aside";
+    if (this.receipts.has(panel)) return "reached";
+    if (this.addressed.includes(panel)) return "awaited";
+    return this.witnesses.has(panel) ? "aside" : "idle";
   }
 
   get #expected() {
@@ -399,6 +404,22 @@ function showServer() {
   for (const button of document.querySelectorAll("[data-action=add]"))
     button.disabled = panels.length >= MAX_CLIENTS || (button.dataset.kind === "polling" && pollers >= MAX_POLLING);
   setText(byId("add-note"), panels.length >= MAX_CLIENTS ? `${MAX_CLIENTS} at most` : "");
+}
+
+/** Shows what the server tells about itself, and the official client if the server has its files */
+async function showAbout() {
+  const about = await (await fetch("/about.json")).json();
+  setText(byId("version"), about.version);
+  byId("version").title = `commit ${about.commit}`;
+  const { metrics_port: port, docs, source } = about;
+  const metrics = port && Object.assign(new URL("/metrics", location), { protocol: "http:", port }).href;
+  for (const [name, href] of Object.entries({ docs, source, metrics })) {
+    if (href) Object.assign(document.querySelector(`[data-link=${name}]`), { href, hidden: false });
+  }
+  if (!about.client) return;
+  ({ connectOfficial: official } = await import("./official.js"));
+  document.querySelector('[data-action=add][data-kind="socket.io-client"]').hidden = false;
+  addPanel("socket.io-client", ["red"]);
 }
 
 function send(panel, pattern) {
@@ -495,4 +516,5 @@ for (const place of document.querySelectorAll("[data-origin]"))
 document.addEventListener("click", onClick);
 document.addEventListener("submit", onSubmit);
 for (const [kind, wanted] of AT_LOAD) addPanel(kind, wanted);
+showAbout();
 setInterval(() => panels.forEach((panel) => panel.client.state === "waiting" && panel.showState()), 250);

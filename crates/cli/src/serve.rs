@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast::config::ConfigError;
@@ -15,8 +16,9 @@ use crate::cause::with_causes;
 use crate::log::{Log, PATIENCE};
 use crate::options::{Options, Transport};
 use crate::output::Output;
+use crate::pages::Pages;
 use crate::sources::Sources;
-use crate::{demo, pages, signals};
+use crate::{demo, signals};
 
 /// Serves until a shutdown signal, then drains all clients.
 pub(crate) fn run(options: &Options, sources: &Sources<'_>) -> Result<(), Box<dyn std::error::Error>> {
@@ -54,12 +56,18 @@ pub(crate) fn run(options: &Options, sources: &Sources<'_>) -> Result<(), Box<dy
     let io = build(options, sources)?;
     log.count_in(&io);
     demo::install(&io);
-    let server = server(io, options);
+    let client = options.http.serve_client.as_ref();
+    let has_client = client.is_some_and(|folder| folder.join("socket.io.esm.min.js").exists());
+    let pages = Arc::new(Pages::new(has_client));
+    let server = server(io, options, pages.clone());
     #[cfg(feature = "tls")]
     let server = secure(server, options, sources)?;
     #[cfg(not(feature = "tls"))]
     signals::on_hangup(nothing_to_read)?;
     let bound = server.bind(address.candidates()).map_err(|error| unbound(error, &address, sources))?;
+    if let Some(admin) = bound.admin_address() {
+        pages.bound(admin);
+    }
     stdout.push(announcement(bound.address(), bound.admin_address(), options).as_bytes());
     let drained = bound.run_with_shutdown(options.threads.get(), stop)?;
     stdout.push(format!("Stopped: {drained}.\n").as_bytes());
@@ -126,13 +134,13 @@ fn build(options: &Options, sources: &Sources<'_>) -> Result<Io, Box<dyn std::er
     builder.try_build().map_err(|error| refused(&error, sources).into())
 }
 
-fn server(io: Io, options: &Options) -> Server {
+fn server(io: Io, options: &Options, pages: Arc<Pages>) -> Server {
     let drain = Drain::default()
         .delay(options.drain_delay)
         .timeout(options.drain_timeout)
         .batches(options.drain_batch.get(), DRAIN_INTERVAL);
     let server = Server::new(io)
-        .fallback(|request| pages::answer(&request))
+        .fallback(move |request| pages.answer(&request))
         .proxy_protocol(options.http.proxy_protocol)
         .drain(drain);
     let server = options.timeouts.server(options.limits.server(server));

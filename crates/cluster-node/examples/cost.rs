@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
 use roomcast_core::{
-    AnswerSink, Args, ByteString, Cluster as _, ClusterHost, ClusterNamespace, Event, Heard, Membership,
-    Namespace, Published, Room, SocketInfo, Target,
+    AnswerSink, Args, ByteString, Cluster as _, ClusterHost, ClusterNamespace, ClusterValue, Event, Heard,
+    Membership, Namespace, Published, Room, SocketInfo, Target,
 };
 use roomcast_node_adapter::{PubSub, PubSubCommand, PubSubEvent};
 
@@ -109,7 +109,10 @@ fn start(engine: Recorder, host: &Arc<Counter>) -> (NodeCluster, Box<dyn Cluster
 
 fn received(cluster: &NodeCluster) -> f64 {
     let metrics = cluster.metrics();
-    metrics.iter().find(|metric| metric.name == "cluster_messages_in").map_or(0.0, |metric| metric.value)
+    match metrics.iter().find(|metric| metric.name == "cluster_messages_in").map(|metric| &metric.value) {
+        Some(ClusterValue::Counter(value)) => *value,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "it measures")]

@@ -1,6 +1,6 @@
 //! Counters and gauges for the server's metrics.
 
-use roomcast_core::ClusterMetric;
+use roomcast_core::{ClusterMetric, ClusterValue};
 
 use crate::shared::Shared;
 
@@ -74,9 +74,15 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
             shared.guard.panics(),
         ),
     ];
-    let metric = |name, help, is_counter, value| ClusterMetric { name, help, is_counter, value };
-    let gauges = gauges.into_iter().map(|(name, help, value)| metric(name, help, false, value as f64));
-    gauges
-        .chain(counters.into_iter().map(|(name, help, value)| metric(name, help, true, value as f64)))
-        .collect()
+    let gauges = gauges.into_iter().map(|(name, help, value)| ClusterMetric {
+        name,
+        help,
+        value: ClusterValue::Gauge(value as f64),
+    });
+    let counters = counters.into_iter().map(|(name, help, value)| ClusterMetric {
+        name,
+        help,
+        value: ClusterValue::Counter(value as f64),
+    });
+    gauges.chain(counters).collect()
 }

@@ -21,8 +21,8 @@ use host::Host;
 use roomcast_backplane_redis::{RedisConfig, RedisPubSub};
 use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
 use roomcast_core::{
-    Cluster as _, ClusterHost, ClusterNamespace, ClusterStatus, Event, Heard, IntoArgs as _, Namespace,
-    PublishRefusal, Published, Room, Target,
+    Cluster as _, ClusterHost, ClusterNamespace, ClusterStatus, ClusterValue, Event, Heard, IntoArgs as _,
+    Namespace, PublishRefusal, Published, Room, Target,
 };
 use server::Redis;
 
@@ -47,7 +47,10 @@ impl Node {
 
     fn metric(&self, name: &str) -> u64 {
         let metrics = self.cluster.metrics();
-        metrics.iter().find(|metric| metric.name == name).expect("a metric").value as u64
+        match metrics.iter().find(|metric| metric.name == name).expect("a metric").value {
+            ClusterValue::Counter(value) | ClusterValue::Gauge(value) => value as u64,
+            ref other => panic!("{name} is {other:?}"),
+        }
     }
 
     fn delivered(&self) -> usize {

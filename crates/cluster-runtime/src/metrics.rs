@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use roomcast_core::ClusterMetric;
+use roomcast_cluster::RequestTimes;
+use roomcast_core::{ClusterMetric, ClusterValue};
 
 use crate::shared::Shared;
 
@@ -101,12 +102,27 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
     ];
     let handlers =
         ("cluster_handlers", "Running handlers of events for servers.", load(&own.handlers) as usize);
-    let metric = |name, help, is_counter, value| ClusterMetric { name, help, is_counter, value };
-    let gauges = gauges
-        .into_iter()
-        .chain([handlers])
-        .map(|(name, help, value)| metric(name, help, false, value as f64));
-    gauges
-        .chain(counters.into_iter().map(|(name, help, value)| metric(name, help, true, value as f64)))
-        .collect()
+    let gauges = gauges.into_iter().chain([handlers]).map(|(name, help, value)| ClusterMetric {
+        name,
+        help,
+        value: ClusterValue::Gauge(value as f64),
+    });
+    let counters = counters.into_iter().map(|(name, help, value)| ClusterMetric {
+        name,
+        help,
+        value: ClusterValue::Counter(value as f64),
+    });
+    gauges.chain(counters).chain([request_times(&node.request_times)]).collect()
+}
+
+fn request_times(times: &RequestTimes) -> ClusterMetric {
+    let seconds = RequestTimes::BOUNDS.iter().map(|bound| *bound as f64 / 1000.0);
+    ClusterMetric {
+        name: "cluster_request_seconds",
+        help: "Duration of requests to other nodes in seconds.",
+        value: ClusterValue::Histogram {
+            sum: times.sum.as_secs_f64(),
+            buckets: seconds.chain([f64::MAX]).zip(times.counts).collect(),
+        },
+    }
 }

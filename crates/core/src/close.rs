@@ -43,6 +43,8 @@ pub enum CloseReason {
     IdleTimeout,
     /// The client sent a message over the size limit.
     MessageTooBig,
+    /// The client returned on another connection, which took over the session.
+    TakenOver,
 }
 
 impl CloseReason {
@@ -62,6 +64,7 @@ impl CloseReason {
             Self::OutboxFull => "outbox full",
             Self::Overloaded => "overloaded",
             Self::RateLimited => "rate limited",
+            Self::TakenOver => "session taken over",
         }
     }
 }

@@ -27,8 +27,8 @@ pub use actions::Actions;
 pub use body::{BodyProgress, ResponseBody, TrackedBody};
 pub use close::CloseReason;
 pub use cluster::{
-    Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, Heard, PublishRefusal, Published,
-    QueryError, RemoteAnswers, Unconfirmed,
+    Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, ClusterValue, Heard,
+    PublishRefusal, Published, QueryError, RemoteAnswers, Unconfirmed,
 };
 pub use error::{BoxError, ConnectionError};
 pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};

@@ -1,4 +1,4 @@
-//! Channel names of one namespace.
+//! Names of the Redis channels of one namespace.
 
 use bytestring::ByteString;
 use roomcast_core::{Namespace, Room};
@@ -114,6 +114,58 @@ impl Channels {
             _ if self.response == channel || self.own_response == channel => Some(ChannelKind::Response),
             _ => None,
         }
+    }
+}
+
+/// Channels of one namespace that the sharded adapter and the Redis Streams adapter use, and of the node `uid` in it.
+///
+/// ```
+/// use roomcast_core::Namespace;
+/// use roomcast_node_adapter::ClusterChannels;
+///
+/// let channels = ClusterChannels::new("socket.io", &Namespace::new("/chat"), "0123456789abcdef");
+/// assert_eq!(channels.common(), "socket.io#/chat#");
+/// assert_eq!(channels.own(), "socket.io#/chat#0123456789abcdef#");
+/// assert_eq!(channels.room("7"), "socket.io#/chat#7#");
+/// ```
+#[derive(Debug, Clone)]
+pub struct ClusterChannels {
+    common: ByteString,
+    own: ByteString,
+}
+
+impl ClusterChannels {
+    /// Composes the names; `prefix` is Node's option `channelPrefix`, by default `socket.io`.
+    #[must_use]
+    pub fn new(prefix: &str, namespace: &Namespace, uid: &str) -> Self {
+        let common = format!("{prefix}#{namespace}#");
+        Self { own: format!("{common}{uid}#").into(), common: common.into() }
+    }
+
+    /// Returns the channel of all nodes, whose subscribers are counted.
+    #[must_use]
+    pub fn common(&self) -> &ByteString {
+        &self.common
+    }
+
+    /// Returns the channel of answers to this node.
+    #[must_use]
+    pub fn own(&self) -> &ByteString {
+        &self.own
+    }
+
+    /// Returns the channel of answers to the node `uid`.
+    #[must_use]
+    pub fn node(&self, uid: &str) -> ByteString {
+        format!("{}{uid}#", self.common).into()
+    }
+
+    /// Returns the channel of broadcasts to a room, which only the sharded adapter has.
+    ///
+    /// It may be the channel of a node or of another namespace too: messages name their type and namespace.
+    #[must_use]
+    pub fn room(&self, room: &str) -> ByteString {
+        self.node(room)
     }
 }
 

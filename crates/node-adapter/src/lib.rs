@@ -38,14 +38,18 @@ mod codec;
 mod engine;
 mod protocol;
 
-pub use channel::{ChannelKind, Channels};
+pub use channel::{ChannelKind, Channels, ClusterChannels};
 pub use codec::{
-    BroadcastMessage, CodecLimits, DecodeError, EncodeError, Flags, Recipients, Request, RequestMessage,
-    Response, ResponseMessage, SocketDescription, decode_broadcast, decode_request, decode_response,
-    encode_broadcast, encode_request, encode_response,
+    BroadcastMessage, ClusterBody, ClusterEncoding, ClusterMessage, CodecLimits, DecodeError, EncodeError,
+    EntryFields, EntryId, Flags, Recipients, Request, RequestMessage, Response, ResponseMessage,
+    SocketDescription, StoredSession, StreamEntry, decode_broadcast, decode_cluster_message, decode_request,
+    decode_response, decode_session, encode_broadcast, encode_cluster_message, encode_entry, encode_request,
+    encode_response, encode_session, session_key,
 };
 pub use engine::{PubSub, PubSubCommand, PubSubEvent, SubscriberCount};
 pub use protocol::{
-    Answer, Asker, ClassicAction, ClassicConfig, ClassicMetrics, ClassicNamespace, ClassicWriter, Composed,
-    Query, QueryRefused, RequestNumber, Wanted, node_uid,
+    Action, AdapterMetrics, AdapterNamespace, Answer, Asker, ClassicAction, ClassicConfig, ClassicMetrics,
+    ClassicNamespace, ClassicWriter, Composed, PublishRefused, Query, QueryRefused, ReadRequest,
+    RequestNumber, RestoreError, RestoreStep, Restored, SessionRestore, ShardedConfig, ShardedNamespace,
+    StreamReader, StreamsConfig, StreamsNamespace, SubscriptionMode, Wanted, cluster_uid, node_uid,
 };

@@ -9,19 +9,27 @@
 //!
 //! Retained sessions and events are bounded, and each [owner](Owner) is limited to a share.
 //!
+//! [`StoredSessions`] wraps a recovery and stores its sessions in a [`SessionStore`] outside the process, as they change.
+//!
 //! The crate reads no clock; the server passes one in.
 
 mod config;
 mod log;
 mod owner;
 mod pending_recovery;
+mod present;
 mod recovery;
 mod retained;
 mod sequencer;
+mod store;
 
 pub use config::RecoveryConfig;
 pub use owner::{Acting, Owner};
 pub use pending_recovery::{Order, RecoveryError};
-pub use recovery::{Claim, ClaimResult, PendingRecovery, Recovery, SessionInit};
+pub use recovery::{Claim, ClaimResult, Flushed, PendingRecovery, Recovery, SessionInit};
 pub use retained::SharedData;
 pub use sequencer::{Sequencer, Usage};
+pub use store::{
+    Batch, Claimed, Epoch, NodeId, SessionId, SessionQueue, SessionStore, SessionWrite, StoreConfig, StoreError,
+    StoreStats, StoredSession, StoredSessions,
+};

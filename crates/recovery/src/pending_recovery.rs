@@ -137,7 +137,7 @@ pub enum Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecoveryError {
-    /// No session is retained for this token: it expired, never existed, or is still connected.
+    /// No session is retained for this token: it expired, never existed, is still attached, or is being recovered.
     #[error("no retained session for this recovery token")]
     Unknown,
     /// The client was disconnected for too long.

@@ -54,6 +54,15 @@ pub trait Recovery: Router {
     /// room: it starts a new session, and knows that it has to load its state again.
     fn missed(&self, room: Option<&Room>);
 
+    /// Returns the member with this recovery token that is attached here, if there is one.
+    ///
+    /// Its client has returned before its old connection is known to be dead. A server closes that connection, which
+    /// retains the session, and then claims it. Implementations that return `None` refuse such a client.
+    fn attached(&self, secret: &str) -> Option<(MemberKey, SocketId)> {
+        _ = secret;
+        None
+    }
+
     /// Starts the recovery of a session by its token and the client's last offset, if any.
     ///
     /// After the pending recovery is dropped, the session can be claimed again. `budget` is the number of bytes that the
@@ -66,6 +75,13 @@ pub trait Recovery: Router {
     /// # Cancel safety
     /// Dropping a [`Claim::Pending`] at any point leaves the session claimable, or puts it back.
     fn claim(self: Arc<Self>, secret: &str, offset: Option<&str>, budget: usize) -> Claim;
+
+    /// Completes once everything that has changed is stored outside of this process. Default: at once.
+    ///
+    /// A server that shuts down calls it when its sessions have ended, and waits for a bounded time.
+    fn flush(&self) -> Flushed<'_> {
+        Box::pin(std::future::ready(()))
+    }
 
     /// Returns the numbers of events and sessions retained by this node.
     fn usage(&self) -> Usage;
@@ -90,6 +106,9 @@ impl fmt::Debug for SessionInit {
         f.debug_struct("SessionInit").field("owner", &self.owner).finish_non_exhaustive()
     }
 }
+
+/// Future of [`Recovery::flush`].
+pub type Flushed<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Result of a claim.
 pub type ClaimResult = Result<Box<dyn PendingRecovery>, RecoveryError>;

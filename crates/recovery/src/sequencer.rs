@@ -13,6 +13,7 @@ use roomcast_core::{
 use crate::log::{Draft, Entry, Log, Seen, is_epoch};
 use crate::owner::Acting;
 use crate::pending_recovery::ClaimedSession;
+use crate::present::Present;
 use crate::recovery::{Claim, ClaimResult, Recovery, SessionInit};
 use crate::retained::{Absent, RetainedSession, RoomHistory, SharedData};
 use crate::{RecoveryConfig, RecoveryError};
@@ -66,7 +67,7 @@ type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) log: Log,
-    present: HashMap<MemberKey, RoomHistory>,
+    present: Present,
     pub(crate) absent: Absent,
     /// Members with a pending recovery.
     pub(crate) claimed: HashMap<MemberKey, SocketId>,
@@ -192,7 +193,7 @@ const FRAME_COST: usize = 128;
 
 impl State {
     pub(crate) fn insert(&mut self, history: RoomHistory) {
-        self.present.insert(history.key, history);
+        self.present.insert(history);
     }
 
     /// Records the rooms that these members joined or left.
@@ -202,7 +203,7 @@ impl State {
         let (since, dropped) = (self.log.head(), self.log.dropped());
         for SocketInfo { key, rooms, control, .. } in found {
             let Some(key) = *key else { continue };
-            let Some(history) = self.present.get_mut(&key) else { continue };
+            let Some(history) = self.present.get_mut(key) else { continue };
             match change {
                 Membership::Join(joined) => {
                     let max = control.as_ref().map_or(usize::MAX, |control| control.max_rooms());
@@ -241,7 +242,7 @@ impl Recovery for Sequencer {
         let mut state = self.state();
         let rooms = self.router.rooms_of(key);
         let was_there = self.router.detach(key);
-        if let Some(mut history) = state.present.remove(&key).filter(|history| !history.secret.is_empty()) {
+        if let Some(mut history) = state.present.remove(key).filter(|history| !history.secret.is_empty()) {
             history.settle(rooms, state.log.head(), state.log.dropped());
             let now = (self.clock)();
             let retained = RetainedSession::new(history, data, now, delivered_until);
@@ -282,6 +283,12 @@ impl Recovery for Sequencer {
         self.state().log.miss(room, (self.clock)(), &self.config);
     }
 
+    fn attached(&self, secret: &str) -> Option<(MemberKey, SocketId)> {
+        let state = self.state();
+        let history = state.present.by_secret(secret)?;
+        Some((history.key, history.id.clone()))
+    }
+
     fn claim(self: Arc<Self>, secret: &str, offset: Option<&str>, budget: usize) -> Claim {
         Claim::Ready(self.claim_now(secret, offset, budget))
     }
@@ -308,7 +315,7 @@ impl Router for Sequencer {
 
     fn detach(&self, key: MemberKey) -> bool {
         let mut state = self.state();
-        state.present.remove(&key);
+        state.present.remove(key);
         let was_there = self.router.detach(key);
         self.unlock_and_notify(state);
         was_there
@@ -319,7 +326,7 @@ impl Router for Sequencer {
         let joined = self.router.join(key, room);
         if joined == JoinOutcome::Joined {
             let since = state.log.head();
-            if let Some(history) = state.present.get_mut(&key) {
+            if let Some(history) = state.present.get_mut(key) {
                 history.join(room, since);
             }
         }
@@ -330,7 +337,7 @@ impl Router for Sequencer {
     fn leave(&self, key: MemberKey, room: &Room) -> bool {
         let mut state = self.state();
         let (head, dropped) = (state.log.head(), state.log.dropped());
-        if let Some(history) = state.present.get_mut(&key) {
+        if let Some(history) = state.present.get_mut(key) {
             history.leave(room, head, dropped);
         }
         let left = self.router.leave(key, room);

@@ -322,8 +322,3 @@ pub mod transport {
     #[cfg(feature = "msgpack")]
     pub use roomcast_socketio_msgpack::MsgpackCodec;
 }
-
-/// Compiles the Rust examples of the migration guide.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/migration.md")]
-mod migration {}

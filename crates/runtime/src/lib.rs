@@ -5,9 +5,10 @@
 //! - [`flush`] is the task that writes the frames queued for the clients of one runtime or thread;
 //! - [`Driver`] runs one [`Session`](roomcast_core::Session) over one [`Connection`](roomcast_core::Connection) and
 //!   returns the client's requests one at a time;
+//! - [`store_sessions`] is the task that writes changed sessions to a store outside the process;
 //! - [`Stall`] measures the progress of a client that reads slowly, for custom drivers.
 //!
-//! `roomcast-server` is built on the first and the last; its driver also moves sessions between transports and runs
+//! `roomcast-server` is built on [`flush`] and [`Stall`]; its driver also moves sessions between transports and runs
 //! handlers. An echo server without it:
 //!
 //! ```
@@ -51,9 +52,11 @@
 mod clock;
 mod driver;
 mod flusher;
+mod session_store;
 mod stall;
 mod timer;
 
 pub use driver::{Driver, DriverConfig, Incoming};
 pub use flusher::flush;
+pub use session_store::store_sessions;
 pub use stall::{Stall, StallLimits, StallVerdict};

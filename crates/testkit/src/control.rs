@@ -1,6 +1,7 @@
 //! Recording socket controls and room watchers.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roomcast_core::{ByteString, MemberControl, MemberLimit, RoomChange, RoomWatcher};
@@ -12,6 +13,7 @@ pub struct ControlProbe {
     max_rooms: usize,
     disconnected: Mutex<Vec<bool>>,
     limited: Mutex<Vec<MemberLimit>>,
+    displaced: AtomicUsize,
 }
 
 impl ControlProbe {
@@ -26,12 +28,17 @@ impl ControlProbe {
     }
 
     fn with_limits(data: &'static str, max_rooms: usize) -> Self {
-        Self { data, max_rooms, disconnected: Mutex::default(), limited: Mutex::default() }
+        Self { data, max_rooms, disconnected: Mutex::default(), limited: Mutex::default(), displaced: AtomicUsize::new(0) }
     }
 
     /// Returns each limit reached so far.
     pub fn limited(&self) -> Vec<MemberLimit> {
         self.limited.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns how often the member was displaced.
+    pub fn displaced(&self) -> usize {
+        self.displaced.load(Ordering::Relaxed)
     }
 
     /// Returns each disconnect so far: whether it closes the connection.
@@ -51,6 +58,10 @@ impl MemberControl for ControlProbe {
 
     fn disconnect(&self, close: bool) {
         self.disconnected.lock().unwrap_or_else(PoisonError::into_inner).push(close);
+    }
+
+    fn displace(&self) {
+        self.displaced.fetch_add(1, Ordering::Relaxed);
     }
 
     fn max_rooms(&self) -> usize {

@@ -18,6 +18,7 @@ mod control;
 mod exchange;
 mod member;
 pub mod pair;
+pub mod recovery;
 mod rng;
 pub mod router;
 pub mod session;

@@ -397,6 +397,7 @@ fn close_frame(reason: CloseReason, bare: bool, at_shutdown: u16) -> (Option<u16
     const TOO_BIG: u16 = 1009;
     // From the range that RFC 6455 leaves to applications; ends like the HTTP status.
     const REFUSED: u16 = 4403;
+    const TAKEN_OVER: u16 = 4409;
     match reason {
         CloseReason::SlowConsumer
         | CloseReason::OutboxFull
@@ -406,6 +407,7 @@ fn close_frame(reason: CloseReason, bare: bool, at_shutdown: u16) -> (Option<u16
         CloseReason::ServerShutdown => (Some(at_shutdown), reason.as_str()),
         _ if bare => (None, ""),
         CloseReason::Refused => (Some(REFUSED), "refused"),
+        CloseReason::TakenOver => (Some(TAKEN_OVER), reason.as_str()),
         CloseReason::PingTimeout | CloseReason::IdleTimeout => (Some(GOING_AWAY), reason.as_str()),
         CloseReason::ParseError => (Some(INVALID), reason.as_str()),
         CloseReason::ForcedClose | CloseReason::ConnectTimeout => (Some(POLICY), reason.as_str()),

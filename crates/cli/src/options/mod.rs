@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    const MANUAL: &str = include_str!("../../../../docs/operations.md");
+    const MANUAL: &str = include_str!("../../operations.md");
 
     #[test]
     fn flags_have_variable_and_heading() {

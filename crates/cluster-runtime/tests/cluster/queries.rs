@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use roomcast_core::{Args, Event, Namespace, RemoteAnswers, SocketId};
+use roomcast_core::{Args, ClusterValue, Event, Namespace, RemoteAnswers, SocketId};
 use roomcast_testkit::cluster::Fault;
 use tokio::time::{Instant, timeout};
 
@@ -43,6 +43,18 @@ impl RemoteAnswers for Answers {
     fn unanswered(&self, socket: Option<SocketId>) {
         self.0.lock().unwrap().push(format!("{} nothing", socket.unwrap()));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_times_are_counted() {
+    let (_rig, servers) = with_frozen().await;
+    servers[0].namespace.count(&to("a"), TIMEOUT).await.unwrap_err();
+    let ClusterValue::Histogram { sum, buckets } = servers[0].value("cluster_request_seconds") else {
+        panic!("no histogram")
+    };
+    assert_eq!(sum, TIMEOUT.as_secs_f64());
+    let counted: Vec<_> = buckets.iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!((counted, buckets.len()), (vec![&(5.0, 1)], 10));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use roomcast_cluster::{ClusterConfig, NodeId};
 use roomcast_cluster_runtime::{ClusterConnection, ConnectionConfig};
 use roomcast_core::{
-    Args, ByteString, Cluster as _, ClusterHost, ClusterNamespace, ClusterStatus, Event, Heard,
+    Args, ByteString, Cluster as _, ClusterHost, ClusterNamespace, ClusterStatus, ClusterValue, Event, Heard,
     IntoArgs as _, Namespace, Room, Target,
 };
 use roomcast_testkit::cluster::{Fault, Harness as _, MemoryBackplane, MemoryEngine};
@@ -84,10 +84,18 @@ impl Server {
         assert_eq!(self.namespace.heard(Some(&room)).await, Heard::Confirmed);
     }
 
+    /// Returns a counter or gauge.
     pub(crate) fn metric(&self, name: &str) -> u64 {
+        match self.value(name) {
+            ClusterValue::Counter(value) | ClusterValue::Gauge(value) => value as u64,
+            other => panic!("{name} is {other:?}"),
+        }
+    }
+
+    pub(crate) fn value(&self, name: &str) -> ClusterValue {
         let metrics = self.connection.metrics();
-        let found = metrics.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("no {name}"));
-        found.value as u64
+        let found = metrics.into_iter().find(|metric| metric.name == name);
+        found.unwrap_or_else(|| panic!("no {name}")).value
     }
 
     pub(crate) fn status(&self) -> ClusterStatus {

@@ -37,7 +37,7 @@ pub trait Cluster: Send + Sync + fmt::Debug + 'static {
     /// Returns the state of the connection.
     fn status(&self) -> ClusterStatus;
 
-    /// Returns counters and gauges for the server's metrics, the same names each time. Default: none.
+    /// Returns metrics for the server's exposition, the same names each time. Default: none.
     fn metrics(&self) -> Vec<ClusterMetric> {
         Vec::new()
     }
@@ -191,7 +191,7 @@ pub enum Heard {
     Left,
 }
 
-/// Counter or gauge of a cluster connection, for the server's metrics.
+/// Metric of a cluster connection, for the server's metrics.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::exhaustive_structs, reason = "clusters build it")]
 pub struct ClusterMetric {
@@ -199,10 +199,25 @@ pub struct ClusterMetric {
     pub name: &'static str,
     /// Description in one sentence.
     pub help: &'static str,
-    /// Whether the value only grows.
-    pub is_counter: bool,
     /// Value.
-    pub value: f64,
+    pub value: ClusterValue,
+}
+
+/// Value of a [`ClusterMetric`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum ClusterValue {
+    /// Number that only grows.
+    Counter(f64),
+    /// Number that also decreases.
+    Gauge(f64),
+    /// Distribution.
+    Histogram {
+        /// Sum of all observed values.
+        sum: f64,
+        /// Upper bounds in ascending order, with the observations above the previous bound. The last is [`f64::MAX`].
+        buckets: Vec<(f64, u64)>,
+    },
 }
 
 /// Error of a query that some nodes did not answer in time.

@@ -32,6 +32,12 @@ pub trait MemberControl: Any + Send + Sync + fmt::Debug {
     /// the router takes.
     fn disconnect(&self, close: bool);
 
+    /// Ends the member because its session continues on another node: its connection is closed, and the application's
+    /// disconnect handlers do not run. Default: disconnects it.
+    fn displace(&self) {
+        self.disconnect(true);
+    }
+
     /// Completes once the client's outbox has room for a sender to continue, or waiting is pointless.
     ///
     /// See [`Outbox::poll_writable`](crate::Outbox::poll_writable). Default: always ready, as for a member of another

@@ -87,13 +87,7 @@ pub fn decode_broadcast(
 
 /// Writes `{type: 2, data: [name, ...args], nsp}`.
 pub(super) fn write_packet(writer: &mut Writer, event: &Event) -> Result<(), EncodeError> {
-    // Clients on Node reject such packets and disconnect.
-    const RESERVED: [&str; 6] =
-        ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
-
-    if RESERVED.contains(&&*event.name) {
-        return Err(EncodeError::Reserved);
-    }
+    check_name(&event.name)?;
     let args = JsonValues::new(event.args.json(), event.args.attachments());
     if args.depth() > MAX_DEPTH {
         return Err(EncodeError::TooDeep);
@@ -108,6 +102,14 @@ pub(super) fn write_packet(writer: &mut Writer, event: &Event) -> Result<(), Enc
     writer.text("nsp");
     writer.text(event.namespace.as_str());
     Ok(())
+}
+
+/// Checks the name of an event for clients: clients on Node reject packets with some names, and disconnect.
+pub(super) fn check_name(name: &str) -> Result<(), EncodeError> {
+    const RESERVED: [&str; 6] =
+        ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+    if RESERVED.contains(&name) { Err(EncodeError::Reserved) } else { Ok(()) }
 }
 
 /// Packet in MessagePack, without its arguments.
@@ -186,9 +188,19 @@ impl JsonPacket<'_> {
         if self.nsp.as_deref().unwrap_or("/") != namespace.as_str() {
             return Ok(None);
         }
+        self.event_in(text, attachments, namespace).map(Some)
+    }
+
+    /// Returns the event as one of this namespace, whatever the packet names.
+    pub(super) fn event_in(
+        &self,
+        text: &ByteString,
+        attachments: &[Bytes],
+        namespace: &Namespace,
+    ) -> Result<Event, DecodeError> {
         check_kind(Some(self.kind))?;
         let (name, args) = json_event(self.data, text, attachments)?;
-        Ok(Some(Event::new(namespace.clone(), name, args)))
+        Ok(Event::new(namespace.clone(), name, args))
     }
 }
 

@@ -1,17 +1,26 @@
-//! Messages of the classic adapter, in both directions.
+//! Messages of Node's adapters, in both directions.
 
+mod cluster;
 mod event;
 mod options;
 mod request;
 mod response;
+mod session;
 mod sockets;
+mod stream;
 mod value;
 
+pub use self::cluster::{
+    ClusterBody, ClusterEncoding, ClusterMessage, decode_cluster_message, encode_cluster_message,
+};
+pub(crate) use self::cluster::{Received, receive};
 pub use self::event::{BroadcastMessage, decode_broadcast, encode_broadcast};
 pub use self::options::{Flags, Recipients};
 pub use self::request::{Request, RequestMessage, decode_request, encode_request};
 pub use self::response::{Response, ResponseMessage, decode_response, encode_response};
+pub use self::session::{StoredSession, decode_session, encode_session, session_key};
 pub use self::sockets::SocketDescription;
+pub use self::stream::{EntryFields, EntryId, StreamEntry, encode_entry};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -68,6 +77,9 @@ pub enum EncodeError {
     /// Node's servers or clients reserve the event name, and fail on receiving it.
     #[error("event name is reserved on Node")]
     Reserved,
+    /// The adapter has no message for this kind of answer.
+    #[error("the adapter has no such message")]
+    Unsupported,
     /// Arrays and objects are nested deeper than Node is known to read.
     #[error("arguments are nested too deeply")]
     TooDeep,
@@ -110,6 +122,14 @@ fn checked(list: ByteString, attachments: Vec<Bytes>) -> Result<Args, DecodeErro
     let args = Args::from_validated(list, attachments);
     args.check_placeholders().map_err(|_| DecodeError::Field("attachments"))?;
     Ok(args)
+}
+
+/// Checks that the placeholders of a whole message refer to no more bytes than it has.
+fn check_references(text: &ByteString, attachments: &[Bytes]) -> Result<(), DecodeError> {
+    if attachments.is_empty() {
+        return Ok(());
+    }
+    checked(text.clone(), attachments.to_vec()).map(drop)
 }
 
 /// Checks the nesting of JSON text; text from MessagePack was checked when it was read.

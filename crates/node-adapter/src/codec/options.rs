@@ -125,6 +125,51 @@ pub(super) fn push_opts(json: &mut String, recipients: &Recipients) {
     json.push('}');
 }
 
+/// Appends `"opts":{"rooms":[…],"except":[…],"flags":{…}}`.
+pub(super) fn push_opts_with_flags(json: &mut String, recipients: &Recipients, flags: &Flags) {
+    push_opts(json, recipients);
+    json.pop();
+    json.push_str(r#","flags":{"#);
+    push_flags(json, flags);
+    json.push_str("}}");
+}
+
+fn push_flags(json: &mut String, flags: &Flags) {
+    let mut is_first = true;
+    let mut key = |json: &mut String, name: &str| {
+        if !is_first {
+            json.push(',');
+        }
+        is_first = false;
+        push_quoted(json, name);
+        json.push(':');
+    };
+    if flags.volatile {
+        key(json, "volatile");
+        json.push_str("true");
+    }
+    if let Some(compress) = flags.compress {
+        key(json, "compress");
+        json.push_str(if compress { "true" } else { "false" });
+    }
+    if let Some(timeout) = flags.timeout {
+        key(json, "timeout");
+        json.push_str(&milliseconds(timeout).to_string());
+    }
+    if flags.expect_single_response {
+        key(json, "expectSingleResponse");
+        json.push_str("true");
+    }
+    if let Some(text) = &flags.key {
+        key(json, KEY);
+        push_quoted(json, text);
+    }
+    if let Some(overflow) = overflow_name(flags.overflow) {
+        key(json, OVERFLOW);
+        push_quoted(json, overflow);
+    }
+}
+
 fn write_rooms(writer: &mut Writer, rooms: &[Room]) {
     let numbers = rooms.iter().filter(|room| numeric(room.as_str()).is_some()).count();
     writer.array(rooms.len() + numbers);

@@ -116,7 +116,7 @@ pub fn encode_request(uid: &str, id: &str, request: &Request) -> Result<Bytes, E
 }
 
 /// Appends the rooms to join or leave. A socket joins a room by its text only, and leaves it by either.
-fn push_changed_rooms(json: &mut String, change: &Membership, rooms: &[Room]) {
+pub(super) fn push_changed_rooms(json: &mut String, change: &Membership, rooms: &[Room]) {
     match change {
         Membership::Join(_) => super::sockets::push_texts(json, "rooms", rooms.iter().map(Room::as_str)),
         Membership::Leave(_) => push_room_list(json, rooms),
@@ -128,14 +128,17 @@ fn push_socket(json: &mut String, socket: &SocketId) {
     push_quoted(json, socket.as_str());
 }
 
-/// Appends the name and arguments of an event for servers.
-fn push_event(json: &mut String, name: &str, args: &Args) -> Result<(), EncodeError> {
+/// Checks the name of an event for servers.
+pub(super) fn check_server_side_name(name: &str) -> Result<(), EncodeError> {
     // Node's own events of a namespace; `error` without a listener ends the process.
     const RESERVED: [&str; 4] = ["connect", "connection", "new_namespace", "error"];
 
-    if RESERVED.contains(&name) {
-        return Err(EncodeError::Reserved);
-    }
+    if RESERVED.contains(&name) { Err(EncodeError::Reserved) } else { Ok(()) }
+}
+
+/// Appends the name and arguments of an event for servers.
+fn push_event(json: &mut String, name: &str, args: &Args) -> Result<(), EncodeError> {
+    check_server_side_name(name)?;
     push_quoted(json, name);
     for arg in args {
         json.push(',');

@@ -10,7 +10,10 @@ use serde_json::value::RawValue;
 use super::options::{JsonRooms, JsonText};
 use super::sockets::{self, SocketDescription, push_texts};
 use super::value::push_value;
-use super::{CodecLimits, DecodeError, EncodeError, MAX_DEPTH, check_depth, checked, json_error, json_of};
+use super::{
+    CodecLimits, DecodeError, EncodeError, MAX_DEPTH, check_depth, check_references, checked, json_error,
+    json_of,
+};
 
 /// Answer of one node, or a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +159,8 @@ pub fn decode_response(
         JsonResponse { kind: Some(9), packet, .. } => Response::Ack(one(packet)?),
         JsonResponse { kind: Some(_), .. } => return Ok(None),
         JsonResponse { sockets: Some(found), .. } => {
-            let found = found.into_iter().map(|socket| sockets::read(socket, &text, limits));
+            check_references(&text, &attachments)?;
+            let found = found.into_iter().map(|socket| sockets::read(socket, &text, &attachments, limits));
             Response::Sockets(found.collect::<Result<_, _>>()?)
         }
         JsonResponse { rooms: Some(rooms), .. } => Response::Rooms(rooms.take(limits, false)?),

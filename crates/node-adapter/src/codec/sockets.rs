@@ -1,11 +1,13 @@
 //! Descriptions of sockets, in answers to a fetch.
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use roomcast_core::{Room, SocketId, SocketInfo, push_quoted};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::options::{JsonRooms, push_rooms};
+use super::value::push_value;
 use super::{CodecLimits, DecodeError};
 
 /// Socket of another node, as it describes it.
@@ -35,6 +37,7 @@ impl From<&SocketInfo> for SocketDescription {
 }
 
 impl SocketDescription {
+    /// Appends the description as a JSON object.
     pub(super) fn push(&self, json: &mut String) {
         json.push_str(r#"{"id":"#);
         push_quoted(json, self.id.as_str());
@@ -97,10 +100,11 @@ struct JsonSocket<'t> {
     data: Option<&'t RawValue>,
 }
 
-/// Reads a socket, described or named by its id.
+/// Reads a socket, described or named by its id; attachments take the form of Node's `Buffer` in JSON.
 pub(super) fn read(
     socket: &RawValue,
     text: &ByteString,
+    attachments: &[Bytes],
     limits: &CodecLimits,
 ) -> Result<SocketDescription, DecodeError> {
     if socket.get().starts_with('"') {
@@ -114,13 +118,23 @@ pub(super) fn read(
     }
     let read: JsonSocket<'_> =
         serde_json::from_str(socket.get()).map_err(|error| super::json_error(&error))?;
-    let part = |part: Option<&RawValue>| {
-        part.map_or_else(|| ByteString::from_static("{}"), |part| text.slice_ref(part.get()))
+    let part = |part: Option<&RawValue>| match part {
+        Some(part) if attachments.is_empty() => Ok(text.slice_ref(part.get())),
+        Some(part) => {
+            let mut json = String::new();
+            push_value(&mut json, part.get(), attachments).map_err(|_| DecodeError::Field("nesting"))?;
+            // The text form of bytes is several times as long.
+            if json.len() > limits.message_bytes {
+                return Err(DecodeError::Limit { what: "bytes", limit: limits.message_bytes });
+            }
+            Ok(json.into())
+        }
+        None => Ok(ByteString::from_static("{}")),
     };
     Ok(SocketDescription {
         id: read.id.into(),
         rooms: read.rooms.take(limits, false)?,
-        handshake: part(read.handshake),
-        data: part(read.data),
+        handshake: part(read.handshake)?,
+        data: part(read.data)?,
     })
 }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use roomcast_msgpack::JsonValues;
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use super::{EncodeError, MAX_DEPTH};
 
@@ -12,27 +13,44 @@ pub(super) fn push_value(json: &mut String, value: &str, attachments: &[Bytes]) 
         return Err(EncodeError::TooDeep);
     }
     match serde_json::from_str::<Value>(value) {
-        Ok(mut inlined) if !attachments.is_empty() => {
-            inline(&mut inlined, attachments);
-            json.push_str(&inlined.to_string());
+        Ok(parsed) if !attachments.is_empty() => {
+            let inlined = serde_json::to_string(&Inlined(&parsed, attachments));
+            json.push_str(&inlined.map_err(|_| EncodeError::TooDeep)?);
         }
         _ => json.push_str(value),
     }
     Ok(())
 }
 
-/// Replaces placeholders by the JSON form of Node's `Buffer`.
-fn inline(value: &mut Value, attachments: &[Bytes]) {
-    match value {
-        Value::Array(values) => values.iter_mut().for_each(|value| inline(value, attachments)),
-        Value::Object(entries) => {
-            let number = entries.get("num").and_then(Value::as_u64).and_then(|num| usize::try_from(num).ok());
-            let is_placeholder = entries.get("_placeholder") == Some(&Value::Bool(true));
-            match number.filter(|_| is_placeholder).and_then(|num| attachments.get(num)) {
-                Some(part) => *value = json!({ "type": "Buffer", "data": part.as_ref() }),
-                None => entries.values_mut().for_each(|value| inline(value, attachments)),
+/// Value whose placeholders are serialized as Node's `Buffer`, without a copy of the bytes.
+struct Inlined<'a>(&'a Value, &'a [Bytes]);
+
+impl Serialize for Inlined<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(value, attachments) = *self;
+        match value {
+            Value::Array(values) => {
+                serializer.collect_seq(values.iter().map(|value| Self(value, attachments)))
             }
+            Value::Object(entries) => match placeholder(entries).and_then(|num| attachments.get(num)) {
+                Some(part) => Buffer { kind: "Buffer", data: part }.serialize(serializer),
+                None => {
+                    serializer.collect_map(entries.iter().map(|(key, value)| (key, Self(value, attachments))))
+                }
+            },
+            scalar => scalar.serialize(serializer),
         }
-        _ => {}
     }
+}
+
+#[derive(Serialize)]
+struct Buffer<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    data: &'a [u8],
+}
+
+fn placeholder(entries: &Map<String, Value>) -> Option<usize> {
+    let is_placeholder = entries.get("_placeholder") == Some(&Value::Bool(true));
+    entries.get("num").filter(|_| is_placeholder)?.as_u64()?.try_into().ok()
 }

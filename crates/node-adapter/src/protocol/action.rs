@@ -6,7 +6,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use roomcast_core::{Args, Event, Membership, Target};
 
-use crate::{EncodeError, Flags, Recipients, SocketDescription};
+use crate::{EncodeError, EntryFields, Flags, Recipients, SocketDescription};
 
 /// Number of a request of this node, unique in its namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +24,18 @@ pub enum Query {
     ServerSide(ByteString, Args),
     /// Acknowledgements of an event by matching sockets.
     Broadcast(Recipients, Flags, Event),
+}
+
+/// Error of a publication that was not begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishRefused {
+    /// It could harm a Node server or its clients.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// Too many entries for the stream are not confirmed yet.
+    #[error("too many unconfirmed entries of the stream")]
+    QueueFull,
 }
 
 /// Error of a request that was not begun.
@@ -81,10 +93,25 @@ pub enum Answer {
     Ack(Args),
 }
 
-/// Output of a namespace for its driver.
+/// Output of a [`ClassicNamespace`](crate::ClassicNamespace).
+pub type ClassicAction = Action;
+
+/// Output of a namespace for its driver, the same for all adapters.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum ClassicAction {
+pub enum Action {
+    /// Subscribe to a channel. The classic adapter lists its [channels](crate::Channels) instead.
+    ///
+    /// Each channel with a command of its own: on Redis Cluster they are in different slots.
+    Subscribe {
+        /// Channel.
+        channel: ByteString,
+    },
+    /// Unsubscribe from a channel.
+    Unsubscribe {
+        /// Channel.
+        channel: ByteString,
+    },
     /// Publish a message.
     Publish {
         /// Channel.
@@ -92,10 +119,25 @@ pub enum ClassicAction {
         /// Message.
         payload: Bytes,
     },
-    /// Count the subscribers of the request channel, and call
-    /// [`handle_node_count`](crate::ClassicNamespace::handle_node_count).
+    /// Append an entry to the stream, and call
+    /// [`handle_append_failure`](crate::StreamsNamespace::handle_append_failure) if that fails. Streams adapter only.
     ///
-    /// `PUBSUB NUMSUB` counts on one server; on Redis Cluster the numbers of all masters are summed.
+    /// `XADD stream MAXLEN ~ max_len * fields…`. The order of entries matters, so they use one connection, and an entry
+    /// is not retried after another one.
+    Append {
+        /// Key of the stream.
+        stream: ByteString,
+        /// Approximate number of entries that are kept.
+        max_len: u64,
+        /// Names and values of the fields.
+        fields: EntryFields,
+        /// Number of the entry for this node.
+        number: u64,
+    },
+    /// Count the subscribers of the [counted channel](crate::AdapterNamespace::counted_channel), and call
+    /// [`handle_node_count`](crate::AdapterNamespace::handle_node_count).
+    ///
+    /// `PUBSUB NUMSUB`, and `SHARDNUMSUB` for sharded pub/sub, counts on one server; on Redis Cluster the numbers of all masters are summed.
     CountNodes {
         /// Request that waits for it.
         request: RequestNumber,

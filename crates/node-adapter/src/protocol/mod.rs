@@ -1,11 +1,14 @@
-//! State machine of one namespace.
+//! State machines of one namespace, one for each adapter.
 
 mod action;
+mod adapter;
+mod cluster_core;
 mod requests;
+mod sharded;
+mod streams;
 mod writer;
 
 use std::collections::VecDeque;
-use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +16,16 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use roomcast_core::{Args, Event, Membership, Namespace};
 
-pub use self::action::{Answer, Asker, ClassicAction, Query, QueryRefused, RequestNumber, Wanted};
+pub use self::action::{
+    Action, Answer, Asker, ClassicAction, PublishRefused, Query, QueryRefused, RequestNumber, Wanted,
+};
+pub use self::adapter::{AdapterMetrics, AdapterNamespace, ClassicMetrics};
 use self::requests::{Expected, Requests};
+pub use self::sharded::{ShardedConfig, ShardedNamespace, SubscriptionMode};
+pub use self::streams::{
+    ReadRequest, RestoreError, RestoreStep, Restored, SessionRestore, StreamReader, StreamsConfig,
+    StreamsNamespace,
+};
 pub use self::writer::{ClassicWriter, Composed};
 use crate::{
     ChannelKind, Channels, CodecLimits, EncodeError, Flags, Recipients, Request, RequestMessage, Response,
@@ -44,41 +55,6 @@ impl Default for ClassicConfig {
             limits: CodecLimits::default(),
             max_requests: 10_000,
         }
-    }
-}
-
-/// Counters of a namespace since it was created.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ClassicMetrics {
-    /// Messages received on its channels.
-    pub messages_in: u64,
-    /// Messages published.
-    pub messages_out: u64,
-    /// Messages dropped because they are malformed or exceed a limit.
-    pub unreadable: u64,
-    /// Requests of the node itself, which it receives back.
-    pub own: u64,
-    /// Broadcasts to a room without members here, dropped unread.
-    pub unwanted: u64,
-    /// Broadcasts of the node itself, answers to other nodes, and messages of another namespace or of an unknown type.
-    pub ignored: u64,
-    /// Answers to own requests that have ended.
-    pub late: u64,
-    /// Requests that ended without the answers of some nodes.
-    pub partial: u64,
-}
-
-impl AddAssign for ClassicMetrics {
-    fn add_assign(&mut self, other: Self) {
-        self.messages_in += other.messages_in;
-        self.messages_out += other.messages_out;
-        self.unreadable += other.unreadable;
-        self.own += other.own;
-        self.unwanted += other.unwanted;
-        self.ignored += other.ignored;
-        self.late += other.late;
-        self.partial += other.partial;
     }
 }
 
@@ -445,9 +421,15 @@ fn set_options(event: &mut Event, flags: &Flags) {
     event.key = flags.key.as_deref().map(Arc::from);
 }
 
-/// Composes an id in the form of Node's adapters from a random number: six characters of base64url.
+/// Composes an id in the form of Node's classic adapter from a random number: six characters of base64url.
 #[must_use]
 pub fn node_uid(random: u64) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     (0..6).map(|index| char::from(ALPHABET[(random >> (6 * index)) as usize & 63])).collect()
+}
+
+/// Composes an id in the form of Node's newer adapters from a random number: sixteen hexadecimal digits.
+#[must_use]
+pub fn cluster_uid(random: u64) -> String {
+    format!("{random:016x}")
 }

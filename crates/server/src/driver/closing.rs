@@ -101,6 +101,8 @@ impl Driver {
         // As on Node, sockets of a closed client see a disconnect from every namespace.
         let told = match reason {
             CloseReason::ForcedServerClose => CloseReason::ServerNamespaceDisconnect,
+            // The socket that was taken over has left. The client may not return to the other namespaces.
+            CloseReason::TakenOver => CloseReason::TransportClose,
             reason => reason,
         };
         let members = self.members.take_all();

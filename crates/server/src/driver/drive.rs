@@ -14,7 +14,7 @@ use super::state::Driver;
 use crate::host::config::EventRate;
 use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::pace;
-use crate::session::mailbox::SessionCommand;
+use crate::session::mailbox::{SessionCommand, TakeOver};
 use crate::util::clock;
 use crate::util::coop::yield_now;
 
@@ -86,6 +86,11 @@ impl Driver {
                     self.perform(cx, now);
                 }
                 SessionCommand::Close(_) => self.hasten_closing(now),
+                SessionCommand::TakeOver(TakeOver { key, left }) => {
+                    self.taken_over(key, cx, now);
+                    drop(left);
+                }
+                SessionCommand::Displace(key) => self.displaced(key, cx, now),
             }
         }
         progress

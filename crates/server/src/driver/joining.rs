@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytestring::ByteString;
 use roomcast_core::{AckTable, Action, CloseReason, Command, ConnectionRole, Member, MemberKey, Namespace};
-use roomcast_recovery::{Claim, ClaimResult, PendingRecovery};
+use roomcast_recovery::{Claim, PendingRecovery};
 
 use super::errors::{Role, client_error};
 use super::members::{MemberState, SocketGuard, handlers};
@@ -19,13 +19,12 @@ use crate::app::error::{
 };
 use crate::app::model::event_input::{AnyHandler, Arguments, EventContext, HandlerInput, Listeners};
 use crate::app::model::handler_future::Started;
-use crate::app::model::io::SessionShared;
 use crate::app::model::listeners::ListenerKind;
 use crate::app::model::namespace_state::{Family, NamespaceState};
 use crate::app::model::socket::Socket;
 use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::metrics::count;
-use crate::session::recovery::{self, Recoverable, RecoveryCredentials};
+use crate::session::recovery;
 use crate::util::clock;
 use crate::util::ids;
 use crate::util::log_limit::log_limited;
@@ -318,41 +317,6 @@ impl Driver {
                 other => return other,
             }
         }
-    }
-
-    /// Starts to claim the state retained for a reconnecting client.
-    fn claim(&self, state: &NamespaceState, auth: &str) -> Option<Claim> {
-        let recovery = state.recovery.as_ref()?;
-        let SessionShared { kind, handshake, outbox, io, .. } = &*self.shared;
-        let shown = RecoveryCredentials::by(*kind, auth, handshake)?;
-        // A replay needs memory like any emit, and may evict clients.
-        let room = if state.budget.admit().is_ok() { io.config().limits.outbox_max / 2 } else { 0 };
-        Some(shown.claim(recovery, outbox, room))
-    }
-
-    /// Counts a refused claim.
-    fn count_claim(&self, result: ClaimResult, state: &NamespaceState) -> Option<Box<dyn PendingRecovery>> {
-        match result {
-            Ok(claim) => Some(claim),
-            Err(refused) => {
-                self.shared.io.metrics().recoveries.count_refused(refused);
-                tracing::debug!(namespace = %state.name, reason = refused.as_str(), "recovery refused");
-                None
-            }
-        }
-    }
-
-    /// Returns the recovery credentials of a client, if its kind supports recovery.
-    fn recovery(
-        &self,
-        state: &NamespaceState,
-        claim: Option<&dyn PendingRecovery>,
-    ) -> Option<Box<Recoverable>> {
-        let retainer = state.recovery.clone()?;
-        recovery::order(self.shared.kind)?;
-        let kept = claim.map(|claim| claim.secret().clone());
-        let secret = kept.unwrap_or_else(ids::recovery_secret);
-        Some(Box::new(Recoverable { retainer, secret, recovered: claim.is_some() }))
     }
 
     /// Removes a socket from its namespace.

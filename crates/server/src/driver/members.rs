@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use roomcast_core::{Inbound, Namespace};
+use roomcast_core::{Inbound, MemberKey, Namespace};
 
 use crate::app::model::event_input::{AnyHandler, Listeners};
 use crate::app::model::socket::Socket;
@@ -95,6 +95,12 @@ impl Members {
 
     pub(crate) fn of(&mut self, socket: &Socket) -> Option<&mut MemberState> {
         self.0.iter_mut().find(|member| member.socket().is(socket))
+    }
+
+    /// Returns the namespace of the connected socket with this key.
+    pub(super) fn namespace_of(&self, key: MemberKey) -> Option<Namespace> {
+        let found = self.0.iter().find(|member| !member.outlives_client && member.socket().key() == key)?;
+        Some(found.socket().name_of_namespace().clone())
     }
 
     /// Returns the namespace of a socket that the application disconnected and that is still listed.

@@ -1,5 +1,6 @@
 //! Driver task of a session
 
+mod claiming;
 mod closing;
 mod connection_slot;
 mod delivery_proof;

@@ -124,7 +124,7 @@ impl Driver {
     }
 
     /// Closes the session of a client whose outbox was given up; sends only the close frame.
-    fn evict(&mut self, reason: CloseReason, now: Instant) {
+    pub(super) fn evict(&mut self, reason: CloseReason, now: Instant) {
         if let Some(probe) = self.phase.evict() {
             close_apart(*probe, reason, self.shared.io.config().timeouts.close_timeout);
         }

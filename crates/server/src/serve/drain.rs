@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use roomcast_core::{CloseReason, ClusterStatus};
 
 use crate::app::model::io::Io;
@@ -12,7 +13,7 @@ use crate::util::clock;
 
 /// Settings of a graceful shutdown.
 ///
-/// The shutdown has four steps:
+/// The shutdown has five steps:
 ///
 /// 1. The server stops being [ready](Io::is_ready) and keeps serving for the [delay](Self::delay), so that load
 ///    balancers notice.
@@ -22,8 +23,9 @@ use crate::util::clock;
 ///    [`WebSocketConfig::drain_close_code`](crate::config::WebSocketConfig::drain_close_code). Socket.IO clients
 ///    receive no DISCONNECT packet, since they would not reconnect after one. `disconnect` handlers receive
 ///    [`CloseReason::ServerShutdown`].
-/// 4. When all sessions and their remaining handlers have ended, or after the [timeout](Self::timeout), the node leaves
-///    its [cluster](crate::config::IoBuilder::cluster): it sends its queue to the other nodes, and says goodbye.
+/// 4. When all sessions and their remaining handlers have ended, or after the [timeout](Self::timeout), sessions that are
+///    [stored](roomcast_recovery::StoredSessions) outside the process are written, for at most five seconds.
+/// 5. The node leaves its [cluster](crate::config::IoBuilder::cluster): it sends its queue to the other nodes, and says goodbye.
 ///    This takes at most a second if the cluster's message engine does not respond.
 ///
 /// Applies to [`Bound::serve_with_shutdown`](crate::server::Bound::serve_with_shutdown) and
@@ -103,6 +105,8 @@ impl fmt::Display for Drained {
 
 /// Interval at which the end of all sessions is polled
 const LOOK: Duration = Duration::from_millis(10);
+/// Time to store the sessions that have ended
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time to say goodbye to the cluster
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval at which remaining sessions get another close request
@@ -148,6 +152,12 @@ impl Io {
                 break;
             }
             // Sessions that began during the phase change are closed here.
+        }
+        // Before the goodbye, after which other nodes may recover the clients.
+        let recoveries = self.recoveries();
+        let stored = join_all(recoveries.iter().map(|recovery| recovery.flush()));
+        if tokio::time::timeout(STORE_TIMEOUT, stored).await.is_err() {
+            tracing::warn!("sessions were not all stored: their store does not respond");
         }
         if let Some(handle) = &self.app().cluster
             && tokio::time::timeout(LEAVE_TIMEOUT, handle.cluster.leave()).await.is_err()

@@ -8,7 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, t
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use roomcast_core::{ClusterMetric, WriteStats, memory};
+use roomcast_core::{ClusterMetric, ClusterValue, WriteStats, memory};
 use roomcast_recovery::{RecoveryError, Usage};
 
 use roomcast_transport_ws::{Compressed, Compression};
@@ -238,10 +238,18 @@ impl Collector for Snapshot {
         for (name, help, count) in &self.counters {
             counter(to, name, help.trim(), *count)?;
         }
-        for ClusterMetric { name, help, is_counter, value } in &self.cluster {
-            match is_counter {
-                true => counter(to, name, help, *value)?,
-                false => gauge(to, name, help, *value)?,
+        for ClusterMetric { name, help, value } in &self.cluster {
+            let help = help.trim_end_matches('.');
+            match value {
+                ClusterValue::Counter(value) => counter(to, name, help, *value)?,
+                ClusterValue::Gauge(value) => gauge(to, name, help, *value)?,
+                ClusterValue::Histogram { sum, buckets } => {
+                    let count = buckets.iter().map(|(_, count)| count).sum();
+                    to.encode_descriptor(name, help, None, MetricType::Histogram)?
+                        .encode_histogram::<NoLabelSet>(*sum, count, buckets, None)?;
+                }
+                // Added by a later version.
+                _ => {}
             }
         }
         let help = "Log lines suppressed by the rate limit and counted in later lines, in the whole process";

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use roomcast_core::{CloseReason, Exchange, TransportName};
+use roomcast_core::{CloseReason, Exchange, MemberKey, TransportName};
+use tokio::sync::oneshot;
 
 /// Mailbox: queue of commands for a session's driver task.
 ///
@@ -30,6 +31,18 @@ pub(crate) enum SessionCommand {
     SocketDisconnected,
     /// Closes the session.
     Close(CloseReason),
+    /// Closes the session, since its client has returned on another connection.
+    TakeOver(TakeOver),
+    /// Ends a socket whose session continues on another node.
+    Displace(MemberKey),
+}
+
+/// Request of another connection to take over the session of a socket.
+#[derive(Debug)]
+pub(crate) struct TakeOver {
+    pub(crate) key: MemberKey,
+    /// Dropped once the socket has left, or if the session had ended.
+    pub(crate) left: oneshot::Sender<()>,
 }
 
 /// Request that the mailbox rejected.

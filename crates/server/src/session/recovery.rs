@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
-use roomcast_core::{CloseReason, Namespace, Outbox, Router, SocketId};
+use roomcast_core::{CloseReason, MemberKey, Namespace, Outbox, Router, SocketId};
 use roomcast_recovery::{Claim, Order, Owner, Recovery, Sequencer};
 use serde::Deserialize;
 use serde_json::Value;
@@ -88,6 +88,7 @@ pub(crate) fn is_recoverable(reason: CloseReason) -> bool {
             | CloseReason::OutboxFull
             | CloseReason::Overloaded
             | CloseReason::ServerShutdown
+            | CloseReason::TakenOver
     )
 }
 
@@ -110,6 +111,11 @@ impl RecoveryCredentials {
             }
             ClientKind::EngineIo | ClientKind::Plain => None,
         }
+    }
+
+    /// Returns the attached member whose token this is, if any.
+    pub(crate) fn attached(&self, recovery: &dyn Recovery) -> Option<(MemberKey, SocketId)> {
+        recovery.attached(&self.secret)
     }
 
     fn in_auth(auth: &str) -> Option<Self> {

@@ -121,8 +121,8 @@ pub(crate) struct Stage(Arc<Mutex<State>>);
 
 /// Returns whether a client with this close reason may be recovered.
 fn is_recoverable(reason: CloseReason) -> bool {
-    use CloseReason::{ForcedClose, PingTimeout, ServerShutdown, TransportClose, TransportError};
-    matches!(reason, ForcedClose | PingTimeout | ServerShutdown | TransportClose | TransportError)
+    use CloseReason::{ForcedClose, PingTimeout, ServerShutdown, TakenOver, TransportClose, TransportError};
+    matches!(reason, ForcedClose | PingTimeout | ServerShutdown | TakenOver | TransportClose | TransportError)
 }
 
 pub(crate) fn name_of(namespace: &str) -> &'static str {
@@ -335,9 +335,9 @@ impl Stage {
         if let Some(pid) = shown
             && !socket.recovered()
             && let Some(lost) = state.known.iter().find(|known| known.pid.as_ref() == Some(&pid))
-            && lost.standing == Standing::Away
+            && lost.standing != Standing::Gone
         {
-            let fault = format!("{} is disconnected and was not recovered", lost.id);
+            let fault = format!("{} is {:?} and was not recovered", lost.id, lost.standing);
             state.faults.push(fault);
         }
     }

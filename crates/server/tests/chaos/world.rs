@@ -268,11 +268,14 @@ impl World {
         {
             return;
         }
+        // Events still sent to its previous socket in this namespace are indistinguishable from missed ones.
+        let tries = !self.dice.one_in(4) && !self.lines[line].left.contains(namespace);
+        let takes_over = tries && self.dice.one_in(3);
         let back = {
             let state = self.stage.lock();
             let lost = state.known.iter().filter(|known| known.namespace == namespace && known.pid.is_some());
-            // Clients disconnected by the application try as well.
-            let lost = lost.filter(|known| known.standing != Standing::In);
+            // Clients disconnected by the application try as well, and some return while they are connected.
+            let lost = lost.filter(|known| takes_over || known.standing != Standing::In);
             // Never on two connections at a time, each of which would receive a part.
             let returns =
                 |id: &str| self.lines.iter().any(|line| line.returns.contains(&(namespace, id.into())));
@@ -284,9 +287,12 @@ impl World {
         if let Some((id, _)) = &back {
             let at = self.stage.lock().find(namespace, id);
             self.lines.iter_mut().for_each(|line| line.members.retain(|_, known| Some(*known) != at));
+            let connection = at.map(|at| self.stage.lock().known[at].connection());
+            if takes_over && let Some(connection) = connection {
+                self.ends(connection, &[CloseReason::TakenOver, CloseReason::TransportClose]);
+            }
         }
-        // Events still sent to its previous socket in this namespace are indistinguishable from missed ones.
-        let back = back.filter(|_| !self.dice.one_in(4) && !self.lines[line].left.contains(namespace));
+        let back = back.filter(|_| tries);
         let line = &mut self.lines[line];
         let auth = back.as_ref().map(|(_, shown)| shown.to_string()).unwrap_or_default();
         self.steps.lock().expect("one thread").push(format!("{} joins {namespace} as {back:?}", line.number));
@@ -348,10 +354,14 @@ impl World {
 
     /// Records that its client may end the session for these reasons.
     fn all_end(&mut self, line: usize, reasons: &[CloseReason]) {
-        let line = &mut self.lines[line];
-        line.sound = false;
+        self.ends(self.lines[line].number, reasons);
+    }
+
+    /// Records that a connection may end for these reasons, whether its client has disconnected or not.
+    fn ends(&mut self, connection: usize, reasons: &[CloseReason]) {
+        self.lines.iter_mut().filter(|line| line.number == connection).for_each(|line| line.sound = false);
         for namespace in NAMESPACES {
-            self.stage.lock().may_end(line.number, namespace, reasons);
+            self.stage.lock().may_end(connection, namespace, reasons);
         }
     }
 

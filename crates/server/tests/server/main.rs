@@ -33,6 +33,7 @@ mod slow_polls;
 mod slow_recovery;
 #[allow(dead_code, unreachable_pub, reason = "a toolbox: not every test needs every tool")]
 mod support;
+mod takeover;
 #[cfg(feature = "tls")]
 mod tls;
 mod transports;

@@ -34,7 +34,7 @@ impl Returner {
         Self::begin(Engine::websocket(dial, PATH), namespace, auth)
     }
 
-    fn begin(mut engine: Engine, namespace: &str, auth: &Value) -> Self {
+    pub(crate) fn begin(mut engine: Engine, namespace: &str, auth: &Value) -> Self {
         let prefix = if namespace == "/" { String::new() } else { format!("{namespace},") };
         engine.send(format!("0{prefix}{auth}").into());
         let mut missed = Vec::new();
@@ -70,7 +70,7 @@ impl Returner {
     }
 
     /// Returns the next event: its arguments and its offset.
-    fn hear(&mut self) -> (Vec<Value>, String) {
+    pub(crate) fn hear(&mut self) -> (Vec<Value>, String) {
         let Ok(Message::Text(text)) = self.engine.receive() else { panic!("no event") };
         event(&text)
     }
@@ -82,7 +82,7 @@ pub(crate) fn event(text: &str) -> (Vec<Value>, String) {
     (list, offset)
 }
 
-fn names(messages: &[Message]) -> Vec<String> {
+pub(crate) fn names(messages: &[Message]) -> Vec<String> {
     let texts = messages.iter().filter_map(|message| match message {
         Message::Text(text) => Some(event(text).0[0].as_str().expect("an event name").to_owned()),
         Message::Binary(_) => None,

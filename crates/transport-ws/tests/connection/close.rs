@@ -25,6 +25,7 @@ fn server_sends_close_reason() {
         (CloseReason::ParseError, 1007, "parse error"),
         (CloseReason::ForcedClose, 1008, "forced close"),
         (CloseReason::Refused, 4403, "refused"),
+        (CloseReason::TakenOver, 4409, "session taken over"),
         (CloseReason::ConnectTimeout, 1008, "forced close"),
         (CloseReason::SlowConsumer, 1008, "slow consumer"),
         (CloseReason::Overloaded, 1008, "overloaded"),

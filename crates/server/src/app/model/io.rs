@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use roomcast_core::{CloseReason, ClusterStatus, Namespace, Outbox, Router, RouterStats};
-use roomcast_recovery::Usage;
+use roomcast_recovery::{Recovery, Usage};
 
 use crate::app::model::cluster_link::ClusterHandle;
 use crate::app::model::event_input::HandlerRegistry;
@@ -158,6 +158,11 @@ impl Io {
     pub(crate) fn recovery_usage(&self) -> Vec<(Namespace, Usage)> {
         let all = self.all_namespaces();
         all.iter().filter_map(|state| Some((state.name.clone(), state.recovery.as_ref()?.usage()))).collect()
+    }
+
+    /// Returns the recovery of each namespace that has one.
+    pub(crate) fn recoveries(&self) -> Vec<Arc<dyn Recovery>> {
+        self.all_namespaces().iter().filter_map(|state| state.recovery.clone()).collect()
     }
 
     /// Returns all namespaces, cloned so that custom routers are called without a lock held.

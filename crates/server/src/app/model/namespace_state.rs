@@ -7,7 +7,8 @@ use std::sync::{Arc, Once, PoisonError, RwLock};
 use std::time::Duration;
 
 use roomcast_core::{
-    AckId, Args, Dispatched, Event, Membership, Namespace, Overflow, Receipt, Room, Router, Target,
+    AckId, Args, Dispatched, Event, MemberKey, Membership, Namespace, Overflow, Receipt, Room, Router,
+    SocketId, Target,
 };
 use roomcast_recovery::Recovery;
 
@@ -18,6 +19,7 @@ use crate::app::model::event_input::HandlerRegistry;
 use crate::app::model::outgoing_listeners::OutgoingListeners;
 use crate::app::model::room_hooks::RoomHooks;
 use crate::app::model::server_side_handlers::ServerSideHandlers;
+use crate::app::model::socket::Socket;
 use crate::host::budget::Budget;
 use crate::host::config::Config;
 use crate::host::pace;
@@ -223,6 +225,13 @@ impl NamespaceState {
         }
         let told = self.room_overflow.read().unwrap_or_else(PoisonError::into_inner);
         rooms.iter().find_map(|room| told.get(room)).copied().unwrap_or_default()
+    }
+
+    /// Returns the socket with this key, if it is attached to this node.
+    pub(crate) fn attached(&self, key: MemberKey, id: &SocketId) -> Option<Socket> {
+        let target = Target { rooms: vec![Room::from(id)], ..Target::default() };
+        let found = self.router.find(&target).into_iter().find(|found| found.key == Some(key))?;
+        Socket::from_control(found.control?)
     }
 
     pub(crate) fn is_serial(&self) -> bool {

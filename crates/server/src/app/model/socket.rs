@@ -13,10 +13,11 @@ use std::time::Instant;
 
 use roomcast_core::{
     AckId, Args, ByteString, CloseReason, Delivery, Dispatched, Event, Heard, JoinOutcome, Member,
-    MemberControl, MemberKey, Namespace, Overflow, Receipt, Room, SocketId, Target, TransportName,
+    MemberControl, MemberKey, Namespace, Overflow, Receipt, Room, SocketId, TransportName,
 };
 use roomcast_recovery::{Acting, Order, Owner, PendingRecovery, RecoveryError, SessionInit, SharedData};
 use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
 
 use crate::app::error::EmitError;
 use crate::app::into_rooms::{IntoRooms, into_rooms};
@@ -29,6 +30,7 @@ use crate::app::model::user_data::{DataError, UserData, read};
 use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::metrics::count;
 use crate::host::pace;
+use crate::session::mailbox::{SessionCommand, TakeOver};
 use crate::session::recovery::{self, Recoverable};
 use crate::session::shared::ClientKind;
 use crate::util::log_limit::log_limited;
@@ -590,6 +592,20 @@ impl Socket {
         Ok(())
     }
 
+    /// Requests the session from its current connection, for another one; `None` if it is the same.
+    ///
+    /// The receiver ends once the socket has left.
+    pub(crate) fn take_over(&self, by: &Arc<SessionShared>) -> Option<oneshot::Receiver<()>> {
+        if Arc::ptr_eq(&self.0.session, by) {
+            return None;
+        }
+        let (left, receiver) = oneshot::channel();
+        let request = SessionCommand::TakeOver(TakeOver { key: self.key(), left });
+        // Rejected if the session has ended, and dropped with its sender.
+        let _ = self.0.session.mailbox.push(request);
+        Some(receiver)
+    }
+
     /// Returns the recovery token, if recovery is enabled.
     pub(crate) fn recovery_secret(&self) -> Option<ByteString> {
         self.0.recovery.as_ref().map(|recovery| recovery.secret.clone())
@@ -719,11 +735,8 @@ impl Inner {
     /// Returns the connected socket of the recovered client.
     fn successor(&self) -> Option<Socket> {
         self.recovery.as_ref()?;
-        let target = Target { rooms: vec![Room::from(&self.member.id)], ..Target::default() };
-        let found = self.namespace.router.find(&target).into_iter();
-        let control =
-            found.filter(|found| found.key == Some(self.member.key)).find_map(|found| found.control)?;
-        Socket::from_control(control).filter(|socket| !std::ptr::eq(&*socket.0, self))
+        let attached = self.namespace.attached(self.member.key, &self.member.id);
+        attached.filter(|socket| !std::ptr::eq(&*socket.0, self))
     }
 
     fn auth_json(&self) -> ByteString {

@@ -53,6 +53,11 @@ impl MemberControl for Inner {
         }
     }
 
+    fn displace(&self) {
+        // Fails only if the session has already ended.
+        let _ = self.session.mailbox.push(SessionCommand::Displace(self.member.key));
+    }
+
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.member.outbox.poll_writable(cx)
     }

@@ -1,0 +1,187 @@
+//! Checks the shell code of the pages.
+//!
+//! Every block in the language `sh` is parsed by bash, and the flags of every `roomcast` command are parsed by the command
+//! itself. Blocks marked `sh,run` are executed as well, all those of a page in one shell, so a server that one block
+//! starts in the background serves the next.
+
+use std::env;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use mdbook_markdown::pulldown_cmark::{CodeBlockKind, Event, Tag, TagEnd};
+use mdbook_markdown::{MarkdownOptions, new_cmark_parser};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::error::Problems;
+use crate::pages;
+
+/// Code block of a page.
+#[derive(Debug, PartialEq, Eq)]
+struct Block {
+    /// Whether it is marked to be executed.
+    runs: bool,
+    code: String,
+}
+
+/// Values of the variables and the command from which the pages take process ids.
+const PROCESS_IDS: &str = "PID=1; server=1; pgrep() { echo 1; }";
+
+/// Time limit of a page, in seconds.
+const LIMIT: u32 = 120;
+
+/// Checks all pages; returns a summary.
+pub(crate) fn check(root: &Path, bin_dir: &Path) -> Result<String, Problems> {
+    let bin_dir = bin_dir.canonicalize()?;
+    if !bin_dir.join("roomcast").is_file() {
+        return Err(format!("no command `roomcast` in {}; build it first", bin_dir.display()).into());
+    }
+    let (mut blocks, mut commands, mut run, mut problems) = (0, 0, 0, Vec::new());
+    for file in pages::files(root)? {
+        let page = format!("docs/{}", file.display());
+        let found = shell_blocks(&fs::read_to_string(root.join("docs").join(&file))?);
+        for block in &found {
+            blocks += 1;
+            if let Err(error) = bash(&bin_dir, &["-n"], &block.code) {
+                problems.push(format!("{page}: {error}"));
+            }
+            for command in roomcast_commands(&block.code) {
+                commands += 1;
+                // clap parses the flags before it prints the help.
+                if let Err(error) =
+                    bash(&bin_dir, &[], &format!("{PROCESS_IDS}; {command} --help > /dev/null"))
+                {
+                    problems.push(format!("{page}: {command}: {error}"));
+                }
+            }
+        }
+        let script: String =
+            found.iter().filter(|block| block.runs).map(|block| block.code.as_str()).collect();
+        if !script.is_empty() {
+            run += 1;
+            if let Err(error) = execute(&bin_dir, &script) {
+                problems.push(format!("{page}: {error}"));
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    Ok(format!("{blocks} blocks of shell code, {commands} commands of roomcast, {run} pages executed"))
+}
+
+/// Returns the code blocks of a page in the language `sh`.
+fn shell_blocks(text: &str) -> Vec<Block> {
+    let (mut blocks, mut open): (Vec<Block>, Option<Block>) = (Vec::new(), None);
+    for event in new_cmark_parser(text, &MarkdownOptions::default()) {
+        match event {
+            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(info))) => {
+                let mut words = info.split(',');
+                let is_shell = words.next() == Some("sh");
+                open = is_shell.then(|| Block { runs: words.any(|word| word == "run"), code: String::new() });
+            }
+            Event::Text(text) => {
+                if let Some(block) = &mut open {
+                    block.code.push_str(&text);
+                }
+            }
+            Event::End(TagEnd::CodeBlock) => blocks.extend(open.take()),
+            _ => {}
+        }
+    }
+    blocks
+}
+
+/// Returns the commands of a block that call `roomcast`, without redirections and what follows them.
+fn roomcast_commands(code: &str) -> Vec<String> {
+    let joined = code.replace("\\\n", " ");
+    let commands = joined.lines().filter_map(|line| {
+        let line = line.split(" #").next().unwrap_or_default();
+        let end = [" &", " |", " ;", " >", " 2>"].iter().filter_map(|end| line.find(end)).min();
+        line[..end.unwrap_or(line.len())].trim().strip_prefix("roomcast ")
+    });
+    commands.map(|arguments| format!("roomcast {arguments}")).collect()
+}
+
+fn bash(bin_dir: &Path, options: &[&str], script: &str) -> Result<(), String> {
+    let mut command = Command::new("bash");
+    command.args(options).env("PATH", path(bin_dir));
+    finish(command, script)
+}
+
+/// Executes the blocks of a page in an empty folder, and stops all processes that they have started.
+fn execute(bin_dir: &Path, script: &str) -> Result<(), String> {
+    let folder = env::temp_dir().join(format!("roomcast-book-{}", std::process::id()));
+    fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let script = with_free_ports(script).map_err(|error| error.to_string())?;
+    let mut command = Command::new("timeout");
+    command.args(["--foreground", &LIMIT.to_string(), "bash", "-euo", "pipefail"]);
+    command.current_dir(&folder).env("PATH", path(bin_dir)).process_group(0);
+    let result = finish(command, &script);
+    let _ = fs::remove_dir_all(&folder);
+    result
+}
+
+/// Replaces the ports of the pages, which other programs may use.
+fn with_free_ports(script: &str) -> std::io::Result<String> {
+    // Both are bound at the same time, so that they differ.
+    let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+    let mut script = script.to_owned();
+    for (port, listener) in [":3000", ":9464"].into_iter().zip(&listeners) {
+        script = script.replace(port, &format!(":{}", listener.local_addr()?.port()));
+    }
+    Ok(script)
+}
+
+/// Runs a command with a script as its input, then stops its process group if it has one.
+fn finish(mut command: Command, script: &str) -> Result<(), String> {
+    let grouped = command.get_current_dir().is_some();
+    // Files instead of pipes: a server in the background keeps them open.
+    let log = env::temp_dir().join(format!("roomcast-book-{}.log", std::process::id()));
+    let file = fs::File::create(&log).map_err(|error| error.to_string())?;
+    let errors = file.try_clone().map_err(|error| error.to_string())?;
+    command.stdin(Stdio::piped()).stdout(file).stderr(errors);
+    let mut child = command.spawn().map_err(|error| format!("cannot start bash: {error}"))?;
+    if let Some(mut input) = child.stdin.take() {
+        // bash may end before it has read everything.
+        let _ = input.write_all(script.as_bytes());
+    }
+    let status = child.wait();
+    if grouped && let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        // The group is empty if nothing runs in the background.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let output = fs::read_to_string(&log).unwrap_or_default();
+    let _ = fs::remove_file(&log);
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{status}\n{output}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn path(bin_dir: &Path) -> std::ffi::OsString {
+    let old = env::var_os("PATH").unwrap_or_default();
+    env::join_paths([bin_dir.to_owned()].into_iter().chain(env::split_paths(&old))).unwrap_or(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_shell_blocks() {
+        let text = "```sh\na\n```\n\n```sh,run\nb\nc\n```\n\n```rust\nd\n```\n";
+        let block = |runs, code: &str| Block { runs, code: code.to_owned() };
+        assert_eq!(shell_blocks(text), [block(false, "a\n"), block(true, "b\nc\n")]);
+    }
+
+    #[test]
+    fn finds_commands_with_continued_lines() {
+        let code = "roomcast serve \\\n  --threads 2 & # two\ncurl x\nroomcast --addr :1 2> log\n";
+        assert_eq!(roomcast_commands(code), ["roomcast serve    --threads 2", "roomcast --addr :1"]);
+    }
+}

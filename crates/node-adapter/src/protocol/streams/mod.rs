@@ -1,0 +1,291 @@
+//! State machines of the Redis Streams adapter.
+
+mod own;
+mod reader;
+mod restore;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use roomcast_core::{Args, Event, Membership, Namespace};
+
+use self::own::OwnEntries;
+pub use self::reader::{ReadRequest, StreamReader};
+pub use self::restore::{RestoreError, RestoreStep, Restored, SessionRestore};
+use super::action::{Action, Asker, PublishRefused, Query, QueryRefused, RequestNumber};
+use super::adapter::{AdapterMetrics, AdapterNamespace};
+use super::cluster_core::{ClusterCore, CoreConfig};
+use super::set_options;
+use crate::{
+    ClusterBody, ClusterChannels, ClusterEncoding, CodecLimits, EncodeError, EntryId, Flags, Recipients,
+    Response, StreamEntry, encode_entry,
+};
+
+/// Settings that all namespaces of a node share.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StreamsConfig {
+    /// Prefix of all channels, Node's option `channelPrefix`. Default: `socket.io`.
+    pub prefix: ByteString,
+    /// Name of the stream, Node's option `streamName` with `streamCount` 1. Default: `socket.io`.
+    pub stream: ByteString,
+    /// Approximate number of entries at which this node trims the stream, Node's option `maxLen`. Default: 10,000.
+    ///
+    /// The smallest number of any writer, emitters included, applies to all. All entries count, so 10,000 are two
+    /// seconds at 5000 entries a second. Clients whose offset is trimmed cannot be recovered.
+    pub max_len: u64,
+    /// Whether binary is written as Node's `Buffer` is in JSON, Node's option `onlyPlaintext`. Default: `false`.
+    pub plaintext_only: bool,
+    /// Limits of received messages.
+    pub limits: CodecLimits,
+    /// Maximum number of pending requests in one namespace. Default: 10,000.
+    pub max_requests: usize,
+    /// Maximum number of own entries in one namespace that have not come back from the stream. Default: 10,000.
+    pub max_unconfirmed: usize,
+    /// Maximum time in which an own entry comes back from the stream. Then it takes effect here without an offset.
+    /// Default: 5 seconds.
+    pub confirm_timeout: Duration,
+}
+
+impl Default for StreamsConfig {
+    fn default() -> Self {
+        Self {
+            prefix: ByteString::from_static("socket.io"),
+            stream: ByteString::from_static("socket.io"),
+            max_len: 10_000,
+            plaintext_only: false,
+            limits: CodecLimits::default(),
+            max_requests: 10_000,
+            max_unconfirmed: 10_000,
+            confirm_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// One namespace of a node in a cluster of Node's Redis Streams adapter (`@socket.io/redis-streams-adapter` 0.3).
+///
+/// Broadcasts, changes of rooms and disconnects are entries of a stream; requests and answers are messages of pub/sub.
+/// The driver appends the entries of [`Action::Append`], in order on one connection, and passes the entries that a
+/// [`StreamReader`] reads to [`handle_entry`](Self::handle_entry). Otherwise [`AdapterNamespace`] applies.
+///
+/// # Own entries
+///
+/// [`broadcast`](AdapterNamespace::broadcast), [`update`](AdapterNamespace::update) and
+/// [`disconnect`](AdapterNamespace::disconnect) have no local effect at first, unlike with the other adapters. The
+/// namespace returns [`Action::Deliver`], [`Action::Update`] or [`Action::Disconnect`] for this node too, once the entry
+/// comes back from the stream. So all nodes apply all entries in the same order, and the offset of an event never
+/// precedes that of an earlier one. Node instead delivers its own events as soon as the entry is stored, and a client
+/// may receive a later offset first.
+///
+/// Each takes effect here exactly once, in the order of the calls: an entry that is not stored, or that does not come
+/// back in time, takes effect without an offset. To exclude the sender of an event, exclude the room of its id.
+///
+/// # Limits of the protocol
+///
+/// Requests overtake the entries of the stream, and events with acknowledgements have no offset.
+#[derive(Debug)]
+pub struct StreamsNamespace {
+    config: Arc<StreamsConfig>,
+    core: ClusterCore,
+    own: OwnEntries,
+}
+
+impl StreamsNamespace {
+    /// Creates a namespace with an id that no other node, and no other namespace of this one, has; see
+    /// [`cluster_uid`](crate::cluster_uid).
+    #[must_use]
+    pub fn new(config: Arc<StreamsConfig>, namespace: Namespace, uid: &str) -> Self {
+        let core = CoreConfig {
+            prefix: &config.prefix,
+            encoding: ClusterEncoding::MessagePack,
+            limits: config.limits,
+            max_requests: config.max_requests,
+        };
+        let core = ClusterCore::new(&core, namespace, uid);
+        Self { config, core, own: OwnEntries::default() }
+    }
+
+    /// Returns the channels.
+    #[must_use]
+    pub fn channels(&self) -> &ClusterChannels {
+        &self.core.channels
+    }
+
+    /// Returns the number of own entries that have not come back from the stream.
+    #[must_use]
+    pub fn unconfirmed_entries(&self) -> usize {
+        self.own.len()
+    }
+
+    /// Handles the failure of [`Action::Append`]: the entry was not stored, or it is not known whether it was.
+    ///
+    /// It takes effect here after all earlier ones have, and is ignored if it comes back later. The success needs no
+    /// call.
+    pub fn handle_append_failure(&mut self, number: u64) {
+        self.own.fail(number);
+        self.perform_settled();
+    }
+
+    /// Handles an entry of the stream, which the driver passes to the namespace that it names.
+    pub fn handle_entry(&mut self, entry: &StreamEntry, now: Instant) {
+        self.core.metrics.messages_in += 1;
+        if entry.sender == self.core.uid {
+            self.core.metrics.own += 1;
+            if let Some(number) = entry.number {
+                self.handle_own(number, entry.id);
+            }
+            return;
+        }
+        match entry.message(&self.core.namespace, &self.core.limits) {
+            Ok(Some(message)) => self.core.accept(message, Some(entry.id.to_string().into()), now),
+            Ok(None) => self.core.metrics.ignored += 1,
+            Err(_) => self.core.metrics.unreadable += 1,
+        }
+    }
+
+    /// Performs an own operation. Earlier ones will not come back any more, since the stream has their order.
+    fn handle_own(&mut self, number: u64, id: EntryId) {
+        for (confirmed, action) in self.own.confirm(number) {
+            self.perform(action, confirmed.then_some(id));
+        }
+        self.perform_settled();
+    }
+
+    fn perform_settled(&mut self) {
+        while let Some(action) = self.own.pop_failed() {
+            self.perform(action, None);
+        }
+    }
+
+    fn perform(&mut self, mut action: Action, id: Option<EntryId>) {
+        if let (Action::Deliver { target, event }, Some(id)) = (&mut action, id)
+            && target.delivery != roomcast_core::Delivery::Volatile
+        {
+            event.offset = Some(id.to_string().into());
+        }
+        self.core.actions.push_back(action);
+    }
+
+    fn append(&mut self, body: &ClusterBody, local: Action, now: Instant) -> Result<(), PublishRefused> {
+        if self.own.len() >= self.config.max_unconfirmed {
+            return Err(PublishRefused::QueueFull);
+        }
+        let number = self.own.next_number();
+        let Self { config, core, .. } = self;
+        let fields = encode_entry(&core.uid, &core.namespace, number, body, config.plaintext_only)?;
+        let deadline = now.checked_add(config.confirm_timeout);
+        self.own.push(number, local, deadline);
+        core.metrics.messages_out += 1;
+        let (stream, max_len) = (config.stream.clone(), config.max_len);
+        core.actions.push_back(Action::Append { stream, max_len, fields, number });
+        Ok(())
+    }
+}
+
+impl AdapterNamespace for StreamsNamespace {
+    fn uid(&self) -> &ByteString {
+        &self.core.uid
+    }
+
+    fn counted_channel(&self) -> &ByteString {
+        self.core.channels.common()
+    }
+
+    fn metrics(&self) -> AdapterMetrics {
+        self.core.metrics
+    }
+
+    fn pending_requests(&self) -> usize {
+        self.core.pending_requests()
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.core.actions.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        [self.core.next_deadline(), self.own.next_deadline()].into_iter().flatten().min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.core.end_due_requests(now);
+        self.own.fail_due(now);
+        self.perform_settled();
+    }
+
+    fn handle_message(&mut self, _: &str, payload: &Bytes, now: Instant, _: &dyn Fn(&str) -> bool) {
+        self.core.handle_message(payload, now);
+    }
+
+    fn broadcast(
+        &mut self,
+        recipients: &Recipients,
+        flags: &Flags,
+        event: &Event,
+        now: Instant,
+    ) -> Result<(), PublishRefused> {
+        let target = recipients.clone().target(flags);
+        let body = ClusterBody::Broadcast(recipients.clone(), flags.clone(), event.clone());
+        let mut event = event.clone();
+        set_options(&mut event, flags);
+        self.append(&body, Action::Deliver { target, event }, now)
+    }
+
+    fn update(
+        &mut self,
+        recipients: Recipients,
+        change: Membership,
+        now: Instant,
+    ) -> Result<(), PublishRefused> {
+        let target = recipients.clone().target(&Flags::default());
+        let local = Action::Update { target, change: change.clone(), asker: None };
+        self.append(&ClusterBody::Update(recipients, change), local, now)
+    }
+
+    fn disconnect(
+        &mut self,
+        recipients: Recipients,
+        close: bool,
+        now: Instant,
+    ) -> Result<(), PublishRefused> {
+        let target = recipients.clone().target(&Flags::default());
+        let local = Action::Disconnect { target, close, asker: None };
+        self.append(&ClusterBody::Disconnect(recipients, close), local, now)
+    }
+
+    fn server_side_emit(&mut self, name: &ByteString, args: &Args) -> Result<(), EncodeError> {
+        self.core.tell(&ClusterBody::ServerSideEmit(name.clone(), args.clone()))
+    }
+
+    fn begin(
+        &mut self,
+        query: Query,
+        timeout: Duration,
+        now: Instant,
+    ) -> Result<RequestNumber, QueryRefused> {
+        self.core.begin(query, timeout, now)
+    }
+
+    fn handle_node_count(&mut self, request: RequestNumber, subscribers: Option<u64>, now: Instant) {
+        self.core.handle_node_count(request, subscribers, now);
+    }
+
+    fn cancel(&mut self, request: RequestNumber) {
+        self.core.cancel(request);
+    }
+
+    fn answer(&mut self, asker: &Asker, response: &Response) -> Result<(), EncodeError> {
+        self.core.answer(asker, response)
+    }
+
+    /// Ends all requests, lets all own entries take effect, and unsubscribes, first from the counted channel.
+    fn close(&mut self, now: Instant) {
+        self.core.end_all_requests(now);
+        self.own.fail_all();
+        self.perform_settled();
+        let channels = [self.core.channels.common().clone(), self.core.channels.own().clone()];
+        self.core.actions.extend(channels.map(|channel| Action::Unsubscribe { channel }));
+    }
+}

@@ -1,0 +1,73 @@
+//! Own entries that have not come back from the stream.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::super::action::Action;
+
+/// Local effects of own entries, in the order of the calls.
+#[derive(Debug, Default)]
+pub(super) struct OwnEntries {
+    entries: VecDeque<OwnEntry>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct OwnEntry {
+    number: u64,
+    local: Action,
+    deadline: Option<Instant>,
+    /// Whether it takes effect without coming back, as soon as all earlier ones have.
+    has_failed: bool,
+}
+
+impl OwnEntries {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn next_number(&self) -> u64 {
+        self.last + 1
+    }
+
+    pub(super) fn push(&mut self, number: u64, local: Action, deadline: Option<Instant>) {
+        self.last = number;
+        self.entries.push_back(OwnEntry { number, local, deadline, has_failed: false });
+    }
+
+    pub(super) fn fail(&mut self, number: u64) {
+        if let Ok(index) = self.entries.binary_search_by_key(&number, |entry| entry.number) {
+            self.entries[index].has_failed = true;
+        }
+    }
+
+    pub(super) fn fail_due(&mut self, now: Instant) {
+        // Deadlines are in the order of the entries.
+        let due = |entry: &&mut OwnEntry| entry.deadline.is_some_and(|deadline| deadline <= now);
+        self.entries.iter_mut().take_while(due).for_each(|entry| entry.has_failed = true);
+    }
+
+    pub(super) fn fail_all(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.has_failed = true);
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.entries.front()?.deadline
+    }
+
+    /// Removes the first entry if it has failed.
+    pub(super) fn pop_failed(&mut self) -> Option<Action> {
+        let front = self.entries.pop_front_if(|entry| entry.has_failed)?;
+        Some(front.local)
+    }
+
+    /// Removes an entry that came back, and all before it; returns for each whether it is the one.
+    ///
+    /// Returns none if the entry took effect before.
+    pub(super) fn confirm(&mut self, number: u64) -> Vec<(bool, Action)> {
+        let Ok(index) = self.entries.binary_search_by_key(&number, |entry| entry.number) else {
+            return Vec::new();
+        };
+        self.entries.drain(..=index).map(|entry| (entry.number == number, entry.local)).collect()
+    }
+}

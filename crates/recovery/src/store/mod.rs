@@ -1,0 +1,271 @@
+//! Sessions stored outside the process, as they change.
+
+mod claim;
+mod queue;
+mod stored;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytestring::ByteString;
+use roomcast_core::{Namespace, Room, SocketId};
+
+pub use queue::{Batch, SessionQueue, StoreStats};
+pub use stored::StoredSessions;
+
+/// Store of sessions outside the process, such as a database that several nodes share.
+///
+/// A session has a *holder*, the node that claimed it last, and an *epoch*, which grows with each claim. The holder writes
+/// the session as it changes. The store refuses the writes of a node whose client has returned elsewhere: those with a
+/// lower epoch than the session's, unless they are from its holder.
+///
+/// A node makes one call of `write` or `remove` at a time; `claim` may be called during them. A call that exceeds the
+/// [timeout](StoreConfig::write_timeout) is dropped and counts as failed: its effect may still occur, but not after that
+/// of a later call of this node for the same session.
+///
+/// A process that dies removes none of its sessions. So a store drops sessions that were not written for long, such as
+/// for a day.
+///
+/// # Examples
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::sync::Mutex;
+///
+/// use async_trait::async_trait;
+/// use roomcast_recovery::{Claimed, Epoch, NodeId, SessionId, SessionStore, SessionWrite, StoreError, StoredSession};
+///
+/// #[derive(Debug)]
+/// struct Record {
+///     holder: NodeId,
+///     epoch: Epoch,
+///     session: StoredSession,
+/// }
+///
+/// #[derive(Debug, Default)]
+/// struct Memory(Mutex<HashMap<SessionId, Record>>);
+///
+/// impl Record {
+///     fn refuses(&self, node: &NodeId, epoch: Epoch) -> bool {
+///         self.epoch > epoch && self.holder != *node
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl SessionStore for Memory {
+///     async fn write(&self, node: &NodeId, batch: &[SessionWrite]) -> Result<Vec<SessionId>, StoreError> {
+///         let mut records = self.0.lock().unwrap();
+///         let mut refused = Vec::new();
+///         for SessionWrite { id, epoch, session } in batch {
+///             let known = records.get(id);
+///             if known.is_some_and(|record| record.refuses(node, *epoch)) {
+///                 refused.push(id.clone());
+///                 continue;
+///             }
+///             let epoch = known.map_or(*epoch, |record| record.epoch.max(*epoch));
+///             let record = Record { holder: node.clone(), epoch, session: session.clone() };
+///             records.insert(id.clone(), record);
+///         }
+///         Ok(refused)
+///     }
+///
+///     async fn remove(&self, node: &NodeId, batch: &[(SessionId, Epoch)]) -> Result<(), StoreError> {
+///         let mut records = self.0.lock().unwrap();
+///         for (id, epoch) in batch {
+///             if records.get(id).is_some_and(|record| !record.refuses(node, *epoch)) {
+///                 records.remove(id);
+///             }
+///         }
+///         Ok(())
+///     }
+///
+///     async fn claim(&self, node: &NodeId, id: &SessionId) -> Result<Option<Claimed>, StoreError> {
+///         let mut records = self.0.lock().unwrap();
+///         let Some(record) = records.get_mut(id) else { return Ok(None) };
+///         record.epoch = record.epoch.next();
+///         let previous = std::mem::replace(&mut record.holder, node.clone());
+///         Ok(Some(Claimed { epoch: record.epoch, previous, session: record.session.clone() }))
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
+    /// Writes sessions, and returns those that it refused because another node has claimed them.
+    ///
+    /// A batch has each session once. A session that the store does not know is written, and the node is its holder.
+    ///
+    /// # Errors
+    /// After an error the node repeats the sessions, in their latest state.
+    async fn write(&self, node: &NodeId, batch: &[SessionWrite]) -> Result<Vec<SessionId>, StoreError>;
+
+    /// Removes sessions, except those that another node has claimed.
+    ///
+    /// # Errors
+    /// After an error the node repeats the removals.
+    async fn remove(&self, node: &NodeId, batch: &[(SessionId, Epoch)]) -> Result<(), StoreError>;
+
+    /// Makes a node the holder of a session, and raises the epoch; `None` if there is no such session.
+    ///
+    /// This is atomic: of several claims each gets another epoch, and from then on writes of other nodes are refused.
+    ///
+    /// # Errors
+    /// Returns an error if the outcome is unknown.
+    async fn claim(&self, node: &NodeId, id: &SessionId) -> Result<Option<Claimed>, StoreError>;
+}
+
+/// Id of a node, unique among all runs of all nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs, reason = "stores and tests build it")]
+pub struct NodeId(pub ByteString);
+
+/// Session that was claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "stores build it")]
+pub struct Claimed {
+    /// Its new epoch.
+    pub epoch: Epoch,
+    /// Its holder before.
+    pub previous: NodeId,
+    /// Its state.
+    pub session: StoredSession,
+}
+
+/// Key of a session in a store.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(clippy::exhaustive_structs, reason = "stores and tests build it")]
+pub struct SessionId {
+    /// Namespace of the session.
+    pub namespace: Namespace,
+    /// Recovery token of the client.
+    pub secret: ByteString,
+}
+
+impl fmt::Debug for SessionId {
+    // The recovery token authenticates the client.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionId").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+/// Number of the claim by which a node holds a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(clippy::exhaustive_structs, reason = "stores write it as a number")]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// Epoch of a new session.
+    pub const FIRST: Self = Self(1);
+
+    /// Returns the epoch of the next claim.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// State of a session in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredSession {
+    /// Public id of the socket.
+    pub socket: SocketId,
+    /// Rooms besides its own.
+    pub rooms: Vec<Room>,
+    /// Data of the application as JSON text; empty if none was set.
+    pub data: ByteString,
+    /// Handshake as a JSON object, in the form of [`MemberControl::handshake`](roomcast_core::MemberControl::handshake).
+    pub handshake: ByteString,
+    /// Whether the client was connected.
+    pub connected: bool,
+}
+
+impl StoredSession {
+    /// Creates the state of a connected session without rooms.
+    pub fn new(socket: SocketId) -> Self {
+        let (data, handshake) = (ByteString::new(), ByteString::new());
+        Self { socket, rooms: Vec::new(), data, handshake, connected: true }
+    }
+
+    /// Returns its approximate size in bytes.
+    pub fn byte_len(&self) -> usize {
+        let rooms = self.rooms.iter().map(|room| room.as_str().len() + size_of::<Room>()).sum::<usize>();
+        size_of::<Self>() + self.socket.as_str().len() + rooms + self.data.len() + self.handshake.len()
+    }
+}
+
+/// Session to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "tests of stores build it")]
+pub struct SessionWrite {
+    /// Key of the session.
+    pub id: SessionId,
+    /// Epoch by which the writer holds it.
+    pub epoch: Epoch,
+    /// Its state.
+    pub session: StoredSession,
+}
+
+/// Error of a store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("session store failed: {0}")]
+#[allow(clippy::exhaustive_structs, reason = "stores build it")]
+pub struct StoreError(pub String);
+
+/// Settings of the sessions that are stored outside the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct StoreConfig {
+    pub(crate) interval: Duration,
+    pub(crate) batch_bytes: usize,
+    pub(crate) max_bytes: usize,
+    pub(crate) write_timeout: Duration,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_millis(100),
+            batch_bytes: 1 << 20,
+            max_bytes: 16 << 20,
+            write_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl StoreConfig {
+    /// Returns the default settings.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how long changes are collected before they are written. Default: 100 ms.
+    ///
+    /// A session that changes more often is written once in this time, in its latest state. It is also what a process
+    /// that dies loses.
+    pub fn interval(mut self, time: Duration) -> Self {
+        self.interval = time;
+        self
+    }
+
+    /// Sets the maximum bytes of a batch. Default: 1 MiB. A single larger session is a batch of its own.
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.batch_bytes = bytes;
+        self
+    }
+
+    /// Sets the maximum bytes of the states that are kept for disconnected clients. Default: 16 MiB.
+    ///
+    /// Beyond it, the oldest are dropped, and the store keeps their former state, if any. A connected session takes a
+    /// fixed number of bytes, since its state is read when it is written.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// Sets after what time a call of the store counts as failed. Default: 5 s.
+    pub fn write_timeout(mut self, time: Duration) -> Self {
+        self.write_timeout = time;
+        self
+    }
+}

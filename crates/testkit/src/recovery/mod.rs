@@ -1,0 +1,5 @@
+//! Store of sessions in memory with faults.
+
+mod store;
+
+pub use store::{MemorySessionStore, StoreCall, StoreFault};
