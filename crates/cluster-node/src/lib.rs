@@ -22,44 +22,50 @@
 //! # Operations
 //!
 //! Each works in both directions, with text and binary, in all namespaces, dynamic ones included: broadcasts with
-//! rooms, exclusions and flags; joins, leaves and disconnects of matching sockets; queries for sockets and their number;
-//! broadcasts with acknowledgements; events for servers, with and without acknowledgements; handles of remote sockets.
-//! Everything that an emitter sends is received.
+//! rooms, exclusions and flags; joins, leaves and disconnects of matching sockets; queries for sockets and their
+//! number; broadcasts with acknowledgements; events for servers, with and without acknowledgements; handles of remote
+//! sockets. Everything that an emitter sends is received.
 //!
 //! # Guarantees
 //!
-//! | In this case | this is promised |
-//! | --- | --- |
-//! | Publishing | Never waits. The calling thread encodes the message, and appends it to a queue that is bounded in bytes. Above [`queue_bytes`](NodeClusterConfig::queue_bytes) it is refused, and counted as `cluster_refused`. |
-//! | Order | Messages of one thread arrive in order at each node. A query waits for the count of the nodes first, so it may be overtaken. |
-//! | Redis is away | Local delivery continues. Accepted publications wait; [`status`](roomcast_core::Cluster::status) is `Degraded` after 250 ms, and logged once. Requests end at their deadline. |
-//! | Redis returns | The queue is published in order, after [a delay](NodeClusterConfig::resume_delay) for the other nodes to return; all is as before within 1 s. |
-//! | A connection is lost | Publications without a reply from Redis are counted as `cluster_unconfirmed`; Redis may have delivered some. They are not repeated. Messages of other nodes until the new subscription are lost, not counted, and reported to [`ClusterHost::missed`](roomcast_core::ClusterHost::missed). |
-//! | Queries | End at their deadline, also if the nodes cannot be counted. The number of missing nodes is `None` if it is unknown. A dropped future withdraws the query. |
-//! | Queries of other nodes | Are answered if this node has nothing to tell as well, until it is not counted any more. |
-//! | Leaving | Publishes the queue, then unsubscribes. The protocol has no goodbye. |
-//! | Panics of a host or handler | Affect one event. |
+//! - **Publishing never waits.** The calling thread encodes the message, and appends it to a queue that is bounded in
+//!   bytes. Above [`queue_bytes`](NodeClusterConfig::queue_bytes) it is refused, and counted as `cluster_refused`.
+//! - **Order**: messages of one thread arrive in order at each node. A query waits for the count of the nodes first, so
+//!   later messages may overtake it.
+//! - **Redis is away**: local delivery continues, and accepted publications wait. After 250 ms the
+//!   [status](roomcast_core::Cluster::status) is `Degraded`, which is logged once, as is the end with the number of
+//!   refused and unconfirmed publications. A frozen server is noticed by the engine's pings.
+//! - **Redis returns**: the queue is published in order, after [a delay](NodeClusterConfig::resume_delay) in which
+//!   other nodes return. Roomcast servers exchange messages again within 1 s.
+//! - **Queries** end at their deadline, also if the nodes cannot be counted. The number of missing nodes is `None` if
+//!   it is unknown. A dropped future withdraws the query.
+//! - **Queries of other nodes** are answered until the node is not counted any more, also if the answer is empty.
+//! - **Leaving** publishes the queue, then unsubscribes. The protocol has no goodbye.
+//! - **A panic** of a host or handler affects one event; the task continues.
 //!
 //! # Loss
 //!
-//! | Loss | Cause | Report |
+//! | Lost | When | Reported by |
 //! | --- | --- | --- |
-//! | publications of this node | the queue is full | the caller; `cluster_refused` |
-//! | publications of this node | they were under way when the connection was lost | `cluster_unconfirmed`; `confirm` returns an error |
-//! | publications of this node, at one other node | that node is disconnected: Redis keeps nothing for it | not reported |
-//! | publications of other nodes | this node is disconnected, or reads more slowly than `client-output-buffer-limit` of Redis allows | hosts, by `missed` |
-//! | publications of Node servers | Redis was away: Node's clients publish theirs before other nodes have returned | not reported |
-//! | answers to other nodes | the queue is full, or they exceed [`max_publication`](NodeClusterConfig::max_publication) | `cluster_answers_dropped`; the asking node times out |
-//! | accepted publications | the cluster is dropped while Redis is away | `cluster_dropped`, and the log |
+//! | own publications | the queue is full | the caller's receipt, `cluster_refused` |
+//! | own publications | sent without a reply when a connection ends | `cluster_unconfirmed`, `confirm` |
+//! | own publications | the cluster is dropped while Redis is away | `cluster_dropped`, the log |
+//! | own publications, at one node | that node is disconnected | not reported |
+//! | publications of others | this node is disconnected, or too slow for Redis | `ClusterHost::missed` |
+//! | publications of Node | Node's client publishes before other nodes have returned | not reported |
+//! | answers to others | the queue is full, or they are too large | `cluster_answers_dropped` |
+//!
+//! Redis may have delivered a publication without a reply; it is not repeated. Redis ends connections that exceed its
+//! setting `client-output-buffer-limit`.
 //!
 //! # Limits of mixed clusters
 //!
 //! - **Losses between nodes are not seen**: messages have no numbers. Recovery of connection state marks a gap only for
 //!   outages of this node's own connection.
 //! - **Presence** covers this node. Node announces neither its sockets nor their joins; queries ask for them.
-//! - **Membership is a count**: a query waits for as many answers as its channel has subscribers. A node that is frozen,
-//!   or that died without closing its connection, delays each query until its deadline, up to the `tcp-keepalive` of
-//!   Redis (300 s). Any other subscriber of the channel does so always.
+//! - **Membership is a count**: a query waits for as many answers as its channel has subscribers. A node that is
+//!   frozen, or that died without closing its connection, delays each query until its deadline, up to the
+//!   `tcp-keepalive` of Redis (300 s). Any other subscriber of the channel does so always.
 //! - **Never alone**: other nodes are unknown until they send something, so each broadcast is published, and
 //!   [`is_alone`](roomcast_core::ClusterNamespace::is_alone) is always `false`.
 //! - **Each node hears everything**: broadcasts to rooms without members here are dropped unread, but received.
@@ -67,8 +73,8 @@
 //!   acknowledge, is waited for until the deadline.
 //! - **Binary in events for servers** arrives as Node's `Buffer` is in JSON.
 //! - **Event names** that Node reserves, and arguments nested deeper than 127 levels, are refused as unsupported.
-//! - **Sockets** are described in one message, with some 1 KB for each. An answer over the limit of a message, 16 MiB by
-//!   default, is dropped, and composing a large one delays the task.
+//! - **Sockets** are described in one message, with some 1 KB for each. An answer over the limit of a message, 16 MiB
+//!   by default, is dropped, and composing a large one delays the task.
 //! - **Answers of a Node server** to an event for servers are missing if it has no listener.
 //!
 //! # Safety of Node servers
@@ -88,8 +94,8 @@
 //!
 //! # Permissions
 //!
-//! Redis compares patterns with access rules literally, so a user with access rules needs a rule for the pattern of each
-//! namespace. On one line:
+//! Redis compares patterns with access rules literally, so a user with access rules needs a rule for the pattern of
+//! each namespace. On one line:
 //!
 //! ```text
 //! user roomcast on >PASSWORD resetchannels &socket.io* &socket.io#/#* &socket.io#/chat#* -@all +publish +subscribe
