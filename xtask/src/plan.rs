@@ -107,8 +107,17 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             limit: Duration::from_secs(10 * 60),
             ..rust(
                 "redis",
-                "the message engine on redis-server and redis-sentinel, with their faults",
-                cargo_run(&["test", "--package", "roomcast-backplane-redis", "--tests", "--", "--ignored"]),
+                "message engines and clusters on redis-server and redis-sentinel, with their faults",
+                cargo_run(&[
+                    "test",
+                    "--package",
+                    "roomcast-backplane-redis",
+                    "--package",
+                    "roomcast-cluster-node",
+                    "--tests",
+                    "--",
+                    "--ignored",
+                ]),
             )
         },
         rust(
@@ -143,7 +152,12 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
         },
         Step {
             needs: &[Prerequisite::Node, Prerequisite::Redis],
-            ..client(project, "cluster", "servers of Node and our form of their adapter on one Redis")
+            excerpt: Some(operations),
+            ..client(
+                project,
+                "cluster",
+                "servers of Node and of Roomcast on one Redis, every operation from each of them",
+            )
         },
         client(project, "applications", "applications ported from Node, with their clients"),
         Step {
@@ -425,6 +439,13 @@ fn matrix(log: &str) -> String {
     log.lines().skip_while(|line| !is_head(line)).take_while(is_row).collect::<Vec<_>>().join("\n")
 }
 
+/// Extracts the table of operations by servers that the cluster tests print.
+fn operations(log: &str) -> String {
+    let is_head = |line: &&str| line.starts_with("operation ") && line.ends_with("from redis");
+    let is_row = |line: &&str| line.contains("  ") && !line.contains("ms)");
+    log.lines().skip_while(|line| !is_head(line)).take_while(is_row).collect::<Vec<_>>().join("\n")
+}
+
 /// Extracts the table of scripts by subject that the differential test prints.
 fn differences(log: &str) -> String {
     let is_head = |line: &&str| line.starts_with("subject ") && line.ends_with("intended differences");
@@ -475,6 +496,13 @@ mod tests {
         let table = "subject  scripts  plays  equal  intended differences\nacks           1      3      3  0";
         assert_eq!(differences(&format!("✔ acks (3 ms)\n{table}\nℹ tests 3\n")), table);
         assert_eq!(differences("nothing of the kind"), "");
+    }
+
+    #[test]
+    fn extracts_table_of_operations() {
+        let table = "operation  from ioredis  from redis\nbroadcast  4/4           4/4";
+        assert_eq!(operations(&format!("✔ broadcast (3 ms)\n{table}\nℹ tests 3\n")), table);
+        assert_eq!(operations("nothing of the kind"), "");
     }
 
     #[test]

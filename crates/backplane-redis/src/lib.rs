@@ -1,9 +1,9 @@
-//! Message engines of clusters on Redis pub/sub: of Roomcast's own clusters, and of those with Node servers.
+//! Message engines of clusters on Redis pub/sub: Roomcast's own clusters, and clusters with Node servers.
 //!
 //! [`RedisBackplane`] connects nodes of Roomcast by a Redis server, version 6 or later, or one that sentinels choose.
 //! It implements [`Backplane`](roomcast_cluster::Backplane): each [`Channel`](roomcast_cluster::Channel) is a channel
 //! of Redis, named by the prefix and the channel's `Display` form. A node hears only the channels that it is subscribed
-//! to, so a message to a room without members costs it nothing. [`RedisPubSub`] connects a node to Node servers instead.
+//! to, so a message to a room without members costs it nothing. [`RedisPubSub`] connects a node to Node servers.
 //!
 //! ```no_run
 //! use std::future::poll_fn;

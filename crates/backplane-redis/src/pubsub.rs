@@ -15,9 +15,9 @@ use crate::{RedisConfig, RedisMetrics};
 
 /// Message engine of a cluster of Node servers on Redis pub/sub.
 ///
-/// See the [crate documentation](crate) for guarantees and limits; its connections are those of
-/// [`RedisBackplane`](crate::RedisBackplane). The [prefix](RedisConfig::prefix) is not used, since the cluster names its
-/// channels. The user needs the commands `PSUBSCRIBE`, `PUNSUBSCRIBE` and `PUBSUB` in addition.
+/// See the [crate documentation](crate) for guarantees and limits; the connections are the same as with
+/// [`RedisBackplane`](crate::RedisBackplane). The [prefix](RedisConfig::prefix) is not used, since the cluster names
+/// its channels. The user needs the commands `PSUBSCRIBE`, `PUNSUBSCRIBE` and `PUBSUB` in addition.
 #[derive(Debug)]
 pub struct RedisPubSub {
     connections: Pair<Names>,

@@ -17,7 +17,7 @@ use crate::shared::Shared;
 
 /// Connection of a server to Node servers that use `@socket.io/redis-adapter`, and to other Roomcast servers like it.
 ///
-/// See the [crate documentation](crate) for what it promises. Its task ends after [`leave`](Cluster::leave), or when
+/// See the [crate documentation](crate) for its guarantees. Its task ends after [`leave`](Cluster::leave), or when
 /// the cluster is dropped; see [`NodeClusterConfig::leave_timeout`].
 ///
 /// ```no_run
@@ -46,7 +46,7 @@ impl NodeCluster {
         cluster
     }
 
-    /// Starts the task on a thread of its own, for servers that start their runtimes later.
+    /// Starts the task on a separate thread, for servers that start their runtimes later.
     ///
     /// Handlers of events for servers run on that thread. It ends with the task.
     ///
@@ -73,7 +73,7 @@ impl NodeCluster {
 impl Cluster for NodeCluster {
     fn open(&self, namespace: &Namespace, host: Weak<dyn ClusterHost>) -> Box<dyn ClusterNamespace> {
         let uid = node_uid(clock::random());
-        let writer = Arc::new(ClassicWriter::new(&self.shared.classic, namespace.clone(), &uid));
+        let writer = Arc::new(ClassicWriter::new(&self.shared.classic.prefix, namespace.clone(), &uid));
         let key = self.shared.next_number();
         self.shared.inlet.push_unbounded(Input::Open { key, writer: writer.clone(), host });
         Box::new(OpenNamespace::new(key, writer, self.shared.clone()))

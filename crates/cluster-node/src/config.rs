@@ -62,7 +62,7 @@ impl Default for NodeClusterConfig {
 }
 
 impl NodeClusterConfig {
-    /// Returns the default settings, those of Node's adapter.
+    /// Returns the default settings, which are also the defaults of Node's adapter where it has them.
     pub fn new() -> Self {
         Self::default()
     }
@@ -82,8 +82,8 @@ impl NodeClusterConfig {
 
     /// Sets the maximum bytes of publications, requests and answers that wait for the engine. Default: 16 MiB.
     ///
-    /// Above it, publications are refused, and answers to other nodes are dropped; both are counted. The engine has a
-    /// buffer of its own in addition.
+    /// Above it, publications are refused, and answers to other nodes are dropped; both are counted. The engine's
+    /// buffer is in addition.
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = bytes;
         self
@@ -114,7 +114,7 @@ impl NodeClusterConfig {
     ///
     /// Redis keeps no message for a subscriber that has not returned yet, so the first node to reconnect would publish
     /// to none, and count none. Roomcast servers reconnect within 500 ms; Node servers take up to 2 s after a long
-    /// outage, and miss what is published before.
+    /// outage, and miss earlier publications.
     pub fn resume_delay(mut self, delay: Duration) -> Self {
         self.resume_delay = delay;
         self
@@ -140,7 +140,7 @@ impl NodeClusterConfig {
         self
     }
 
-    /// Adds the counters and gauges of the engine to those of the cluster. Default: none.
+    /// Adds counters and gauges of the engine to the metrics. Default: none.
     ///
     /// The function is called for each exposition, on any thread; it returns the same names each time.
     pub fn engine_metrics(

@@ -128,7 +128,7 @@ impl ClusterNamespace for OpenNamespace {
         }
     }
 
-    // The host is asked for the members of a room when a message to it arrives.
+    // The host counts the members of a room when a message to it arrives.
     fn room_created(&self, _: &Room) {}
 
     fn room_deleted(&self, _: &Room) {}

@@ -113,7 +113,7 @@ impl<I> Inlet<I> {
 
     /// Counts bytes against the limit, unless they exceed it; [`settle`](Self::settle) follows.
     pub fn reserve(&self, bytes: usize) -> bool {
-        // Pairs with `settle`: subtracted bytes were added to those of the node before.
+        // Pairs with `settle`: bytes are subtracted after they were added to the task's queue.
         let queued = self.bytes.fetch_add(bytes, Ordering::Acquire) + self.node_bytes.load(Ordering::Relaxed);
         let fits = queued.saturating_add(bytes) <= self.limit;
         if !fits {

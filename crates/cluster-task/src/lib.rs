@@ -1,7 +1,7 @@
 //! Parts of the tokio tasks that connect a Roomcast server to a cluster, in any format.
 //!
-//! `roomcast-cluster-runtime` and `roomcast-cluster-node` drive the state machines of two formats with them. A task is a
-//! future that owns its state machine and its engine without a lock; each poll is one turn of limited work:
+//! `roomcast-cluster-runtime` and `roomcast-cluster-node` drive the state machines of two formats with them. A task is
+//! a future that owns its state machine and its engine without a lock; each poll is one turn of limited work:
 //!
 //! - [`Inlet`]: queue of inputs from other threads, bounded in bytes together with the queue towards the engine.
 //! - [`reply`]: answers of other nodes on their way to the future that waits for them, bounded in bytes.

@@ -10,8 +10,10 @@ pub struct RemoteSocket {
     id: SocketId,
     handshake: ByteString,
     data: ByteString,
-    disconnect: Box<dyn Fn(&SocketId, bool) + Send + Sync>,
+    disconnect: Disconnect,
 }
+
+type Disconnect = Box<dyn Fn(&SocketId, bool) + Send + Sync>;
 
 impl RemoteSocket {
     /// Creates a handle; `disconnect` publishes the disconnect of a socket, with `true` of its client.

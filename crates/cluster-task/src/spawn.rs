@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 
-/// Runs a task on a thread of its own, which ends with it; `task` creates it in the thread's runtime.
+/// Runs a task on a separate thread, which ends with it; `task` creates it in the thread's runtime.
 ///
 /// For servers that start their runtimes later than their cluster.
 ///

@@ -60,7 +60,7 @@ pub enum PubSubCommand {
         /// Number for the answer; larger than that of each command before.
         token: u64,
     },
-    /// Count the subscribers of a channel, without those of patterns; answered by [`PubSubEvent::Counted`].
+    /// Count the subscribers of a channel, without subscribers of patterns; answered by [`PubSubEvent::Counted`].
     Count {
         /// Channel.
         channel: ByteString,

@@ -57,7 +57,7 @@ impl Driver {
                 if entry.subscription == Subscription::Active {
                     let _ = reply.send(Heard::Confirmed);
                 } else if entry.since + join_timeout <= now {
-                    // The status tells it; clients need not wait for it each.
+                    // The status reports it already; further clients need not wait.
                     let _ = reply.send(Heard::Degraded);
                 } else {
                     entry.joins.push(reply);

@@ -5,6 +5,7 @@ mod entry;
 mod health;
 mod inputs;
 mod queue;
+mod subscribing;
 mod subscriptions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -280,7 +281,7 @@ impl Driver {
     /// Updates the status, the counters and the gauges.
     fn report(&mut self, now: Instant) {
         self.stats.namespaces = self.namespaces.len();
-        self.stats.unconfirmed = self.subscriptions.unconfirmed();
+        self.stats.unconfirmed = self.subscriptions.unconfirmed.len();
         self.stats.queue_len = self.queue.len();
         self.stats.queue_bytes = self.queue.bytes() + self.held_bytes;
         self.stats.handlers = self.handlers.len();

@@ -1,14 +1,11 @@
-//! Subscriptions of namespaces: requested, confirmed, lost, requested again, ended.
+//! Subscriptions of all namespaces.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytestring::ByteString;
-use roomcast_core::Heard;
-use roomcast_node_adapter::{Channels, PubSubCommand};
+use roomcast_node_adapter::Channels;
 
-use super::Driver;
-use super::entry::Subscription;
 use crate::input::Key;
 
 /// Subscriptions of all namespaces.
@@ -17,14 +14,14 @@ pub(super) struct Subscriptions {
     /// Namespaces by their subscribed channels and patterns.
     routes: HashMap<ByteString, Key>,
     /// Namespaces that need a command.
-    changed: VecDeque<Key>,
+    pub(super) changed: VecDeque<Key>,
     /// Commands without a confirmation.
-    requested: HashMap<u64, Key>,
-    last_token: u64,
+    pub(super) requested: HashMap<u64, Key>,
+    pub(super) last_token: u64,
     /// Namespaces whose subscription is not in effect, by the time since which it is not.
-    unconfirmed: BTreeSet<(Instant, Key)>,
+    pub(super) unconfirmed: BTreeSet<(Instant, Key)>,
     /// Refused subscriptions, by the time at which they are requested again.
-    retries: VecDeque<(Instant, Key)>,
+    pub(super) retries: VecDeque<(Instant, Key)>,
 }
 
 impl Subscriptions {
@@ -36,10 +33,6 @@ impl Subscriptions {
     /// Returns the time since which a namespace is not subscribed.
     pub(super) fn unconfirmed_since(&self) -> Option<Instant> {
         self.unconfirmed.first().map(|(since, _)| *since)
-    }
-
-    pub(super) fn unconfirmed(&self) -> usize {
-        self.unconfirmed.len()
     }
 
     /// Returns whether a namespace needs a command.
@@ -61,7 +54,8 @@ impl Subscriptions {
         self.changed.push_back(key);
     }
 
-    fn forget(&mut self, key: Key, channels: &Channels) {
+    /// Forgets the channels of a namespace, unless they belong to another one by now.
+    pub(super) fn forget(&mut self, key: Key, channels: &Channels) {
         for name in names(channels) {
             if self.routes.get(&name) == Some(&key) {
                 self.routes.remove(&name);
@@ -77,134 +71,6 @@ fn names(channels: &Channels) -> [ByteString; 4] {
 }
 
 /// Returns the channels of a namespace. The request channel is counted, so it is the last one to begin.
-fn listed(channels: &Channels) -> [ByteString; 3] {
+pub(super) fn listed(channels: &Channels) -> [ByteString; 3] {
     [channels.own_response().clone(), channels.response().clone(), channels.request().clone()]
 }
-
-impl Driver {
-    /// Returns the next command for a subscription.
-    pub(super) fn next_subscription(&mut self) -> Option<PubSubCommand> {
-        loop {
-            let key = self.subscriptions.changed.pop_front()?;
-            let Some(entry) = self.namespaces.get_mut(&key) else { continue };
-            let channels = listed(entry.node.channels()).to_vec();
-            let patterns = vec![entry.node.channels().pattern().clone()];
-            self.subscriptions.last_token += 1;
-            let token = self.subscriptions.last_token;
-            let command = match entry.subscription {
-                Subscription::Wanted => {
-                    entry.subscription = Subscription::Requested(token);
-                    PubSubCommand::Subscribe { channels, patterns, token }
-                }
-                Subscription::Ending => {
-                    entry.subscription = Subscription::EndRequested(token);
-                    // First of all the node is not counted any more.
-                    let channels = channels.into_iter().rev().collect();
-                    PubSubCommand::Unsubscribe { channels, patterns, token }
-                }
-                _ => continue,
-            };
-            self.subscriptions.requested.insert(token, key);
-            return Some(command);
-        }
-    }
-
-    /// Handles the confirmation of a command.
-    pub(super) fn confirm_subscription(&mut self, token: u64) {
-        let Some(key) = self.subscriptions.requested.remove(&token) else { return };
-        let Some(entry) = self.namespaces.get_mut(&key) else { return };
-        match entry.subscription {
-            Subscription::Requested(requested) if requested == token => {
-                entry.subscription = Subscription::Active;
-                entry.complete_joins(Heard::Confirmed);
-                self.subscriptions.unconfirmed.remove(&(entry.since, key));
-                if std::mem::take(&mut entry.has_missed)
-                    && let Some(host) = entry.host()
-                {
-                    self.shared.guard.call(|| host.missed(None));
-                }
-            }
-            Subscription::EndRequested(requested) if requested == token => self.remove(key),
-            _ => {}
-        }
-    }
-
-    /// Handles the refusal of a command.
-    pub(super) fn refuse_subscription(&mut self, token: u64, now: Instant) {
-        let Some(key) = self.subscriptions.requested.remove(&token) else { return };
-        let Some(entry) = self.namespaces.get_mut(&key) else { return };
-        match entry.subscription {
-            Subscription::Requested(requested) if requested == token => {
-                entry.subscription = Subscription::Refused;
-                self.subscriptions.retries.push_back((now + RETRY, key));
-            }
-            // It was not subscribed, then.
-            Subscription::EndRequested(requested) if requested == token => self.remove(key),
-            _ => {}
-        }
-    }
-
-    /// Requests refused subscriptions again.
-    pub(super) fn retry_subscriptions(&mut self, now: Instant) {
-        while let Some((_, key)) = self.subscriptions.retries.pop_front_if(|(at, _)| *at <= now) {
-            if let Some(entry) = self.namespaces.get_mut(&key)
-                && entry.subscription == Subscription::Refused
-            {
-                entry.subscription = Subscription::Wanted;
-                self.subscriptions.changed.push_back(key);
-                self.stats.subscribe_retries += 1;
-            }
-        }
-    }
-
-    /// Handles the loss of all subscriptions.
-    pub(super) fn lose_subscriptions(&mut self, now: Instant) {
-        let Self { namespaces, subscriptions, .. } = self;
-        subscriptions.requested.clear();
-        subscriptions.changed.clear();
-        subscriptions.retries.clear();
-        let mut ended = Vec::new();
-        for (key, entry) in namespaces.iter_mut() {
-            if entry.is_closed() {
-                ended.push(*key);
-                continue;
-            }
-            if entry.subscription == Subscription::Active {
-                entry.since = now;
-                entry.has_missed = true;
-                subscriptions.unconfirmed.insert((now, *key));
-            }
-            entry.subscription = Subscription::Wanted;
-            subscriptions.changed.push_back(*key);
-        }
-        ended.into_iter().for_each(|key| self.remove(key));
-        for host in self.namespaces.values().filter_map(super::Entry::host) {
-            self.shared.guard.call(|| host.missed(None));
-        }
-    }
-
-    /// Ends the subscription of a closed namespace.
-    pub(super) fn end_subscription(&mut self, key: Key) {
-        let Some(entry) = self.namespaces.get_mut(&key) else { return };
-        self.subscriptions.unconfirmed.remove(&(entry.since, key));
-        match entry.subscription {
-            Subscription::Wanted | Subscription::Refused => self.remove(key),
-            Subscription::Requested(_) | Subscription::Active => {
-                entry.subscription = Subscription::Ending;
-                self.subscriptions.changed.push_back(key);
-            }
-            Subscription::Ending | Subscription::EndRequested(_) => {}
-        }
-    }
-
-    fn remove(&mut self, key: Key) {
-        let Some(entry) = self.namespaces.remove(&key) else { return };
-        self.subscriptions.forget(key, entry.node.channels());
-        if let Some(deadline) = entry.deadline {
-            self.deadlines.remove(&(deadline, key));
-        }
-    }
-}
-
-/// Time after which a refused subscription is requested again.
-const RETRY: Duration = Duration::from_secs(1);

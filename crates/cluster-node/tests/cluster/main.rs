@@ -1,5 +1,7 @@
 //! Clusters of nodes on a broker in memory, in paused time.
 
+#![allow(clippy::disallowed_methods, reason = "the tests measure paused time")]
+
 #[path = "../../../cluster-runtime/tests/cluster/host.rs"]
 #[allow(dead_code, reason = "each cluster uses a part")]
 mod host;

@@ -87,7 +87,7 @@ async fn queue_is_bounded_and_refusals_counted() {
     assert!(hearing.host.take_log().is_empty());
     tokio::time::sleep(SOON).await;
     assert_eq!(hearing.host.take_log(), accepted);
-    assert_eq!(sending.metric("cluster_lost"), 0);
+    assert_eq!(sending.metric("cluster_unconfirmed"), 0);
     assert_eq!(sending.metric("cluster_queue_bytes"), 0);
     assert_eq!(sending.namespace.broadcast(&to("all"), &event(0)), Published::Accepted);
 }
@@ -142,7 +142,7 @@ async fn lost_publications_are_counted() {
     let begin = tokio::time::Instant::now();
     assert_eq!(namespace.confirm(SOON).await, Ok(()));
     assert!(begin.elapsed() < SOON);
-    assert_eq!(servers[0].metric("cluster_lost"), BUFFER as u64);
+    assert_eq!(servers[0].metric("cluster_unconfirmed"), BUFFER as u64);
     // The first one arrived before.
     assert_eq!(servers[1].host.take_log().len(), 1 + 3);
 }
@@ -176,7 +176,7 @@ async fn blocked_engine_degrades_status() {
     settle().await;
     assert_eq!(servers[0].status(), ClusterStatus::Connected);
     assert_eq!(servers[1].host.take_log().len(), 2 * BUFFER);
-    assert_eq!(servers[0].metric("cluster_lost"), 0);
+    assert_eq!(servers[0].metric("cluster_unconfirmed"), 0);
 }
 
 #[tokio::test(start_paused = true)]

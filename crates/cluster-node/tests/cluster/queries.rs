@@ -174,7 +174,7 @@ async fn acknowledgements_are_withdrawn_at_deadline() {
     answering.join().await;
     let acks = Acks::default();
     let ended = asking.namespace.broadcast_with_ack(&to("all"), &event(1), SOON, &acks).await;
-    // All nodes have reported their recipients; those that do not answer are known by their number.
+    // All nodes have reported their recipients, so no node is missing.
     assert!(ended.is_ok() || ended.unwrap_err().missing == Some(0));
     assert_eq!(acks.take(), ["\"quick\"", "of 2"]);
     settle().await;
@@ -209,7 +209,7 @@ async fn requests_of_old_adapters_are_answered() {
         answers.sort();
         answers
     };
-    // One node has the socket; of another one nobody answers; a list is answered by each node.
+    // Only a node with the socket answers, but each node answers with its list.
     assert_eq!(answers_to("r1"), [r#"{"requestId":"r1"}"#]);
     assert!(answers_to("r2").is_empty());
     let ids = ["s0", "s1"].map(|id| format!(r#"{{"requestId":"r3","sockets":["{id}"]}}"#));

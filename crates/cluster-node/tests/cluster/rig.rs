@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
 use roomcast_core::{
-    Args, ByteString, Cluster as _, ClusterHost, ClusterNamespace, ClusterStatus, Event, Heard,
+    Args, ByteString, Cluster as _, ClusterHost, ClusterNamespace, ClusterStatus, ClusterValue, Event, Heard,
     IntoArgs as _, Namespace, Room, Target,
 };
 
@@ -48,7 +48,10 @@ impl Server {
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let metrics = self.cluster.metrics();
         let found = metrics.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("no {name}"));
-        found.value as u64
+        match found.value {
+            ClusterValue::Counter(value) | ClusterValue::Gauge(value) => value as u64,
+            ref other => panic!("{name} is {other:?}"),
+        }
     }
 
     pub(crate) fn status(&self) -> ClusterStatus {

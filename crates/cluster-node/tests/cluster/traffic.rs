@@ -44,7 +44,7 @@ async fn publications_reach_other_nodes() {
     for server in &servers[1..] {
         assert_eq!(server.host.take_log(), expected);
     }
-    // What a node publishes does not come back.
+    // A node does not deliver its own publications.
     assert!(servers[0].host.take_log().is_empty());
     assert_eq!((servers[0].metric("cluster_messages_out"), servers[1].metric("cluster_messages_in")), (6, 6));
 }

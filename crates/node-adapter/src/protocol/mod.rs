@@ -95,7 +95,7 @@ impl ClassicNamespace {
     /// Creates a namespace with an id that no other node, and no other namespace of this one, has; see [`node_uid`].
     #[must_use]
     pub fn new(config: Arc<ClassicConfig>, namespace: Namespace, uid: &str) -> Self {
-        let writer = Arc::new(ClassicWriter::new(&config, namespace, uid));
+        let writer = Arc::new(ClassicWriter::new(&config.prefix, namespace, uid));
         Self::with_writer(config, writer)
     }
 

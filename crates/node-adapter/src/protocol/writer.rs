@@ -4,7 +4,6 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use roomcast_core::{Args, Event, Membership, Namespace};
 
-use super::ClassicConfig;
 use crate::{Channels, EncodeError, Flags, Recipients, Request, encode_broadcast, encode_request};
 
 /// Message and its channel.
@@ -27,10 +26,10 @@ pub struct ClassicWriter {
 
 impl ClassicWriter {
     /// Creates a writer for a node with an id that no other node, and no other namespace of this one, has; see
-    /// [`node_uid`](crate::node_uid).
+    /// [`node_uid`](crate::node_uid). The prefix is Node's option `key`.
     #[must_use]
-    pub fn new(config: &ClassicConfig, namespace: Namespace, uid: &str) -> Self {
-        Self { channels: Channels::new(&config.prefix, &namespace, uid), namespace, uid: uid.into() }
+    pub fn new(prefix: &str, namespace: Namespace, uid: &str) -> Self {
+        Self { channels: Channels::new(prefix, &namespace, uid), namespace, uid: uid.into() }
     }
 
     /// Returns the namespace.
