@@ -206,6 +206,16 @@ impl SocketIoSession {
         }
     }
 
+    fn limit_connect(&mut self, limit: Option<Duration>, now: Instant) {
+        let has_joined =
+            self.memberships.iter().any(|member| matches!(member.state, State::Joined | State::Removed));
+        let is_closing = self.close_at.is_some_and(|(_, reason)| reason != CloseReason::ConnectTimeout);
+        if !has_joined && !is_closing {
+            let at = limit.and_then(|limit| now.checked_add(limit));
+            self.close_at = at.map(|at| (at, CloseReason::ConnectTimeout));
+        }
+    }
+
     fn disconnect_namespace(&mut self, namespace: &Namespace) {
         let at = self.position(namespace.as_str());
         let Some(membership) = at.and_then(|at| self.memberships.get_mut(at)) else { return };
@@ -279,6 +289,7 @@ impl Session for SocketIoSession {
                 self.accept(&namespace, &socket, recovery.as_deref(), now);
             }
             Command::Refuse { namespace, error } => self.refuse(&namespace, &error),
+            Command::LimitConnect(limit) => self.limit_connect(limit, now),
             Command::Disconnect { namespace } => self.disconnect_namespace(&namespace),
             Command::Close(reason) => {
                 if reason == CloseReason::ForcedServerClose {
