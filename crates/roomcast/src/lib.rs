@@ -268,6 +268,7 @@
 //! - `macros` (default): `#[debug_handler]`.
 //! - `tls`: TLS in [`Server`], by rustls.
 //! - `msgpack`: `MsgpackCodec`, MessagePack encoding of Socket.IO packets.
+//! - `redis`: `cluster::redis`, several servers as one, connected by Redis.
 //!
 //! [`CloseReason`]: socket::CloseReason
 //! [`Emit::emit_with_ack`]: emit::Emit::emit_with_ack
@@ -291,6 +292,8 @@
 //! [`Receipt`]: emit::Receipt
 //! [`Transport`]: transport::Transport
 //! [`serial`]: handler::serial
+
+pub mod cluster;
 
 #[cfg(feature = "macros")]
 pub use roomcast_macros::debug_handler;
