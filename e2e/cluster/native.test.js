@@ -5,8 +5,9 @@ import { io } from "socket.io-client";
 import { request } from "../lib/http.js";
 import { JsonMember, PlainMember, SocketIoMember, until } from "../lib/members.js";
 import { PATIENCE } from "../lib/patience.js";
+import { withheld } from "../lib/process.js";
 import { startRedis } from "../lib/redis.js";
-import { lastingPort, startDemo, startExample } from "../lib/server.js";
+import { lastingPort, startDemo, startExample, startTwoNodes } from "../lib/server.js";
 import { Talk } from "../lib/talk.js";
 
 const KINDS = ["polling", "websocket", "upgrade", "plain", "json"];
@@ -37,6 +38,14 @@ async function eventually(condition, what, limit = PATIENCE) {
 
 const has = (count) => async (server) => (await metric(server, "cluster_nodes")) === count;
 const all = async (servers, condition) => (await Promise.all(servers.map(condition))).every(Boolean);
+/** Expects servers to be connected again within a second, without the time that the machine withheld */
+async function expectWhole(servers) {
+  const pids = servers.map((server) => server.child.pid);
+  const before = withheld(...pids);
+  const time = await eventually(isWhole(servers), "whole");
+  assert(time - (withheld(...pids) - before) < 1000, `${time} ms until both servers are connected`);
+}
+
 const isWhole = (servers) => async () =>
   (await all(servers, has(servers.length - 1))) && (await all(servers, async (server) => (await status(server)) === "connected"));
 
@@ -189,8 +198,7 @@ describe("faults", () => {
     // A client is accepted meanwhile.
     const late = await openMember("websocket", servers[0]);
     await redis.restart();
-    const time = await eventually(isWhole(servers), "whole");
-    assert(time < 1000, `${time} ms until both servers are connected`);
+    await expectWhole(servers);
     await here()[1].cast("everyone", "", "together");
     for (const member of [...here(), late]) await until(() => texts(member, "everyone").includes("together"), `${member.name}: nothing`);
     // Publications of the outage wait in the queue, and precede later ones.
@@ -215,8 +223,7 @@ describe("faults", () => {
     } finally {
       redis.thaw();
     }
-    const time = await eventually(isWhole(servers), "whole");
-    assert(time < 1000, `${time} ms until both servers are connected`);
+    await expectWhole(servers);
     await here()[0].cast("everyone", "", "third");
     for (const member of there()) {
       await until(() => texts(member, "everyone").includes("third"), `${member.name}: nothing`);
@@ -269,14 +276,45 @@ test("a server starts without Redis, and joins when it comes", async () => {
     assert.equal(count("message engine of the cluster does not respond"), 1, server.output);
     assert.equal(count("redis connection lost"), 2, server.output);
     await redis.restart();
-    const time = await eventually(isWhole([server, other]), "whole");
-    assert(time < 1000, `${time} ms until the servers are connected`);
+    await expectWhole([server, other]);
     const there = await openMember("websocket", other);
     await there.cast("everyone", "", "together");
     for (const member of members) await until(() => texts(member, "everyone").includes("together"), `${member.name}: nothing`);
     members.push(there);
   } finally {
     await end(members, [server, other], redis);
+  }
+});
+
+test("one command starts two servers behind a load balancer", async () => {
+  const balancer = await startTwoNodes();
+  const members = [];
+  try {
+    for (const kind of [...KINDS, ...KINDS]) members.push(await openMember(kind, balancer));
+    const servers = new Set(members.map(({ id }) => id.slice(0, 8)));
+    assert.equal(servers.size, 2, "sessions are on both servers");
+    for (const [index, member] of members.entries()) {
+      await member.cast("everyone", "", `of ${index}`);
+      for (const other of members) await until(() => texts(other, "everyone").length > index, `${other.name}: nothing`);
+    }
+    members.forEach((member) => assert.equal(texts(member, "everyone").length, members.length, member.name));
+    // A client of a killed server connects to the other one.
+    const client = io(balancer.url, { forceNew: true, reconnectionDelay: 100, reconnectionDelayMax: 200 });
+    await until(() => client.connected, "no connect");
+    const id = client.id;
+    for (const [, url, pid] of balancer.output.matchAll(/server \d +(http:\S+)\/ +\(process (\d+)/g)) {
+      const member = await openMember("plain", { url });
+      members.push(member);
+      // The ids of a server's sockets begin alike.
+      if (member.id.slice(0, 8) === id.slice(0, 8)) process.kill(Number(pid), "SIGKILL");
+    }
+    await until(() => client.connected && client.id !== id, "no reconnect");
+    assert(servers.has(client.id.slice(0, 8)) && client.id.slice(0, 8) !== id.slice(0, 8), "it is on the other server");
+    client.close();
+  } finally {
+    await Promise.all(members.map((member) => member.close()));
+    await pause(200);
+    await balancer.stop();
   }
 });
 

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 import { settled } from "./process.js";
@@ -59,6 +59,11 @@ export async function lastingPort() {
 /** Starts an example that takes `--port`, on a free one; a flag that is `true` takes no value */
 export function startExample(name, flags = {}) {
   return start(binary(name), ["--port", "0", ...words(flags)]);
+}
+
+/** Starts `cargo xtask two-nodes` with the built command; `port` is that of the load balancer */
+export function startTwoNodes() {
+  return start(binary("xtask"), ["two-nodes", "--port", "0", "--programs", dirname(binary("roomcast"))]);
 }
 
 /** Starts an application ported from Node, by the name of its file */

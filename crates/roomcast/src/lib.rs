@@ -201,8 +201,11 @@
 //! # Ok(()) }
 //! ```
 //!
-//! In a cluster, where a router connects several servers, [`Io::server_side_emit`] sends an event to the other servers
-//! and [`Io::on_server_side`] handles it.
+//! # Several servers
+//!
+//! [`IoBuilder::cluster`](config::IoBuilder::cluster) connects a server to the other servers of a [`cluster`], such as by
+//! Redis (feature `redis`). Emits and the other operators then reach the sockets of all servers;
+//! [`Io::server_side_emit`] sends an event to the other servers, and [`Io::on_server_side`] handles it.
 //!
 //! # Client types
 //!

@@ -9,12 +9,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::flag;
 
 use self::balancer::Balancer;
 use crate::project::{Project, cargo};
@@ -45,9 +46,13 @@ pub(crate) fn run(project: &Project, options: &Options) -> ExitCode {
 }
 
 fn try_run(project: &Project, options: &Options) -> Result<(), String> {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))
-        .map_err(|error| format!("cannot listen on port {}: {error}; choose another with --port", options.port))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register(signal, stop.clone()).map_err(|error| error.to_string())?;
+    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).map_err(|error| {
+        format!("cannot listen on port {}: {error}; choose another with --port", options.port)
+    })?;
     let program = match &options.programs {
         Some(folder) => folder.join("roomcast"),
         None => build(project)?,
@@ -71,7 +76,9 @@ fn try_run(project: &Project, options: &Options) -> Result<(), String> {
     println!("\nPress Ctrl-C to stop.");
     let balancer = Arc::new(Balancer::new(nodes.each_ref().map(|node| node.address).to_vec()));
     std::thread::spawn(move || balancer.serve(&listener));
-    signals.forever().next();
+    while !stop.load(Ordering::Relaxed) {
+        sleep(TICK);
+    }
     // The servers say goodbye to Redis before it ends.
     drop(nodes);
     drop(redis);
@@ -84,7 +91,11 @@ fn build(project: &Project) -> Result<PathBuf, String> {
         .current_dir(&project.root)
         .status()
         .map_err(|error| format!("could not run cargo build: {error}"))?;
-    if status.success() { Ok(project.target.join("debug/roomcast")) } else { Err("cargo build failed".into()) }
+    if status.success() {
+        Ok(project.target.join("debug/roomcast"))
+    } else {
+        Err("cargo build failed".into())
+    }
 }
 
 /// Child process; it ends when this is dropped.
@@ -118,7 +129,9 @@ fn start_redis() -> Result<(Process, String), String> {
     let mut process = match started {
         Ok(child) => Process(child),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err("no redis-server; install it (apt-get install redis-server), or name one with --redis".into());
+            return Err(
+                "no redis-server; install it (apt-get install redis-server), or name one with --redis".into(),
+            );
         }
         Err(error) => return Err(format!("cannot start redis-server: {error}")),
     };

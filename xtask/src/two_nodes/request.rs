@@ -89,7 +89,9 @@ mod tests {
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let forwarded = |head: &str| RequestHead::parse(head).unwrap().forwarded(client);
         assert_eq!(
-            forwarded("GET / HTTP/1.1\r\nHost: a\r\nconnection: keep-alive\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n"),
+            forwarded(
+                "GET / HTTP/1.1\r\nHost: a\r\nconnection: keep-alive\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n"
+            ),
             "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 127.0.0.1\r\nConnection: close\r\n\r\n"
         );
         assert_eq!(
