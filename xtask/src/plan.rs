@@ -127,7 +127,11 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
         },
         Step {
             needs: &[Prerequisite::Node, Prerequisite::Redis],
-            ..client(project, "cluster", "servers on one Redis: with faults, and Node's with our form of their adapter")
+            ..client(
+                project,
+                "cluster",
+                "servers on one Redis: with faults, and Node's with our form of their adapter",
+            )
         },
         client(project, "applications", "applications ported from Node, with their clients"),
         Step {

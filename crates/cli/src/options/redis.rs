@@ -32,7 +32,13 @@ pub(crate) struct Redis {
     redis_sentinel: Vec<String>,
 
     /// Name of the master that the sentinels watch
-    #[arg(long, value_name = "NAME", default_value = "mymaster", requires = "redis_sentinel")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "mymaster",
+        requires = "redis_sentinel",
+        conflicts_with = "redis"
+    )]
     #[arg(env = "ROOMCAST_REDIS_MASTER")]
     redis_master: String,
 
@@ -55,11 +61,17 @@ pub(crate) struct Redis {
     redis_password_file: Option<PathBuf>,
 
     /// User at the sentinels, whose password is in the variable ROOMCAST_REDIS_SENTINEL_PASSWORD. Default: none
-    #[arg(long, value_name = "NAME", requires = "redis_sentinel", env = "ROOMCAST_REDIS_SENTINEL_USER")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "redis_sentinel",
+        conflicts_with = "redis",
+        env = "ROOMCAST_REDIS_SENTINEL_USER"
+    )]
     redis_sentinel_user: Option<String>,
 
     /// Use TLS to sentinels and their master; for a single server use rediss://
-    #[arg(long, requires = "redis_sentinel", env = "ROOMCAST_REDIS_TLS")]
+    #[arg(long, requires = "redis_sentinel", conflicts_with = "redis", env = "ROOMCAST_REDIS_TLS")]
     #[arg(value_parser = BoolishValueParser::new())]
     redis_tls: bool,
 
