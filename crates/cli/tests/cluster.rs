@@ -1,4 +1,4 @@
-//! End-to-end tests of `roomcast serve --redis` without a Redis; `e2e/cluster` has those with one.
+//! End-to-end tests of `roomcast serve --redis` without a Redis. `e2e/cluster` tests it with one.
 #![cfg(all(unix, feature = "redis"))]
 #![allow(clippy::disallowed_methods, reason = "tests read a clock")]
 

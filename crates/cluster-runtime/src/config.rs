@@ -97,7 +97,7 @@ impl ConnectionConfig {
         self
     }
 
-    /// Adds the counters and gauges of the engine to those of the connection. Default: none.
+    /// Adds counters and gauges of the engine to the metrics of the connection. Default: none.
     ///
     /// The function is called for each exposition, on any thread; it returns the same names each time.
     pub fn engine_metrics(

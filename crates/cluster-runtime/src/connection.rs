@@ -36,7 +36,7 @@ impl ClusterConnection {
         connection
     }
 
-    /// Starts the task on a thread of its own, for servers that start their runtimes later.
+    /// Starts the task on a separate thread, for servers that start their runtimes later.
     ///
     /// Handlers of events for servers run on that thread. It ends with the task.
     ///

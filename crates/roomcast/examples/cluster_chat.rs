@@ -53,7 +53,7 @@ async fn ask(socket: Socket, room: String, question: String) -> Result<Value, Em
     Ok(json!({ "answers": told, "complete": answers.is_complete(), "missingNodes": answers.missing_nodes }))
 }
 
-/// Lists the clients of a room on all servers; without those of servers that do not answer.
+/// Lists the clients of a room on all servers that answer.
 async fn list(socket: Socket, room: String) -> Vec<String> {
     let found = socket.io().within(&room).timeout(PATIENCE).fetch_sockets().await;
     let found = found.unwrap_or_else(|error| error.partial);

@@ -4,7 +4,7 @@
 //! `roomcast_cluster::Backplane`, and is passed to `roomcast_cluster_runtime::ClusterConnection::start`.
 //!
 //! A server starts without its engine as well: it serves its own clients, and joins the cluster when the engine
-//! responds. `docs/scaling.md` describes load balancing, sizing, and what is lost in which failure.
+//! responds. `docs/scaling.md` describes load balancing, sizing, and the guarantees in each failure.
 
 #[cfg(feature = "redis")]
 pub use roomcast_backplane_redis::{
@@ -39,7 +39,7 @@ pub fn redis(url: &str) -> Result<ClusterConnection, RedisError> {
 
 /// Connects a server to the other servers on a Redis.
 ///
-/// The connection runs as a task of the current tokio runtime. Outside of a runtime it gets a thread of its own, as for
+/// The connection runs as a task of the current tokio runtime. Outside of a runtime it gets a separate thread, as for
 /// servers that [`run`](crate::server::Bound::run) on their own threads.
 ///
 /// ```no_run

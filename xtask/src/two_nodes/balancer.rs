@@ -49,7 +49,7 @@ impl Balancer {
                 continue;
             };
             let balancer = self.clone();
-            // A connection that fails concerns its client only, who connects again.
+            // A failure concerns one client, which connects again.
             thread::spawn(move || balancer.forward(client));
         }
     }

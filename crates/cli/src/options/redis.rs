@@ -75,7 +75,7 @@ pub(crate) struct Redis {
     #[arg(value_parser = BoolishValueParser::new())]
     redis_tls: bool,
 
-    /// PEM file with the only certificate authorities to trust; enables TLS. Default: those of the system
+    /// PEM file with the only certificate authorities to trust; enables TLS. Default: the authorities of the system
     #[arg(long, value_name = "FILE", requires = "redis_server", env = "ROOMCAST_REDIS_CA_FILE")]
     redis_ca_file: Option<PathBuf>,
 
