@@ -27,6 +27,9 @@ export async function startRedis(options = []) {
   await restart();
   return {
     port,
+    get pid() {
+      return child.pid;
+    },
     restart,
     kill: () => end("SIGKILL"),
     stop: () => end("SIGTERM"),
