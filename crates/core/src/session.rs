@@ -252,7 +252,7 @@ pub enum Command {
         /// Reason as JSON text: an object with `message` and optional `data`.
         error: ByteString,
     },
-    /// Restart the time limit for joining the first namespace, or suspend it with `None`.
+    /// Suspend the time limit for joining the first namespace with `None`, or restart the suspended one.
     ///
     /// For a server that is not ready to decide. Sessions without such a limit ignore it.
     LimitConnect(Option<Duration>),
