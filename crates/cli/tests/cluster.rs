@@ -97,6 +97,7 @@ fn names_invalid_setting_without_its_value() {
             &[],
             "ROOMCAST_REDIS_SENTINEL_PASSWORD",
         ),
+        (&["--redis", "redis://host", "--redis-user", "me"], &[], "ROOMCAST_REDIS_PASSWORD"),
         (&["--redis-prefix", "chat"], &[], "--redis"),
         (&[], &[("ROOMCAST_REDIS_PREFIX", "chat")], "ROOMCAST_REDIS_PREFIX"),
         (&["--redis", "redis://host", "--redis-mode", "other"], &[], "native"),

@@ -135,14 +135,14 @@ impl Redis {
             RedisMode::Native => cluster::redis_with(redis.prefix(&self.redis_prefix), connection),
         };
         started.map(Some).map_err(|error| match error {
-            RedisError::Config(error) => self.explain("redis", error, sources),
+            RedisError::Config(error) => explain("redis", &error, sources),
             error => with_causes(&error),
         })
     }
 
     /// Returns the server and the credentials; `None` without a server.
     fn config(&self, sources: &Sources<'_>) -> Result<Option<RedisConfig>, String> {
-        let named = |id| move |error| self.explain(id, error, sources);
+        let named = |id| move |error: RedisConfigError| explain(id, &error, sources);
         let mut config = match &self.redis {
             Some(Url(url)) => RedisConfig::from_url(url).map_err(named("redis"))?,
             None if self.redis_sentinel.is_empty() => return Ok(None),
@@ -155,13 +155,20 @@ impl Redis {
         if let Some(file) = &self.redis_ca_file {
             config = config.ca_file(file).map_err(named("redis_ca_file"))?;
         }
-        if let Some(user) = &self.redis_user {
-            config = config.username(user);
-        }
+        let mut has_password = self.redis.as_ref().is_some_and(Url::has_password);
         if let Some(file) = &self.redis_password_file {
             config = config.password_file(file).map_err(named("redis_password_file"))?;
+            has_password = true;
         } else if let Some(password) = secret(PASSWORD)? {
             config = config.password(&password);
+            has_password = true;
+        }
+        if let Some(user) = &self.redis_user {
+            if !has_password {
+                let user = sources.name("redis_user");
+                return Err(format!("{user} needs a password: set {PASSWORD} or --redis-password-file"));
+            }
+            config = config.username(user);
         }
         match (secret(SENTINEL_PASSWORD)?, &self.redis_sentinel_user) {
             (Some(password), user) => config = config.sentinel_credentials(user.as_deref(), &password),
@@ -175,16 +182,16 @@ impl Redis {
         }
         Ok(Some(config))
     }
+}
 
-    /// Formats an error with the flag or variable that caused it, and never with its value.
-    fn explain(&self, id: &str, error: RedisConfigError, sources: &Sources<'_>) -> String {
-        match error {
-            RedisConfigError::Insecure => format!(
-                "{}: TLS without verification is not supported; name the certificate authority with --redis-ca-file",
-                sources.name(id)
-            ),
-            error => format!("{}: {}", sources.name(id), with_causes(&error)),
-        }
+/// Formats an error with the flag or variable that caused it, and never with its value.
+fn explain(id: &str, error: &RedisConfigError, sources: &Sources<'_>) -> String {
+    let name = sources.name(id);
+    match error {
+        RedisConfigError::Insecure => format!(
+            "{name}: TLS without verification is not supported; name the certificate authority with --redis-ca-file"
+        ),
+        error => format!("{name}: {}", with_causes(error)),
     }
 }
 
