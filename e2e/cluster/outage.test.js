@@ -63,7 +63,7 @@ test("restart of Redis", async (context) => {
   for (let number = 0; number < 20; number++) await deliversLocally(ours[0], "queued");
   assert.match(await clients[ours[0]].run("fetch", { timeout: 300 }), /unknown number of nodes/);
   clients[ours[1]].take();
-  await redis.start();
+  await redis.restart();
   const begin = Date.now();
   await clients[ours[1]].has("queued", 20);
   const time = Date.now() - begin;

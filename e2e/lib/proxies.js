@@ -7,11 +7,9 @@ import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { lastingPort } from "./server.js";
 
-const MANUAL = new URL("../../docs/operations.md", import.meta.url);
-
-/** Configuration from the manual's code block in this language */
-export function configuration(language) {
-  const blocks = readFileSync(MANUAL, "utf8").split(`\n\`\`\`${language}\n`);
+/** Configuration from the only code block in this language of a document in `docs` */
+export function configuration(language, document = "operations.md") {
+  const blocks = readFileSync(new URL(`../../docs/${document}`, import.meta.url), "utf8").split(`\n\`\`\`${language}\n`);
   if (blocks.length !== 2) throw new Error(`expected one ${language} block in the manual, found ${blocks.length - 1}`);
   return blocks[1].split("\n```")[0];
 }
@@ -45,11 +43,15 @@ function program(name) {
   return found;
 }
 
-/** Starts a proxy in front of a port; `port` is the proxy's. Stopped by `stop` or with this process */
+/**
+ * Starts a proxy in front of a port, or of one for each port in the configuration; `port` is the proxy's. Stopped by
+ * `stop` or with this process
+ */
 export async function startProxy(name, text, behind) {
   const folder = mkdtempSync(join(tmpdir(), "roomcast-proxy-"));
   const port = await lastingPort();
-  const ported = text.replaceAll("8080", String(port)).replaceAll("3000", String(behind));
+  const ports = { 8080: port, ...(typeof behind === "object" ? behind : { 3000: behind }) };
+  const ported = text.replace(/\b\d{4}\b/g, (digits) => String(ports[digits] ?? digits));
   const environment = { ...process.env, HOME: folder, XDG_CONFIG_HOME: folder, XDG_DATA_HOME: folder };
   const child = spawn(program(name), PROGRAMS[name](folder, ported), {
     stdio: ["ignore", "pipe", "pipe"],

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 import { settled } from "./process.js";
@@ -65,6 +65,11 @@ export function startExample(name, flags = {}) {
 export function startClusterServer(on, redis, flags) {
   if (on === "roomcast") return startExample("cluster_server", { redis: `redis://127.0.0.1:${redis}`, ...flags });
   return start(process.execPath, [reference("cluster.js"), ...words({ redis, library: on, ...flags })]);
+}
+
+/** Starts `cargo xtask two-nodes` with the built command; `port` is that of the load balancer */
+export function startTwoNodes() {
+  return start(binary("xtask"), ["two-nodes", "--port", "0", "--programs", dirname(binary("roomcast"))]);
 }
 
 /** Starts an application ported from Node, by the name of its file */

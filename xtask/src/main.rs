@@ -21,6 +21,7 @@ mod run;
 mod server;
 mod soak;
 mod test_counts;
+mod two_nodes;
 mod wording;
 
 use std::process::ExitCode;
@@ -65,6 +66,8 @@ enum Cli {
         #[arg(long)]
         quick: bool,
     },
+    /// Run two servers on one Redis behind a load balancer with sticky sessions; needs redis-server
+    TwoNodes(two_nodes::Options),
     /// Check layers and import cycles against the tables of ARCHITECTURE.md
     Layers,
     /// Count the phrases of `xtask/wording.txt` in comments and Markdown
@@ -164,6 +167,7 @@ fn main() -> ExitCode {
         Cli::Compare { arguments } => return compare::run(&project, &arguments),
         Cli::Results { check } => return compare::results(&project, check),
         Cli::Packages { quick } => return packages::run(&project, quick),
+        Cli::TwoNodes(options) => return two_nodes::run(&project, &options),
         Cli::Layers => return layers::run(&project),
         Cli::Wording => return wording::run(&project),
         Cli::SoakClients(chosen) => return soak::run(&project, chosen.clients),

@@ -156,7 +156,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             ..client(
                 project,
                 "cluster",
-                "servers of Node and of Roomcast on one Redis, every operation from each of them",
+                "servers of Roomcast and of Node on one Redis, every operation from each of them, faults",
             )
         },
         client(project, "applications", "applications ported from Node, with their clients"),

@@ -185,6 +185,13 @@ impl RedisConfig {
         self
     }
 
+    /// Sets the username at the server. Default: that of the URL, or Redis's default user.
+    #[must_use]
+    pub fn username(mut self, username: &str) -> Self {
+        self.username = Some(username.to_owned());
+        self
+    }
+
     /// Sets the password of the server.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use roomcast_core::ClusterMetric;
+
 /// Counters of an engine since it was created.
 ///
 /// Each publication is counted once: `accepted` is the sum of `confirmed`, `refused`, `unconfirmed` and `queued`.
@@ -33,6 +35,54 @@ pub struct RedisMetrics {
     pub connects: u64,
     /// Failed attempts to connect.
     pub connect_failures: u64,
+}
+
+impl RedisMetrics {
+    /// Returns the counters and gauges for the metrics of a server.
+    #[must_use]
+    pub fn to_cluster_metrics(&self) -> Vec<ClusterMetric> {
+        let gauges = [
+            (
+                "redis_connected",
+                "1 while both connections to Redis are established.",
+                u64::from(self.connected),
+            ),
+            (
+                "redis_queued",
+                "Publications that wait to be sent, or for Redis to acknowledge them.",
+                self.queued,
+            ),
+        ];
+        let counters = [
+            ("redis_accepted", "Publications passed to the connection.", self.accepted),
+            ("redis_confirmed", "Publications that Redis has acknowledged.", self.confirmed),
+            (
+                "redis_refused",
+                "Publications that Redis has refused, such as by its access rules.",
+                self.refused,
+            ),
+            (
+                "redis_unconfirmed",
+                "Publications that were sent when a connection was lost; some may have been delivered.",
+                self.unconfirmed,
+            ),
+            ("redis_received", "Messages received.", self.received),
+            ("redis_oversized", "Messages dropped as larger than the limit.", self.oversized),
+            (
+                "redis_subscriptions_refused",
+                "Subscribe commands that Redis has refused.",
+                self.subscriptions_refused,
+            ),
+            ("redis_disconnects", "Established connections that were lost.", self.disconnects),
+            ("redis_connects", "Connections established.", self.connects),
+            ("redis_connect_failures", "Failed attempts to connect.", self.connect_failures),
+        ];
+        let gauges =
+            gauges.into_iter().map(|(name, help, value)| ClusterMetric::gauge(name, help, value as f64));
+        let counters =
+            counters.into_iter().map(|(name, help, value)| ClusterMetric::counter(name, help, value as f64));
+        gauges.chain(counters).collect()
+    }
 }
 
 /// Shared counters; a reader need not see a consistent snapshot while the engine runs.

@@ -21,6 +21,12 @@ impl Sources<'_> {
         }
     }
 
+    /// Returns whether the command line sets it.
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_typed(&self, id: &str) -> bool {
+        self.0.value_source(id) == Some(ValueSource::CommandLine)
+    }
+
     /// Returns whether a flag or a variable sets it.
     pub(crate) fn is_set(&self, id: &str) -> bool {
         self.0.value_source(id).is_some_and(|source| source != ValueSource::DefaultValue)

@@ -1,8 +1,11 @@
 //! Settings of a connection.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast_cluster::{ClusterConfig, NodeId};
+use roomcast_core::ClusterMetric;
 
 /// Settings of a [`ClusterConnection`](crate::ClusterConnection).
 ///
@@ -23,6 +26,17 @@ pub struct ConnectionConfig {
     pub(crate) max_handlers: usize,
     pub(crate) handler_timeout: Duration,
     pub(crate) leave_timeout: Duration,
+    pub(crate) engine_metrics: EngineMetrics,
+}
+
+/// Function that returns the counters and gauges of an engine.
+#[derive(Clone)]
+pub(crate) struct EngineMetrics(pub(crate) Arc<dyn Fn() -> Vec<ClusterMetric> + Send + Sync>);
+
+impl fmt::Debug for EngineMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EngineMetrics")
+    }
 }
 
 impl Default for ConnectionConfig {
@@ -33,6 +47,7 @@ impl Default for ConnectionConfig {
             max_handlers: 1000,
             handler_timeout: Duration::from_secs(60),
             leave_timeout: Duration::from_secs(5),
+            engine_metrics: EngineMetrics(Arc::new(Vec::new)),
         }
     }
 }
@@ -79,6 +94,17 @@ impl ConnectionConfig {
     /// Sets the time for which a dropped connection tries to say goodbye. Default: 5 s.
     pub fn leave_timeout(mut self, timeout: Duration) -> Self {
         self.leave_timeout = timeout;
+        self
+    }
+
+    /// Adds counters and gauges of the engine to the metrics of the connection. Default: none.
+    ///
+    /// The function is called for each exposition, on any thread; it returns the same names each time.
+    pub fn engine_metrics(
+        mut self,
+        metrics: impl Fn() -> Vec<ClusterMetric> + Send + Sync + 'static,
+    ) -> Self {
+        self.engine_metrics = EngineMetrics(Arc::new(metrics));
         self
     }
 }

@@ -1,5 +1,6 @@
 //! Connection of a server to its cluster.
 
+use std::io;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -7,7 +8,7 @@ use roomcast_cluster::{Backplane, Node, NodeId, first_incarnation};
 use roomcast_cluster_task::clock::{self, random};
 use roomcast_core::{Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, Namespace};
 
-use crate::config::ConnectionConfig;
+use crate::config::{ConnectionConfig, EngineMetrics};
 use crate::driver::Driver;
 use crate::input::Input;
 use crate::metrics;
@@ -21,6 +22,7 @@ use crate::shared::Shared;
 #[derive(Debug)]
 pub struct ClusterConnection {
     shared: Arc<Shared>,
+    engine_metrics: EngineMetrics,
 }
 
 impl ClusterConnection {
@@ -29,13 +31,41 @@ impl ClusterConnection {
     /// # Panics
     /// Outside a tokio runtime, or in one without time.
     pub fn start(config: ConnectionConfig, engine: impl Backplane + 'static) -> Self {
+        let (connection, task) = Self::new(config, engine);
+        tokio::spawn(task());
+        connection
+    }
+
+    /// Starts the task on a separate thread, for servers that start their runtimes later.
+    ///
+    /// Handlers of events for servers run on that thread. It ends with the task.
+    ///
+    /// # Errors
+    /// Returns an error if the thread or its runtime cannot be started.
+    #[expect(clippy::disallowed_methods, reason = "the thread has a runtime of its own")]
+    pub fn start_thread(config: ConnectionConfig, engine: impl Backplane + 'static) -> io::Result<Self> {
+        let (connection, task) = Self::new(config, engine);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let run = move || runtime.block_on(async { task().await });
+        std::thread::Builder::new().name("roomcast-cluster".into()).spawn(run)?;
+        Ok(connection)
+    }
+
+    /// Creates a connection, and a function that creates its task in the runtime where it is called.
+    fn new(
+        config: ConnectionConfig,
+        engine: impl Backplane + 'static,
+    ) -> (Self, impl FnOnce() -> Driver + Send) {
         let id = config.id.unwrap_or_else(|| NodeId::new(random()));
         let shared = Shared::new(&config.node, id);
-        let (driver, node) = (shared.clone(), config.node.clone());
-        let incarnation = first_incarnation(clock::since_1970(), random());
-        let node = Node::new(Arc::new(Driver::node_config(node)), id, incarnation, clock::now());
-        tokio::spawn(Driver::new(driver, config, node, Box::new(engine)));
-        Self { shared }
+        let connection = Self { shared: shared.clone(), engine_metrics: config.engine_metrics.clone() };
+        let task = move || {
+            let incarnation = first_incarnation(clock::since_1970(), random());
+            let node = Arc::new(Driver::node_config(config.node.clone()));
+            let node = Node::new(node, id, incarnation, clock::now());
+            Driver::new(shared, config, node, Box::new(engine))
+        };
+        (connection, task)
     }
 
     /// Returns the id of the node.
@@ -61,7 +91,9 @@ impl Cluster for ClusterConnection {
     }
 
     fn metrics(&self) -> Vec<ClusterMetric> {
-        metrics::collect(&self.shared)
+        let mut metrics = metrics::collect(&self.shared);
+        metrics.extend((self.engine_metrics.0)());
+        metrics
     }
 
     async fn leave(&self) {

@@ -1,7 +1,7 @@
 //! State machine of one client's protocol, without I/O.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 
@@ -252,6 +252,10 @@ pub enum Command {
         /// Reason as JSON text: an object with `message` and optional `data`.
         error: ByteString,
     },
+    /// Suspend the time limit for joining the first namespace with `None`, or restart the suspended one.
+    ///
+    /// For a server that is not ready to decide. Sessions without such a limit ignore it.
+    LimitConnect(Option<Duration>),
     /// Disconnect the client from a namespace, and notify it.
     Disconnect {
         /// Namespace to leave.

@@ -201,8 +201,11 @@
 //! # Ok(()) }
 //! ```
 //!
-//! In a cluster, where a router connects several servers, [`Io::server_side_emit`] sends an event to the other servers
-//! and [`Io::on_server_side`] handles it.
+//! # Several servers
+//!
+//! [`IoBuilder::cluster`](config::IoBuilder::cluster) connects a server to the other servers of a [`cluster`], such as by
+//! Redis (feature `redis`). Emits and the other operators then reach the sockets of all servers;
+//! [`Io::server_side_emit`] sends an event to the other servers, and [`Io::on_server_side`] handles it.
 //!
 //! # Client types
 //!
@@ -268,6 +271,7 @@
 //! - `macros` (default): `#[debug_handler]`.
 //! - `tls`: TLS in [`Server`], by rustls.
 //! - `msgpack`: `MsgpackCodec`, MessagePack encoding of Socket.IO packets.
+//! - `redis`: `cluster::redis`, several servers as one, connected by Redis.
 //!
 //! [`CloseReason`]: socket::CloseReason
 //! [`Emit::emit_with_ack`]: emit::Emit::emit_with_ack
@@ -291,6 +295,8 @@
 //! [`Receipt`]: emit::Receipt
 //! [`Transport`]: transport::Transport
 //! [`serial`]: handler::serial
+
+pub mod cluster;
 
 #[cfg(feature = "macros")]
 pub use roomcast_macros::debug_handler;

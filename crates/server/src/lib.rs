@@ -34,6 +34,12 @@ pub mod config {
     pub use roomcast_recovery::RecoveryConfig;
 }
 
+pub mod cluster {
+    //! Connection to the other nodes of a cluster.
+
+    pub use roomcast_core::{Cluster, ClusterMetric, ClusterStatus};
+}
+
 pub mod recovery {
     //! Connection state recovery: the trait of custom implementations.
 

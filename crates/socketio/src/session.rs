@@ -30,6 +30,8 @@ pub struct SocketIoSession {
     memberships: Vec<Membership>,
     /// Close deadline and reason: no namespace joined, or a violation.
     close_at: Option<(Instant, CloseReason)>,
+    /// Whether the server has suspended the limit for the first join.
+    is_limit_suspended: bool,
     /// Deadline of the attachments of an incomplete packet.
     attachment_deadline: Option<Instant>,
     actions: Actions,
@@ -66,6 +68,7 @@ impl SocketIoSession {
             decoder: config.parser.decoder(&config.limits),
             memberships: Vec::new(),
             close_at: None,
+            is_limit_suspended: false,
             attachment_deadline: None,
             actions: Actions::new(),
             config,
@@ -175,6 +178,7 @@ impl SocketIoSession {
         }
         let state = std::mem::replace(&mut membership.state, State::Joined);
         self.close_at = self.close_at.filter(|(_, reason)| *reason != CloseReason::ConnectTimeout);
+        self.is_limit_suspended = false;
         self.transmit(self.config.parser.encode_connect(namespace, socket, recovery));
         if let State::Pending(backlog) = state {
             self.handle_buffered(backlog.packets, now);
@@ -203,6 +207,21 @@ impl SocketIoSession {
         if matches!(state, Some(State::Pending(_))) {
             self.forget(at);
             self.transmit(self.config.parser.encode_connect_error(namespace, error));
+        }
+    }
+
+    /// Suspends the limit for the first join, or restarts a suspended one.
+    fn limit_connect(&mut self, limit: Option<Duration>, now: Instant) {
+        let is_limited = self.close_at.is_some_and(|(_, reason)| reason == CloseReason::ConnectTimeout);
+        match limit {
+            None if is_limited => {
+                self.close_at = None;
+                self.is_limit_suspended = true;
+            }
+            Some(limit) if std::mem::take(&mut self.is_limit_suspended) && self.close_at.is_none() => {
+                self.close_at = now.checked_add(limit).map(|at| (at, CloseReason::ConnectTimeout));
+            }
+            _ => {}
         }
     }
 
@@ -279,6 +298,7 @@ impl Session for SocketIoSession {
                 self.accept(&namespace, &socket, recovery.as_deref(), now);
             }
             Command::Refuse { namespace, error } => self.refuse(&namespace, &error),
+            Command::LimitConnect(limit) => self.limit_connect(limit, now),
             Command::Disconnect { namespace } => self.disconnect_namespace(&namespace),
             Command::Close(reason) => {
                 if reason == CloseReason::ForcedServerClose {

@@ -101,6 +101,8 @@ pub(super) struct Link {
     /// Failed attempts in sequence.
     attempts: u32,
     outage_since: Option<Instant>,
+    /// Whether a refusal of the server was logged in this outage.
+    is_refusal_logged: bool,
     /// Identity of the last connection.
     identity: Option<Identity>,
 }
@@ -132,6 +134,7 @@ impl Link {
             input: BytesMut::new(),
             attempts: 0,
             outage_since: None,
+            is_refusal_logged: false,
             identity: None,
         }
     }
@@ -164,7 +167,7 @@ impl Link {
                     }
                     Err(error) => {
                         add(&self.counters.connect_failures, 1);
-                        self.log_outage(&error);
+                        self.log_failure(&error);
                         self.wait();
                     }
                 },
@@ -234,6 +237,7 @@ impl Link {
         add(&self.counters.connects, 1);
         self.attempts = 0;
         self.input.clear();
+        self.is_refusal_logged = false;
         if let Some(since) = self.outage_since.take() {
             let metrics = self.counters.snapshot();
             tracing::info!(
@@ -264,6 +268,16 @@ impl Link {
         let delay = (longest / 8 * 2_u32.pow(self.attempts.min(3))).min(longest);
         self.attempts += 1;
         self.state = State::Waiting(Box::pin(sleep(delay.mul_f64(0.5 + fastrand::f64() / 2.0))));
+    }
+
+    /// Logs a failed attempt if it is the first failure of an outage, or the first refusal, as of a password.
+    fn log_failure(&mut self, error: &DialError) {
+        let is_refusal = matches!(error, DialError::Refused(..));
+        if is_refusal && !self.is_refusal_logged && self.outage_since.is_some() {
+            tracing::warn!(connection = self.name, reason = %error, "redis refuses the connection; retrying");
+        }
+        self.is_refusal_logged |= is_refusal;
+        self.log_outage(error);
     }
 
     /// Logs the first failure of an outage.

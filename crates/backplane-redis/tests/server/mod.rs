@@ -40,6 +40,11 @@ impl Redis {
         server
     }
 
+    /// Changes the configuration of the next start.
+    pub(crate) fn configure(&mut self, config: &str) {
+        config.clone_into(&mut self.config);
+    }
+
     /// Starts the server on its port, after it was killed.
     pub(crate) fn restart(&mut self) {
         let path = self.folder.join("redis.conf");

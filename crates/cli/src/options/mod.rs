@@ -3,6 +3,8 @@
 mod http;
 mod limits;
 mod recovery;
+#[cfg(feature = "redis")]
+mod redis;
 mod timeouts;
 mod units;
 mod websocket;
@@ -18,6 +20,8 @@ use clap::{Parser, ValueEnum};
 use self::http::Http;
 use self::limits::Limits;
 use self::recovery::Recovery;
+#[cfg(feature = "redis")]
+use self::redis::Redis;
 use self::timeouts::Timeouts;
 use self::units::time;
 use self::websocket::WebSocket;
@@ -77,6 +81,10 @@ pub(crate) struct Options {
 
     #[command(flatten)]
     pub(crate) recovery: Recovery,
+
+    #[cfg(feature = "redis")]
+    #[command(flatten)]
+    pub(crate) redis: Redis,
 
     /// Time between failing /ready and closing sessions at shutdown; use 5s or more behind a load balancer
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]

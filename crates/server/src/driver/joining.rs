@@ -17,8 +17,7 @@ use super::state::Driver;
 use crate::app::error::{
     EventErrorCause, HandlerError, auth_too_large, internal_error, invalid_namespace, refusal,
 };
-use crate::app::model::event_input::{AnyHandler, Arguments, EventContext, HandlerInput, Listeners};
-use crate::app::model::handler_future::Started;
+use crate::app::model::event_input::{Arguments, EventContext, HandlerInput, Listeners};
 use crate::app::model::listeners::ListenerKind;
 use crate::app::model::namespace_state::{Family, NamespaceState};
 use crate::app::model::socket::Socket;
@@ -28,21 +27,6 @@ use crate::session::recovery;
 use crate::util::clock;
 use crate::util::ids;
 use crate::util::log_limit::log_limited;
-
-/// Returns a middleware that waits until events of other nodes to the namespace arrive, if the first client has to.
-fn cluster_gate(state: &Arc<NamespaceState>) -> Option<AnyHandler> {
-    if !state.link.is_unheard() {
-        return None;
-    }
-    let state = state.clone();
-    Some(Arc::new(move |_: &mut HandlerInput<'_>, _: &mut Context<'_>| {
-        let heard = state.clone().heard();
-        Ok(Started::Waits(Box::pin(async move {
-            heard.await;
-            Ok(())
-        })))
-    }))
-}
 
 impl Driver {
     /// Starts the connect of a client to a namespace; its middlewares decide.
@@ -161,7 +145,7 @@ impl Driver {
         } else {
             handlers(&[state.registry.topic(ListenerKind::ConnectMiddleware)])
         };
-        let rest = cluster_gate(&state).into_iter().chain(asked).collect::<Vec<_>>().into_iter();
+        let rest = asked.into_iter();
         let key = claim.as_ref().map_or_else(MemberKey::next, |claim| claim.key());
         let id = match &claim {
             Some(claim) => Ok(Some(claim.id().clone())),
@@ -190,11 +174,39 @@ impl Driver {
         if let Some(claim) = &claim {
             guard.0.restore_data(claim.data().clone());
         }
-        self.ask_next(Box::new(PendingConnect { guard, auth, rest, deadline, claim }), cx, now);
+        let pending = PendingConnect { guard, auth, rest, waits_for_cluster: false, deadline, claim };
+        self.await_cluster(Box::new(pending), cx, now);
+    }
+
+    /// Waits until events of other nodes to the namespace arrive, if no client has yet.
+    ///
+    /// The cluster limits the wait. It is no part of the client's time: a cluster that does not respond delays the first
+    /// clients, and refuses none.
+    fn await_cluster(&mut self, mut pending: Box<PendingConnect>, cx: &mut Context<'_>, now: Instant) {
+        let state = pending.socket().state();
+        if !state.link.is_unheard() {
+            return self.ask_next(pending, cx, now);
+        }
+        let heard = state.clone().heard();
+        let heard = Box::pin(async move {
+            heard.await;
+            Ok(())
+        });
+        let (socket, name) = (pending.socket().clone(), ByteString::from_static("connect"));
+        let mut running = Running::new(heard, Some(socket), name, Role::ConnectMiddleware);
+        pending.waits_for_cluster = true;
+        running.then = Continuation::Admit(pending);
+        self.session.handle_command(Command::LimitConnect(None), now);
+        self.handlers_running.add(running);
     }
 
     /// Runs the remaining connect middlewares up to the first that is pending.
     pub(super) fn ask_next(&mut self, mut pending: Box<PendingConnect>, cx: &mut Context<'_>, now: Instant) {
+        if std::mem::take(&mut pending.waits_for_cluster) {
+            pending.deadline = None;
+            let timeout = self.shared.io.config().timeouts.connect_timeout;
+            self.session.handle_command(Command::LimitConnect(Some(timeout)), now);
+        }
         while let Some(middleware) = pending.rest.next() {
             let name = ByteString::from_static("connect");
             let (args, context) = (Arguments::none(), EventContext::Auth(&pending.auth));

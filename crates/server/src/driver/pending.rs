@@ -19,6 +19,8 @@ pub(crate) struct PendingConnect {
     pub(super) guard: SocketGuard,
     pub(super) auth: ByteString,
     pub(super) rest: std::vec::IntoIter<AnyHandler>,
+    /// Whether it waits for the cluster, before the middlewares.
+    pub(super) waits_for_cluster: bool,
     /// Deadline for all middlewares, set once one of them is pending.
     pub(super) deadline: Option<Instant>,
     /// State retained for recovery, if the client reconnects

@@ -7,6 +7,7 @@ mod compression;
 mod dynamic;
 mod emitting;
 mod extract;
+mod first_clients;
 mod handlers;
 mod hooks;
 mod leaving;

@@ -93,6 +93,42 @@ fn closes_connection_without_namespace() {
 }
 
 #[test]
+fn server_suspends_and_restarts_connect_limit() {
+    let limit = Duration::from_secs(5);
+    let mut pair = Pair::open();
+    pair.receive("40");
+    pair.command(Command::LimitConnect(None));
+    pair.seen.clear();
+    pair.advance_alive(Duration::from_secs(100));
+    assert_eq!(pair.seen(), [""; 0], "it is suspended");
+    pair.command(Command::LimitConnect(Some(limit)));
+    pair.advance_alive(limit - MS);
+    assert_eq!(pair.seen(), [""; 0]);
+    pair.advance(MS);
+    assert_eq!(pair.seen(), ["close: forced close"]);
+
+    let mut pair = Pair::open();
+    pair.join("/");
+    pair.receive("41");
+    pair.receive("40/other");
+    pair.command(Command::LimitConnect(None));
+    pair.command(Command::LimitConnect(Some(limit)));
+    pair.seen.clear();
+    pair.advance_alive(limit + limit);
+    assert_eq!(pair.seen(), [""; 0], "a client that has joined once has no limit");
+
+    let mut pair = Pair::open();
+    pair.join("/");
+    pair.receive("40/other");
+    pair.receive("40/other");
+    pair.accept("/other");
+    pair.command(Command::LimitConnect(None));
+    pair.seen.clear();
+    pair.advance(100 * MS);
+    assert_eq!(pair.seen(), ["close: forced close"], "a violation closes the client nevertheless");
+}
+
+#[test]
 fn joining_twice_closes_the_client() {
     for (namespace, connect) in [("/", "40"), ("/custom", "40/custom,")] {
         let mut pair = Pair::open();

@@ -1,0 +1,255 @@
+//! Settings of the connection to other servers by Redis.
+
+use std::env;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgGroup, Args, ValueEnum};
+use roomcast::cluster::{
+    self, ClusterConnection, ConnectionConfig, RedisConfig, RedisConfigError, RedisError,
+};
+
+use super::units::size;
+use crate::cause::with_causes;
+use crate::sources::Sources;
+
+/// Settings of the connection to other servers by Redis.
+///
+/// Passwords have no flags, since other users of the machine can read command lines.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Cluster")]
+#[command(group = ArgGroup::new("redis_server").args(["redis", "redis_sentinel"]))]
+pub(crate) struct Redis {
+    /// Connect to the other servers on this Redis: redis://HOST:PORT, or rediss:// with TLS. Put the password into
+    /// ROOMCAST_REDIS_PASSWORD, --redis-password-file or the variable ROOMCAST_REDIS, not into this flag
+    #[arg(long, value_name = "URL", env = "ROOMCAST_REDIS", hide_env_values = true)]
+    redis: Option<Url>,
+
+    /// Connect to the Redis that these sentinels name, each as HOST:PORT; may be repeated
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', env = "ROOMCAST_REDIS_SENTINEL")]
+    redis_sentinel: Vec<String>,
+
+    /// Name of the master that the sentinels watch
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "mymaster",
+        requires = "redis_sentinel",
+        conflicts_with = "redis"
+    )]
+    #[arg(env = "ROOMCAST_REDIS_MASTER")]
+    redis_master: String,
+
+    /// Messages and channels on Redis
+    #[arg(long, value_name = "MODE", value_enum, default_value = "native", requires = "redis_server")]
+    #[arg(env = "ROOMCAST_REDIS_MODE")]
+    redis_mode: RedisMode,
+
+    /// First part of the name of each channel; clusters that share a Redis need different ones
+    #[arg(long, value_name = "TEXT", default_value = "roomcast", requires = "redis_server")]
+    #[arg(env = "ROOMCAST_REDIS_PREFIX")]
+    redis_prefix: String,
+
+    /// User at Redis. Default: that of the URL, or the default user
+    #[arg(long, value_name = "NAME", requires = "redis_server", env = "ROOMCAST_REDIS_USER")]
+    redis_user: Option<String>,
+
+    /// File with the password, instead of the variable ROOMCAST_REDIS_PASSWORD
+    #[arg(long, value_name = "FILE", requires = "redis_server", env = "ROOMCAST_REDIS_PASSWORD_FILE")]
+    redis_password_file: Option<PathBuf>,
+
+    /// User at the sentinels, whose password is in the variable ROOMCAST_REDIS_SENTINEL_PASSWORD. Default: none
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "redis_sentinel",
+        conflicts_with = "redis",
+        env = "ROOMCAST_REDIS_SENTINEL_USER"
+    )]
+    redis_sentinel_user: Option<String>,
+
+    /// Use TLS to sentinels and their master; for a single server use rediss://
+    #[arg(long, requires = "redis_sentinel", conflicts_with = "redis", env = "ROOMCAST_REDIS_TLS")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    redis_tls: bool,
+
+    /// PEM file with the only certificate authorities to trust; enables TLS. Default: the authorities of the system
+    #[arg(long, value_name = "FILE", requires = "redis_server", env = "ROOMCAST_REDIS_CA_FILE")]
+    redis_ca_file: Option<PathBuf>,
+
+    /// Maximum size of events that wait for Redis; further ones reach only the clients of this server
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size::<usize>)]
+    #[arg(requires = "redis_server", env = "ROOMCAST_REDIS_QUEUE")]
+    redis_queue: usize,
+}
+
+/// Messages and channels on Redis
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+enum RedisMode {
+    /// Servers of Roomcast only
+    Native,
+}
+
+/// URL that may hold a password, which is not printed.
+#[derive(Clone)]
+struct Url(String);
+
+impl Url {
+    fn has_password(&self) -> bool {
+        let (_, rest) = self.0.split_once("://").unwrap_or_default();
+        rest.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+    }
+}
+
+impl FromStr for Url {
+    type Err = std::convert::Infallible;
+
+    /// Accepts any text: an error of clap would print it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl Redis {
+    /// Starts the connection, if one is configured.
+    ///
+    /// # Errors
+    /// Returns an error that names the invalid flag or variable.
+    pub(crate) fn connect(&self, sources: &Sources<'_>) -> Result<Option<ClusterConnection>, String> {
+        let Some(redis) = self.config(sources)? else { return Ok(None) };
+        if self.redis.as_ref().is_some_and(Url::has_password) && sources.is_typed("redis") {
+            tracing::warn!(
+                "the password in --redis is visible to other users of this machine; set ROOMCAST_REDIS instead"
+            );
+        }
+        let connection = ConnectionConfig::new().node(|node| node.queue_bytes = self.redis_queue);
+        let started = match self.redis_mode {
+            RedisMode::Native => cluster::redis_with(redis.prefix(&self.redis_prefix), connection),
+        };
+        started.map(Some).map_err(|error| match error {
+            RedisError::Config(error) => explain("redis", &error, sources),
+            error => with_causes(&error),
+        })
+    }
+
+    /// Returns the server and the credentials; `None` without a server.
+    fn config(&self, sources: &Sources<'_>) -> Result<Option<RedisConfig>, String> {
+        let named = |id| move |error: RedisConfigError| explain(id, &error, sources);
+        let mut config = match &self.redis {
+            Some(Url(url)) => RedisConfig::from_url(url).map_err(named("redis"))?,
+            None if self.redis_sentinel.is_empty() => return Ok(None),
+            None => RedisConfig::sentinel(&self.redis_master, &self.redis_sentinel)
+                .map_err(named("redis_sentinel"))?,
+        };
+        if self.redis_tls {
+            config = config.tls();
+        }
+        if let Some(file) = &self.redis_ca_file {
+            config = config.ca_file(file).map_err(named("redis_ca_file"))?;
+        }
+        let mut has_password = self.redis.as_ref().is_some_and(Url::has_password);
+        if let Some(file) = &self.redis_password_file {
+            config = config.password_file(file).map_err(named("redis_password_file"))?;
+            has_password = true;
+        } else if let Some(password) = secret(PASSWORD)? {
+            config = config.password(&password);
+            has_password = true;
+        }
+        if let Some(user) = &self.redis_user {
+            if !has_password {
+                let user = sources.name("redis_user");
+                return Err(format!("{user} needs a password: set {PASSWORD} or --redis-password-file"));
+            }
+            config = config.username(user);
+        }
+        match (secret(SENTINEL_PASSWORD)?, &self.redis_sentinel_user) {
+            (Some(password), user) => config = config.sentinel_credentials(user.as_deref(), &password),
+            (None, Some(_)) => {
+                let user = sources.name("redis_sentinel_user");
+                return Err(format!(
+                    "{user} needs the password in the environment variable {SENTINEL_PASSWORD}"
+                ));
+            }
+            (None, None) => {}
+        }
+        Ok(Some(config))
+    }
+}
+
+/// Formats an error with the flag or variable that caused it, and never with its value.
+fn explain(id: &str, error: &RedisConfigError, sources: &Sources<'_>) -> String {
+    let name = sources.name(id);
+    match error {
+        RedisConfigError::Insecure => format!(
+            "{name}: TLS without verification is not supported; name the certificate authority with --redis-ca-file"
+        ),
+        error => format!("{name}: {}", with_causes(error)),
+    }
+}
+
+/// Returns the content of a variable, unless it is empty.
+fn secret(variable: &str) -> Result<Option<String>, String> {
+    match env::var(variable) {
+        Ok(secret) => Ok(Some(secret).filter(|secret| !secret.is_empty())),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => Err(format!("the environment variable {variable} is no text")),
+    }
+}
+
+const PASSWORD: &str = "ROOMCAST_REDIS_PASSWORD";
+const SENTINEL_PASSWORD: &str = "ROOMCAST_REDIS_SENTINEL_PASSWORD";
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::options::Options;
+
+    fn parse(flags: &[&str]) -> Result<Options, clap::Error> {
+        Options::try_parse_from([&["serve"], flags].concat())
+    }
+
+    #[test]
+    fn settings_require_server() {
+        for flag in ["--redis-prefix=a", "--redis-mode=native", "--redis-queue=1", "--redis-password-file=f"]
+        {
+            assert!(parse(&[flag]).is_err(), "{flag}");
+            assert!(parse(&["--redis=redis://h", flag]).is_ok(), "{flag}");
+            assert!(parse(&["--redis-sentinel=h:1", flag]).is_ok(), "{flag}");
+        }
+        assert!(parse(&["--redis=redis://h", "--redis-sentinel=h:1"]).is_err());
+        assert!(parse(&["--redis=redis://h", "--redis-master=m"]).is_err());
+    }
+
+    #[test]
+    fn urls_are_never_printed() {
+        let options = parse(&["--redis=redis://me:hunter2@host"]).expect("valid flags");
+        assert!(!format!("{options:?}").contains("hunter2"));
+        let redis = Options::command().get_arguments().find(|flag| flag.get_id() == "redis").cloned();
+        assert!(redis.expect("a flag").is_hide_env_values_set());
+        let error = parse(&["--redis=redis://me:hunter2@host", "--redis-sentinel=h:1"]).expect_err("both");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn passwords_in_urls_are_found() {
+        for (url, has) in [
+            ("redis://me:secret@host", true),
+            ("redis://:secret@host", true),
+            ("redis://me@host:1", false),
+            ("redis://host:1", false),
+            ("nonsense", false),
+        ] {
+            assert_eq!(Url(url.to_owned()).has_password(), has, "{url}");
+        }
+    }
+}

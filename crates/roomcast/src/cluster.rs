@@ -1,0 +1,82 @@
+//! Several servers as one: emits, rooms, queries and disconnects reach the clients of all of them.
+//!
+//! With the feature `redis`, `redis` connects servers by a Redis server. An engine of your own implements
+//! `roomcast_cluster::Backplane`, and is passed to `roomcast_cluster_runtime::ClusterConnection::start`.
+//!
+//! A server starts without its engine as well: it serves its own clients, and joins the cluster when the engine
+//! responds. `docs/scaling.md` describes load balancing, sizing, and the guarantees in each failure.
+
+#[cfg(feature = "redis")]
+pub use roomcast_backplane_redis::{
+    ConfigError as RedisConfigError, RedisBackplane, RedisConfig, RedisMetrics,
+};
+#[cfg(feature = "redis")]
+pub use roomcast_cluster::{Backplane, BackplaneCommand, BackplaneEvent, Channel, ClusterConfig, NodeId};
+#[cfg(feature = "redis")]
+pub use roomcast_cluster_runtime::{ClusterConnection, ConnectionConfig};
+pub use roomcast_server::cluster::{Cluster, ClusterMetric, ClusterStatus};
+
+/// Connects a server to the other servers on the Redis of a URL, with default settings.
+///
+/// `redis://` is unencrypted, `rediss://` uses TLS, and `redis+unix://` is a local socket. See [`redis_with`] for all
+/// settings.
+///
+/// ```no_run
+/// use roomcast::{Io, cluster};
+///
+/// # fn build() -> Result<(), cluster::RedisError> {
+/// let io = Io::builder().cluster(cluster::redis("redis://127.0.0.1:6379")?).build();
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Returns an error if the URL is invalid, or if the thread of the connection cannot be started. Redis need not be
+/// available.
+#[cfg(feature = "redis")]
+pub fn redis(url: &str) -> Result<ClusterConnection, RedisError> {
+    redis_with(RedisConfig::from_url(url)?, ConnectionConfig::new())
+}
+
+/// Connects a server to the other servers on a Redis.
+///
+/// The connection runs as a task of the current tokio runtime. Outside of a runtime it gets a separate thread, as for
+/// servers that [`run`](crate::server::Bound::run) on their own threads.
+///
+/// ```no_run
+/// use roomcast::cluster::{self, ConnectionConfig, RedisConfig};
+/// use roomcast::Io;
+///
+/// # fn build() -> Result<(), cluster::RedisError> {
+/// let redis = RedisConfig::from_url("rediss://chat@redis.example")?
+///     .password_file("/run/secrets/redis")?
+///     .prefix("chat");
+/// let connection = ConnectionConfig::new().node(|node| node.queue_bytes = 64 << 20);
+/// let io = Io::builder().cluster(cluster::redis_with(redis, connection)?).build();
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Returns an error if the thread of the connection cannot be started.
+#[cfg(feature = "redis")]
+pub fn redis_with(redis: RedisConfig, connection: ConnectionConfig) -> Result<ClusterConnection, RedisError> {
+    let engine = RedisBackplane::new(redis);
+    let metrics = engine.metrics_reader();
+    let connection = connection.engine_metrics(move || metrics().to_cluster_metrics());
+    if tokio::runtime::Handle::try_current().is_ok() {
+        return Ok(ClusterConnection::start(connection, engine));
+    }
+    ClusterConnection::start_thread(connection, engine).map_err(RedisError::Thread)
+}
+
+/// Error of starting a connection. Redis that does not respond is not an error.
+#[cfg(feature = "redis")]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedisError {
+    /// The settings are invalid.
+    #[error(transparent)]
+    Config(#[from] RedisConfigError),
+    /// The thread of the connection cannot be started.
+    #[error("cannot start the thread of the cluster connection")]
+    Thread(#[source] std::io::Error),
+}
