@@ -42,7 +42,7 @@ pub struct StreamsConfig {
     pub limits: CodecLimits,
     /// Maximum number of pending requests in one namespace. Default: 10,000.
     pub max_requests: usize,
-    /// Maximum number of own entries in one namespace that have not come back from the stream. Default: 10,000.
+    /// Maximum number of own entries in one namespace not yet read back from the stream. Default: 10,000.
     pub max_unconfirmed: usize,
     /// Maximum time in which an own entry comes back from the stream. Then it takes effect here without an offset.
     /// Default: 5 seconds.
@@ -113,7 +113,7 @@ impl StreamsNamespace {
         &self.core.channels
     }
 
-    /// Returns the number of own entries that have not come back from the stream.
+    /// Returns the number of own entries not yet read back from the stream.
     #[must_use]
     pub fn unconfirmed_entries(&self) -> usize {
         self.own.len()
