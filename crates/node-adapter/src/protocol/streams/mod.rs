@@ -90,6 +90,7 @@ pub struct StreamsNamespace {
     config: Arc<StreamsConfig>,
     core: ClusterCore,
     own: OwnEntries,
+    is_closed: bool,
 }
 
 impl StreamsNamespace {
@@ -104,7 +105,7 @@ impl StreamsNamespace {
             max_requests: config.max_requests,
         };
         let core = ClusterCore::new(&core, namespace, uid);
-        Self { config, core, own: OwnEntries::default() }
+        Self { config, core, own: OwnEntries::default(), is_closed: false }
     }
 
     /// Returns the channels.
@@ -285,6 +286,9 @@ impl AdapterNamespace for StreamsNamespace {
         self.core.end_all_requests(now);
         self.own.fail_all();
         self.perform_settled();
+        if std::mem::replace(&mut self.is_closed, true) {
+            return;
+        }
         let channels = [self.core.channels.common().clone(), self.core.channels.own().clone()];
         self.core.actions.extend(channels.map(|channel| Action::Unsubscribe { channel }));
     }
