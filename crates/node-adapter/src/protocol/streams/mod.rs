@@ -74,8 +74,8 @@ impl Default for StreamsConfig {
 ///
 /// [`broadcast`](AdapterNamespace::broadcast), [`update`](AdapterNamespace::update) and
 /// [`disconnect`](AdapterNamespace::disconnect) have no local effect at first, unlike with the other adapters. The
-/// namespace returns [`Action::Deliver`], [`Action::Update`] or [`Action::Disconnect`] for this node too, once the entry
-/// comes back from the stream. So all nodes apply all entries in the same order, and the offset of an event never
+/// namespace returns [`Action::Deliver`], [`Action::Update`] or [`Action::Disconnect`] for this node too, once the
+/// entry comes back from the stream. So all nodes apply all entries in the same order, and the offset of an event never
 /// precedes that of an earlier one. Node instead delivers its own events as soon as the entry is stored, and a client
 /// may receive a later offset first.
 ///
