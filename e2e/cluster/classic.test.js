@@ -6,11 +6,10 @@ import { createRequire } from "node:module";
 import { after, before, describe, test } from "node:test";
 import { createAdapter } from "@socket.io/redis-adapter";
 import { Emitter } from "@socket.io/redis-emitter";
-import { Redis } from "ioredis";
-import { createClient } from "redis";
 import { Server } from "socket.io";
 import { Manager } from "socket.io-client";
 import { argsOf, Bridge, BridgeNode } from "../lib/node_bridge.js";
+import { LIBRARIES, until } from "../lib/node_cluster.js";
 import { PATIENCE } from "../lib/patience.js";
 import { startRedis } from "../lib/redis.js";
 import { inTime } from "../lib/websocket.js";
@@ -23,21 +22,8 @@ before(async () => {
 });
 after(() => redis.stop());
 
-const LIBRARIES = {
-  ioredis: async () => {
-    const clients = [new Redis(redis.port), new Redis(redis.port)];
-    return { clients, close: () => clients.forEach((client) => client.disconnect()) };
-  },
-  redis: async () => {
-    const first = createClient({ url: `redis://127.0.0.1:${redis.port}` });
-    const clients = [first, first.duplicate()];
-    await Promise.all(clients.map((client) => client.connect()));
-    return { clients, close: () => Promise.all(clients.map((client) => client.close())) };
-  },
-};
-
 async function startNode(library, namespace, options) {
-  const { clients, close } = await LIBRARIES[library]();
+  const { clients, close } = await LIBRARIES[library](redis.port);
   const http = createServer().listen(0, "127.0.0.1");
   await once(http, "listening");
   const server = new Server(http, { adapter: createAdapter(...clients, options), connectTimeout: 60_000 });
@@ -49,14 +35,6 @@ async function startNode(library, namespace, options) {
   // By a manager, since a URL would encode the name.
   const client = new Manager(`http://127.0.0.1:${http.address().port}`, { transports: ["websocket"] }).socket(namespace);
   return { server, nsp, client, clients, close, http };
-}
-
-async function until(condition, what) {
-  const end = Date.now() + PATIENCE;
-  while (!condition()) {
-    assert(Date.now() < end, `no ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
 }
 
 const BINARY = { args: '1,{"b":{"_placeholder":true,"num":0}},"é"', attachments: ["00ff"] };

@@ -1,4 +1,4 @@
-// Channels of the sharded adapter: who subscribes to which, and when.
+// Channels of the sharded adapter, and their subscriptions.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { BridgeNode } from "../lib/node_bridge.js";

@@ -17,7 +17,7 @@ before(async () => {
 });
 after(() => redis.stop());
 
-/** A server of Node and a node of Roomcast in a namespace of their own */
+/** A server of Node and a node of Roomcast in a separate namespace */
 async function cluster(context, namespace, { options = RECOVERY, adapterOptions, ours: more } = {}) {
   const ours = new BridgeNode(redis.port, []);
   const node = await startNode(redis.port, { adapter: "streams", namespace, options, adapterOptions });
@@ -201,7 +201,7 @@ test("trimmed and new streams are reported as gaps", async (context) => {
   await until(() => ours.log.length === 3, "event");
   assert.equal(ours.gaps, 1);
 
-  // A stream that begins anew with smaller ids.
+  // The stream is replaced by one with smaller ids.
   await publisher.multi().del(STREAM).xadd(STREAM, "1-1", ...fields("d")).exec();
   await until(() => ours.log.length === 4, "event of the new stream");
   assert.deepEqual(names(), ["a", "b", "c", "d"]);

@@ -1,4 +1,4 @@
-// Node's servers with each of their Redis adapters, beside a node of Roomcast.
+// Node's servers with each of their Redis adapters, for clusters with a node of Roomcast.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";

@@ -10,6 +10,7 @@ mod cluster;
 mod handshake;
 mod msgpack;
 mod node;
+mod node_cluster;
 mod packets;
 mod payload;
 mod proxy;
@@ -22,6 +23,7 @@ pub use cluster::{cluster_bodies, cluster_messages};
 pub use handshake::handshake;
 pub use msgpack::msgpack_packets;
 pub use node::node_messages;
+pub use node_cluster::{node_sharded, node_streams};
 pub use packets::socketio_packets;
 pub use payload::polling_payload;
 pub use proxy::proxy;
@@ -33,7 +35,7 @@ pub use websocket::{ws_frames, ws_inflate};
 pub type Check = (&'static str, fn(&[u8]));
 
 /// All checks.
-pub const CHECKS: [Check; 15] = [
+pub const CHECKS: [Check; 18] = [
     ("args", args),
     ("cluster_bodies", cluster_bodies),
     ("cluster_messages", cluster_messages),
@@ -41,6 +43,8 @@ pub const CHECKS: [Check; 15] = [
     ("handshake", handshake),
     ("msgpack_packets", msgpack_packets),
     ("node_messages", node_messages),
+    ("node_sharded", node_sharded),
+    ("node_streams", node_streams),
     ("plain_json_session", plain_json_session),
     ("plain_session", plain_session),
     ("polling_payload", polling_payload),

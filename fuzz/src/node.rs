@@ -83,7 +83,7 @@ fn drive(node: &mut ClassicNamespace, channels: &Channels, limits: &CodecLimits)
     ended
 }
 
-fn is_json(socket: &SocketDescription) {
+pub(crate) fn is_json(socket: &SocketDescription) {
     for text in [&socket.handshake, &socket.data] {
         assert!(text.is_empty() || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok(), "{text}");
     }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use roomcast_core::{
-    Action, CloseReason, Command, Frame, ConnectionRole, Message, Namespace, Session, Sid, SocketId, TransportName,
+    Action, CloseReason, Command, ConnectionRole, Frame, Message, Namespace, Session, Sid, SocketId,
+    TransportName,
 };
 use roomcast_engine::{EngineConfig, EngineSession, OpenPacket, Version};
 use roomcast_plain::{Mode, PlainConfig, PlainSession};

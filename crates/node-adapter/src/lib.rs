@@ -1,32 +1,42 @@
-//! Node's classic Redis adapter and `@socket.io/redis-emitter` on the wire, without I/O.
+//! Node's Redis adapters and `@socket.io/redis-emitter` on the wire, without I/O.
 //!
-//! A node of Roomcast joins a cluster of Node servers that use `@socket.io/redis-adapter` 8 (`createAdapter`).
-//! [`Channels`] are the names of the Redis channels of a namespace, the functions named `encode_*` and `decode_*` are
-//! the messages, and [`ClassicNamespace`] is the protocol: a state machine that takes messages and the time, and
-//! returns actions. A driver subscribes, publishes and counts subscribers on a [`PubSub`].
+//! A node of Roomcast joins a cluster of Node servers. There is a state machine of a namespace for each adapter, which
+//! takes messages and the time, and returns [`Action`]s. A driver subscribes, publishes and counts subscribers on a
+//! [`PubSub`]; it can treat all of them alike through [`AdapterNamespace`].
+//!
+//! | Adapter on Node | State machine | Messages |
+//! | --- | --- | --- |
+//! | `@socket.io/redis-adapter` 8, `createAdapter` | [`ClassicNamespace`] | pub/sub, a separate format |
+//! | `@socket.io/redis-adapter` 8.3, `createShardedAdapter` | [`ShardedNamespace`] | sharded pub/sub of Redis 7, [`ClusterMessage`] |
+//! | `@socket.io/redis-streams-adapter` 0.3 | [`StreamsNamespace`], [`StreamReader`], [`SessionRestore`] | a stream and pub/sub, [`ClusterMessage`] |
+//!
+//! [`Channels`] and [`ClusterChannels`] are the names of the Redis channels of a namespace, and the functions named
+//! `encode_*` and `decode_*` are the messages. All nodes of a cluster have the same adapter.
 //!
 //! # Operations
 //!
 //! Broadcasts with binary, several rooms and exclusions; joins, leaves and disconnects of sockets; fetches and counts
 //! of sockets; broadcasts with acknowledgements; events for servers, with and without acknowledgements. Each is sent,
-//! and each is accepted from Node and from emitters.
+//! and each is accepted from Node and from emitters. With streams, sessions of disconnected clients are recovered on
+//! any node, by Node's servers too.
 //!
-//! # Limits of the protocol
+//! # Limits of the protocols
 //!
-//! - **Membership**: nodes do not announce themselves. A request waits for as many answers as the request channel has
+//! - **Membership**: nodes do not announce themselves. A request waits for as many answers as the counted channel has
 //!   subscribers, so a node that crashed without closing its connection is waited for until Redis notices.
-//! - **Names of missing nodes**: answers do not name their node. A request that ends early reports a number only.
-//! - **Loss**: messages are not numbered. Messages that Redis drops, or publishes while a subscriber is disconnected,
-//!   are lost without a trace.
+//! - **Names of missing nodes**: the protocols do not transmit them. A request that ends early reports a number only.
+//! - **Loss**: messages of pub/sub are not numbered. Messages that Redis drops, or publishes while a subscriber is
+//!   disconnected, are lost without a trace. Loss from a stream is noticed; see [`StreamReader`].
 //! - **Acknowledgements** are one argument, and do not name the socket.
-//! - **Binary in events for servers**: these are JSON. Binary arguments arrive as `{"type":"Buffer","data":[…]}`.
-//! - **Offsets** for connection state recovery are not transmitted.
+//! - **Binary in events for servers**: these are JSON with the classic adapter. Binary arguments arrive as
+//!   `{"type":"Buffer","data":[…]}`. Data of sockets is in this form with all adapters.
+//! - **Offsets** for connection state recovery are transmitted with streams only.
 //!
 //! # Safety of Node servers
 //!
-//! A message that Node's adapter cannot process may end its process. So events with names that Node reserves and
-//! arguments nested deeper than 127 levels are refused, requests always have all of their fields, and additions of
-//! Roomcast are flags that Node ignores.
+//! A message that Node's adapter cannot process may end its process, or make it read the same entries of a stream
+//! again and again. So events with names that Node reserves and arguments nested deeper than 127 levels are refused,
+//! messages always have all of their fields, and additions of Roomcast are flags and fields that Node ignores.
 //!
 //! # Rooms
 //!

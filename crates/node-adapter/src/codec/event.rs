@@ -191,7 +191,7 @@ impl JsonPacket<'_> {
         self.event_in(text, attachments, namespace).map(Some)
     }
 
-    /// Returns the event as one of this namespace, whatever the packet names.
+    /// Returns the event in this namespace; the namespace of the packet is ignored.
     pub(super) fn event_in(
         &self,
         text: &ByteString,

@@ -102,7 +102,7 @@ pub type ClassicAction = Action;
 pub enum Action {
     /// Subscribe to a channel. The classic adapter lists its [channels](crate::Channels) instead.
     ///
-    /// Each channel with a command of its own: on Redis Cluster they are in different slots.
+    /// One command for each channel: on Redis Cluster they are in different slots.
     Subscribe {
         /// Channel.
         channel: ByteString,
@@ -137,7 +137,8 @@ pub enum Action {
     /// Count the subscribers of the [counted channel](crate::AdapterNamespace::counted_channel), and call
     /// [`handle_node_count`](crate::AdapterNamespace::handle_node_count).
     ///
-    /// `PUBSUB NUMSUB`, and `SHARDNUMSUB` for sharded pub/sub, counts on one server; on Redis Cluster the numbers of all masters are summed.
+    /// `PUBSUB NUMSUB`, and `SHARDNUMSUB` for sharded pub/sub, counts on one server; on Redis Cluster the numbers of
+    /// all masters are summed.
     CountNodes {
         /// Request that waits for it.
         request: RequestNumber,

@@ -40,7 +40,7 @@ impl Default for ShardedConfig {
     }
 }
 
-/// Rooms that have a channel of their own, for broadcasts that name exactly one room and want no acknowledgement.
+/// Rooms that have a separate channel, for broadcasts to exactly one room without acknowledgements.
 ///
 /// **All nodes must have the same mode**: a node in another mode misses broadcasts to rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,7 +51,7 @@ pub enum SubscriptionMode {
     /// All rooms except those whose name is a string of 20 characters, the form of socket ids.
     #[default]
     Dynamic,
-    /// All rooms, also those that are named by socket ids: a subscription for each client. Since version 8.3 of the
+    /// All rooms, including the rooms of socket ids: a subscription for each client. Since version 8.3 of the
     /// adapter.
     DynamicPrivate,
 }
@@ -68,7 +68,7 @@ impl SubscriptionMode {
 
     /// Returns whether the channel of a room with members here may be used by a Node server.
     fn subscribes_to(self, room: &str) -> bool {
-        // A room of Node that is a number has a channel, whatever its number of digits.
+        // A numeric room of Node has a channel, with any number of digits.
         self.publishes_to(room) || (self == Self::Dynamic && room.parse::<f64>().is_ok())
     }
 }

@@ -294,7 +294,7 @@ fn repeated_placeholders_are_refused() {
     let mut honest = Vec::new();
     values.write(&mut honest);
     assert!(decode(&honest).is_ok(), "two parts");
-    // Text that looks like a placeholder, beside one part.
+    // Text that looks like a placeholder, in a message with one part.
     let forged = json.replacen("\"_placeholder\"", "\"x\"", 1);
     let mut bytes = Vec::new();
     roomcast_msgpack::JsonValues::new(&forged, &parts).write(&mut bytes);

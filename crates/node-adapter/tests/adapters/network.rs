@@ -11,7 +11,7 @@ use roomcast_node_adapter::{
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Namespace of a test; those without a stream ignore entries.
+/// Namespace in a test. Adapters without a stream ignore entries.
 pub(crate) trait TestNamespace: AdapterNamespace {
     fn entry(&mut self, _: &StreamEntry, _: Instant) {}
     fn append_failed(&mut self, _: u64) {}
@@ -38,7 +38,7 @@ pub(crate) struct Network<N> {
     pub(crate) now: Instant,
     pub(crate) published: Vec<(String, Bytes)>,
     pub(crate) stream: Vec<StreamEntry>,
-    /// Outcome of the next appends: `false` for those that fail.
+    /// Outcomes of the next appends: `false` is a failure.
     pub(crate) appends: Vec<bool>,
 }
 

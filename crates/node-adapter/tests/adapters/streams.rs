@@ -213,6 +213,7 @@ fn closed_node_is_not_waited_for() {
     let mut network = network(3);
     let now = network.now;
     network.nodes[2].node.close(now);
+    network.nodes[2].node.close(now);
     network.run();
     let request = network.ask(Query::Count(to(&[], &[])));
     assert_eq!((network.missing(request), network.nodes[0].answers.len()), (Some(Some(0)), 1));

@@ -53,7 +53,7 @@ pub enum ClusterBody {
 pub enum ClusterEncoding {
     /// JSON, and MessagePack for messages with binary: sharded pub/sub.
     JsonUnlessBinary,
-    /// MessagePack: pub/sub beside a stream.
+    /// MessagePack: pub/sub of the streams adapter.
     MessagePack,
 }
 

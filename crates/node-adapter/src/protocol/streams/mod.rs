@@ -42,7 +42,7 @@ pub struct StreamsConfig {
     pub limits: CodecLimits,
     /// Maximum number of pending requests in one namespace. Default: 10,000.
     pub max_requests: usize,
-    /// Maximum number of own entries in one namespace that have not come back from the stream. Default: 10,000.
+    /// Maximum number of own entries in one namespace not yet read back from the stream. Default: 10,000.
     pub max_unconfirmed: usize,
     /// Maximum time in which an own entry comes back from the stream. Then it takes effect here without an offset.
     /// Default: 5 seconds.
@@ -74,8 +74,8 @@ impl Default for StreamsConfig {
 ///
 /// [`broadcast`](AdapterNamespace::broadcast), [`update`](AdapterNamespace::update) and
 /// [`disconnect`](AdapterNamespace::disconnect) have no local effect at first, unlike with the other adapters. The
-/// namespace returns [`Action::Deliver`], [`Action::Update`] or [`Action::Disconnect`] for this node too, once the entry
-/// comes back from the stream. So all nodes apply all entries in the same order, and the offset of an event never
+/// namespace returns [`Action::Deliver`], [`Action::Update`] or [`Action::Disconnect`] for this node too, once the
+/// entry comes back from the stream. So all nodes apply all entries in the same order, and the offset of an event never
 /// precedes that of an earlier one. Node instead delivers its own events as soon as the entry is stored, and a client
 /// may receive a later offset first.
 ///
@@ -90,6 +90,7 @@ pub struct StreamsNamespace {
     config: Arc<StreamsConfig>,
     core: ClusterCore,
     own: OwnEntries,
+    is_closed: bool,
 }
 
 impl StreamsNamespace {
@@ -104,7 +105,7 @@ impl StreamsNamespace {
             max_requests: config.max_requests,
         };
         let core = ClusterCore::new(&core, namespace, uid);
-        Self { config, core, own: OwnEntries::default() }
+        Self { config, core, own: OwnEntries::default(), is_closed: false }
     }
 
     /// Returns the channels.
@@ -113,7 +114,7 @@ impl StreamsNamespace {
         &self.core.channels
     }
 
-    /// Returns the number of own entries that have not come back from the stream.
+    /// Returns the number of own entries not yet read back from the stream.
     #[must_use]
     pub fn unconfirmed_entries(&self) -> usize {
         self.own.len()
@@ -285,6 +286,9 @@ impl AdapterNamespace for StreamsNamespace {
         self.core.end_all_requests(now);
         self.own.fail_all();
         self.perform_settled();
+        if std::mem::replace(&mut self.is_closed, true) {
+            return;
+        }
         let channels = [self.core.channels.common().clone(), self.core.channels.own().clone()];
         self.core.actions.extend(channels.map(|channel| Action::Unsubscribe { channel }));
     }

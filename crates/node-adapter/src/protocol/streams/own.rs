@@ -1,4 +1,4 @@
-//! Own entries that have not come back from the stream.
+//! Own entries not yet read back from the stream.
 
 use std::collections::VecDeque;
 use std::time::Instant;

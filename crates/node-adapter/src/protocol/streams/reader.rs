@@ -26,8 +26,9 @@ pub enum ReadRequest {
 /// Reader of one stream, for all namespaces of a node: its position, and whether entries were lost.
 ///
 /// Node 0.3 begins with the id `$` and goes on from the last id that it received. It notices neither that entries were
-/// trimmed before it read them, nor that the stream began anew with smaller ids, as after a restart of Redis without
-/// persistence and a step of its clock: then it receives nothing until the clock has caught up. This reader does.
+/// trimmed before it read them, nor that the stream was replaced by one with smaller ids, as after a restart of Redis
+/// without persistence and a step of its clock: then it receives nothing until the clock has caught up. This reader
+/// does.
 ///
 /// The driver sends the command of [`next_request`](Self::next_request), calls the method that it names, and calls
 /// [`handle_reconnect`](Self::handle_reconnect) when the connection was lost. A method that returns `true` reports a
@@ -92,7 +93,7 @@ impl StreamReader {
                 self.is_anchored = last.is_some();
                 false
             }
-            // Everything in the stream, if anything, was added after it began anew.
+            // Everything in the stream, if anything, was added after the stream was replaced.
             (Some(after), last) if last.is_none_or(|last| last < after) => {
                 let had_entries = self.is_anchored;
                 self.after = Some(EntryId::ZERO);

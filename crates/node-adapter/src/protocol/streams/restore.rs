@@ -13,7 +13,7 @@ use crate::{
 pub enum RestoreStep {
     /// Take the session and check the offset, and call [`SessionRestore::handle_session`].
     ///
-    /// `MULTI`, `GET key`, `DEL key`, `EXEC`, and `XRANGE stream offset offset`. The session is gone even if the
+    /// `MULTI`, `GET key`, `DEL key`, `EXEC`, and `XRANGE stream offset offset`. The session is deleted even if the
     /// recovery fails, so it is recovered at most once.
     Take {
         /// Key of the session.
