@@ -67,12 +67,12 @@ fn packages(project: &Project, quick: bool) -> Result<String, String> {
     if !untestable.is_empty() {
         run(&["check"], &untestable)?;
     }
-    let done = if quick { "compiled with all tests" } else { "tested" };
+    let done = if quick { "compiled with their tests" } else { "tested" };
     let hint = match public.iter().all(|package| package["repository"].is_string()) {
         true => "",
         false => "; `repository` is not set, see \"Releases\" in CONTRIBUTING.md",
     };
-    Ok(format!("{} packages, {done}{hint}", public.len()))
+    Ok(format!("{} packages, {} of them {done}{hint}", public.len(), testable.len()))
 }
 
 fn metadata(project: &Project) -> Result<Value, String> {
