@@ -1,4 +1,4 @@
-//! Builds the book in `docs` and checks its links and its shell commands: `cargo xtask test book`.
+//! Builds the book in `docs` and checks its links and its code: `cargo xtask test book`.
 
 mod error;
 mod links;
@@ -23,7 +23,7 @@ enum Cli {
         #[arg(long)]
         dest: Option<PathBuf>,
     },
-    /// Check the shell code of all pages, and run the blocks marked `sh,run`
+    /// Check the shell and JavaScript code of all pages, and run the blocks marked `sh,run`
     Shell {
         /// Folder with the built command `roomcast`
         #[arg(long, default_value = "target/debug")]

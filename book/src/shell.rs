@@ -1,8 +1,8 @@
-//! Checks the shell code of the pages.
+//! Checks the shell and JavaScript code of the pages.
 //!
 //! Every block in the language `sh` is parsed by bash, and the flags of every `roomcast` command are parsed by the command
 //! itself. Blocks marked `sh,run` are executed as well, all those of a page in one shell, so a server that one block
-//! starts in the background serves the next.
+//! starts in the background serves the next. Blocks in the language `js` are parsed by Node, if it is installed.
 
 use std::env;
 use std::fs;
@@ -39,10 +39,18 @@ pub(crate) fn check(root: &Path, bin_dir: &Path) -> Result<String, Problems> {
     if !bin_dir.join("roomcast").is_file() {
         return Err(format!("no command `roomcast` in {}; build it first", bin_dir.display()).into());
     }
-    let (mut blocks, mut commands, mut run, mut problems) = (0, 0, 0, Vec::new());
+    let (mut blocks, mut commands, mut run, mut scripts, mut problems) = (0, 0, 0, 0, Vec::new());
+    let has_node = Command::new("node").arg("--version").output().is_ok_and(|output| output.status.success());
     for file in pages::files(root)? {
         let page = format!("docs/{}", file.display());
-        let found = shell_blocks(&fs::read_to_string(root.join("docs").join(&file))?);
+        let text = fs::read_to_string(root.join("docs").join(&file))?;
+        for script in code_blocks(&text, "js").iter().filter(|_| has_node) {
+            scripts += 1;
+            if let Err(error) = parse_javascript(&script.code) {
+                problems.push(format!("{page}: {error}"));
+            }
+        }
+        let found = code_blocks(&text, "sh");
         for block in &found {
             blocks += 1;
             if let Err(error) = bash(&bin_dir, &["-n"], &block.code) {
@@ -70,18 +78,23 @@ pub(crate) fn check(root: &Path, bin_dir: &Path) -> Result<String, Problems> {
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
-    Ok(format!("{blocks} blocks of shell code, {commands} commands of roomcast, {run} pages executed"))
+    let node = if has_node { "" } else { " (no node)" };
+    Ok(format!(
+        "{blocks} blocks of shell code, {commands} commands of roomcast, {run} pages executed, {scripts} blocks of \
+         JavaScript{node}"
+    ))
 }
 
-/// Returns the code blocks of a page in the language `sh`.
-fn shell_blocks(text: &str) -> Vec<Block> {
+/// Returns the code blocks of a page in a language.
+fn code_blocks(text: &str, language: &str) -> Vec<Block> {
     let (mut blocks, mut open): (Vec<Block>, Option<Block>) = (Vec::new(), None);
     for event in new_cmark_parser(text, &MarkdownOptions::default()) {
         match event {
             Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(info))) => {
                 let mut words = info.split(',');
-                let is_shell = words.next() == Some("sh");
-                open = is_shell.then(|| Block { runs: words.any(|word| word == "run"), code: String::new() });
+                let is_wanted = words.next() == Some(language);
+                open =
+                    is_wanted.then(|| Block { runs: words.any(|word| word == "run"), code: String::new() });
             }
             Event::Text(text) => {
                 if let Some(block) = &mut open {
@@ -93,6 +106,17 @@ fn shell_blocks(text: &str) -> Vec<Block> {
         }
     }
     blocks
+}
+
+/// Parses a block as a module, without running it.
+fn parse_javascript(code: &str) -> Result<(), String> {
+    let file = env::temp_dir().join(format!("roomcast-book-{}.mjs", std::process::id()));
+    fs::write(&file, code).map_err(|error| error.to_string())?;
+    let mut command = Command::new("node");
+    command.arg("--check").arg(&file);
+    let result = finish(command, "");
+    let _ = fs::remove_file(&file);
+    result
 }
 
 /// Returns the commands of a block that call `roomcast`, without redirections and what follows them.
@@ -173,10 +197,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_shell_blocks() {
+    fn finds_blocks_of_a_language() {
         let text = "```sh\na\n```\n\n```sh,run\nb\nc\n```\n\n```rust\nd\n```\n";
         let block = |runs, code: &str| Block { runs, code: code.to_owned() };
-        assert_eq!(shell_blocks(text), [block(false, "a\n"), block(true, "b\nc\n")]);
+        assert_eq!(code_blocks(text, "sh"), [block(false, "a\n"), block(true, "b\nc\n")]);
     }
 
     #[test]

@@ -67,12 +67,12 @@ fn packages(project: &Project, quick: bool) -> Result<String, String> {
     if !untestable.is_empty() {
         run(&["check"], &untestable)?;
     }
-    let done = if quick { "compiled with all tests" } else { "tested" };
+    let done = if quick { "compiled with their tests" } else { "tested" };
     let hint = match public.iter().all(|package| package["repository"].is_string()) {
         true => "",
         false => "; `repository` is not set, see \"Releases\" in CONTRIBUTING.md",
     };
-    Ok(format!("{} packages, {done}{hint}", public.len()))
+    Ok(format!("{} packages, {} of them {done}{hint}", public.len(), testable.len()))
 }
 
 fn metadata(project: &Project) -> Result<Value, String> {
@@ -145,7 +145,8 @@ fn restored(package: &Value) -> String {
 
 /// Writes a workspace of the packages, with the profiles and the locked versions of the project.
 fn write_workspace(project: &Project, folder: &Path, packages: &[&Value]) -> Result<(), String> {
-    let mut manifest = "[workspace]\nresolver = \"3\"\nmembers = [\"*\"]\n\n[patch.crates-io]\n".to_owned();
+    let mut manifest =
+        "[workspace]\nresolver = \"3\"\nmembers = [\"roomcast*\"]\n\n[patch.crates-io]\n".to_owned();
     let paths: BTreeMap<_, _> =
         packages.iter().map(|package| (text(package, "name"), full_name(package))).collect();
     paths.iter().for_each(|(name, path)| manifest.push_str(&format!("{name} = {{ path = \"{path}\" }}\n")));

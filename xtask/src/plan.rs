@@ -276,9 +276,10 @@ fn book(project: &Project) -> Step {
     shell.arg(project.target.join("debug"));
     Step {
         commands: vec![build, shell],
+        likes: &[Prerequisite::Node],
         after: &["build"],
         limit: Duration::from_secs(10 * 60),
-        ..rust("book", "the book in docs: pages, links, and shell code", Command::new("true"))
+        ..rust("book", "the book in docs: pages, links, shell and JavaScript code", Command::new("true"))
     }
 }
 
