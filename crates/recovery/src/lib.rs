@@ -30,6 +30,6 @@ pub use recovery::{Claim, ClaimResult, Flushed, PendingRecovery, Recovery, Sessi
 pub use retained::SharedData;
 pub use sequencer::{Sequencer, Usage};
 pub use store::{
-    Batch, Claimed, Epoch, NodeId, SessionId, SessionQueue, SessionStore, SessionWrite, StoreConfig, StoreError,
-    StoreStats, StoredSession, StoredSessions,
+    Batch, Claimed, Epoch, NodeId, SessionId, SessionQueue, SessionStore, SessionWrite, StoreConfig,
+    StoreError, StoreStats, StoredSession, StoredSessions,
 };

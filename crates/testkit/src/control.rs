@@ -28,7 +28,13 @@ impl ControlProbe {
     }
 
     fn with_limits(data: &'static str, max_rooms: usize) -> Self {
-        Self { data, max_rooms, disconnected: Mutex::default(), limited: Mutex::default(), displaced: AtomicUsize::new(0) }
+        Self {
+            data,
+            max_rooms,
+            disconnected: Mutex::default(),
+            limited: Mutex::default(),
+            displaced: AtomicUsize::new(0),
+        }
     }
 
     /// Returns each limit reached so far.

@@ -301,7 +301,13 @@ impl SessionQueue {
     }
 
     /// Adds a new session.
-    pub(crate) fn add(&self, key: MemberKey, id: SessionId, socket: SocketId, source: Weak<dyn SessionSource>) {
+    pub(crate) fn add(
+        &self,
+        key: MemberKey,
+        id: SessionId,
+        socket: SocketId,
+        source: Weak<dyn SessionSource>,
+    ) {
         let mut state = self.state();
         state.keys.insert(id.clone(), key);
         state.entries.insert(
