@@ -155,7 +155,6 @@ impl Recovery for Faulty {
     }
 
     fn forget(&self, key: MemberKey) -> bool {
-        // Its session is claimed by nobody in between.
         self.fault == Fault::RemembersForgotten || self.inner.forget(key)
     }
 

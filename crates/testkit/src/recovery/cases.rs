@@ -60,7 +60,7 @@ pub async fn replays_missed_events_in_order(make: Make<'_>) {
     assert_eq!(client.heard(), ["7"]);
 }
 
-/// The client's offset decides what it has missed, not what was sent to it.
+/// The client's offset decides which events it has missed, also if more were sent to it.
 pub async fn replays_events_lost_on_the_way(make: Make<'_>) {
     let recovery = fresh(make);
     let mut client = Client::attach(&recovery, "a");
@@ -328,7 +328,7 @@ pub async fn dropped_events_end_recoveries(make: Make<'_>) {
     assert!(unlucky.claim().await.is_err());
     match lucky.come_back().await {
         Ok(()) => assert_eq!(lucky.heard(), ["missed", WELCOME]),
-        // An implementation need not know the rooms of what it dropped.
+        // An implementation need not know the rooms of dropped events.
         Err(refused) => assert_eq!(refused, RecoveryError::Overflow),
     }
 }

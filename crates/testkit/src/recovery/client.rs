@@ -68,7 +68,7 @@ impl Client {
         self.heard_all_but(0)
     }
 
-    /// Receives what was sent, except for the last events, which are lost.
+    /// Receives the sent events, except for the last ones, which are lost.
     pub(super) fn heard_all_but(&mut self, lost: usize) -> Vec<String> {
         let mut sent = self.probe.received();
         sent.truncate(sent.len().saturating_sub(lost));
@@ -77,7 +77,7 @@ impl Client {
             match text.split_once(' ') {
                 Some((offset, name)) => {
                     self.offset =
-                        Some(offset.to_owned()).filter(|offset| offset != "-").or(self.offset.take());
+                        Some(offset.to_owned()).filter(|offset| offset != "-").or_else(|| self.offset.take());
                     names.push(name.to_owned());
                 }
                 None => names.push(text),
@@ -86,7 +86,7 @@ impl Client {
         names
     }
 
-    /// Loses the connection; what has not been heard is lost with it.
+    /// Loses the connection, and the events that were not received.
     pub(super) fn lose(&self) {
         self.lose_with(SharedData::from("null"), None);
     }

@@ -1,7 +1,7 @@
 //! Conformance suite for recovery implementations, and a store of sessions in memory with faults.
 //!
-//! [`recovery_conformance!`](crate::recovery_conformance) generates the tests; a crate with an implementation calls it in
-//! a test file.
+//! [`recovery_conformance!`](crate::recovery_conformance) generates the tests; a crate with an implementation calls it
+//! in a test file.
 
 pub mod cases;
 mod client;
@@ -16,9 +16,9 @@ pub use store::{MemorySessionStore, StoreCall, StoreFault};
 
 /// Generates one test for each rule that a [`Recovery`] must keep.
 ///
-/// Takes a closure that creates a recovery with the given settings, around an empty router. It runs in a tokio runtime of
-/// one thread whose clock is paused; the implementation must read the same clock. So claims that wait for a store take no
-/// real time, and a claim that does not end fails.
+/// Takes a closure that creates a recovery with the given settings, around an empty router. It runs in a tokio runtime
+/// of one thread whose clock is paused; the implementation must read the same clock. So claims that wait for a store
+/// take no real time, and a claim that does not end fails.
 ///
 /// ```text
 /// roomcast_testkit::recovery_conformance!(|config| {
