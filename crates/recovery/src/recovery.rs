@@ -178,8 +178,7 @@ pub trait PendingRecovery: Send + Sync + fmt::Debug {
     ///
     /// `member` has the retained [id](Self::id), and is attached under the retained [key](Self::key) instead of a new
     /// one. An `owner` replaces the retained one. `welcome` sends the acceptance to the client, at the position given
-    /// by
-    /// `order`. It is called at most once, under a lock, so it must only push to the outbox.
+    /// by `order`. It is called at most once, under a lock, so it must only push to the outbox.
     ///
     /// # Errors
     /// Returns an error if the client has to start a new session: its time ran out, it missed too much in the meantime,

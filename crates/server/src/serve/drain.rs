@@ -23,10 +23,10 @@ use crate::util::clock;
 ///    [`WebSocketConfig::drain_close_code`](crate::config::WebSocketConfig::drain_close_code). Socket.IO clients
 ///    receive no DISCONNECT packet, since they would not reconnect after one. `disconnect` handlers receive
 ///    [`CloseReason::ServerShutdown`].
-/// 4. When all sessions and their remaining handlers have ended, or after the [timeout](Self::timeout), sessions that
-/// are    [stored](roomcast_recovery::StoredSessions) outside the process are written, for at most five seconds.
+/// 4. When all sessions and their remaining handlers have ended, or after the [timeout](Self::timeout), sessions that are
+///    [stored](roomcast_recovery::StoredSessions) outside the process are written, for at most five seconds.
 /// 5. The node leaves its [cluster](crate::config::IoBuilder::cluster): it sends its queue to the other nodes, and says
-/// goodbye.    This takes at most a second if the cluster's message engine does not respond.
+///    goodbye. This takes at most a second if the cluster's message engine does not respond.
 ///
 /// Applies to [`Bound::serve_with_shutdown`](crate::server::Bound::serve_with_shutdown) and
 /// [`run_with_shutdown`](crate::server::Bound::run_with_shutdown), and for [`Io::drain`] when mounted.
@@ -113,8 +113,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 const RETELL: Duration = Duration::from_millis(500);
 
 impl Io {
-    /// Returns whether the server accepts new clients: `false` once draining begins, and while a cluster is being
-    /// joined.
+    /// Returns whether the server accepts new clients: `false` once draining begins, and while a cluster is being joined.
     ///
     /// Joining takes a second at most. A server whose cluster does not respond is ready: it serves its own clients.
     pub fn is_ready(&self) -> bool {

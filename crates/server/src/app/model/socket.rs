@@ -42,8 +42,8 @@ use crate::web::handshake::Handshake;
 /// then discarded, and joins fail.
 ///
 /// With [recovery](crate::Config::recovery) enabled, a handle from before the connection broke also refers to
-/// the recovered client: emits reach it or are stored for it, `broadcast` excludes it, and its rooms and data are
-/// shared. Only [`is_connected`](Self::is_connected), handlers and acknowledgements belong to the old connection.
+/// the recovered client: emits reach it or are stored for it, `broadcast` excludes it, and its rooms and data are shared.
+/// Only [`is_connected`](Self::is_connected), handlers and acknowledgements belong to the old connection.
 #[derive(Clone)]
 pub struct Socket(Arc<Inner>);
 
@@ -226,14 +226,13 @@ impl Socket {
         into_rooms(rooms).iter().all(join)
     }
 
-    /// Joins one or several rooms, and waits until events of other nodes to them arrive; returns `false` if a join
-    /// failed.
+    /// Joins one or several rooms, and waits until events of other nodes to them arrive; returns `false` if a join failed.
     ///
     /// An event that another node emits to such a room after this returns `true` reaches the socket, or the loss is
-    /// reported in the cluster's metrics. Waits for a second at most, by default; a cluster that does not respond in
-    /// that time counts as a failure, but the socket stays joined, and hears the room as soon as the cluster responds.
-    /// Without a cluster, this is [`join`](Self::join). Call it once the client is accepted: rooms joined in a
-    /// middleware of the namespace take effect only then.
+    /// reported in the cluster's metrics. Waits for a second at most, by default; a cluster that does not respond in that
+    /// time counts as a failure, but the socket stays joined, and hears the room as soon as the cluster responds. Without
+    /// a cluster, this is [`join`](Self::join). Call it once the client is accepted: rooms joined in a middleware of the
+    /// namespace take effect only then.
     ///
     /// # Cancel safety
     /// If the future is dropped, the socket stays in the rooms.
