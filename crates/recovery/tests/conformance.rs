@@ -1,4 +1,5 @@
 //! Conformance suites, run against the recoveries of this crate.
+#![allow(clippy::disallowed_methods, reason = "the clock is the runtime's, which is paused")]
 
 mod support;
 

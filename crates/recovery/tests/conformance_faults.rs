@@ -1,4 +1,5 @@
 //! The recovery suite detects injected faults.
+#![allow(clippy::disallowed_methods, reason = "the clock is the runtime's, which is paused")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;

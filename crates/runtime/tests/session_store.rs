@@ -1,4 +1,5 @@
 //! Sessions stored as they change, on a paused clock.
+#![allow(clippy::disallowed_methods, reason = "the clock is the runtime's, which is paused")]
 
 use std::sync::Arc;
 use std::time::Duration;
