@@ -287,6 +287,11 @@ impl SessionQueue {
             let Some(entry) = state.entries.get_mut(&key).filter(|entry| entry.epoch == write.epoch) else {
                 continue;
             };
+            // The state of a disconnected session was dropped during the write.
+            if entry.away.is_some() && entry.kept.is_none() && !entry.is_changed {
+                state.stats.dropped += 1;
+                continue;
+            }
             let is_newer = std::mem::replace(&mut entry.is_changed, true);
             if !is_newer {
                 state.changed.push_front(key);
