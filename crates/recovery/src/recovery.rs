@@ -17,8 +17,8 @@ use crate::{Order, Owner, RecoveryError, SharedData, Usage};
 /// retains everything in memory; another implementation may keep sessions and events in a store that several nodes
 /// share.
 ///
-/// Methods do not block, and the rules of [`Router`] apply. A member attached by [`Router::attach`] has no token, so its
-/// session is never retained. `roomcast_recovery` tests its rules through this trait, in `tests/rules`.
+/// Methods do not block, and the rules of [`Router`] apply. A member attached by [`Router::attach`] has no token, so
+/// its session is never retained. `recovery_conformance!` in `roomcast-testkit` tests an implementation.
 pub trait Recovery: Router {
     /// Attaches a member like [`Router::attach`], with what its session needs to be retained later.
     ///
@@ -27,10 +27,10 @@ pub trait Recovery: Router {
 
     /// Detaches a member like [`Router::detach`], and retains its session for recovery.
     ///
-    /// `data` is retained with the session and stays shared with it. `delivered_until` is a time before which all events
-    /// emitted to the client are known to have arrived, such as the time of its last answer to a ping sent after them.
-    /// Without it, a client that may have missed an event that is no longer retained is refused later. Returns `false`
-    /// if the member was detached already.
+    /// `data` is retained with the session and stays shared with it. `delivered_until` is a time before which all
+    /// events emitted to the client are known to have arrived, such as the time of its last answer to a ping sent after
+    /// them. Without it, a client that may have missed an event that is no longer retained is refused later. Returns
+    /// `false` if the member was detached already.
     fn detach_and_retain(&self, key: MemberKey, data: SharedData, delivered_until: Option<Instant>) -> bool;
 
     /// Drops a retained session, so that it cannot be recovered; returns `false` if there is none.
@@ -65,8 +65,8 @@ pub trait Recovery: Router {
 
     /// Starts the recovery of a session by its token and the client's last offset, if any.
     ///
-    /// After the pending recovery is dropped, the session can be claimed again. `budget` is the number of bytes that the
-    /// client's outbox can take. An implementation that needs no I/O returns [`Claim::Ready`].
+    /// After the pending recovery is dropped, the session can be claimed again. `budget` is the number of bytes that
+    /// the client's outbox can take. An implementation that needs no I/O returns [`Claim::Ready`].
     ///
     /// # Errors
     /// The claim results in an error if the client has to start a new session. With [`RecoveryError::Overflow`] and
@@ -155,8 +155,8 @@ impl fmt::Debug for Claim {
 pub trait PendingRecovery: Send + Sync + fmt::Debug {
     /// Returns the member's key.
     ///
-    /// A session retained by this process keeps the key of its former member, so that handles from before the disconnect
-    /// still refer to it.
+    /// A session retained by this process keeps the key of its former member, so that handles from before the
+    /// disconnect still refer to it.
     fn key(&self) -> MemberKey;
 
     /// Returns the public id.
@@ -177,8 +177,8 @@ pub trait PendingRecovery: Send + Sync + fmt::Debug {
     /// Attaches the member, rejoins its rooms, and replays missed events ahead of all later ones.
     ///
     /// `member` has the retained [id](Self::id), and is attached under the retained [key](Self::key) instead of a new
-    /// one. An `owner` replaces the retained one. `welcome` sends the acceptance to the client, at the position given by
-    /// `order`. It is called at most once, under a lock, so it must only push to the outbox.
+    /// one. An `owner` replaces the retained one. `welcome` sends the acceptance to the client, at the position given
+    /// by `order`. It is called at most once, under a lock, so it must only push to the outbox.
     ///
     /// # Errors
     /// Returns an error if the client has to start a new session: its time ran out, it missed too much in the meantime,

@@ -1,4 +1,5 @@
 //! Sessions stored as they change, on a paused clock.
+#![allow(clippy::disallowed_methods, reason = "the clock is the runtime's, which is paused")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,20 +209,20 @@ async fn dead_store_takes_bounded_memory() {
         let live = node.attach("live");
         store.set_fault(fault);
         let data = format!("\"{}\"", "x".repeat(1_000));
-        for number in 0..20_000 {
+        for number in 0..6_000 {
             let key = node.attach(&format!("s{number}"));
             node.join(live, &format!("r{}", number % 10));
             match number % 2 {
                 0 => node.disconnect(key, &data),
                 _ => _ = node.recovery.detach(key),
             }
-            assert!(node.queue.waiting().1 <= limit);
-            if number % 10 == 0 {
-                sleep(Duration::from_millis(7)).await;
+            if number % 30 == 0 {
+                assert!(node.queue.waiting().1 <= limit);
+                sleep(Duration::from_millis(70)).await;
             }
         }
         let stats = node.queue.stats();
-        assert!(stats.dropped > 5_000 && stats.failed > 0, "{stats:?}");
+        assert!(stats.dropped > 1_000 && stats.failed > 0, "{stats:?}");
         assert_eq!((store.len(), stats.written), (0, 0));
         // While it fails, attempts become rare.
         store.take_calls();
@@ -232,7 +233,7 @@ async fn dead_store_takes_bounded_memory() {
         assert_eq!(node.queue.waiting().0, 0);
         assert_eq!(rooms(store.get(&id("live"))).map(|rooms| rooms.len()), Some(10));
         // The latest disconnected sessions are stored.
-        assert!(store.get(&id("s19998")).is_some_and(|stored| !stored.connected && stored.data == data));
+        assert!(store.get(&id("s5998")).is_some_and(|stored| !stored.connected && stored.data == data));
         assert!(store.len() > 500 && !store.has_overlapped());
         assert!(!node.writer.is_finished());
     }

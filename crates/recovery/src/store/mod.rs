@@ -16,13 +16,13 @@ pub use stored::StoredSessions;
 
 /// Store of sessions outside the process, such as a database that several nodes share.
 ///
-/// A session has a *holder*, the node that claimed it last, and an *epoch*, which grows with each claim. The holder writes
-/// the session as it changes. The store refuses the writes of a node whose client has returned elsewhere: those with a
-/// lower epoch than the session's, unless they are from its holder.
+/// A session has a *holder*, the node that claimed it last, and an *epoch*, which grows with each claim. The holder
+/// writes the session as it changes. A write with a lower epoch than the session's is refused, unless it is from the
+/// holder. So a node whose client has returned elsewhere cannot overwrite the session.
 ///
 /// A node makes one call of `write` or `remove` at a time; `claim` may be called during them. A call that exceeds the
-/// [timeout](StoreConfig::write_timeout) is dropped and counts as failed: its effect may still occur, but not after that
-/// of a later call of this node for the same session.
+/// [timeout](StoreConfig::write_timeout) is dropped and counts as failed: its effect may still occur, but not after
+/// that of a later call of this node for the same session.
 ///
 /// A process that dies removes none of its sessions. So a store drops sessions that were not written for long, such as
 /// for a day.
@@ -91,7 +91,7 @@ pub use stored::StoredSessions;
 /// ```
 #[async_trait]
 pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
-    /// Writes sessions, and returns those that it refused because another node has claimed them.
+    /// Writes sessions, and returns the refused ones, which another node has claimed.
     ///
     /// A batch has each session once. A session that the store does not know is written, and the node is its holder.
     ///
@@ -99,7 +99,7 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// After an error the node repeats the sessions, in their latest state.
     async fn write(&self, node: &NodeId, batch: &[SessionWrite]) -> Result<Vec<SessionId>, StoreError>;
 
-    /// Removes sessions, except those that another node has claimed.
+    /// Removes sessions, unless another node has claimed them.
     ///
     /// # Errors
     /// After an error the node repeats the removals.
@@ -174,7 +174,8 @@ pub struct StoredSession {
     pub rooms: Vec<Room>,
     /// Data of the application as JSON text; empty if none was set.
     pub data: ByteString,
-    /// Handshake as a JSON object, in the form of [`MemberControl::handshake`](roomcast_core::MemberControl::handshake).
+    /// Handshake as a JSON object, in the form of
+    /// [`MemberControl::handshake`](roomcast_core::MemberControl::handshake).
     pub handshake: ByteString,
     /// Whether the client was connected.
     pub connected: bool,
@@ -248,7 +249,7 @@ impl StoreConfig {
         self
     }
 
-    /// Sets the maximum bytes of a batch. Default: 1 MiB. A single larger session is a batch of its own.
+    /// Sets the maximum bytes of a batch. Default: 1 MiB. A single larger session is written alone.
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.batch_bytes = bytes;
         self

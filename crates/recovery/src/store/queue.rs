@@ -23,8 +23,8 @@ pub(crate) trait SessionSource: Send + Sync {
 /// Queue of the sessions that have changed since they were stored, of all namespaces.
 ///
 /// A change marks a session; its state is read when it is written. So any number of changes becomes one write, and a
-/// connected session takes the same memory however much it changes. `roomcast_runtime::store_sessions` is the task that
-/// writes.
+/// connected session takes the same memory for any number of changes. `roomcast_runtime::store_sessions` is the task
+/// that writes.
 pub struct SessionQueue {
     node: NodeId,
     store: Arc<dyn SessionStore>,
@@ -42,7 +42,7 @@ struct State {
     removed: VecDeque<(SessionId, Epoch)>,
     /// Disconnected sessions, in that order; may have entries that have returned or ended since.
     away: VecDeque<(MemberKey, u64)>,
-    /// Those whose state is kept, likewise.
+    /// Disconnected sessions whose state is kept, likewise.
     kept: VecDeque<(MemberKey, u64)>,
     /// Number of disconnects.
     turns: u64,
@@ -287,6 +287,11 @@ impl SessionQueue {
             let Some(entry) = state.entries.get_mut(&key).filter(|entry| entry.epoch == write.epoch) else {
                 continue;
             };
+            // The state of a disconnected session was dropped during the write.
+            if entry.away.is_some() && entry.kept.is_none() && !entry.is_changed {
+                state.stats.dropped += 1;
+                continue;
+            }
             let is_newer = std::mem::replace(&mut entry.is_changed, true);
             if !is_newer {
                 state.changed.push_front(key);
@@ -377,7 +382,7 @@ impl SessionQueue {
         self.mark(state, key);
     }
 
-    /// Returns what is needed to read the last state of a session that is about to disconnect.
+    /// Returns the id with which the last state of a disconnecting session is read.
     pub(crate) fn last(&self, key: MemberKey) -> Option<Last> {
         let state = self.state();
         let entry = state.entries.get(&key)?;

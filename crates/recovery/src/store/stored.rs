@@ -19,12 +19,12 @@ use crate::sequencer::Usage;
 
 /// Recovery that wraps another one, and stores its sessions outside the process as they change.
 ///
-/// A session is marked when it is attached, when its rooms or data change, and when it disconnects; the task that writes
-/// the [queue](SessionQueue) stores it. It is removed when its client or the application ends it.
+/// A session is marked when it is attached, when its rooms or data change, and when it disconnects; the task that
+/// writes the [queue](SessionQueue) stores it. It is removed when its client or the application ends it.
 ///
 /// A claim asks the store first, so a client is never recovered from a state that another node has taken over. If the
-/// store fails, the client starts a new session. Only sessions of this process are recovered: those of others need the
-/// missed events too, which the wrapped recovery does not have.
+/// store fails, the client starts a new session. Only sessions of this process are recovered, since the wrapped
+/// recovery has no missed events of others.
 ///
 /// If the store refuses a session because another node has claimed it, its member is
 /// [displaced](roomcast_core::MemberControl::displace).

@@ -81,7 +81,7 @@ impl Driver {
         if self.shared.outbox.status().writable {
             self.session.handle_command(Command::Close(CloseReason::TakenOver), now);
         } else {
-            // What it has not taken so far is replayed on the other connection.
+            // The queue is replayed on the other connection.
             self.shared.outbox.evict(CloseReason::TakenOver);
             self.evict(CloseReason::TakenOver, now);
         }

@@ -25,8 +25,8 @@ use crate::util::clock;
 ///    [`CloseReason::ServerShutdown`].
 /// 4. When all sessions and their remaining handlers have ended, or after the [timeout](Self::timeout), sessions that are
 ///    [stored](roomcast_recovery::StoredSessions) outside the process are written, for at most five seconds.
-/// 5. The node leaves its [cluster](crate::config::IoBuilder::cluster): it sends its queue to the other nodes, and says goodbye.
-///    This takes at most a second if the cluster's message engine does not respond.
+/// 5. The node leaves its [cluster](crate::config::IoBuilder::cluster): it sends its queue to the other nodes, and says
+///    goodbye. This takes at most a second if the cluster's message engine does not respond.
 ///
 /// Applies to [`Bound::serve_with_shutdown`](crate::server::Bound::serve_with_shutdown) and
 /// [`run_with_shutdown`](crate::server::Bound::run_with_shutdown), and for [`Io::drain`] when mounted.

@@ -32,6 +32,7 @@ mod settings;
 mod slow;
 mod slow_polls;
 mod slow_recovery;
+mod stored;
 #[allow(dead_code, unreachable_pub, reason = "a toolbox: not every test needs every tool")]
 mod support;
 mod takeover;

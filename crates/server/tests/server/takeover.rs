@@ -92,7 +92,7 @@ fn takes_over_live_session() {
     assert_eq!(back.hear().0, [json!("to both")]);
     assert_eq!((scene.io.count(&*old.sid), scene.io.sockets().len()), (1, 1));
     assert_eq!((scene.io.metrics().recovered(), scene.io.count("red")), (1, 1));
-    // The old connection is told not to reconnect, and closed.
+    // The old connection gets a DISCONNECT, and is closed.
     let mut heard = Vec::new();
     while let Ok(Message::Text(text)) = old.engine.receive() {
         heard.push(text);
@@ -180,7 +180,7 @@ fn concurrent_takeovers_have_one_winner() {
         let sockets = scene.io.sockets();
         assert_eq!(sockets.iter().filter(|socket| socket.id().as_str() == old.sid).count(), 1);
         let (sid, offset) = (old.sid.clone(), round);
-        // Either one wins and the other starts anew, or the second one also takes over from the first.
+        // Either one wins and the other starts a new session, or the second one also takes over from the first.
         let winners = [&one, &two].into_iter().filter(|client| client.sid == sid).count();
         let reports = scene.reports.take(if winners == 1 { 3 } else { 4 });
         let count = |report: &Report| reports.iter().filter(|seen| *seen == report).count();

@@ -75,7 +75,7 @@ impl MemorySessionStore {
         self.state().fault = fault;
     }
 
-    /// Returns the calls since the last time, including those that failed.
+    /// Returns the calls since the last time, including failed ones.
     pub fn take_calls(&self) -> Vec<StoreCall> {
         std::mem::take(&mut self.state().calls)
     }
