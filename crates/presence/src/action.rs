@@ -29,7 +29,7 @@ impl fmt::Debug for RoomName {
 pub enum PresenceAction {
     /// Subscribe to the room's channel, and call [`heard`](crate::PresenceReplica::heard) when it is in effect, or cannot
     /// be waited for any longer.
-    Watch(RoomName),
+    Watch(RoomName, WatchId),
     /// Unsubscribe from the room's channel.
     Unwatch(RoomName),
     /// Pass news of other nodes to the namespace.
@@ -63,3 +63,7 @@ pub struct PresenceAsk {
 /// Number of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AskId(pub(crate) u64);
+
+/// Number of a subscription to a room's channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct WatchId(pub(crate) u64);

@@ -55,7 +55,7 @@ mod peers;
 mod replica;
 mod view;
 
-pub use action::{AskId, PresenceAction, PresenceAsk, PresencePublication, RoomName};
+pub use action::{AskId, PresenceAction, PresenceAsk, PresencePublication, RoomName, WatchId};
 pub use answer::{AnswerPart, PresenceAnswer};
 #[doc(hidden)]
 pub use body::check_body;

@@ -8,7 +8,7 @@ use bytestring::ByteString;
 use roomcast_cluster::{Channel, DecodeError, NodeId, NodeRef};
 use roomcast_core::{MemberKey, PresenceMember, PresenceUpdate};
 
-use crate::action::{AskId, PresenceAction, PresenceAsk, PresencePublication, RoomName};
+use crate::action::{AskId, PresenceAction, PresenceAsk, PresencePublication, RoomName, WatchId};
 use crate::body::{AskWriter, Item, ItemState, decode_delta, decode_part};
 use crate::config::PresenceConfig;
 use crate::local::LocalRoom;
@@ -35,6 +35,7 @@ pub struct PresenceReplica {
     clock: u64,
     last_ask: u64,
     last_queued: u64,
+    last_watch: u64,
     peers: Peers,
     check_at: Instant,
     has_left: bool,
@@ -50,6 +51,7 @@ struct RoomState {
     publish_at: Option<Instant>,
     /// Key of the room in `sync_until`; `None` once the members were passed on.
     sync_until: Option<Instant>,
+    watch: WatchId,
     /// Publications of other nodes arrive, or cannot be waited for.
     is_heard: bool,
     /// Members on other nodes, by node.
@@ -69,6 +71,7 @@ impl PresenceReplica {
             clock: 0,
             last_ask: 0,
             last_queued: 0,
+            last_watch: 0,
             peers: Peers::default(),
             check_at,
             has_left: false,
@@ -114,9 +117,9 @@ impl PresenceReplica {
     }
 
     /// Notes that the publications of other nodes to a room arrive, or cannot be waited for any longer.
-    pub fn heard(&mut self, name: &RoomName, now: Instant) {
-        let Some(state) = self.rooms.get_mut(name).filter(|state| state.is_watched()) else { return };
-        if std::mem::replace(&mut state.is_heard, true) {
+    pub fn heard(&mut self, name: &RoomName, watch: WatchId, now: Instant) {
+        let Some(state) = self.rooms.get_mut(name) else { return };
+        if !state.is_watched() || state.watch != watch || std::mem::replace(&mut state.is_heard, true) {
             return;
         }
         for node in self.peers.ids().collect::<Vec<_>>() {
@@ -289,7 +292,8 @@ impl PresenceReplica {
             return None;
         }
         let first = |times: &BTreeSet<(Instant, RoomName)>| times.first().map(|(at, _)| *at);
-        let times = [first(&self.publish_at), first(&self.sync_until), self.peers.poll_timeout()];
+        let asks = self.peers.poll_timeout().filter(|_| !self.has_left);
+        let times = [first(&self.publish_at), first(&self.sync_until), asks];
         times.into_iter().flatten().chain([self.check_at]).min()
     }
 
@@ -383,11 +387,13 @@ impl PresenceReplica {
 
     fn watch(&mut self, name: &RoomName, now: Instant) {
         let until = now + self.config.sync_timeout;
+        self.last_watch += 1;
+        let watch = WatchId(self.last_watch);
         if let Some(state) = self.rooms.get_mut(name) {
-            (state.sync_until, state.is_heard) = (Some(until), false);
+            (state.sync_until, state.is_heard, state.watch) = (Some(until), false, watch);
             self.sync_until.insert((until, name.clone()));
         }
-        self.actions.push_back(PresenceAction::Watch(name.clone()));
+        self.actions.push_back(PresenceAction::Watch(name.clone(), watch));
         if self.peers.is_empty() || self.has_left {
             self.end_sync(name);
         }

@@ -21,7 +21,7 @@ use roomcast_cluster::{
 };
 use roomcast_core::{MemberKey, Namespace};
 use roomcast_presence::{
-    AskId, PresenceAction, PresenceAnswer, PresenceConfig, PresenceReplica, RoomName,
+    AskId, PresenceAction, PresenceAnswer, PresenceConfig, PresenceReplica, RoomName, WatchId,
 };
 use roomcast_testkit::cluster::{Fault, Harness, MemoryBackplane, MemoryEngine};
 
@@ -49,7 +49,7 @@ struct Process {
     server: Server,
     backplane: MemoryBackplane,
     woken: Arc<Woken>,
-    tickets: BTreeMap<JoinTicket, RoomName>,
+    tickets: BTreeMap<JoinTicket, (RoomName, WatchId)>,
     asks: BTreeMap<RequestId, AskId>,
     answers: VecDeque<(Asker, PresenceAnswer)>,
     frozen_until: Option<Instant>,
@@ -121,8 +121,8 @@ impl Process {
                 }
                 ClusterAction::Gap { channel, from, .. } => self.replica.gap(channel.as_ref(), from, now),
                 ClusterAction::Heard { ticket, .. } => {
-                    let name = self.tickets.remove(&ticket).expect("an awaited join");
-                    self.replica.heard(&name, now);
+                    let (name, watch) = self.tickets.remove(&ticket).expect("an awaited join");
+                    self.replica.heard(&name, watch, now);
                 }
                 ClusterAction::Request { asker, body, .. } => {
                     self.answers.push_back((asker, PresenceAnswer::new(body).expect("it decodes")));
@@ -147,10 +147,10 @@ impl Process {
         while let Some(action) = self.replica.poll_action() {
             worked = true;
             match action {
-                PresenceAction::Watch(name) => {
+                PresenceAction::Watch(name, watch) => {
                     self.node.add_interest(&name.namespace, Some(&name.room), now);
                     let ticket = self.node.await_join(&name.namespace, Some(&name.room), now);
-                    self.tickets.insert(ticket, name.clone());
+                    self.tickets.insert(ticket, (name.clone(), watch));
                     self.server.watch(name);
                 }
                 PresenceAction::Unwatch(name) => {
