@@ -8,7 +8,9 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use roomcast_cluster::{Asker, ClusterRequest, Publication};
-use roomcast_core::{ClusterHost, Heard, Namespace, PublishRefusal, Room};
+use roomcast_core::{
+    ByteString, ClusterHost, Heard, MemberKey, Namespace, PresenceMember, PublishRefusal, Room,
+};
 use tokio::sync::oneshot;
 
 use crate::reply::ReplySender;
@@ -30,6 +32,12 @@ pub(crate) enum Input {
     Deleted {
         namespace: Namespace,
         room: Room,
+    },
+    /// Member of this node in a room with presence.
+    Presence {
+        namespace: Namespace,
+        room: Room,
+        news: PresenceNews,
     },
     Heard {
         namespace: Namespace,
@@ -61,6 +69,14 @@ pub(crate) enum Input {
     Leave,
     /// The connection was dropped.
     Abandon,
+}
+
+/// What the server reports of a room with presence.
+pub(crate) enum PresenceNews {
+    Joined { key: MemberKey, member: PresenceMember },
+    DataChanged { key: MemberKey, data: ByteString },
+    Left { key: MemberKey, data: Option<ByteString> },
+    Refresh,
 }
 
 /// Queue of inputs, bounded by bytes.

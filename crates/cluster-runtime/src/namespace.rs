@@ -10,13 +10,13 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use roomcast_cluster::{ClusterRequest, Publication};
 use roomcast_core::{
-    Args, ClusterNamespace, Event, Heard, Membership, Namespace, PublishRefusal, Published, QueryError,
-    RemoteAnswers, Room, SocketInfo, Target, Unconfirmed,
+    Args, ClusterNamespace, ClusterPresence, Event, Heard, MemberKey, Membership, Namespace, PresenceMember,
+    PublishRefusal, Published, QueryError, RemoteAnswers, Room, SocketInfo, Target, Unconfirmed,
 };
 use tokio::sync::oneshot;
 
 use crate::body::{self, AckPart, BodyError, Found, publication, request};
-use crate::inlet::Input;
+use crate::inlet::{Input, PresenceNews};
 use crate::remote::RemoteSocket;
 use crate::reply::{Missing, ReplyReceiver};
 use crate::shared::{Shared, count};
@@ -102,11 +102,36 @@ impl OpenNamespace {
         Err(QueryError { missing: missing.number, nodes: missing.names, partial: answers })
     }
 
+    /// Reports news of a room with presence; returns `false` if the task has ended.
+    fn report(&self, room: &Room, news: PresenceNews) -> bool {
+        let (namespace, room) = (self.namespace.clone(), room.clone());
+        self.shared.inlet.push_unbounded(Input::Presence { namespace, room, news })
+    }
+
     fn socket(&self, found: Found) -> SocketInfo {
         let Found { id, rooms, handshake, data } = found;
         let shared = self.shared.clone();
         let control = RemoteSocket::new(shared, self.namespace.clone(), id.clone(), handshake, data);
         SocketInfo { key: None, id, rooms, control: Some(Arc::new(control)) }
+    }
+}
+
+// Members and rooms bound the number of these inputs, as those of rooms.
+impl ClusterPresence for OpenNamespace {
+    fn joined(&self, room: &Room, key: MemberKey, member: PresenceMember) -> bool {
+        self.report(room, PresenceNews::Joined { key, member })
+    }
+
+    fn data_changed(&self, room: &Room, key: MemberKey, data: ByteString) {
+        self.report(room, PresenceNews::DataChanged { key, data });
+    }
+
+    fn left(&self, room: &Room, key: MemberKey, data: Option<ByteString>) {
+        self.report(room, PresenceNews::Left { key, data });
+    }
+
+    fn refresh(&self, room: &Room) {
+        self.report(room, PresenceNews::Refresh);
     }
 }
 
@@ -229,6 +254,10 @@ impl ClusterNamespace for OpenNamespace {
         })
         .await
         .map(|_| ())
+    }
+
+    fn presence(&self) -> Option<&dyn ClusterPresence> {
+        Some(self)
     }
 
     fn close(&self) {

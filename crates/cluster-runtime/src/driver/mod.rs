@@ -6,6 +6,7 @@ mod deliveries;
 mod health;
 mod hosts;
 mod inputs;
+mod presence;
 mod socket_list;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -29,7 +30,9 @@ use tracing::{debug, info, warn};
 use self::ack_sink::HeldSink;
 use self::health::Health;
 use self::hosts::Hosts;
+use self::presence::PresenceState;
 use self::socket_list::SocketList;
+use crate::body::{publication, request};
 use crate::clock;
 use crate::config::ConnectionConfig;
 use crate::inlet::Input;
@@ -61,6 +64,7 @@ pub(crate) struct Driver {
     last_sink: u64,
     handlers: JoinSet<()>,
     health: Health,
+    presence: PresenceState,
     timer: Pin<Box<Sleep>>,
     has_left: bool,
     /// Time at which the task ends without a goodbye.
@@ -85,6 +89,7 @@ impl Driver {
         Self {
             health: Health::new(&config.node, shared.id, now),
             hosts: Hosts::new(shared.clone()),
+            presence: PresenceState::new(config.presence.clone(), now),
             shared,
             config,
             node,
@@ -123,6 +128,7 @@ impl Driver {
         let mut has_more = self.take_inputs(cx, now);
         has_more |= self.receive(cx, now);
         has_more |= self.send_socket_lists(now);
+        has_more |= self.drive_presence(now);
         has_more |= self.transmit(cx, now);
         self.perform(now);
         self.expire_sinks(now);
@@ -136,6 +142,7 @@ impl Driver {
             self.node.poll_timeout(),
             self.sink_deadlines.first().map(|(at, _)| *at),
             self.health.poll_timeout(now),
+            self.presence.poll_timeout(now),
             self.ends_at,
         ];
         if has_more || !self.arm(deadlines.into_iter().flatten().min(), now, cx) {
@@ -209,21 +216,36 @@ impl Driver {
         while let Some(action) = self.node.poll_action() {
             work += 1;
             match action {
+                ClusterAction::Deliver { from, publication } if publication.kind == publication::PRESENCE => {
+                    self.receive_presence(from, publication, now);
+                }
                 ClusterAction::Deliver { publication, .. } => work += self.deliver(publication, now),
-                ClusterAction::Gap { channel, .. } => self.report_gap(channel),
+                ClusterAction::Gap { channel, from, .. } => {
+                    self.presence.replica.gap(channel.as_ref(), from, now);
+                    self.report_gap(channel);
+                }
                 ClusterAction::Heard { ticket, outcome } => {
-                    if let Some(reply) = self.joins.remove(&ticket) {
+                    if let Some((name, watch)) = self.presence.tickets.remove(&ticket) {
+                        self.presence.replica.heard(&name, watch, now);
+                    } else if let Some(reply) = self.joins.remove(&ticket) {
                         let _ = reply.send(heard(outcome));
                     }
                 }
+                ClusterAction::Request { asker, kind: request::PRESENCE, body } => {
+                    self.answer_presence(asker, body);
+                }
                 ClusterAction::Request { asker, kind, body } => self.answer(asker, kind, body, now),
                 ClusterAction::Answer { request, node, part } => {
-                    if let Some(reply) = self.requests.get(&request) {
+                    if let Some(ask) = self.presence.asks.get(&request).copied() {
+                        self.take_presence_part(ask, part, now);
+                    } else if let Some(reply) = self.requests.get(&request) {
                         reply.part(node.id, part);
                     }
                 }
                 ClusterAction::Done { request, missing, .. } => {
-                    if let Some(reply) = self.requests.remove(&request) {
+                    if let Some(ask) = self.presence.asks.remove(&request) {
+                        self.presence.replica.answered(ask, missing.is_empty(), now);
+                    } else if let Some(reply) = self.requests.remove(&request) {
                         self.request_ids.remove(&reply.key());
                         let names = missing.iter().map(|missing| missing.node.id.to_string()).collect();
                         reply.done(Missing::named(names));
@@ -231,12 +253,14 @@ impl Driver {
                 }
                 ClusterAction::NodeJoined { node } => {
                     info!(%node, "node joined the cluster");
+                    self.presence.replica.node_joined(node, now);
                     self.update_peers(now);
                     // Its earlier publications may not have arrived.
                     self.hosts.missed_all();
                 }
                 ClusterAction::NodeLeft { node, reason } => {
                     info!(%node, ?reason, "node left the cluster");
+                    self.presence.replica.node_left(node);
                     self.update_peers(now);
                     // Its last publications may be lost.
                     self.hosts.missed_all();
@@ -244,6 +268,7 @@ impl Driver {
                 // Other nodes have lost publications of this one. Gaps report the losses of this node.
                 ClusterAction::Rejoined { incarnation } => {
                     warn!(incarnation, "node was declared dead by others, and has rejoined");
+                    self.presence.replica.rejoined(now);
                 }
                 ClusterAction::Left => self.has_left = true,
                 other => debug!(?other, "unknown action of the cluster"),
