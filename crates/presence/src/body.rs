@@ -199,7 +199,13 @@ impl PartWriter {
     }
 
     /// Appends members of a room until a number of bytes is reached; returns how many.
-    pub(crate) fn push_members(&mut self, index: usize, version: u64, members: &[Keyed], max: usize) -> usize {
+    pub(crate) fn push_members(
+        &mut self,
+        index: usize,
+        version: u64,
+        members: &[Keyed],
+        max: usize,
+    ) -> usize {
         let mut out = FieldWriter::default();
         out.number(INDEX, index as u64);
         out.number(TO, version);
@@ -324,8 +330,11 @@ fn open(body: Bytes) -> Result<FieldReader, DecodeError> {
 /// For fuzzing: no input panics, and memory is bounded by a multiple of the input's length.
 #[must_use]
 pub fn check_body(body: &Bytes) -> usize {
-    let results =
-        [decode_delta(body.clone()).is_ok(), decode_ask(body.clone()).is_ok(), decode_part(body.clone()).is_ok()];
+    let results = [
+        decode_delta(body.clone()).is_ok(),
+        decode_ask(body.clone()).is_ok(),
+        decode_part(body.clone()).is_ok(),
+    ];
     results.into_iter().filter(|is_ok| *is_ok).count()
 }
 

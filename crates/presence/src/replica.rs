@@ -222,7 +222,8 @@ impl PresenceReplica {
         let delta = decode_delta(body)?;
         let max_held = self.config.max_held;
         let mut changes = Changes::of(from.id);
-        let outcome = self.view(from.id, name, now).map(|view| view.receive(delta, max_held, now, &mut changes));
+        let outcome =
+            self.view(from.id, name, now).map(|view| view.receive(delta, max_held, now, &mut changes));
         self.emit(name, changes);
         self.settle(from.id, name, outcome, now);
         Ok(())
@@ -367,9 +368,7 @@ impl PresenceReplica {
     /// Returns the members of a room on other nodes, for tests and figures.
     pub fn remote(&self, name: &RoomName) -> impl Iterator<Item = (NodeId, MemberKey, &PresenceMember)> {
         let views = self.rooms.get(name).into_iter().flat_map(|state| &state.views);
-        views.flat_map(|(node, view)| {
-            view.members().map(|(key, member)| (*node, MemberKey(*key), &**member))
-        })
+        views.flat_map(|(node, view)| view.members().map(|(key, member)| (*node, MemberKey(*key), &**member)))
     }
 
     pub(crate) fn config(&self) -> &PresenceConfig {
@@ -420,6 +419,9 @@ impl PresenceReplica {
         let last = state.published_at;
         let at = if self.has_left {
             None
+        } else if state.local.is_dirty() && self.peers.is_empty() {
+            // A node that joins learns the present state.
+            Some(now)
         } else if state.local.is_dirty() {
             Some(last.map_or(now, |last| (last + self.config.batch_interval).max(now)))
         } else if state.local.version() > 0 && !self.peers.is_empty() {

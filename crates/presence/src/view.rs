@@ -73,7 +73,13 @@ impl View {
     }
 
     /// Takes changes or an announcement of the node, which arrive in order.
-    pub(crate) fn receive(&mut self, delta: Delta, max_held: usize, now: Instant, out: &mut Changes) -> Outcome {
+    pub(crate) fn receive(
+        &mut self,
+        delta: Delta,
+        max_held: usize,
+        now: Instant,
+        out: &mut Changes,
+    ) -> Outcome {
         if delta.to <= self.version {
             if delta.to == self.version {
                 self.heard_at = now;

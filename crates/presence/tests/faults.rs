@@ -304,7 +304,8 @@ impl Run {
         self.lives += 1;
         let incarnation: Incarnation = first_incarnation(Duration::from_millis(self.lives), self.lives);
         let id = NodeId::new(slot as u64 * 7919 + 1);
-        let queue = if self.weather.has(Weather::Engine) { self.rng.choice([200, 1 << 20]) } else { Some(1 << 20) };
+        let queue =
+            if self.weather.has(Weather::Engine) { self.rng.choice([200, 1 << 20]) } else { Some(1 << 20) };
         let process = Process {
             node: Node::new(self.config.clone(), id, incarnation, now),
             replica: PresenceReplica::new(self.presence.clone(), now),

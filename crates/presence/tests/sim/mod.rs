@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use roomcast_core::{ByteString, MemberKey, PresenceMember, PresenceUpdate, RemoteChange, RemoteKey, SocketId};
+use roomcast_core::{
+    ByteString, MemberKey, PresenceMember, PresenceUpdate, RemoteChange, RemoteKey, SocketId,
+};
 use roomcast_presence::RoomName;
 
 /// Members of all nodes in a room, with the numbers in their data.

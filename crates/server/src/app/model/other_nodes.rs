@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use roomcast_core::{
     AckRequest, AnswerSink, Args, ByteString, ClusterHost, ClusterNamespace, Event, Heard, MemberKey,
-    Membership, PresenceUpdate, Published, QueryError, RemoteAnswers, Room, RoomChange, RoomWatcher, Scope, SocketInfo, Target,
-    Unconfirmed,
+    Membership, PresenceUpdate, Published, QueryError, RemoteAnswers, Room, RoomChange, RoomWatcher, Scope,
+    SocketInfo, Target, Unconfirmed,
 };
 
 use crate::app::model::cluster_link::ClusterHandle;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roomcast_core::{
     Args, ArgsError, ByteString, Delivery, Event, IntoArgs, MemberControl, MemberKey, Overflow,
-    PresenceMember, PresenceUpdate, PresentMember, RemoteChange, RemoteKey, Room, RoomChange, SocketId, Target,
+    PresenceMember, PresenceUpdate, PresentMember, RemoteChange, RemoteKey, Room, RoomChange, SocketId,
+    Target,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -31,7 +32,21 @@ use crate::util::log_limit::log_limited;
 /// once. The state is consistent with the events that follow it; a concurrent join received before the state is already
 /// part of it.
 ///
-/// Covers the clients of this node only.
+/// # Several nodes
+///
+/// In a [cluster](crate::config::IoBuilder::cluster) of Roomcast servers, the members of all nodes are shown, to the members
+/// on all nodes; each node has to register the same presence. The changes of another node arrive in batches, by default of
+/// 50 ms, without a member that joined and left again in between. If a node leaves, dies, or cannot be reached, its members
+/// leave, and join again when it is back. The first member of a room on a node gets its state when the other nodes have
+/// answered, after a second at most; members of nodes that have not answered join later. A node that has just started knows
+/// the others after some milliseconds. Data is published to the other nodes as soon as it is [set](Socket::set_data).
+///
+/// A cluster with servers of Node does not carry presence, since these do not announce joins; the members of this node are
+/// shown then. [Room hooks](crate::Io::on_room_change) always report this node only.
+///
+/// Each node keeps the members of all nodes in the rooms where it has members: about 200 bytes for each and its data.
+///
+/// # Examples
 ///
 /// ```
 /// use roomcast_server::rooms::Presence;
