@@ -28,7 +28,7 @@ use roomcast_testkit::cluster::{Fault, Harness, MemoryBackplane, MemoryEngine};
 use self::sim::{Members, Server, data, member};
 
 /// Seeds of a test run.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 600;
 const HEARTBEAT: Duration = Duration::from_millis(50);
 /// Time after the end of all faults in which the views converge: the failure detection time, the three heartbeats after
 /// which a lost message is noticed, and the pause of a question that was not answered, twice each.

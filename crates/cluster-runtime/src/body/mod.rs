@@ -55,7 +55,7 @@ pub(crate) mod request {
 
 /// Returns the name, the namespace and other fields of a body in all interpretations, as a number of successes.
 ///
-/// For fuzzing: no input panics, and memory is bounded by a multiple of the input's length.
+/// Includes the bodies of presence. For fuzzing: no input panics, and memory is bounded by a multiple of the input's length.
 #[must_use]
 pub fn check_body(body: &Bytes) -> usize {
     let namespace = Namespace::main();
@@ -81,4 +81,5 @@ pub fn check_body(body: &Bytes) -> usize {
     .into_iter()
     .filter(|is_ok| *is_ok)
     .count()
+        + roomcast_presence::check_body(body)
 }

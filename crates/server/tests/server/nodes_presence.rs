@@ -340,7 +340,6 @@ fn thread_pause() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the churn has threads of its own")]
 fn churn_is_published_in_batches() {
     const ROUNDS: usize = 500;
     let cluster = Cluster::new();
