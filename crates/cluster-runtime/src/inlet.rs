@@ -71,7 +71,7 @@ pub(crate) enum Input {
     Abandon,
 }
 
-/// What the server reports of a room with presence.
+/// News of the members of this node in a room with presence.
 pub(crate) enum PresenceNews {
     Joined { key: MemberKey, member: PresenceMember },
     DataChanged { key: MemberKey, data: ByteString },

@@ -116,7 +116,7 @@ impl OpenNamespace {
     }
 }
 
-// Members and rooms bound the number of these inputs, as those of rooms.
+// Members and rooms bound the number of these inputs, like that of changed rooms.
 impl ClusterPresence for OpenNamespace {
     fn joined(&self, room: &Room, key: MemberKey, member: PresenceMember) -> bool {
         self.report(room, PresenceNews::Joined { key, member })

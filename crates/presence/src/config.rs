@@ -35,7 +35,7 @@ pub struct PresenceConfig {
     pub max_bytes: usize,
     /// Maximum number of changes of one room and node that are held while an answer is awaited. Default: 4,096.
     ///
-    /// Beyond it they are dropped, and the node is asked again.
+    /// Beyond it they are dropped, and the question is sent again.
     pub max_held: usize,
     /// Maximum number of rooms in one question. Default: 512.
     pub max_rooms: usize,

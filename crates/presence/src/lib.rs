@@ -1,7 +1,7 @@
 //! Members of rooms, replicated between the nodes of a cluster: a state machine without I/O.
 //!
 //! [`PresenceReplica`] is the state machine of one node. It publishes the node's own members of rooms with presence, and
-//! while the node has members in a room, keeps those of the other nodes. `roomcast-cluster-runtime` drives it next to a
+//! while the node has members in a room, keeps the members on other nodes. `roomcast-cluster-runtime` drives it next to a
 //! [`Node`](roomcast_cluster::Node) of `roomcast-cluster`, which transports its messages and reports losses.
 //!
 //! # Mechanism
@@ -15,14 +15,14 @@
 //!
 //! A receiver asks for the state of a room when
 //!
-//! - the room gets its first member here: each other node is asked, after the room's channel is subscribed;
-//! - a node joins the cluster, or rejoins as a new incarnation: that node is asked for all rooms with members here;
+//! - the room gets its first member here: it asks each other node, after the room's channel is subscribed;
+//! - a node joins the cluster, or rejoins as a new incarnation: it asks that node for all rooms with members here;
 //! - messages were lost, or this node was declared dead by others;
 //! - a publication does not follow the known version;
 //! - a node has not mentioned its members in a room for 2.5 [announcement
 //!   intervals](PresenceConfig::announce_interval). Nodes repeat the version of a room without changes once in an interval.
 //!
-//! Rooms are asked for in batches, with their known versions, and one question to each node at a time; a room whose
+//! A question names many rooms with their known versions, and each node has one question at a time; a room whose
 //! version is still the present one costs a few bytes in the answer.
 //!
 //! # Guarantees
@@ -31,11 +31,11 @@
 //!   each change once, in order for each member. If a node does not answer within
 //!   [`sync_timeout`](PresenceConfig::sync_timeout), its members follow as changes.
 //! - **Batches**: the changes of a room are published at most once in a [`batch_interval`](PresenceConfig::batch_interval),
-//!   larger ones in parts. A member that leaves and returns within it, or joins and leaves, is not published.
-//! - **Nodes that are gone**: when the cluster reports that a node has left, its members leave. Those of a new incarnation
-//!   are new members.
+//!   larger ones in parts. A member that leaves and returns within it, or joins and leaves, causes no publication.
+//! - **Departed nodes**: when the cluster reports that a node has left, its members leave. The members of a new incarnation
+//!   are new ones.
 //! - **Convergence**: after faults have ended, all nodes agree on the members of each room when the cluster has reported
-//!   the losses and nodes have answered once. Losses that nobody reports heal within one announcement interval, or within
+//!   the losses and nodes have answered once. Unreported losses heal within one announcement interval, or within
 //!   three if they concern a room that its node has forgotten.
 //! - **No idle traffic**: rooms without presence cost nothing. Publications and announcements reach nodes with members in
 //!   the room. Other nodes receive the room's name in a question when it gets its first member on a node.

@@ -22,7 +22,7 @@ pub(crate) struct Peer {
     /// Rooms to ask for, each once, by a number that grows.
     pub(crate) queue: BTreeMap<u64, RoomName>,
     pub(crate) sent: Option<SentAsk>,
-    /// Time before which it is not asked again.
+    /// Time before which no question is sent.
     retry_at: Option<Instant>,
     failures: u32,
 }
@@ -87,7 +87,7 @@ impl Peers {
         self.peers.iter_mut().find(|(_, peer)| is_asked(peer)).map(|(id, peer)| (*id, peer))
     }
 
-    /// Returns a node that can be asked now.
+    /// Returns a node to which a question can be sent now.
     pub(crate) fn next_to_ask(&self, now: Instant) -> Option<NodeRef> {
         let is_due = |peer: &Peer| peer.ask_at().is_some_and(|at| at.is_none_or(|at| at <= now));
         let (id, peer) = self.peers.iter().find(|(_, peer)| is_due(peer))?;
@@ -98,7 +98,7 @@ impl Peers {
         self.next_to_ask(now).is_some()
     }
 
-    /// Returns the time at which a node can be asked again.
+    /// Returns the time at which a question can be sent again.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.peers.values().filter_map(|peer| peer.ask_at().flatten()).min()
     }

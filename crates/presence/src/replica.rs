@@ -190,7 +190,7 @@ impl PresenceReplica {
             None => self.peers.ids().collect(),
         };
         for name in &names {
-            // Otherwise they will be asked when it is heard.
+            // Otherwise the questions follow when its channel is subscribed.
             if self.rooms.get(name).is_some_and(|state| state.is_watched() && state.is_heard) {
                 nodes.iter().for_each(|node| self.ask(*node, name, now));
             }
@@ -237,7 +237,7 @@ impl PresenceReplica {
         let part = decode_part(body)?;
         let Some((node, peer)) = self.peers.asked(ask) else { return Ok(()) };
         let Some(sent) = &mut peer.sent else { return Ok(()) };
-        // What follows a lost part may belong to a room whose beginning is missing.
+        // Parts behind a lost one may belong to a room whose beginning is missing.
         if sent.next_part != Some(part.number) {
             sent.next_part = None;
             return Ok(());
@@ -265,7 +265,7 @@ impl PresenceReplica {
         }
     }
 
-    /// Passes on what is known, and publishes nothing more.
+    /// Passes on all known members, and ends publishing.
     pub fn leave_cluster(&mut self) {
         self.has_left = true;
         self.publish_at.clear();
@@ -275,7 +275,7 @@ impl PresenceReplica {
         }
     }
 
-    /// Handles all timeouts that are due, except those of publications and questions.
+    /// Handles all timeouts that are due, except for publications and questions.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((_, name)) = self.sync_until.first().filter(|(at, _)| *at <= now).cloned() {
             self.end_sync(&name);
@@ -323,7 +323,7 @@ impl PresenceReplica {
                 state.local.announce()
             };
             if body.is_some() {
-                // What exceeds one publication follows at once.
+                // The rest of a large change follows at once.
                 state.published_at = Some(now).filter(|_| !state.local.is_dirty());
             }
             self.schedule(&name, now);
@@ -493,7 +493,7 @@ impl PresenceReplica {
 
     /// Asks for the state of a room if it is unknown, and drops an idle view.
     fn settle(&mut self, node: NodeId, name: &RoomName, outcome: Option<Outcome>, now: Instant) {
-        // If it was asked for already, the answer will show whether it suffices.
+        // The answer to an earlier question will show whether it suffices.
         let is_idle = |view: &mut View| view.ask == AskState::None;
         if outcome == Some(Outcome::Unknown) && self.known_view(node, name).is_some_and(is_idle) {
             self.ask(node, name, now);

@@ -38,7 +38,7 @@ pub(crate) enum AskState {
     Sent(AskId),
 }
 
-/// Whether the state of a room has to be asked for.
+/// Whether a question for the state of a room is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Known,
@@ -96,7 +96,7 @@ impl View {
             self.apply(delta, out);
             return Outcome::Known;
         }
-        // An announcement says that something is missing, and nothing else.
+        // An announcement only shows that changes are missing.
         if delta.from < delta.to {
             self.held_ops += delta.ops.len().max(1);
             self.held.push(delta);
@@ -139,7 +139,7 @@ impl View {
         self.apply_held(self.version, out)
     }
 
-    /// Takes a room that starts from nothing, whatever was known of it.
+    /// Takes a room that was empty before, in place of the known members.
     fn start(&mut self, delta: Delta, out: &mut Changes) {
         let put = |op| match op {
             Op::Put(member) => Some(member),

@@ -54,7 +54,7 @@ struct Process {
     answers: VecDeque<(Asker, PresenceAnswer)>,
     frozen_until: Option<Instant>,
     has_left: bool,
-    /// Bytes in the queue towards the engine beyond which nothing is published.
+    /// Bytes in the queue towards the engine beyond which publishing waits.
     queue: usize,
     sent: u64,
 }

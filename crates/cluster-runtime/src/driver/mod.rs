@@ -7,6 +7,7 @@ mod health;
 mod hosts;
 mod inputs;
 mod presence;
+mod presence_state;
 mod socket_list;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -30,7 +31,7 @@ use tracing::{debug, info, warn};
 use self::ack_sink::HeldSink;
 use self::health::Health;
 use self::hosts::Hosts;
-use self::presence::PresenceState;
+use self::presence_state::PresenceState;
 use self::socket_list::SocketList;
 use crate::body::{publication, request};
 use crate::clock;

@@ -10,7 +10,7 @@ use crate::{MemberKey, Room, SocketId};
 /// Replication of the members of rooms between the nodes of a cluster, for presence.
 ///
 /// The server reports its own members of the rooms that have presence. While it has any in a room, the cluster passes
-/// those of other nodes to [`ClusterHost::presence`](crate::ClusterHost::presence). The methods never block, and repeated
+/// the members on other nodes to [`ClusterHost::presence`](crate::ClusterHost::presence). The methods never block, and repeated
 /// calls have no effect. The calls for one room must not be concurrent.
 pub trait ClusterPresence: Send + Sync + fmt::Debug {
     /// Reports a member of this node in a room; returns `false` if the node has left the cluster.
@@ -53,7 +53,7 @@ pub struct RemoteKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "clusters build it, servers match it")]
 pub enum PresenceUpdate {
-    /// All members; replaces what is known.
+    /// All members; replaces the known ones.
     Members(Vec<(RemoteKey, Arc<PresenceMember>)>),
     /// Changes, in order.
     Changes(Vec<RemoteChange>),
@@ -67,6 +67,6 @@ pub enum RemoteChange {
     Joined(RemoteKey, Arc<PresenceMember>),
     /// The data of a member has changed.
     DataChanged(RemoteKey, Arc<PresenceMember>),
-    /// A member has left, or its node is gone. It has its last data.
+    /// A member has left, or its node has left. It has its last data.
     Left(RemoteKey, Arc<PresenceMember>),
 }

@@ -1,4 +1,4 @@
-//! Server of a run: what it was passed, and its own members.
+//! Server of a run: its members, and the members on other nodes from the updates.
 
 #![allow(dead_code, reason = "each test uses a part")]
 
@@ -19,7 +19,7 @@ struct Known {
     members: Members,
 }
 
-/// Server of a run, which checks what it is passed.
+/// Server of a run, which checks the updates.
 #[derive(Debug, Default)]
 pub(crate) struct Server {
     /// Members of this node by room, with the numbers in their data.
@@ -38,7 +38,7 @@ impl Server {
         assert!(self.known.remove(name).is_some(), "unwatched without a watch");
     }
 
-    /// Takes an update, and checks that it follows what came before.
+    /// Takes an update, and checks that it follows the earlier ones.
     pub(crate) fn update(&mut self, name: &RoomName, update: PresenceUpdate) -> Result<(), String> {
         let Some(known) = self.known.get_mut(name) else { return Err("update without a watch".into()) };
         let changes = match update {

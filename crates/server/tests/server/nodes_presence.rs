@@ -201,7 +201,7 @@ fn presence_spans_nodes() {
     for client in [&mut ada, &mut dora] {
         client.expect("presence:leave", who(&ben));
     }
-    // Nothing else was sent.
+    // No other notice was sent.
     for client in [&mut ada, &mut ben, &mut dora] {
         client.sync();
     }
@@ -227,7 +227,7 @@ fn remote_members_show_current_data() {
     assert!(list.contains(&json!({ "id": ada.id, "data": { "name": "ada" } })), "{list:?}");
     assert!(list.contains(&json!({ "id": ben.id, "data": {} })), "{list:?}");
     ada.expect("in", json!(["red", { "id": ben.id, "data": {} }]));
-    // New data is shown to those who come later, and when the member leaves.
+    // Later clients see new data, and so do the others when the member leaves.
     ada_socket.set_data(&json!({ "name": "ada", "score": 3 })).expect("JSON");
     let shown = json!({ "id": ada.id, "data": { "name": "ada", "score": 3 } });
     until(|| {
@@ -293,7 +293,7 @@ fn members_return_after_partition() {
     cluster.inject(Fault::Partition(vec![0, 1]));
     follow(&mut ada, &mut known, &[]);
     ben.expect("presence:leave", who(&ada));
-    // What happens on the other side is known afterwards.
+    // Changes on the other side are known afterwards.
     let (mut cleo, _) = two.client(&["red"]);
     assert_eq!(state(&mut cleo, "red").len(), 2);
     ben.expect("presence:join", who(&cleo));
@@ -404,25 +404,35 @@ fn dynamic_namespaces_share_presence() {
     let cluster = Cluster::new();
     let [one, two] = cluster.nodes(|io| {
         let games = io.of_matching(|name| name.as_str().starts_with("/game"));
+        games.presence(Presence::in_room("red").named("who", "in", "out"));
         games.presence(Presence::in_room("red").without_state());
         games.on_connect(async |socket: Socket| _ = socket.join("red"));
     });
-    let mut players = [&one, &two].map(|node| Client::connect(Kind::WebSocket, &node.server.dial));
-    let ids = players.each_mut().map(|player| match player.join("/game1", Value::Null) {
-        Heard::Joined { id, .. } => id,
-        other => panic!("{other:?}"),
-    });
-    let [ada, ben] = &mut players;
-    expect_in_game(ada, "presence:join", &ids[1]);
+    let mut ada = Client::connect(Kind::WebSocket, &one.server.dial);
+    let mut ben = Client::connect(Kind::WebSocket, &two.server.dial);
+    let ada_id = enter_game(&mut ada);
+    expect_in_game(&mut ada, "who", json!([{ "id": ada_id }]));
+    let ben_id = enter_game(&mut ben);
+    expect_in_game(&mut ada, "in", json!({ "id": ben_id }));
+    expect_in_game(&mut ada, "presence:join", json!({ "id": ben_id }));
     ben.leave("/game1");
-    expect_in_game(ada, "presence:leave", &ids[1]);
+    expect_in_game(&mut ada, "out", json!({ "id": ben_id }));
+    expect_in_game(&mut ada, "presence:leave", json!({ "id": ben_id }));
 }
 
 #[track_caller]
-fn expect_in_game(client: &mut Client, expected: &str, member: &str) {
+fn enter_game(client: &mut Client) -> String {
+    match client.join("/game1", Value::Null) {
+        Heard::Joined { id, .. } => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn expect_in_game(client: &mut Client, expected: &str, who: Value) {
     match client.hear() {
         Heard::Event { namespace, name, args, .. } => {
-            let expected = ("/game1", expected, json!(["red", { "id": member }]));
+            let expected = ("/game1", expected, json!(["red", who]));
             assert_eq!((namespace.as_str(), name.as_str(), args), expected);
         }
         other => panic!("{other:?}"),

@@ -183,7 +183,7 @@ impl Presence {
         if waits {
             known.waiting.extend(self.with_state.then_some(key));
         } else {
-            // What other nodes report from now on are changes.
+            // Later news of other nodes are changes.
             known.is_synced = true;
             if self.with_state
                 && let Some(newcomer) = member.control.clone().and_then(Socket::from_control)
