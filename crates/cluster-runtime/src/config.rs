@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use roomcast_cluster::{ClusterConfig, NodeId};
 use roomcast_core::ClusterMetric;
+use roomcast_presence::PresenceConfig;
 
 /// Settings of a [`ClusterConnection`](crate::ClusterConnection).
 ///
@@ -22,6 +23,7 @@ use roomcast_core::ClusterMetric;
 #[must_use]
 pub struct ConnectionConfig {
     pub(crate) node: ClusterConfig,
+    pub(crate) presence: PresenceConfig,
     pub(crate) id: Option<NodeId>,
     pub(crate) max_handlers: usize,
     pub(crate) handler_timeout: Duration,
@@ -43,6 +45,7 @@ impl Default for ConnectionConfig {
     fn default() -> Self {
         Self {
             node: ClusterConfig::default(),
+            presence: PresenceConfig::default(),
             id: None,
             max_handlers: 1000,
             handler_timeout: Duration::from_secs(60),
@@ -64,6 +67,12 @@ impl ConnectionConfig {
     /// queue. At the bound publications are refused; [`queue_overflow`](ClusterConfig::queue_overflow) is ignored.
     pub fn node(mut self, change: impl FnOnce(&mut ClusterConfig)) -> Self {
         change(&mut self.node);
+        self
+    }
+
+    /// Changes the settings of presence across nodes. Default: [`PresenceConfig::default`].
+    pub fn presence(mut self, change: impl FnOnce(&mut PresenceConfig)) -> Self {
+        change(&mut self.presence);
         self
     }
 

@@ -5,7 +5,7 @@ use std::sync::Weak;
 use bytes::Bytes;
 use roomcast_cluster::{Asker, ClusterRequest, Publication};
 use roomcast_cluster_task::reply::ReplySender;
-use roomcast_core::{ClusterHost, Heard, Namespace, Room};
+use roomcast_core::{ByteString, ClusterHost, Heard, MemberKey, Namespace, PresenceMember, Room};
 use tokio::sync::oneshot;
 
 /// Input to the task of a connection.
@@ -25,6 +25,12 @@ pub(crate) enum Input {
     Deleted {
         namespace: Namespace,
         room: Room,
+    },
+    /// Member of this node in a room with presence.
+    Presence {
+        namespace: Namespace,
+        room: Room,
+        news: PresenceNews,
     },
     Heard {
         namespace: Namespace,
@@ -56,4 +62,12 @@ pub(crate) enum Input {
     Leave,
     /// The connection was dropped.
     Abandon,
+}
+
+/// News of the members of this node in a room with presence.
+pub(crate) enum PresenceNews {
+    Joined { key: MemberKey, member: PresenceMember },
+    DataChanged { key: MemberKey, data: ByteString },
+    Left { key: MemberKey, data: Option<ByteString> },
+    Refresh,
 }

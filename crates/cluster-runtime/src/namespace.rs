@@ -12,13 +12,13 @@ use roomcast_cluster::{ClusterRequest, Publication};
 use roomcast_cluster_task::RemoteSocket;
 use roomcast_cluster_task::reply::{Members as _, Missing, ReplyReceiver};
 use roomcast_core::{
-    Args, ClusterNamespace, Event, Heard, Membership, Namespace, PublishRefusal, Published, QueryError,
-    RemoteAnswers, Room, SocketId, SocketInfo, Target, Unconfirmed,
+    Args, ClusterNamespace, ClusterPresence, Event, Heard, MemberKey, Membership, Namespace, PresenceMember,
+    PublishRefusal, Published, QueryError, RemoteAnswers, Room, SocketId, SocketInfo, Target, Unconfirmed,
 };
 use tokio::sync::oneshot;
 
 use crate::body::{self, AckPart, BodyError, Found, publication, request};
-use crate::input::Input;
+use crate::input::{Input, PresenceNews};
 use crate::shared::{Shared, count};
 
 /// Namespace of a [`ClusterConnection`](crate::ClusterConnection).
@@ -99,6 +99,12 @@ impl OpenNamespace {
         missing.result(answers)
     }
 
+    /// Reports news of a room with presence; returns `false` if the task has ended.
+    fn report(&self, room: &Room, news: PresenceNews) -> bool {
+        let (namespace, room) = (self.namespace.clone(), room.clone());
+        self.shared.inlet.push_unbounded(Input::Presence { namespace, room, news })
+    }
+
     fn socket(&self, found: Found) -> SocketInfo {
         let Found { id, rooms, handshake, data } = found;
         let shared = self.shared.clone();
@@ -108,6 +114,25 @@ impl OpenNamespace {
         };
         let control = RemoteSocket::new(id.clone(), handshake, data, disconnect);
         SocketInfo { key: None, id, rooms, control: Some(Arc::new(control)) }
+    }
+}
+
+// Members and rooms bound the number of these inputs, like that of changed rooms.
+impl ClusterPresence for OpenNamespace {
+    fn joined(&self, room: &Room, key: MemberKey, member: PresenceMember) -> bool {
+        self.report(room, PresenceNews::Joined { key, member })
+    }
+
+    fn data_changed(&self, room: &Room, key: MemberKey, data: ByteString) {
+        self.report(room, PresenceNews::DataChanged { key, data });
+    }
+
+    fn left(&self, room: &Room, key: MemberKey, data: Option<ByteString>) {
+        self.report(room, PresenceNews::Left { key, data });
+    }
+
+    fn refresh(&self, room: &Room) {
+        self.report(room, PresenceNews::Refresh);
     }
 }
 
@@ -230,6 +255,10 @@ impl ClusterNamespace for OpenNamespace {
         })
         .await
         .map(|_| ())
+    }
+
+    fn presence(&self) -> Option<&dyn ClusterPresence> {
+        Some(self)
     }
 
     fn close(&self) {

@@ -27,8 +27,9 @@ pub use actions::Actions;
 pub use body::{BodyProgress, ResponseBody, TrackedBody};
 pub use close::CloseReason;
 pub use cluster::{
-    Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, ClusterValue, Heard,
-    PublishRefusal, Published, QueryError, RemoteAnswers, Unconfirmed,
+    Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterPresence, ClusterStatus, ClusterValue,
+    Heard, PresenceMember, PresenceUpdate, PublishRefusal, Published, QueryError, RemoteAnswers,
+    RemoteChange, RemoteKey, Unconfirmed,
 };
 pub use error::{BoxError, ConnectionError};
 pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};

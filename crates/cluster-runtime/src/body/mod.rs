@@ -35,6 +35,8 @@ pub(crate) mod publication {
     pub(crate) const DISCONNECT: u32 = 3;
     /// Event for servers.
     pub(crate) const SERVER_EVENT: u32 = 4;
+    /// Changes of the members of a room with presence, in the format of `roomcast-presence`.
+    pub(crate) const PRESENCE: u32 = 5;
 }
 
 /// Kinds of requests. A number is never reused for another meaning.
@@ -47,11 +49,13 @@ pub(crate) mod request {
     pub(crate) const SERVER_EVENT: u32 = 3;
     /// Event for members, with acknowledgements.
     pub(crate) const EVENT: u32 = 4;
+    /// Members of rooms with presence, in the format of `roomcast-presence`.
+    pub(crate) const PRESENCE: u32 = 5;
 }
 
 /// Returns the name, the namespace and other fields of a body in all interpretations, as a number of successes.
 ///
-/// For fuzzing: no input panics, and memory is bounded by a multiple of the input's length.
+/// Includes the bodies of presence. For fuzzing: no input panics, and memory is bounded by a multiple of the input's length.
 #[must_use]
 pub fn check_body(body: &Bytes) -> usize {
     let namespace = Namespace::main();
@@ -77,4 +81,5 @@ pub fn check_body(body: &Bytes) -> usize {
     .into_iter()
     .filter(|is_ok| *is_ok)
     .count()
+        + roomcast_presence::check_body(body)
 }

@@ -8,6 +8,7 @@ use roomcast_cluster::ClusterRequest;
 use roomcast_cluster_task::clock;
 use roomcast_cluster_task::reply::{Members as _, ReplySender};
 use roomcast_core::Heard;
+use roomcast_presence::RoomName;
 use tracing::error;
 
 use super::{Confirm, Driver};
@@ -64,6 +65,9 @@ impl Driver {
                 let _ = self.node.await_join(&namespace, Some(&room), now);
             }
             Input::Deleted { namespace, room } => self.node.remove_interest(&namespace, Some(&room), now),
+            Input::Presence { namespace, room, news } => {
+                self.presence.report(RoomName { namespace, room }, news, now);
+            }
             Input::Heard { namespace, room, reply } => {
                 if self.health.is_leaving() {
                     let _ = reply.send(Heard::Left);
@@ -90,6 +94,7 @@ impl Driver {
             }
             Input::Leave => {
                 self.health.leave();
+                self.presence.leave();
                 self.node.leave(now);
             }
             Input::Abandon => {

@@ -5,6 +5,8 @@ mod deliveries;
 mod health;
 mod hosts;
 mod inputs;
+mod presence;
+mod presence_state;
 mod socket_list;
 
 use std::collections::{HashMap, VecDeque};
@@ -28,7 +30,9 @@ use tracing::{debug, info, warn};
 
 use self::health::Health;
 use self::hosts::Hosts;
+use self::presence_state::PresenceState;
 use self::socket_list::SocketList;
+use crate::body::{publication, request};
 use crate::config::ConnectionConfig;
 use crate::input::Input;
 use crate::shared::Shared;
@@ -56,6 +60,7 @@ pub(crate) struct Driver {
     sinks: AckSinks,
     handlers: Handlers,
     health: Health,
+    presence: PresenceState,
     timer: Timer,
     has_left: bool,
     /// Time at which the task ends without a goodbye.
@@ -81,6 +86,7 @@ impl Driver {
             health: Health::new(&config.node, shared.id, now),
             hosts: Hosts::new(shared.clone()),
             handlers: Handlers::new(config.max_handlers),
+            presence: PresenceState::new(config.presence.clone(), now),
             shared,
             config,
             node,
@@ -116,6 +122,7 @@ impl Driver {
         let mut has_more = self.take_inputs(cx, now);
         has_more |= self.receive(cx, now);
         has_more |= self.send_socket_lists(now);
+        has_more |= self.drive_presence(now);
         has_more |= self.transmit(cx, now);
         self.perform(now);
         self.sinks.expire(now);
@@ -129,6 +136,7 @@ impl Driver {
             self.node.poll_timeout(),
             self.sinks.next_deadline(),
             self.health.poll_timeout(now),
+            self.presence.poll_timeout(now),
             self.ends_at,
         ];
         if has_more || !self.timer.arm(deadlines.into_iter().flatten().min(), now, cx) {
@@ -202,21 +210,36 @@ impl Driver {
         while let Some(action) = self.node.poll_action() {
             work += 1;
             match action {
+                ClusterAction::Deliver { from, publication } if publication.kind == publication::PRESENCE => {
+                    self.receive_presence(from, publication, now);
+                }
                 ClusterAction::Deliver { publication, .. } => work += self.deliver(publication, now),
-                ClusterAction::Gap { channel, .. } => self.report_gap(channel),
+                ClusterAction::Gap { channel, from, .. } => {
+                    self.presence.replica.gap(channel.as_ref(), from, now);
+                    self.report_gap(channel);
+                }
                 ClusterAction::Heard { ticket, outcome } => {
-                    if let Some(reply) = self.joins.remove(&ticket) {
+                    if let Some((name, watch)) = self.presence.tickets.remove(&ticket) {
+                        self.presence.replica.heard(&name, watch, now);
+                    } else if let Some(reply) = self.joins.remove(&ticket) {
                         let _ = reply.send(heard(outcome));
                     }
                 }
+                ClusterAction::Request { asker, kind: request::PRESENCE, body } => {
+                    self.answer_presence(asker, body);
+                }
                 ClusterAction::Request { asker, kind, body } => self.answer(asker, kind, body, now),
                 ClusterAction::Answer { request, node, part } => {
-                    if let Some(reply) = self.requests.get(&request) {
+                    if let Some(ask) = self.presence.asks.get(&request).copied() {
+                        self.take_presence_part(ask, part, now);
+                    } else if let Some(reply) = self.requests.get(&request) {
                         reply.part(Some(&node.id), part);
                     }
                 }
                 ClusterAction::Done { request, missing, .. } => {
-                    if let Some(reply) = self.requests.remove(&request) {
+                    if let Some(ask) = self.presence.asks.remove(&request) {
+                        self.presence.replica.answered(ask, missing.is_empty(), now);
+                    } else if let Some(reply) = self.requests.remove(&request) {
                         self.request_ids.remove(&reply.key());
                         let names = missing.iter().map(|missing| missing.node.id.to_string()).collect();
                         reply.done(Missing::named(names));
@@ -224,12 +247,14 @@ impl Driver {
                 }
                 ClusterAction::NodeJoined { node } => {
                     info!(%node, "node joined the cluster");
+                    self.presence.replica.node_joined(node, now);
                     self.update_peers(now);
                     // Its earlier publications may not have arrived.
                     self.hosts.missed_all();
                 }
                 ClusterAction::NodeLeft { node, reason } => {
                     info!(%node, ?reason, "node left the cluster");
+                    self.presence.replica.node_left(node);
                     self.update_peers(now);
                     // Its last publications may be lost.
                     self.hosts.missed_all();
@@ -237,6 +262,7 @@ impl Driver {
                 // Other nodes have lost publications of this one. Gaps report the losses of this node.
                 ClusterAction::Rejoined { incarnation } => {
                     warn!(incarnation, "node was declared dead by others, and has rejoined");
+                    self.presence.replica.rejoined(now);
                 }
                 ClusterAction::Left => self.has_left = true,
                 other => debug!(?other, "unknown action of the cluster"),

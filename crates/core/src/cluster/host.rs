@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytestring::ByteString;
 
-use crate::{AnswerSink, Args, Event, Membership, Room, SocketInfo, Target};
+use crate::{AnswerSink, Args, Event, Membership, PresenceUpdate, Room, SocketInfo, Target};
 
 /// Namespace of a server, as its [`Cluster`](crate::Cluster) sees it: the receiver of what other nodes send.
 ///
@@ -45,4 +45,11 @@ pub trait ClusterHost: Send + Sync + 'static {
 
     /// Notes that events of other nodes to a room, or to the whole namespace, were or may have been lost.
     fn missed(&self, room: Option<&Room>);
+
+    /// Takes news of the members of a room on other nodes; returns how many clients were notified.
+    ///
+    /// See [`ClusterPresence`](crate::ClusterPresence). Default: ignores them.
+    fn presence(&self, _room: &Room, _update: PresenceUpdate) -> usize {
+        0
+    }
 }

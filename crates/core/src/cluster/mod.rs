@@ -1,6 +1,7 @@
 //! Connection of a server to the other nodes of its cluster.
 
 mod host;
+mod presence;
 mod published;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use bytestring::ByteString;
 
 pub use self::host::ClusterHost;
+pub use self::presence::{ClusterPresence, PresenceMember, PresenceUpdate, RemoteChange, RemoteKey};
 pub use self::published::{PublishRefusal, Published};
 use crate::{Args, Event, Membership, Namespace, Room, SocketId, SocketInfo, Target};
 
@@ -133,6 +135,14 @@ pub trait ClusterNamespace: Send + Sync + fmt::Debug + 'static {
         timeout: Duration,
         answers: &dyn RemoteAnswers,
     ) -> Result<(), QueryError<()>>;
+
+    /// Returns the replication of members between nodes; `None` if the cluster has none.
+    ///
+    /// Presence then shows the members of this node only. A cluster with Node servers has none, since these do not
+    /// announce joins. Always the same. Default: none.
+    fn presence(&self) -> Option<&dyn ClusterPresence> {
+        None
+    }
 
     /// Ends the namespace on this node; called once, when no member is attached.
     fn close(&self);

@@ -19,6 +19,7 @@ mod model;
 mod mounted;
 mod namespaces;
 mod nodes;
+mod nodes_presence;
 mod order;
 mod outgoing;
 mod outside;

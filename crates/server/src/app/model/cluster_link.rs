@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use roomcast_core::{Cluster, ClusterNamespace, Scope, WatchFilter};
+use roomcast_core::{Cluster, ClusterNamespace, ClusterPresence, Scope, WatchFilter};
 
 /// Connection of a namespace to the other nodes of its cluster; empty without a cluster, and for a parent.
 #[derive(Default)]
@@ -13,6 +13,8 @@ pub(crate) struct ClusterLink {
     namespace: OnceLock<Box<dyn ClusterNamespace>>,
     /// Whether the subscription of the namespace was awaited.
     heard: AtomicBool,
+    /// Whether presence shows the data of sockets to other nodes.
+    shows_data: AtomicBool,
 }
 
 /// Cluster of a server.
@@ -47,6 +49,28 @@ impl ClusterLink {
 
     pub(super) fn get(&self) -> Option<&dyn ClusterNamespace> {
         self.namespace.get().map(|namespace| &**namespace)
+    }
+
+    /// Returns the replication of members between nodes, if there is one.
+    #[inline]
+    pub(crate) fn presence(&self) -> Option<&dyn ClusterPresence> {
+        self.namespace.get()?.presence()
+    }
+
+    /// Returns whether no other node is known.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.namespace.get().is_none_or(|namespace| namespace.is_alone())
+    }
+
+    /// Records that presence shows the data of sockets to other nodes.
+    pub(crate) fn show_data(&self) {
+        self.shows_data.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether presence may show the data of sockets to other nodes.
+    #[inline]
+    pub(super) fn shows_data(&self) -> bool {
+        self.shows_data.load(Ordering::Relaxed)
     }
 
     /// Returns whether clients have to wait until events of other nodes arrive.

@@ -56,7 +56,7 @@ pub(crate) struct NamespaceState {
     /// Children, if the namespace is a parent.
     children: Option<Arc<Children>>,
     /// Other nodes.
-    pub(crate) link: ClusterLink,
+    pub(crate) link: Arc<ClusterLink>,
     /// Value of [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout).
     pub(crate) stall_timeout: Duration,
     pub(crate) budget: Arc<Budget>,
@@ -76,8 +76,8 @@ impl NamespaceState {
     ) -> Self {
         let recovery = recovery::recovery(&name, &router, config);
         let recovering = recovery.clone().map(|recovery| recovery as Arc<dyn Router>);
-        let link = ClusterLink::new(cluster);
-        Self { recovery, link, ..Self::routed_by(name, recovering.unwrap_or(router), config, budget) }
+        let link = Arc::new(ClusterLink::new(cluster));
+        Self { recovery, ..Self::routed_by(name, recovering.unwrap_or(router), config, budget, link) }
     }
 
     /// Creates the state of a parent; its children retain the sessions of recoverable clients themselves.
@@ -87,12 +87,19 @@ impl NamespaceState {
         config: &Config,
         budget: &Arc<Budget>,
     ) -> Self {
-        Self { children: Some(children.clone()), ..Self::routed_by(name, children, config, budget) }
+        let link = Arc::default();
+        Self { children: Some(children.clone()), ..Self::routed_by(name, children, config, budget, link) }
     }
 
-    fn routed_by(name: Namespace, router: Arc<dyn Router>, config: &Config, budget: &Arc<Budget>) -> Self {
+    fn routed_by(
+        name: Namespace,
+        router: Arc<dyn Router>,
+        config: &Config,
+        budget: &Arc<Budget>,
+        link: Arc<ClusterLink>,
+    ) -> Self {
         Self {
-            room_hooks: RoomHooks::new(name.clone(), &router),
+            room_hooks: RoomHooks::new(name.clone(), &router, link.clone()),
             servers: ServerSideHandlers::default(),
             name,
             router,
@@ -109,7 +116,7 @@ impl NamespaceState {
             outgoing: OutgoingListeners::default(),
             family: None,
             children: None,
-            link: ClusterLink::default(),
+            link,
             budget: budget.clone(),
             stall_timeout: config.timeouts.stall_timeout,
         }

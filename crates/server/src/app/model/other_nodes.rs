@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use roomcast_core::{
-    AckRequest, AnswerSink, Args, ByteString, ClusterHost, ClusterNamespace, Event, Heard, Membership,
-    Published, QueryError, RemoteAnswers, Room, RoomChange, RoomWatcher, Scope, SocketInfo, Target,
-    Unconfirmed,
+    AckRequest, AnswerSink, Args, ByteString, ClusterHost, ClusterNamespace, Event, Heard, MemberKey,
+    Membership, PresenceUpdate, Published, QueryError, RemoteAnswers, Room, RoomChange, RoomWatcher, Scope,
+    SocketInfo, Target, Unconfirmed,
 };
 
 use crate::app::model::cluster_link::ClusterHandle;
@@ -201,6 +201,18 @@ impl NamespaceState {
         self.link.others(Scope::Cluster)
     }
 
+    /// Reports new data of a socket to the other nodes whose presence shows it.
+    pub(crate) fn report_data(&self, key: MemberKey, data: impl FnOnce() -> ByteString) {
+        if !self.link.shows_data() {
+            return;
+        }
+        let Some(presence) = self.link.presence() else { return };
+        let data = data();
+        for room in self.router.rooms_of(key) {
+            presence.data_changed(&room, key, data.clone());
+        }
+    }
+
     /// Emits to the servers of all other nodes.
     pub(crate) fn server_side_emit(&self, name: &ByteString, args: &Args) {
         if let Some(others) = self.other_servers() {
@@ -283,5 +295,9 @@ impl ClusterHost for NamespaceState {
         if let Some(recovery) = &self.recovery {
             recovery.missed(room);
         }
+    }
+
+    fn presence(&self, room: &Room, update: PresenceUpdate) -> usize {
+        self.room_hooks.remote(room, &update)
     }
 }

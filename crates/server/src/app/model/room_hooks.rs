@@ -4,8 +4,9 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once, PoisonError, RwLock, Weak};
 
-use roomcast_core::{Namespace, RoomChange, RoomWatcher, Router, WatchFilter};
+use roomcast_core::{Namespace, PresenceUpdate, Room, RoomChange, RoomWatcher, Router, WatchFilter};
 
+use crate::app::model::cluster_link::ClusterLink;
 use crate::util::log_limit::log_limited;
 
 /// Hook for changes of the rooms in a namespace.
@@ -20,6 +21,11 @@ pub(crate) trait RoomHook: Send + Sync {
 
     fn changed(&self, rooms: &RoomsOf, change: &RoomChange);
 
+    /// Takes news of the members of a room on other nodes; returns how many clients were notified.
+    fn remote(&self, _rooms: &RoomsOf, _room: &Room, _update: &PresenceUpdate) -> usize {
+        0
+    }
+
     /// Returns the same hook for another namespace.
     fn copy(self: Arc<Self>) -> Arc<dyn RoomHook>;
 }
@@ -29,6 +35,8 @@ pub(crate) struct RoomsOf {
     pub(crate) namespace: Namespace,
     /// Weak, since the router holds its watcher.
     router: Weak<dyn Router>,
+    /// Other nodes.
+    pub(crate) link: Arc<ClusterLink>,
 }
 
 impl RoomsOf {
@@ -46,8 +54,8 @@ pub(crate) struct RoomHooks {
 }
 
 impl RoomHooks {
-    pub(crate) fn new(namespace: Namespace, router: &Arc<dyn Router>) -> Arc<Self> {
-        let rooms = RoomsOf { namespace, router: Arc::downgrade(router) };
+    pub(crate) fn new(namespace: Namespace, router: &Arc<dyn Router>, link: Arc<ClusterLink>) -> Arc<Self> {
+        let rooms = RoomsOf { namespace, router: Arc::downgrade(router), link };
         Arc::new(Self { rooms, watching: Once::new(), hooks: RwLock::new(Arc::new([])) })
     }
 
@@ -70,6 +78,11 @@ impl RoomHooks {
     /// Copies the hooks of another namespace.
     pub(crate) fn copy_from(self: &Arc<Self>, other: &Self) {
         other.hooks().iter().for_each(|hook| self.add(hook.clone().copy()));
+    }
+
+    /// Passes news of other nodes to the hooks; returns how many clients were notified.
+    pub(crate) fn remote(&self, room: &Room, update: &PresenceUpdate) -> usize {
+        self.hooks().iter().map(|hook| hook.remote(&self.rooms, room, update)).sum()
     }
 
     fn hooks(&self) -> Arc<[Arc<dyn RoomHook>]> {

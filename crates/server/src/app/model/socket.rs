@@ -563,8 +563,9 @@ impl Socket {
         self.user_data().share_data(data);
     }
 
-    /// Reports a change of the application data to the recovery, if it is enabled.
+    /// Reports a change of the application data to the recovery, if it is enabled, and to the presence of other nodes.
     pub(crate) fn report_data(&self) {
+        self.0.namespace.report_data(self.key(), || self.user_data().data_json());
         // A socket that is still pending attaches with its data.
         if let Some(recovery) =
             self.0.recovery.as_ref().filter(|_| self.0.lifecycle.get() != SocketState::PENDING)

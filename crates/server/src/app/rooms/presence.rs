@@ -1,12 +1,13 @@
 //! Presence: notifies the members of a room of its members, joins and leaves.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roomcast_core::{
-    Args, ArgsError, Delivery, Event, IntoArgs, MemberControl, MemberKey, Overflow, PresentMember, Room,
-    RoomChange, SocketId, Target,
+    Args, ArgsError, ByteString, Delivery, Event, IntoArgs, MemberControl, MemberKey, Overflow,
+    PresenceMember, PresenceUpdate, PresentMember, RemoteChange, RemoteKey, Room, RoomChange, SocketId,
+    Target,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -31,7 +32,21 @@ use crate::util::log_limit::log_limited;
 /// once. The state is consistent with the events that follow it; a concurrent join received before the state is already
 /// part of it.
 ///
-/// Covers the clients of this node only.
+/// # Several nodes
+///
+/// In a [cluster](crate::config::IoBuilder::cluster) of Roomcast servers, the members of all nodes are shown, to the members
+/// on all nodes; each node has to register the same presence. The changes of another node arrive in batches, by default of
+/// 50 ms, without a member that joined and left again in between. If a node leaves, dies, or cannot be reached, its members
+/// leave, and join again when it is back. The first member of a room on a node gets its state when the other nodes have
+/// answered, after a second at most; members of nodes that have not answered join later. A node that has just started knows
+/// the others after some milliseconds. Data is published to the other nodes as soon as it is [set](Socket::set_data).
+///
+/// A cluster with servers of Node does not carry presence, since these do not announce joins; the members of this node are
+/// shown then. [Room hooks](crate::Io::on_room_change) always report this node only.
+///
+/// Each node keeps the members of all nodes in the rooms where it has members: about 200 bytes for each and its data.
+///
+/// # Examples
 ///
 /// ```
 /// use roomcast_server::rooms::Presence;
@@ -53,20 +68,32 @@ pub struct Presence {
 }
 
 type Choice = dyn Fn(&Room) -> bool + Send + Sync;
-/// Members by room, as reported by the hooks.
+
+/// Members by room, as reported by the hooks and by other nodes.
 #[derive(Default)]
 struct Present {
-    /// Rooms with members.
+    /// Rooms with members on this node.
     rooms: HashMap<Room, Known>,
     /// Whether the survey of existing rooms is complete; rooms created later are known from the start.
     surveyed: bool,
+    /// Notices in the order of the changes.
+    notices: VecDeque<Notice>,
+    /// A thread sends the notices.
+    is_sending: bool,
 }
 
 /// Known members of a room.
+#[derive(Default)]
 struct Known {
     members: Members,
     /// Whether `members` is complete; until then, changes send no events, since the survey is pending.
     all: bool,
+    /// Members on other nodes.
+    remote: BTreeMap<RemoteKey, Arc<PresenceMember>>,
+    /// Whether `remote` was received, or there were no other nodes when a client got its state.
+    is_synced: bool,
+    /// Members whose state waits for `remote`.
+    waiting: Vec<MemberKey>,
 }
 
 /// Members by key, since two members may share an id.
@@ -76,6 +103,19 @@ type Members = HashMap<MemberKey, Member>;
 struct Member {
     id: SocketId,
     control: Option<Arc<dyn MemberControl>>,
+}
+
+/// Event to send.
+struct Notice {
+    event: Event,
+    to: Recipients,
+}
+
+enum Recipients {
+    /// New member.
+    One(Socket),
+    /// Members of a room, except one.
+    Room(Room, Option<MemberKey>),
 }
 
 /// Event names.
@@ -129,70 +169,209 @@ impl Presence {
     }
 
     fn joined(&self, rooms: &RoomsOf, room: &Room, key: MemberKey, member: &Member) -> Result<(), ArgsError> {
-        let (who, state) = {
-            let Present { rooms, surveyed } = &mut *self.present();
-            let known = rooms.entry(room.clone());
-            let known = known.or_insert_with(|| Known { members: Members::new(), all: *surveyed });
-            known.members.insert(key, member.clone());
-            if !known.all {
-                return Ok(());
-            }
-            let all = known.members.values().map(|member| self.describe(member));
-            (self.describe(member), self.with_state.then(|| all.collect::<Vec<_>>()))
-        };
-        if let Some(state) = state
-            && let Some(newcomer) = member.control.clone().and_then(Socket::from_control)
-        {
-            let mut event = self.event(rooms, &self.names.state, (room.as_str(), &state).into_args()?);
-            newcomer.hand(Delivery::Reliable, Overflow::Inherit, &mut event);
+        let mut present = self.present();
+        let Present { rooms: all_rooms, surveyed, notices, .. } = &mut *present;
+        let is_first = !all_rooms.contains_key(room);
+        let known = all_rooms.entry(room.clone());
+        let known = known.or_insert_with(|| Known { all: *surveyed, ..Known::default() });
+        known.members.insert(key, member.clone());
+        let is_shared = self.share(rooms, room, [(key, member)], is_first || known.members.len() == 1);
+        if !known.all {
+            return Ok(());
         }
-        self.notify(rooms, &self.names.join, room, key, &who)
+        let waits = is_shared && !known.is_synced && !rooms.link.is_alone();
+        if waits {
+            known.waiting.extend(self.with_state.then_some(key));
+        } else {
+            // Later news of other nodes are changes.
+            known.is_synced = true;
+            if self.with_state
+                && let Some(newcomer) = member.control.clone().and_then(Socket::from_control)
+            {
+                let event = self.state(rooms, room, known)?;
+                notices.push_back(Notice { event, to: Recipients::One(newcomer) });
+            }
+        }
+        let event = self.notice(rooms, &self.names.join, room, &self.describe(member))?;
+        notices.push_back(Notice { event, to: Recipients::Room(room.clone(), Some(key)) });
+        self.send(rooms, present);
+        Ok(())
     }
 
     fn left(&self, rooms: &RoomsOf, room: &Room, key: MemberKey) -> Result<(), ArgsError> {
-        let member = {
-            let Present { rooms, .. } = &mut *self.present();
-            let Some(known) = rooms.get_mut(room) else { return Ok(()) };
-            let (member, all) = (known.members.remove(&key), known.all);
-            if known.members.is_empty() {
-                rooms.remove(room);
-            }
-            member.filter(|_| all)
-        };
-        match member {
-            Some(member) => self.notify(rooms, &self.names.leave, room, key, &self.describe(&member)),
-            None => Ok(()),
+        let mut present = self.present();
+        let Present { rooms: all_rooms, notices, .. } = &mut *present;
+        let Some(known) = all_rooms.get_mut(room) else { return Ok(()) };
+        let (member, all) = (known.members.remove(&key), known.all);
+        known.waiting.retain(|waiting| *waiting != key);
+        if known.members.is_empty() {
+            all_rooms.remove(room);
         }
+        let Some(member) = member else { return Ok(()) };
+        if let Some(presence) = rooms.link.presence() {
+            presence.left(room, key, self.data(&member));
+        }
+        if all {
+            let event = self.notice(rooms, &self.names.leave, room, &self.describe(&member))?;
+            notices.push_back(Notice { event, to: Recipients::Room(room.clone(), Some(key)) });
+            self.send(rooms, present);
+        }
+        Ok(())
     }
 
-    fn notify(
+    /// Takes the members of a room in a survey.
+    fn surveyed_room(&self, rooms: &RoomsOf, room: &Room, members: &[PresentMember]) {
+        let member = |present: &PresentMember| {
+            (present.key, Member { id: present.socket.clone(), control: present.control.clone() })
+        };
+        let members: Members = members.iter().map(member).collect();
+        self.share(rooms, room, members.iter().map(|(key, member)| (*key, member)), true);
+        let mut present = self.present();
+        let known = present.rooms.entry(room.clone()).or_default();
+        (known.members, known.all) = (members, true);
+    }
+
+    /// Reports members of this node to the others; returns whether theirs follow.
+    ///
+    /// `is_first` is whether theirs are not known here.
+    fn share<'a>(
+        &self,
+        rooms: &RoomsOf,
+        room: &Room,
+        members: impl IntoIterator<Item = (MemberKey, &'a Member)>,
+        is_first: bool,
+    ) -> bool {
+        let Some(presence) = rooms.link.presence() else { return false };
+        if self.with_data {
+            rooms.link.show_data();
+        }
+        let mut is_shared = false;
+        for (key, member) in members {
+            let data = self.data(member);
+            let shown = PresenceMember { id: member.id.clone(), data: data.clone() };
+            is_shared = presence.joined(room, key, shown);
+            // It may have been set in between.
+            if let Some(newer) = self.data(member).filter(|newer| data.as_ref() != Some(newer)) {
+                presence.data_changed(room, key, newer);
+            }
+        }
+        if is_first {
+            presence.refresh(room);
+        }
+        is_shared
+    }
+
+    /// Takes the members of a room on other nodes, or their changes.
+    fn take(&self, rooms: &RoomsOf, room: &Room, update: &PresenceUpdate) -> Result<usize, ArgsError> {
+        let mut present = self.present();
+        let Present { rooms: all_rooms, notices, .. } = &mut *present;
+        let Some(known) = all_rooms.get_mut(room) else { return Ok(0) };
+        let before = notices.len();
+        let changes = match update {
+            PresenceUpdate::Changes(_) if !known.is_synced => return Ok(0),
+            PresenceUpdate::Changes(changes) => changes.clone(),
+            PresenceUpdate::Members(members) => differences(&known.remote, members),
+        };
+        let has_notices = known.all && known.is_synced;
+        for change in changes {
+            let (name, member) = match &change {
+                RemoteChange::Joined(key, member) => {
+                    if known.remote.insert(*key, member.clone()).is_some() {
+                        continue;
+                    }
+                    (&self.names.join, member)
+                }
+                RemoteChange::Left(key, member) => {
+                    if known.remote.remove(key).is_none() {
+                        continue;
+                    }
+                    (&self.names.leave, member)
+                }
+                RemoteChange::DataChanged(key, member) => {
+                    known.remote.entry(*key).and_modify(|known| *known = member.clone());
+                    continue;
+                }
+            };
+            if has_notices {
+                let event = self.notice(rooms, name, room, &self.describe_remote(member))?;
+                notices.push_back(Notice { event, to: Recipients::Room(room.clone(), None) });
+            }
+        }
+        known.is_synced = true;
+        let waiting = std::mem::take(&mut known.waiting);
+        if !waiting.is_empty() {
+            let event = self.state(rooms, room, known)?;
+            let control = |key| known.members.get(&key).and_then(|member| member.control.clone());
+            for newcomer in waiting.into_iter().filter_map(control).filter_map(Socket::from_control) {
+                notices.push_back(Notice { event: event.clone(), to: Recipients::One(newcomer) });
+            }
+        }
+        let clients = (notices.len() - before) * known.members.len();
+        self.send(rooms, present);
+        Ok(clients)
+    }
+
+    /// Sends the notices in order, unless another thread does.
+    ///
+    /// Without the lock, since outgoing listeners of the application may change rooms.
+    fn send<'a>(&'a self, rooms: &RoomsOf, mut present: MutexGuard<'a, Present>) {
+        if std::mem::replace(&mut present.is_sending, true) {
+            return;
+        }
+        let reset = ResetSending(&self.present);
+        while let Some(Notice { mut event, to }) = present.notices.pop_front() {
+            drop(present);
+            match to {
+                Recipients::One(newcomer) => {
+                    newcomer.hand(Delivery::Reliable, Overflow::Inherit, &mut event);
+                }
+                Recipients::Room(room, skip) => {
+                    let target = Target { rooms: vec![room], skip, ..Target::default() };
+                    if let Some(router) = rooms.router() {
+                        pace::settle(router.broadcast(&target, &event), &event.name);
+                    }
+                }
+            }
+            present = self.present();
+        }
+        present.is_sending = false;
+        std::mem::forget(reset);
+    }
+
+    fn state(&self, rooms: &RoomsOf, room: &Room, known: &Known) -> Result<Event, ArgsError> {
+        let here = known.members.values().map(|member| self.describe(member));
+        let there = known.remote.values().map(|member| self.describe_remote(member));
+        let all: Vec<_> = here.chain(there).collect();
+        Ok(self.event(rooms, &self.names.state, (room.as_str(), &all).into_args()?))
+    }
+
+    fn notice(
         &self,
         rooms: &RoomsOf,
         name: &Arc<str>,
         room: &Room,
-        but: MemberKey,
         who: &PresentMemberJson,
-    ) -> Result<(), ArgsError> {
-        let event = self.event(rooms, name, (room.as_str(), who).into_args()?);
-        let target = Target { rooms: vec![room.clone()], skip: Some(but), ..Target::default() };
-        if let Some(router) = rooms.router() {
-            pace::settle(router.broadcast(&target, &event), &event.name);
-        }
-        Ok(())
+    ) -> Result<Event, ArgsError> {
+        Ok(self.event(rooms, name, (room.as_str(), who).into_args()?))
     }
 
     fn event(&self, rooms: &RoomsOf, name: &Arc<str>, args: Args) -> Event {
         Event::new(rooms.namespace.clone(), &**name, args)
     }
 
+    /// Returns the data of a member, if it is shown.
+    fn data(&self, member: &Member) -> Option<ByteString> {
+        self.with_data.then(|| member.control.as_ref().map(|control| control.data()).unwrap_or_default())
+    }
+
     fn describe(&self, member: &Member) -> PresentMemberJson {
         let data = member.control.as_ref().filter(|_| self.with_data).map(|control| control.data());
-        // Unset data is an empty object, as on Node.
-        let json = data.map(|data| if data.is_empty() { "{}".to_owned() } else { data.to_string() });
-        PresentMemberJson {
-            id: member.id.clone(),
-            data: json.and_then(|json| RawValue::from_string(json).ok()),
-        }
+        PresentMemberJson { id: member.id.clone(), data: data.and_then(|data| json(&data)) }
+    }
+
+    fn describe_remote(&self, member: &PresenceMember) -> PresentMemberJson {
+        let data = self.with_data.then(|| json(member.data.as_deref().unwrap_or_default())).flatten();
+        PresentMemberJson { id: member.id.clone(), data }
     }
 
     fn chooses(&self, room: &Room, socket: &SocketId) -> bool {
@@ -210,7 +389,7 @@ impl RoomHook for Presence {
     }
 
     fn surveyed(&self) {
-        let Present { rooms, surveyed } = &mut *self.present();
+        let Present { rooms, surveyed, .. } = &mut *self.present();
         rooms.retain(|_, known| !known.members.is_empty());
         // Rooms missing from the survey had no members at that time.
         rooms.values_mut().for_each(|known| known.all = true);
@@ -221,19 +400,15 @@ impl RoomHook for Presence {
     fn changed(&self, rooms: &RoomsOf, change: &RoomChange) {
         let told = match change {
             RoomChange::Created { room } => {
-                let Present { rooms, surveyed } = &mut *self.present();
+                let Present { rooms, surveyed, .. } = &mut *self.present();
                 if !*surveyed {
                     // A new room has no members to survey.
-                    rooms.insert(room.clone(), Known { members: Members::new(), all: true });
+                    rooms.insert(room.clone(), Known { all: true, ..Known::default() });
                 }
                 Ok(())
             }
             RoomChange::Present { room, members } if (self.choice)(room) => {
-                let member = |present: &PresentMember| {
-                    (present.key, Member { id: present.socket.clone(), control: present.control.clone() })
-                };
-                let known = Known { members: members.iter().map(member).collect(), all: true };
-                self.present().rooms.insert(room.clone(), known);
+                self.surveyed_room(rooms, room, members);
                 Ok(())
             }
             RoomChange::Joined { room, socket, key, control } if self.chooses(room, socket) => {
@@ -248,6 +423,13 @@ impl RoomHook for Presence {
         if let Err(error) = told {
             log_limited!(ERROR, (), room = %change.room(), %error, "presence data not serialisable");
         }
+    }
+
+    fn remote(&self, rooms: &RoomsOf, room: &Room, update: &PresenceUpdate) -> usize {
+        self.take(rooms, room, update).unwrap_or_else(|error| {
+            log_limited!(ERROR, (), room = %room, %error, "presence data not serialisable");
+            0
+        })
     }
 
     fn copy(self: Arc<Self>) -> Arc<dyn RoomHook> {
@@ -266,6 +448,35 @@ impl fmt::Debug for Presence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Presence").field("rooms", &self.present().rooms.len()).finish_non_exhaustive()
     }
+}
+
+/// Ends the sending of notices if it panics, such as in an outgoing listener.
+struct ResetSending<'a>(&'a Mutex<Present>);
+
+impl Drop for ResetSending<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_sending = false;
+    }
+}
+
+/// Returns the changes that lead from the known members to these.
+fn differences(
+    known: &BTreeMap<RemoteKey, Arc<PresenceMember>>,
+    members: &[(RemoteKey, Arc<PresenceMember>)],
+) -> Vec<RemoteChange> {
+    let present: HashMap<_, _> = members.iter().map(|(key, member)| (*key, member)).collect();
+    let gone = known.iter().filter(|(key, _)| !present.contains_key(key));
+    let gone = gone.map(|(key, member)| RemoteChange::Left(*key, member.clone()));
+    let come = members.iter().map(|(key, member)| match known.get(key) {
+        None => RemoteChange::Joined(*key, member.clone()),
+        Some(_) => RemoteChange::DataChanged(*key, member.clone()),
+    });
+    gone.chain(come).collect()
+}
+
+/// Returns data as JSON. Unset data is an empty object, as on Node.
+fn json(data: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(if data.is_empty() { "{}".to_owned() } else { data.to_owned() }).ok()
 }
 
 /// Member as serialised for clients.
