@@ -192,9 +192,13 @@ impl<B: Backplane> Process<B> {
         }
     }
 
-    pub(super) fn publish(&mut self, publication: Publication, now: Instant) -> Result<(), PublishError> {
+    /// Publishes, unless the node is alone; returns whether it did.
+    pub(super) fn publish(&mut self, publication: Publication, now: Instant) -> Result<bool, PublishError> {
+        if self.node.is_alone() {
+            return Ok(false);
+        }
         self.woken.0.store(true, Ordering::Relaxed);
-        self.node.publish(publication, self.clock.local(now))
+        self.node.publish(publication, self.clock.local(now)).map(|()| true)
     }
 
     /// Sends a request; the result is checked when it ends.
@@ -313,17 +317,14 @@ impl<B: Backplane> Process<B> {
                 asked.found.extend(names.split_whitespace().map(str::to_owned));
             }
             ClusterAction::Done { request, missing, .. } => self.end_request(request, missing, local)?,
-            ClusterAction::NodeJoined { node } => {
-                self.reports.push(Report { at: now, channel: None, from: Some(node.id) });
-            }
             ClusterAction::NodeLeft { node, reason } => {
-                self.reports.push(Report { at: now, channel: None, from: Some(node.id) });
                 if reason != LeaveReason::Goodbye {
+                    self.reports.push(Report { at: now, channel: None, from: Some(node.id) });
                     self.dead.insert(node.id, node.incarnation);
                 }
                 self.requests.values_mut().for_each(|asked| _ = asked.gone.insert(node));
             }
-            ClusterAction::Rejoined { .. } => {}
+            ClusterAction::NodeJoined { .. } | ClusterAction::Rejoined { .. } => {}
             ClusterAction::Left => self.has_left = true,
             other => panic!("unknown action {other:?}"),
         }
