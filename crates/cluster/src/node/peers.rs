@@ -27,7 +27,7 @@ struct Peer {
     heard: Instant,
     /// Number of the last heartbeat that arrived, or whose absence was reported.
     heartbeat: u64,
-    /// Number of the last omission that was reported.
+    /// Number of the last omission that was considered.
     omission: u64,
     fenced_at: Option<Instant>,
     copies: Copies,
@@ -154,9 +154,10 @@ impl Peers {
         out: &mut Outputs,
     ) {
         let Some(peer) = self.peers.get_mut(&from.id) else { return };
+        let is_known = omission.number <= peer.omission;
+        peer.omission = peer.omission.max(omission.number);
         let may_miss = heard_since.is_some_and(|since| may_follow(now, omission.age, since));
-        if may_miss && omission.number > peer.omission && !self.config.has(Mutation::IgnoreOmissions) {
-            peer.omission = omission.number;
+        if may_miss && !is_known && !self.config.has(Mutation::IgnoreOmissions) {
             out.gap(None, Some(from), None);
         }
     }
