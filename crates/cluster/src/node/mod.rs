@@ -313,6 +313,8 @@ impl Node {
     /// the host waits for a limited time.
     pub fn leave(&mut self, now: Instant) {
         if self.is_active() {
+            self.note_omissions(now);
+            self.is_alone = false;
             self.phase = Phase::Leaving;
             self.requests.interrupt(now, &mut self.out);
         }

@@ -253,7 +253,7 @@ impl Peers {
             incarnation: node.incarnation,
             state: State::Alive,
             heard: now,
-            heartbeat: if is_new { 0 } else { heartbeat },
+            heartbeat: if is_new && !is_early { 0 } else { heartbeat },
             omission: 0,
             fenced_at: None,
             copies: Copies::default(),

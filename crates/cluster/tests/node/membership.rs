@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use roomcast_cluster::{
-    BackplaneEvent, Channel, ClusterAction, ClusterConfig, ClusterRequest, MissingReason, Node, NodeId,
+    BackplaneCommand, BackplaneEvent, Channel, ClusterAction, ClusterConfig, ClusterRequest, MissingReason,
+    Node, NodeId,
 };
 use roomcast_core::{Namespace, Room};
 
@@ -299,6 +300,23 @@ fn new_node_misses_nothing_of_lone_one() {
     assert!(!one.node.is_alone());
     pass(&mut new, &mut one, Duration::from_secs(5));
     assert_eq!((gaps(&mut one), gaps(&mut new)), (vec![], vec![]));
+}
+
+#[test]
+fn goodbye_announces_omissions() {
+    // Seed 42828: a node is alone only shortly, and leaves before its next heartbeat.
+    let (mut one, mut two) = subscribed_pair(|_| {});
+    while !one.node.is_alone() {
+        two.receive(one.serve());
+        one.advance(Duration::from_millis(10));
+        two.now = one.now;
+    }
+    assert_eq!(gaps(&mut two), []);
+    one.node.leave(one.now);
+    let commands = one.commands();
+    assert!(matches!(commands[0], BackplaneCommand::Publish { channel: Channel::Nodes, .. }));
+    two.receive(vec![commands[0].clone()]);
+    assert_eq!(gaps(&mut two), [None]);
 }
 
 #[test]

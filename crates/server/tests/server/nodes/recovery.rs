@@ -1,6 +1,7 @@
 //! Connection state recovery in a cluster.
 
 use roomcast_server::Config;
+use roomcast_server::server::Drain;
 use roomcast_testkit::cluster::Fault;
 use serde_json::{Value, json};
 
@@ -73,6 +74,31 @@ fn lost_remote_events_prevent_recovery() {
     until(|| there.metric("cluster_delivered") == 2);
     assert_eq!(there.metric("cluster_gaps"), 1);
     assert_eq!(recover(&there, &sid, &shows), (false, Vec::new()));
+}
+
+#[test]
+fn rolling_deploy_keeps_sessions_recoverable() {
+    let nodes = Nodes::new();
+    let (here, there) = (nodes.start(), recovering(&nodes));
+    know_each_other(&[&here, &there]);
+    let mut client = Returner::connect(&there.server.dial);
+    here.io.emit("first", 1).expect("a valid name");
+    let (_, offset) = hear(&mut client);
+    let (sid, shows) = vanish(&there, client, &offset);
+    // A new node joins, the old one leaves.
+    let new = nodes.start();
+    know_each_other(&[&here, &there, &new]);
+    new.io.emit("from the new node", 2).expect("a valid name");
+    here.io.emit("from the old node", 3).expect("a valid name");
+    here.server.block_on(here.io.drain(Drain::default()));
+    know_each_other(&[&there, &new]);
+    new.io.emit("last", 4).expect("a valid name");
+    until(|| there.metric("cluster_delivered") == 4);
+    let (is_recovered, mut replayed) = recover(&there, &sid, &shows);
+    assert!(is_recovered);
+    replayed.sort_by_key(Value::to_string);
+    assert_eq!(replayed, ["from the new node", "from the old node", "last"].map(|name| json!(name)));
+    assert_eq!(there.metric("cluster_gaps"), 0);
 }
 
 #[test]
