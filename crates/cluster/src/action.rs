@@ -202,7 +202,7 @@ pub enum LeaveReason {
     TimedOut,
     /// It has a newer incarnation.
     Replaced,
-    /// It said goodbye, and named its last messages. They may still be delivered; a gap reports those that are lost.
+    /// It said goodbye, and named its last messages. They may still be delivered; a gap reports lost ones.
     Goodbye,
 }
 

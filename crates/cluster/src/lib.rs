@@ -31,10 +31,10 @@
 //! subscription. Ages are differences of one clock, so clocks need not agree; rates may differ by 1.5 %. A lost frame
 //! without a successor is noticed by the heartbeats: when a stream becomes idle, its last number is listed in four
 //! heartbeats in sequence. A receiver that misses more than four in sequence reports a gap of unknown size. The goodbye
-//! lists the ends of all streams; what has not arrived one heartbeat interval later is lost.
+//! lists the ends of all streams; frames that have not arrived one heartbeat interval later are lost.
 //!
-//! A new node is heard from its first heartbeats on, so nothing that it published before can be missed without notice. A
-//! node that is first heard after more than four heartbeats, and later than a heartbeat interval after the receiver's own
+//! The ends that a new node lists in its first heartbeats cover all its publications, so its join is no loss. A node
+//! that is first heard after more than four heartbeats, and later than a heartbeat interval after the receiver's own
 //! start, is reported as a gap. A node that [is alone](Node::is_alone) may omit publications, and one that rejoins may
 //! have been dead to others: its next four heartbeats tell how long ago that ended. Receivers whose first subscription
 //! is older report a gap.
@@ -60,7 +60,7 @@
 //! Nodes on both sides of a partition continue to serve their clients, and deliver publications on their own side. After
 //! [`node_timeout`](ClusterConfig::node_timeout) each side declares the other dead: its requests no longer wait for those
 //! nodes. When the partition ends, each node that was declared dead by another rejoins as a new incarnation. Publications
-//! to the other side are lost, and reported by `NodeLeft`, and by a gap when the node is heard again. A shorter partition
+//! to the other side are lost, and reported by `NodeLeft`, and by a gap after its next message. A shorter partition
 //! is reported by gaps.
 //!
 //! # Driving a node

@@ -20,7 +20,7 @@ pub enum Mutation {
     IgnoreMissedHeartbeats,
     /// Reports of other nodes that they have published nothing for a while are ignored.
     IgnoreOmissions,
-    /// What a node's streams lack is not reported when the node ends.
+    /// Missing frames of a node are not reported when the node ends.
     ForgetMissing,
     /// The loss of a subscription is not reported.
     HideLostSubscriptions,

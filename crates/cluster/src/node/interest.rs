@@ -32,7 +32,7 @@ pub(super) struct Interest {
     joins: VecDeque<(Instant, Channel, JoinTicket)>,
     last_token: u64,
     degraded: usize,
-    /// Time of the first confirmation of a channel: nothing earlier was to be heard.
+    /// Time of the first confirmation of a channel.
     heard_since: Option<Instant>,
     /// Time since which heartbeats of other nodes arrive.
     nodes_since: Option<Instant>,
@@ -311,7 +311,7 @@ impl Interest {
         self.streams.compare_tail(channel, entry.confirmed_at(), from, tail, now);
     }
 
-    /// Forgets the streams of a node that is no longer in the cluster, and reports what they still lack.
+    /// Forgets the streams of a node that is no longer in the cluster, and reports the missing frames.
     pub(super) fn forget_node(&mut self, node: NodeRef, out: &mut Outputs) {
         self.streams.forget_node(node, out);
     }

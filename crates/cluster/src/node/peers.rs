@@ -106,7 +106,7 @@ impl Peers {
                 State::Alive => {
                     out.act(ClusterAction::NodeLeft { node: old, reason: LeaveReason::Replaced });
                 }
-                // What it published after that was dropped.
+                // Its later publications were dropped.
                 State::Dead { said_goodbye: false } => out.gap(None, Some(old), None),
                 State::Leaving { .. } | State::Dead { said_goodbye: true } => {}
             }
@@ -246,7 +246,7 @@ impl Peers {
     ) {
         // The ends of its streams are listed in several heartbeats, so the first ones may be missed.
         let is_new = heartbeat <= ROUNDS;
-        // A stream has to be idle before its end is listed: of those since the first subscription, none was.
+        // A stream has to be idle before its end is listed: no stream since the first subscription was.
         let interval = at_least(self.config.heartbeat_interval);
         let is_early = heard_since.is_none_or(|since| now.saturating_duration_since(since) < interval);
         let peer = Peer {

@@ -212,7 +212,7 @@ impl InStreams {
             if suspect.from != node {
                 return true;
             }
-            // What has not arrived by now would be dropped.
+            // Frames that arrive later are dropped.
             let stream = stream(&mut self.channels, &mut self.bytes, &suspect.channel, node);
             if let Some(lost) = stream.miss(suspect)
                 && !hides

@@ -192,7 +192,7 @@ fn restart_does_not_hide_lost_end() {
     one.commands();
     one.node.leave(one.now);
     two.receive(one.commands());
-    // Its next process is heard before the loss is certain. What is late would be dropped.
+    // Its next process follows before the loss is certain. Late messages of this one are dropped.
     let mut next = Rig::at_incarnation(1, 2 << 20, two.now);
     two.receive(next.serve());
     assert_eq!(gaps(&mut two), [Some(channel("a"))]);
@@ -230,7 +230,7 @@ fn dead_node_that_returns_is_a_gap() {
 
 #[test]
 fn node_unknown_for_long_is_a_gap() {
-    // Nobody hears the first node for less than an interval, or for longer than the ends of its streams are listed.
+    // The second node hears the first after less than an interval, or after more heartbeats than list an end.
     for (tenths, expected) in [(10, vec![]), (60, vec![None])] {
         let (mut one, mut two) = (Rig::new(1, |_| {}), Rig::new(2, |_| {}));
         two.node.add_interest(&Namespace::main(), Some(&Room::from("a")), two.now);
@@ -273,7 +273,7 @@ fn lone_node_announces_omissions() {
     assert!(gaps(&mut one).contains(&None) && gaps(&mut two).contains(&None));
     pass(&mut one, &mut two, Duration::from_secs(8));
     assert_eq!((gaps(&mut one), gaps(&mut two)), (vec![], vec![]));
-    // A node that starts later has missed nothing of that.
+    // A node that starts later is not concerned.
     let mut new = Rig::at(3, one.now);
     for _ in 0..100 {
         let (from_one, from_new) = (one.serve(), new.serve());

@@ -625,7 +625,7 @@ impl<H: Harness> Run<H> {
                     || !message.is_sent;
                 // A node that has left is reported once; its later publications are lost.
                 let is_absent = !process.node.peers().any(|peer| peer.id == message.from);
-                // Nobody can report the messages of a process that lived and ended in another partition.
+                // A process that lived and ended in another partition is unknown, so no node can report its messages.
                 let is_unknown = !by_number.contains_key(&message.process)
                     && !process.has_known(message.from, message.process);
                 let is_absent = is_absent || is_unknown;

@@ -65,10 +65,8 @@ fn lost_remote_events_prevent_recovery() {
     here.io.emit("first", 1).expect("a valid name");
     let (_, offset) = hear(&mut client);
     let (sid, shows) = vanish(&there, client, &offset);
-    let lost = here.metric("cluster_messages_out");
     nodes.inject(&Fault::Loss(1000));
     here.server.block_on(here.io.emit_confirmed("lost", 2)).expect("a working engine");
-    assert!(here.metric("cluster_messages_out") > lost);
     nodes.inject(&Fault::Loss(0));
     here.io.emit("third", 3).expect("a valid name");
     until(|| there.metric("cluster_delivered") == 2);
@@ -113,7 +111,7 @@ fn death_of_node_ends_recoverable_range() {
     here.io.emit("first", 1).expect("a valid name");
     let (_, offset) = hear(&mut client);
     let (sid, shows) = vanish(&there, client, &offset);
-    // Nobody can tell whether it had published more.
+    // It may have published more.
     here.die();
     until(|| there.metric("cluster_nodes") == 0);
     assert_eq!(recover(&there, &sid, &shows), (false, Vec::new()));

@@ -20,7 +20,7 @@ use super::client::{Client, Kind};
 use super::recorder::{Recorder, arrivals};
 use super::serve::{On, Running, serve_server, until};
 
-/// Cluster on an engine in memory; each of its nodes has threads of its own.
+/// Cluster on an engine in memory; each node has its own threads.
 #[derive(Debug)]
 pub struct Nodes {
     engine: MemoryEngine,
