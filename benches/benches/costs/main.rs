@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod figures;
+mod nodes;
 mod paths;
 
 use std::env;

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::common::{event, member, text};
+use crate::nodes::{self, BROADCASTS};
 
 /// Work done per message, or per recipient of a message.
 pub(crate) struct Path {
@@ -87,6 +88,24 @@ pub(crate) const PATHS: &[Path] = &[
         unit: "an event, handler and all",
         units: ECHOES,
         prepare: || echo(&socket_io_echo()),
+    },
+    Path {
+        name: "broadcast to nobody, no cluster",
+        unit: "a broadcast of 16",
+        units: BROADCASTS,
+        prepare: nodes::without,
+    },
+    Path {
+        name: "broadcast to nobody, cluster of one node",
+        unit: "a broadcast of 16",
+        units: BROADCASTS,
+        prepare: || nodes::among(1),
+    },
+    Path {
+        name: "broadcast to nobody, cluster of two nodes",
+        unit: "a broadcast of 16, with the task of the connection",
+        units: BROADCASTS,
+        prepare: || nodes::among(2),
     },
     Path {
         name: ROOMS[0],

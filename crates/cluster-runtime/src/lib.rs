@@ -76,9 +76,10 @@
 //! # Loss
 //!
 //! [`ClusterHost::missed`](roomcast_core::ClusterHost::missed) is called for a room after a gap on its channel, and for
-//! whole namespaces if the gap has no room. It is also called for all namespaces when a node joins or leaves: its
-//! publications from before it was known, or its last ones, may not have arrived. If this node was itself declared dead
-//! and rejoins, that is no loss here; gaps report the messages that it has missed.
+//! whole namespaces if the gap has no room. It is also called for all namespaces when a node dies, since its last
+//! publications may not have arrived. A node that joins or says goodbye, as in a rolling deploy, is no loss: the state
+//! machine reports a gap if one of its publications is missing. If this node was itself declared dead and rejoins, that
+//! is no loss here; gaps report the messages that it has missed.
 //!
 //! # Handlers of events for servers
 //!

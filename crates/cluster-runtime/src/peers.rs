@@ -23,9 +23,8 @@ impl Peers {
         *self.nodes() = nodes;
     }
 
-    /// Notes whether a lack of nodes is certain.
-    pub(crate) fn update_alone(&self, is_certain: bool) {
-        let is_alone = is_certain && self.nodes().is_empty();
+    /// Notes whether no other node is known, with certainty.
+    pub(crate) fn set_alone(&self, is_alone: bool) {
         self.is_alone.store(is_alone, Ordering::Relaxed);
     }
 

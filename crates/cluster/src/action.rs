@@ -135,12 +135,15 @@ pub enum ClusterAction {
     },
     /// Another node is in the cluster.
     ///
-    /// Messages that it published before this may not have arrived.
+    /// Messages that it published before this may not have arrived; a [`Gap`](Self::Gap) reports them.
     NodeJoined {
         /// Node.
         node: NodeRef,
     },
-    /// Another node is no longer in the cluster. Messages of a dead node that have not arrived are lost.
+    /// Another node is no longer in the cluster.
+    ///
+    /// Messages that have not arrived are lost, unless it said goodbye: they may still arrive, or a [`Gap`](Self::Gap)
+    /// reports them.
     NodeLeft {
         /// Node.
         node: NodeRef,
@@ -199,7 +202,7 @@ pub enum LeaveReason {
     TimedOut,
     /// It has a newer incarnation.
     Replaced,
-    /// It said goodbye. Messages that it published before may still be delivered.
+    /// It said goodbye, and named its last messages. They may still be delivered; a gap reports lost ones.
     Goodbye,
 }
 

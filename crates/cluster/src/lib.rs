@@ -13,8 +13,9 @@
 //!   have none.
 //! - **Once**: a member receives a publication at most once.
 //! - **Loss is reported**: engines lose messages. Each publication that was begun after a [confirmed
-//!   join](Node::await_join) arrives, or the host gets a [`Gap`](ClusterAction::Gap), a
-//!   [`NodeLeft`](ClusterAction::NodeLeft) or a [`NodeJoined`](ClusterAction::NodeJoined) that covers it.
+//!   join](Node::await_join) arrives, or the host gets a [`Gap`](ClusterAction::Gap) that covers it, or a
+//!   [`NodeLeft`](ClusterAction::NodeLeft) without a goodbye. A node that joins or says goodbye is no loss by itself. The
+//!   publications of a node that was never heard, and ended, are not reported.
 //! - **Incarnations**: a restarted node is a new one. Messages of a dead incarnation are dropped. A node that was
 //!   declared dead, as after a freeze or a partition, rejoins as a new incarnation and ends its requests.
 //! - **Requests end** at their deadline with the answers that arrived, and name the nodes whose answers are missing. A
@@ -29,7 +30,14 @@
 //! a subscription has no known predecessor; the predecessor is missing only if, by its age, it may be younger than the
 //! subscription. Ages are differences of one clock, so clocks need not agree; rates may differ by 1.5 %. A lost frame
 //! without a successor is noticed by the heartbeats: when a stream becomes idle, its last number is listed in four
-//! heartbeats in sequence. A receiver that misses more than four in sequence reports a gap of unknown size.
+//! heartbeats in sequence. A receiver that misses more than four in sequence reports a gap of unknown size. The goodbye
+//! lists the ends of all streams; frames that have not arrived one heartbeat interval later are lost.
+//!
+//! The ends that a new node lists in its first heartbeats cover all its publications, so its join is no loss. A node
+//! that is first heard after more than four heartbeats, and later than a heartbeat interval after the receiver's own
+//! start, is reported as a gap. A node that [is alone](Node::is_alone) may omit publications, and one that rejoins may
+//! have been dead to others: its next four heartbeats tell how long ago that ended. Receivers whose first subscription
+//! is older report a gap.
 //!
 //! A room is the channel of its name. The room of a socket id that is tagged with a node is on a channel of that node,
 //! to which the node is always subscribed; see [`Channel::of`].
@@ -52,7 +60,8 @@
 //! Nodes on both sides of a partition continue to serve their clients, and deliver publications on their own side. After
 //! [`node_timeout`](ClusterConfig::node_timeout) each side declares the other dead: its requests no longer wait for those
 //! nodes. When the partition ends, each node that was declared dead by another rejoins as a new incarnation. Publications
-//! to the other side are lost, and reported by `NodeLeft` and `NodeJoined`. A shorter partition is reported by gaps.
+//! to the other side are lost, and reported by `NodeLeft`, and by a gap after its next message. A shorter partition
+//! is reported by gaps.
 //!
 //! # Driving a node
 //!
@@ -86,13 +95,14 @@
 //!
 //! - **One task** owns the node and the engine, without a lock. Other threads encode publications and pass them through a
 //!   bounded queue, so the engine's speed affects no handler.
-//! - **Without other nodes** publishing is omitted: [`NodeJoined`](ClusterAction::NodeJoined) and `NodeLeft` are mirrored
-//!   into an atomic. With other nodes each broadcast is published, since engines do not reveal which nodes have members.
+//! - **Without other nodes** publishing is omitted: [`Node::is_alone`] is mirrored into an atomic, before a heartbeat is
+//!   sent. With other nodes each broadcast is published, since engines do not reveal which nodes have members.
 //! - **Interest**: rooms that get their first member or lose their last are passed through the same queue. Rooms named by
 //!   this node's ids need no filter: they cost a hash look-up in the task, and no command.
 //! - **A joining namespace** calls [`Node::add_interest`] and [`Node::await_join`], and accepts clients after
 //!   [`Heard`](ClusterAction::Heard), at most [`join_timeout`](ClusterConfig::join_timeout) later.
-//! - **Recovery**: a [`Gap`](ClusterAction::Gap), `NodeJoined` and `NodeLeft` end the recoverable range of their rooms.
+//! - **Recovery**: a [`Gap`](ClusterAction::Gap) ends the recoverable range of its room, or of all. So does a `NodeLeft`,
+//!   unless the node said goodbye.
 //! - **Acknowledgements**: a broadcast with acknowledgements is a request. Each node answers with the number of its
 //!   recipients, then with each acknowledgement; see [`Node::answer`].
 //! - **Shutdown**: [`Node::leave`] after the sessions were stored; the task continues until

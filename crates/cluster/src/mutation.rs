@@ -18,6 +18,10 @@ pub enum Mutation {
     IgnoreTails,
     /// A heartbeat after many missing ones is taken as if none were missing.
     IgnoreMissedHeartbeats,
+    /// Reports of other nodes that they have published nothing for a while are ignored.
+    IgnoreOmissions,
+    /// Missing frames of a node are not reported when the node ends.
+    ForgetMissing,
     /// The loss of a subscription is not reported.
     HideLostSubscriptions,
     /// A lost subscription is not requested again.
@@ -71,13 +75,15 @@ pub enum Mutation {
 #[cfg(feature = "mutations")]
 impl Mutation {
     /// All defects.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::DeliverDuplicates,
         Self::ReverseBatches,
         Self::HideGaps,
         Self::OmitTails,
         Self::IgnoreTails,
         Self::IgnoreMissedHeartbeats,
+        Self::IgnoreOmissions,
+        Self::ForgetMissing,
         Self::HideLostSubscriptions,
         Self::NeverResubscribe,
         Self::NeverRetrySubscribe,

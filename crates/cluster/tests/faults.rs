@@ -8,7 +8,7 @@
 //! CLUSTER_SEEDS=100000 cargo test --config profile.test.opt-level=2 -p roomcast-cluster --test faults -- --nocapture
 //! ```
 //!
-//! A defect that a seed finds gets a test in `node.rs`, since a change of the suite changes the runs of all seeds.
+//! A defect that a seed finds gets a test in `node/`, since a change of the suite changes the runs of all seeds.
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};

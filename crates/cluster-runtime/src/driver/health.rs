@@ -19,8 +19,6 @@ pub(super) struct Health {
     started: Instant,
     is_leaving: bool,
     join_timeout: Duration,
-    /// Time within which the other nodes have answered the first heartbeat.
-    greeting: Duration,
 }
 
 impl Health {
@@ -33,7 +31,6 @@ impl Health {
             started: now,
             is_leaving: false,
             join_timeout: config.join_timeout,
-            greeting: config.heartbeat_interval,
         }
     }
 
@@ -73,11 +70,6 @@ impl Health {
         self.is_leaving
     }
 
-    /// Returns whether another node would have been noticed by now.
-    pub(super) fn knows_others(&self, now: Instant) -> bool {
-        self.joined_at.is_some_and(|at| at + self.greeting <= now)
-    }
-
     /// Returns the status; `degraded` is the number of channels that were not confirmed in time.
     pub(super) fn status(&self, degraded: usize, now: Instant) -> ClusterStatus {
         let is_over = |since: Option<Instant>, time| since.is_some_and(|since| since + time <= now);
@@ -94,7 +86,6 @@ impl Health {
     /// Returns the next time at which the status may change by itself.
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let times = [
-            self.joined_at.map(|at| at + self.greeting),
             self.unconfirmed_since.map(|since| since + self.join_timeout),
             self.blocked_since.map(|since| since + STALL),
         ];

@@ -20,7 +20,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use roomcast_cluster::{
-    Backplane, Channel, ClusterAction, ClusterConfig, JoinResult, JoinTicket, Node, QueueOverflow, RequestId,
+    Backplane, Channel, ClusterAction, ClusterConfig, JoinResult, JoinTicket, LeaveReason, Node,
+    QueueOverflow, RequestId,
 };
 use roomcast_cluster_task::reply::{Missing, ReplySender};
 use roomcast_cluster_task::{AckSinks, Handlers, Timer, clock};
@@ -248,16 +249,16 @@ impl Driver {
                 ClusterAction::NodeJoined { node } => {
                     info!(%node, "node joined the cluster");
                     self.presence.replica.node_joined(node, now);
-                    self.update_peers(now);
-                    // Its earlier publications may not have arrived.
-                    self.hosts.missed_all();
+                    self.update_peers();
                 }
                 ClusterAction::NodeLeft { node, reason } => {
                     info!(%node, ?reason, "node left the cluster");
                     self.presence.replica.node_left(node);
-                    self.update_peers(now);
-                    // Its last publications may be lost.
-                    self.hosts.missed_all();
+                    self.update_peers();
+                    // The goodbye names the last publications. Without it, they may be lost.
+                    if reason != LeaveReason::Goodbye {
+                        self.hosts.missed_all();
+                    }
                 }
                 // Other nodes have lost publications of this one. Gaps report the losses of this node.
                 ClusterAction::Rejoined { incarnation } => {
@@ -282,9 +283,10 @@ impl Driver {
         }
     }
 
-    fn update_peers(&mut self, now: Instant) {
+    fn update_peers(&mut self) {
         self.shared.peers.set(self.node.peers().collect());
-        self.shared.peers.update_alone(self.health.knows_others(now));
+        // At once, since the next heartbeat tells how long publications were omitted.
+        self.shared.peers.set_alone(false);
     }
 
     /// Updates the status and the gauges.
@@ -294,7 +296,7 @@ impl Driver {
             if self.has_left { ClusterStatus::Left } else { self.health.status(metrics.degraded, now) };
         let (nodes, queue_bytes) = (metrics.nodes, metrics.queue_bytes + self.shared.inlet.bytes());
         *self.shared.node_metrics() = metrics;
-        self.shared.peers.update_alone(self.health.knows_others(now));
+        self.shared.peers.set_alone(self.node.is_alone());
         // It has left when the engine has flushed too.
         if status == ClusterStatus::Left || !self.set_status(status) {
             return;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast_core::{ClusterStatus, Heard, Room};
+use roomcast_core::{Cluster as _, ClusterStatus, Heard, Published, Room};
 use roomcast_testkit::cluster::Fault;
 use tokio::time::Instant;
 
@@ -88,6 +88,60 @@ async fn losses_are_reported_to_hosts() {
     rig.inject(Fault::Disconnect { node: 1 });
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(servers[1].host.take_missed().contains(&None));
+    assert_eq!(servers[0].host.take_missed(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn orderly_join_and_leave_are_no_loss() {
+    let (mut rig, servers) = Rig::connected(2).await;
+    servers[1].join("a").await;
+    for node in 2..6 {
+        let new = rig.start(node, Host::with_sockets(&[]));
+        new.namespace.broadcast(&to("a"), &event(node));
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        new.namespace.broadcast(&to("a"), &event(node));
+        new.connection.leave().await;
+        tokio::time::sleep(SOON).await;
+        assert_eq!(servers[1].host.take_log().len(), 2, "{node}");
+        assert_eq!(servers[1].metric("cluster_nodes"), 1);
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for server in &servers {
+        assert_eq!(server.host.take_missed(), []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn goodbye_without_last_event_is_a_loss() {
+    let (mut rig, servers) = Rig::connected(3).await;
+    servers[1].join("a").await;
+    servers[0].namespace.broadcast(&to("a"), &event(1));
+    tokio::time::sleep(SOON).await;
+    rig.inject(Fault::Loss(1000));
+    servers[0].namespace.broadcast(&to("a"), &event(2));
+    assert_eq!(servers[0].namespace.confirm(Duration::from_secs(1)).await, Ok(()));
+    rig.inject(Fault::Loss(0));
+    servers[0].connection.leave().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(servers[1].host.take_missed(), [Some("a".to_owned())]);
+    assert_eq!(servers[2].host.take_missed(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_omitted_by_lone_node_are_a_loss() {
+    let mut rig = Rig::new();
+    rig.start(2, Host::with_sockets(&[])).connection.leave().await;
+    let servers = [rig.start(0, Host::with_sockets(&[]))];
+    settle(&servers).await;
+    assert!(servers[0].namespace.is_alone());
+    // Heartbeats of the second node do not arrive, so the first publishes nothing.
+    rig.inject(Fault::Slow { node: 0, delay: Duration::from_millis(400) });
+    let second = rig.start(1, Host::with_sockets(&[]));
+    second.join("a").await;
+    assert_eq!(servers[0].namespace.broadcast(&to("a"), &event(1)), Published::NotNeeded);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!servers[0].namespace.is_alone());
+    assert!(second.host.take_missed().contains(&None));
     assert_eq!(servers[0].host.take_missed(), []);
 }
 

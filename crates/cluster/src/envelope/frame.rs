@@ -45,9 +45,11 @@ pub(crate) enum Frame {
         /// The sender asks for a heartbeat in return.
         hello: bool,
         tails: Vec<Tail>,
+        omission: Option<Omission>,
     },
     Goodbye {
         tails: Vec<Tail>,
+        omission: Option<Omission>,
     },
     /// The receiver's incarnation is dead for the sender.
     Fence {
@@ -79,6 +81,15 @@ pub(crate) struct Tail {
     pub(crate) seq: u64,
     pub(crate) run: u64,
     /// Time since the last frame, at most that.
+    pub(crate) age: Duration,
+}
+
+/// End of a time in which the node published nothing, or as an incarnation that others may have declared dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Omission {
+    /// Number of the next heartbeat after it.
+    pub(crate) number: u64,
+    /// Time since its end, at most that.
     pub(crate) age: Duration,
 }
 
@@ -131,16 +142,18 @@ pub(crate) fn encode(frame: &Frame, channel: &Channel) -> Bytes {
             out.number(LEN, *len);
             out.bytes(BODY, body);
         }
-        Frame::Heartbeat { hello, tails } => {
+        Frame::Heartbeat { hello, tails, omission } => {
             out.number(KIND, HEARTBEAT);
             if *hello {
                 out.number(HELLO, 1);
             }
             write_tails(&mut out, tails);
+            write_omission(&mut out, *omission);
         }
-        Frame::Goodbye { tails } => {
+        Frame::Goodbye { tails, omission } => {
             out.number(KIND, GOODBYE);
             write_tails(&mut out, tails);
+            write_omission(&mut out, *omission);
         }
         Frame::Fence { stale, known } => {
             out.number(KIND, FENCE);
@@ -190,6 +203,8 @@ pub(crate) fn decode(bytes: Bytes, channel: &Channel) -> Result<(Option<Position
             INDEX => fields.index = value.number()?,
             COUNT => fields.count = value.number()?,
             LEN => fields.len = value.number()?,
+            OMISSION => fields.omission = Some(value.number()?),
+            OMISSION_AGE => fields.omission_age = value.number()?,
             // Added by a later version.
             _ => {}
         }
@@ -221,6 +236,8 @@ struct Fields {
     index: u64,
     count: u64,
     len: u64,
+    omission: Option<u64>,
+    omission_age: u64,
 }
 
 impl Fields {
@@ -232,6 +249,8 @@ impl Fields {
         };
         let body = || self.body.clone().ok_or(DecodeError::Missing("body"));
         let request = || self.request.ok_or(DecodeError::Missing("request"));
+        let age = duration(self.omission_age);
+        let omission = self.omission.map(|number| Omission { number, age });
         let receiver = || self.receiver.ok_or(DecodeError::Missing("receiver"));
         let frame = match self.kind {
             PUBLISH => {
@@ -262,8 +281,8 @@ impl Fields {
                 part: self.body.clone(),
             },
             PART => Frame::Part { index: self.index, count: self.count, len: self.len, body: body()? },
-            HEARTBEAT => Frame::Heartbeat { hello: self.hello, tails: read_tails(self.tails)? },
-            GOODBYE => Frame::Goodbye { tails: read_tails(self.tails)? },
+            HEARTBEAT => Frame::Heartbeat { hello: self.hello, tails: read_tails(self.tails)?, omission },
+            GOODBYE => Frame::Goodbye { tails: read_tails(self.tails)?, omission },
             FENCE => {
                 Frame::Fence { stale: receiver()?, known: self.known.ok_or(DecodeError::Missing("known"))? }
             }
@@ -297,6 +316,13 @@ fn write_tails(out: &mut FieldWriter, tails: &[Tail]) {
         list.varint(millis(tail.age));
     }
     out.bytes(TAILS, &list.into_bytes());
+}
+
+fn write_omission(out: &mut FieldWriter, omission: Option<Omission>) {
+    if let Some(Omission { number, age }) = omission {
+        out.number(OMISSION, number);
+        out.number(OMISSION_AGE, millis(age));
+    }
 }
 
 fn read_tails(bytes: Option<Bytes>) -> Result<Vec<Tail>, DecodeError> {
@@ -355,6 +381,8 @@ const INDEX: u64 = 18;
 const COUNT: u64 = 19;
 const LEN: u64 = 20;
 const AFTER: u64 = 21;
+const OMISSION: u64 = 22;
+const OMISSION_AGE: u64 = 23;
 
 // Kinds of frames.
 const PUBLISH: u64 = 1;

@@ -16,7 +16,7 @@ pub mod wire;
 use bytes::Bytes;
 
 pub use self::error::DecodeError;
-pub(crate) use self::frame::{Frame, MAX_ROOMS, Position, Tail};
+pub(crate) use self::frame::{Frame, MAX_ROOMS, Omission, Position, Tail};
 use self::frame::{decode, encode, write_position};
 use self::wire::{FieldReader, FieldWriter};
 use crate::{Channel, Incarnation, NodeId, NodeRef};

@@ -38,6 +38,10 @@ fn tails() -> impl Strategy<Value = Vec<Tail>> {
     prop::collection::vec(tail, 0..5)
 }
 
+fn omissions() -> impl Strategy<Value = Option<Omission>> {
+    prop::option::of((any::<u64>(), spans()).prop_map(|(number, age)| Omission { number, age }))
+}
+
 fn frames() -> impl Strategy<Value = Frame> {
     prop_oneof![
         (rooms(), rooms(), any::<u32>(), bodies(), any::<Option<u64>>(), any::<u64>()).prop_map(
@@ -57,8 +61,12 @@ fn frames() -> impl Strategy<Value = Frame> {
             .prop_map(|(request, asker, expected, part)| Frame::Answer { request, asker, expected, part }),
         (any::<u64>(), any::<u64>(), any::<u64>(), bodies())
             .prop_map(|(index, count, len, body)| Frame::Part { index, count, len, body }),
-        (any::<bool>(), tails()).prop_map(|(hello, tails)| Frame::Heartbeat { hello, tails }),
-        tails().prop_map(|tails| Frame::Goodbye { tails }),
+        (any::<bool>(), tails(), omissions()).prop_map(|(hello, tails, omission)| Frame::Heartbeat {
+            hello,
+            tails,
+            omission
+        }),
+        (tails(), omissions()).prop_map(|(tails, omission)| Frame::Goodbye { tails, omission }),
         (any::<u64>(), any::<u64>()).prop_map(|(stale, known)| Frame::Fence { stale, known }),
     ]
 }

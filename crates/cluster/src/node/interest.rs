@@ -32,6 +32,10 @@ pub(super) struct Interest {
     joins: VecDeque<(Instant, Channel, JoinTicket)>,
     last_token: u64,
     degraded: usize,
+    /// Time of the first confirmation of a channel.
+    heard_since: Option<Instant>,
+    /// Time since which heartbeats of other nodes arrive.
+    nodes_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -88,7 +92,19 @@ impl Interest {
             joins: VecDeque::new(),
             last_token: 0,
             degraded: 0,
+            heard_since: None,
+            nodes_since: None,
         }
+    }
+
+    /// Returns the time of the first confirmed subscription; no earlier message can be missed.
+    pub(super) fn heard_since(&self) -> Option<Instant> {
+        self.heard_since
+    }
+
+    /// Returns the time since which heartbeats of other nodes arrive, if they do.
+    pub(super) fn nodes_since(&self) -> Option<Instant> {
+        self.nodes_since
     }
 
     pub(super) fn channels(&self) -> usize {
@@ -197,6 +213,10 @@ impl Interest {
                 continue;
             }
             entry.subscription = Subscription::Confirmed { at: now };
+            self.heard_since.get_or_insert(now);
+            if *channel == Channel::Nodes {
+                self.nodes_since = Some(now);
+            }
             let joins = std::mem::take(&mut entry.joins);
             joins.into_iter().for_each(|ticket| heard(ticket, JoinResult::Confirmed, out));
             let was_deaf = std::mem::take(&mut entry.lost);
@@ -232,6 +252,9 @@ impl Interest {
                 continue;
             }
             entry.lost |= entry.confirmed_at().is_some();
+            if channel == Channel::Nodes {
+                self.nodes_since = None;
+            }
             if entry.subscription == Subscription::Queued || self.config.has(Mutation::NeverResubscribe) {
                 continue;
             }
@@ -288,9 +311,9 @@ impl Interest {
         self.streams.compare_tail(channel, entry.confirmed_at(), from, tail, now);
     }
 
-    /// Forgets the streams of a node that is no longer in the cluster.
-    pub(super) fn forget_node(&mut self, node: NodeRef) {
-        self.streams.forget_node(node);
+    /// Forgets the streams of a node that is no longer in the cluster, and reports the missing frames.
+    pub(super) fn forget_node(&mut self, node: NodeRef, out: &mut Outputs) {
+        self.streams.forget_node(node, out);
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outputs) {

@@ -21,9 +21,9 @@ use self::interest::Interest;
 use self::ordered::{Ordered, Ready};
 use self::outputs::Outputs;
 use self::peers::{Admission, Copy, Peers};
-use self::queue::SendQueue;
+use self::queue::{ROUNDS, SendQueue};
 use self::requests::Requests;
-use crate::envelope::{Envelope, EnvelopeWriter, Frame, MAX_ROOMS, encode_frame};
+use crate::envelope::{Envelope, EnvelopeWriter, Frame, MAX_ROOMS, Omission, encode_frame};
 use crate::id::next_incarnation;
 use crate::mutation::Mutation;
 use crate::{
@@ -74,6 +74,10 @@ pub struct Node {
     /// Frames without a position, for single nodes.
     notices: VecDeque<(Channel, Bytes)>,
     heartbeat: Heartbeat,
+    /// Whether another node would have been noticed by now.
+    is_alone: bool,
+    /// Last time at which publications were omitted, or of a rejoin, and the number of the next heartbeat.
+    omitted: Option<(Instant, u64)>,
     last_copy: u64,
     last_ticket: u64,
     /// Time of the last input.
@@ -118,6 +122,8 @@ impl Node {
             phase: Phase::Active,
             notices: VecDeque::new(),
             heartbeat: Heartbeat { number: 0, sent_at: now, next_at: now, hello: true },
+            is_alone: false,
+            omitted: None,
             last_copy: 0,
             last_ticket: 0,
             driven_at: now,
@@ -138,6 +144,15 @@ impl Node {
     /// Returns the other nodes that are alive, by id.
     pub fn peers(&self) -> impl Iterator<Item = NodeRef> {
         self.peers.alive()
+    }
+
+    /// Returns whether no other node is known although it would have been noticed, so that publishing may be omitted.
+    ///
+    /// It would have been noticed after a heartbeat interval in which heartbeats arrive and are sent. Changes only in
+    /// calls with a time. The other nodes are notified of omitted publications as of lost ones.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.is_alone
     }
 
     /// Returns the counters and gauges.
@@ -298,6 +313,8 @@ impl Node {
     /// the host waits for a limited time.
     pub fn leave(&mut self, now: Instant) {
         if self.is_active() {
+            self.note_omissions(now);
+            self.is_alone = false;
             self.phase = Phase::Leaving;
             self.requests.interrupt(now, &mut self.out);
         }
@@ -309,6 +326,7 @@ impl Node {
         if matches!(self.phase, Phase::Closing | Phase::Left) {
             return;
         }
+        self.note_omissions(now);
         match event {
             BackplaneEvent::Message { channel, payload } => self.receive(&channel, &payload, now),
             BackplaneEvent::Subscribed { channels, token } => {
@@ -325,16 +343,19 @@ impl Node {
                 channels.into_iter().for_each(|channel| self.out.gap(Some(channel), None, None));
             }
         }
+        self.update_alone(now);
     }
 
     /// Handles all timeouts that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.note_pause(now);
+        self.note_omissions(now);
         self.interest.handle_timeout(now, &mut self.out);
         self.deliver_ready();
         let ended = self.peers.handle_timeout(now, &mut self.out);
         self.end(&ended, now);
         self.requests.handle_timeout(now, &mut self.out);
+        self.update_alone(now);
     }
 
     /// Returns the next command for the engine; called when the engine accepts one.
@@ -369,10 +390,14 @@ impl Node {
         }
         if self.phase == Phase::Leaving {
             self.phase = Phase::Closing;
-            let tails = self.queue.list_tails(true, now);
+            let (tails, is_cut) = self.queue.list_tails(true, now);
+            if is_cut {
+                self.omitted = Some((now, self.heartbeat.number + 1));
+            }
             self.interest.close(&mut self.out);
             self.heartbeat.number += 1;
-            let goodbye = encode_frame(&Frame::Goodbye { tails }, &Channel::Nodes);
+            let omission = self.omission(now);
+            let goodbye = encode_frame(&Frame::Goodbye { tails, omission }, &Channel::Nodes);
             return Some(self.wrap(Channel::Nodes, &goodbye));
         }
         None
@@ -404,8 +429,9 @@ impl Node {
         let tick = self.driven_at + self.config.heartbeat_interval;
         // While the engine accepts nothing, the heartbeat stays due.
         let heartbeat = Some(self.heartbeat.next_at).filter(|at| *at > self.driven_at);
+        let alone = self.alone_at().filter(|at| *at > self.driven_at);
         let parts = [self.interest.poll_timeout(), self.peers.poll_timeout(), self.requests.poll_timeout()];
-        parts.into_iter().chain([heartbeat, Some(tick)]).flatten().min()
+        parts.into_iter().chain([heartbeat, alone, Some(tick)]).flatten().min()
     }
 
     /// Handles the events of an engine, and passes on the commands that it accepts.
@@ -447,7 +473,8 @@ impl Node {
         self.out.metrics.messages_in += 1;
         self.out.metrics.bytes_in += payload.len() as u64;
         let mut ended = Vec::new();
-        match self.peers.admit(from, envelope.heartbeat, now, &mut ended, &mut self.out) {
+        let heard_since = self.interest.heard_since();
+        match self.peers.admit(from, envelope.heartbeat, heard_since, now, &mut ended, &mut self.out) {
             Admission::Accepted => self.end(&ended, now),
             Admission::Stale { notify } => {
                 self.out.metrics.stale += 1;
@@ -493,15 +520,17 @@ impl Node {
                 self.requests.answer(request, from, expected, part, now, &mut self.out);
             }
             Frame::Answer { .. } => self.out.metrics.late += 1,
-            Frame::Heartbeat { hello, tails } => {
+            Frame::Heartbeat { hello, tails, omission } => {
                 self.peers.heartbeat(from, heartbeat);
+                self.handle_omission(from, omission, now);
                 tails.into_iter().for_each(|tail| self.interest.compare_tail(from, tail, now));
                 if hello {
                     let soon = now + self.config.heartbeat_interval / 20;
                     self.heartbeat.next_at = self.heartbeat.next_at.min(soon);
                 }
             }
-            Frame::Goodbye { tails } => {
+            Frame::Goodbye { tails, omission } => {
+                self.handle_omission(from, omission, now);
                 tails.into_iter().for_each(|tail| self.interest.compare_tail(from, tail, now));
                 if self.peers.goodbye(from, now, &mut self.out) {
                     self.requests.node_left(from, now, &mut self.out);
@@ -538,6 +567,12 @@ impl Node {
         }
     }
 
+    fn handle_omission(&mut self, from: NodeRef, omission: Option<Omission>, now: Instant) {
+        if let Some(omission) = omission {
+            self.peers.omission(from, omission, self.interest.heard_since(), now, &mut self.out);
+        }
+    }
+
     fn handle_fence(&mut self, stale: Incarnation, known: Incarnation, now: Instant) {
         let is_own = stale == self.incarnation && self.phase == Phase::Active;
         if is_own && !self.config.has(Mutation::IgnoreFence) {
@@ -564,13 +599,15 @@ impl Node {
         }
         self.queue.restart(&mut self.out);
         self.heartbeat = Heartbeat { number: 0, sent_at: now, next_at: now, hello: true };
+        // Some nodes have dropped the last messages of the old incarnation, and may not know this node yet.
+        self.omitted = Some((now, 1));
     }
 
     /// Forgets nodes that are no longer in the cluster.
     fn end(&mut self, ended: &[NodeRef], now: Instant) {
         for node in ended {
             self.requests.node_left(*node, now, &mut self.out);
-            self.interest.forget_node(*node);
+            self.interest.forget_node(*node, &mut self.out);
         }
     }
 
@@ -586,12 +623,41 @@ impl Node {
 
     fn send_heartbeat(&mut self, now: Instant) -> BackplaneCommand {
         let hello = std::mem::take(&mut self.heartbeat.hello);
-        let tails = self.queue.list_tails(false, now);
+        let (tails, _) = self.queue.list_tails(false, now);
+        self.note_omissions(now);
         self.heartbeat.number += 1;
         self.heartbeat.sent_at = now;
         self.heartbeat.next_at = now + self.config.heartbeat_interval;
-        let frame = encode_frame(&Frame::Heartbeat { hello, tails }, &Channel::Nodes);
+        let omission = self.omission(now);
+        let frame = encode_frame(&Frame::Heartbeat { hello, tails, omission }, &Channel::Nodes);
         self.wrap(Channel::Nodes, &frame)
+    }
+
+    /// Returns the last omission for the present heartbeat, if it is one of the first after it.
+    fn omission(&self, now: Instant) -> Option<Omission> {
+        let (at, number) = self.omitted.filter(|(_, number)| self.heartbeat.number < number + ROUNDS)?;
+        Some(Omission { number, age: now.saturating_duration_since(at) })
+    }
+
+    /// Notes that publications may have been omitted up to now.
+    fn note_omissions(&mut self, now: Instant) {
+        if self.is_alone {
+            self.omitted = Some((now, self.heartbeat.number + 1));
+        }
+    }
+
+    /// Returns the time at which another node would have been noticed.
+    fn alone_at(&self) -> Option<Instant> {
+        self.interest.nodes_since().map(|since| since + self.config.heartbeat_interval)
+    }
+
+    fn update_alone(&mut self, now: Instant) {
+        let is_heard =
+            now.saturating_duration_since(self.heartbeat.sent_at) <= 2 * self.config.heartbeat_interval;
+        self.is_alone = self.is_active()
+            && is_heard
+            && self.alone_at().is_some_and(|at| at <= now)
+            && self.peers.alive().next().is_none();
     }
 
     /// Returns the command for a frame without a position.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::outputs::Outputs;
-use super::queue::ROUNDS;
+use super::queue::{ROUNDS, at_least};
+use super::streams::may_follow;
+use crate::envelope::Omission;
 use crate::mutation::Mutation;
 use crate::{ClusterAction, ClusterConfig, Incarnation, LeaveReason, NodeId, NodeRef};
 
@@ -25,6 +27,8 @@ struct Peer {
     heard: Instant,
     /// Number of the last heartbeat that arrived, or whose absence was reported.
     heartbeat: u64,
+    /// Number of the last omission that was considered.
+    omission: u64,
     fenced_at: Option<Instant>,
     copies: Copies,
 }
@@ -37,7 +41,9 @@ enum State {
         until: Instant,
     },
     /// Kept to reject what arrives late.
-    Dead,
+    Dead {
+        said_goodbye: bool,
+    },
 }
 
 /// Publications on several channels of which a copy has arrived.
@@ -80,29 +86,35 @@ impl Peers {
 
     /// Records a message of a node, and decides whether it is accepted.
     ///
-    /// Appends the incarnations that this ends to `ended`.
+    /// `heard_since` is the time of this node's first subscription. Appends the incarnations that this ends to `ended`.
     pub(super) fn admit(
         &mut self,
         from: NodeRef,
         heartbeat: u64,
+        heard_since: Option<Instant>,
         now: Instant,
         ended: &mut Vec<NodeRef>,
         out: &mut Outputs,
     ) -> Admission {
         let Some(peer) = self.peers.get_mut(&from.id) else {
-            self.insert(from, heartbeat, now, out);
+            self.insert(from, heartbeat, heard_since, now, out);
             return Admission::Accepted;
         };
         if from.incarnation > peer.incarnation {
             let old = NodeRef { id: from.id, incarnation: peer.incarnation };
-            if peer.state == State::Alive {
-                out.act(ClusterAction::NodeLeft { node: old, reason: LeaveReason::Replaced });
+            match peer.state {
+                State::Alive => {
+                    out.act(ClusterAction::NodeLeft { node: old, reason: LeaveReason::Replaced });
+                }
+                // Its later publications were dropped.
+                State::Dead { said_goodbye: false } => out.gap(None, Some(old), None),
+                State::Leaving { .. } | State::Dead { said_goodbye: true } => {}
             }
             ended.push(old);
-            self.insert(from, heartbeat, now, out);
+            self.insert(from, heartbeat, heard_since, now, out);
             return Admission::Accepted;
         }
-        let is_stale = from.incarnation < peer.incarnation || peer.state == State::Dead;
+        let is_stale = from.incarnation < peer.incarnation || matches!(peer.state, State::Dead { .. });
         if is_stale && self.config.has(Mutation::AcceptStale) {
             return Admission::Accepted;
         }
@@ -129,6 +141,24 @@ impl Peers {
     pub(super) fn heartbeat(&mut self, from: NodeRef, number: u64) {
         if let Some(peer) = self.peers.get_mut(&from.id) {
             peer.heartbeat = peer.heartbeat.max(number);
+        }
+    }
+
+    /// Reports an omission of an accepted node, unless it ended before this node's first subscription.
+    pub(super) fn omission(
+        &mut self,
+        from: NodeRef,
+        omission: Omission,
+        heard_since: Option<Instant>,
+        now: Instant,
+        out: &mut Outputs,
+    ) {
+        let Some(peer) = self.peers.get_mut(&from.id) else { return };
+        let is_known = omission.number <= peer.omission;
+        peer.omission = peer.omission.max(omission.number);
+        let may_miss = heard_since.is_some_and(|since| may_follow(now, omission.age, since));
+        if may_miss && !is_known && !self.config.has(Mutation::IgnoreOmissions) {
+            out.gap(None, Some(from), None);
         }
     }
 
@@ -182,7 +212,7 @@ impl Peers {
             let until = match peer.state {
                 State::Alive => peer.heard + timeout,
                 State::Leaving { until } => until,
-                State::Dead => continue,
+                State::Dead { .. } => continue,
             };
             if until > now {
                 next = Some(next.map_or(until, |next: Instant| next.min(until)));
@@ -193,7 +223,7 @@ impl Peers {
                 out.metrics.nodes_lost += 1;
                 out.act(ClusterAction::NodeLeft { node, reason: LeaveReason::TimedOut });
             }
-            peer.state = State::Dead;
+            peer.state = State::Dead { said_goodbye: peer.state != State::Alive };
             peer.copies = Copies::default();
             ended.push(node);
         }
@@ -206,12 +236,25 @@ impl Peers {
         self.check_at.filter(|_| !self.config.has(Mutation::NeverDeclareDead))
     }
 
-    fn insert(&mut self, node: NodeRef, heartbeat: u64, now: Instant, out: &mut Outputs) {
+    fn insert(
+        &mut self,
+        node: NodeRef,
+        heartbeat: u64,
+        heard_since: Option<Instant>,
+        now: Instant,
+        out: &mut Outputs,
+    ) {
+        // The ends of its streams are listed in several heartbeats, so the first ones may be missed.
+        let is_new = heartbeat <= ROUNDS;
+        // A stream has to be idle before its end is listed: no stream since the first subscription was.
+        let interval = at_least(self.config.heartbeat_interval);
+        let is_early = heard_since.is_none_or(|since| now.saturating_duration_since(since) < interval);
         let peer = Peer {
             incarnation: node.incarnation,
             state: State::Alive,
             heard: now,
-            heartbeat,
+            heartbeat: if is_new && !is_early { 0 } else { heartbeat },
+            omission: 0,
             fenced_at: None,
             copies: Copies::default(),
         };
@@ -219,10 +262,13 @@ impl Peers {
         let until = now + self.config.node_timeout;
         self.check_at = Some(self.check_at.map_or(until, |at| at.min(until)));
         out.act(ClusterAction::NodeJoined { node });
+        if !is_new && !is_early && !self.config.has(Mutation::IgnoreMissedHeartbeats) {
+            out.gap(None, Some(node), None);
+        }
     }
 
     fn forget_oldest(&mut self) {
-        let dead = |(_, peer): &(&NodeId, &Peer)| peer.state == State::Dead;
+        let dead = |(_, peer): &(&NodeId, &Peer)| matches!(peer.state, State::Dead { .. });
         while self.peers.iter().filter(dead).count() > MAX_DEAD {
             let oldest = self.peers.iter().filter(dead).min_by_key(|(_, peer)| peer.heard);
             let Some(oldest) = oldest.map(|(id, _)| *id) else { return };

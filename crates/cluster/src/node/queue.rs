@@ -221,10 +221,11 @@ impl SendQueue {
 
     /// Returns the ends of idle streams for the next heartbeat; with `all`, the ends of all streams for the goodbye.
     ///
-    /// The end of a stream is listed in [`ROUNDS`] heartbeats in sequence. After that the stream is forgotten.
-    pub(super) fn list_tails(&mut self, all: bool, now: Instant) -> Vec<Tail> {
+    /// The end of a stream is listed in [`ROUNDS`] heartbeats in sequence. After that the stream is forgotten. The second
+    /// result is whether some ends did not fit.
+    pub(super) fn list_tails(&mut self, all: bool, now: Instant) -> (Vec<Tail>, bool) {
         if self.config.has(Mutation::OmitTails) {
-            return Vec::new();
+            return (Vec::new(), false);
         }
         let idle = self.config.heartbeat_interval;
         let mut floor = self.floor;
@@ -242,7 +243,9 @@ impl SendQueue {
         let mut listed: Vec<_> = self.streams.values_mut().filter(is_listed).collect();
         // Ends that were listed before come first, so that their rounds are in sequence.
         listed.sort_by_key(|stream| (u64::MAX - stream.listed, stream.digest));
-        listed.truncate((self.config.max_payload.saturating_sub(OVERHEAD) / MAX_TAIL).max(1));
+        let limit = (self.config.max_payload.saturating_sub(OVERHEAD) / MAX_TAIL).max(1);
+        let is_cut = listed.len() > limit;
+        listed.truncate(limit);
         let list = |stream: &mut OutStream| {
             stream.listed += 1;
             // A busy stream keeps its memory.
@@ -250,7 +253,7 @@ impl SendQueue {
             let age = now.saturating_duration_since(stream.last_at);
             Tail { digest: stream.digest, seq: stream.seq, run: stream.seq - stream.first, age }
         };
-        listed.into_iter().map(list).collect()
+        (listed.into_iter().map(list).collect(), is_cut)
     }
 
     /// Renumbers the queued frames for a new incarnation.

@@ -206,18 +206,39 @@ impl InStreams {
         self.forget_waits(channel);
     }
 
-    pub(super) fn forget_node(&mut self, node: NodeRef) {
-        self.suspects.retain(|suspect| suspect.from != node);
-        let mut freed = 0;
-        self.channels.retain(|_, streams| {
+    pub(super) fn forget_node(&mut self, node: NodeRef, out: &mut Outputs) {
+        let hides = self.config.has(Mutation::ForgetMissing);
+        self.suspects.retain(|suspect| {
+            if suspect.from != node {
+                return true;
+            }
+            // Frames that arrive later are dropped.
+            let stream = stream(&mut self.channels, &mut self.bytes, &suspect.channel, node);
+            if let Some(lost) = stream.miss(suspect)
+                && !hides
+            {
+                out.gap(Some(suspect.channel.clone()), Some(node), lost);
+            }
+            false
+        });
+        let (mut freed, mut incomplete) = (0, Vec::new());
+        self.channels.retain(|channel, streams| {
             if let Some(stream) = streams.get(node.id)
                 && stream.incarnation <= node.incarnation
             {
                 freed += stream.held_bytes();
+                if stream.partial.is_some() || !stream.waiting.is_empty() {
+                    incomplete.push(channel.clone());
+                }
                 streams.0.retain(|(id, _)| *id != node.id);
             }
             !streams.0.is_empty()
         });
+        // The map has no order, and the outputs must not depend on it.
+        incomplete.sort_unstable();
+        if !hides {
+            incomplete.into_iter().for_each(|channel| out.gap(Some(channel), Some(node), None));
+        }
         self.bytes -= freed;
         self.waits.retain(|from, _| from.id != node.id || from.incarnation > node.incarnation);
     }
@@ -341,7 +362,7 @@ pub(super) fn stream<'a>(
     stream
 }
 
-/// Returns whether something that happened `age` ago, at least, may have followed `since`.
-fn may_follow(now: Instant, age: Duration, since: Instant) -> bool {
+/// Returns whether something that happened `age` ago, at most, may have followed `since`.
+pub(super) fn may_follow(now: Instant, age: Duration, since: Instant) -> bool {
     now.checked_sub(at_least(age)).is_some_and(|at| at >= since)
 }

@@ -248,7 +248,7 @@ impl Io {
             namespaces.remove(&state.name);
             family.children().remove(&state.name);
             self.app().dynamic.children.fetch_sub(1, Ordering::Relaxed);
-            drop(namespaces);
+            // Under the lock, so that the next namespace of this name is opened later.
             state.link.close();
         }
     }
@@ -265,7 +265,7 @@ impl Io {
             namespaces.remove(&state.name);
             family.children().remove(&state.name);
             self.app().dynamic.children.fetch_sub(1, Ordering::Relaxed);
-            drop(namespaces);
+            // Under the lock, so that the next namespace of this name is opened later.
             state.link.close();
         }
     }

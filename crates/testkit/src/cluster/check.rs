@@ -29,6 +29,8 @@ pub(super) struct Published {
     pub(super) except: Vec<Room>,
     pub(super) at: Instant,
     pub(super) len: usize,
+    /// The node was not alone, as far as it knew.
+    pub(super) is_sent: bool,
     pub(super) expected: Vec<Expected>,
 }
 

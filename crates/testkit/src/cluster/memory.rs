@@ -48,6 +48,8 @@ struct State {
     mixed: bool,
     /// Waker of [`MemoryEngine::run`].
     runner: Option<Waker>,
+    /// Beginning of [`MemoryEngine::run`], by the clock of the runtime and of the engine.
+    clock: Option<(tokio::time::Instant, Instant)>,
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +110,7 @@ impl MemoryEngine {
             echoes,
             mixed,
             runner: None,
+            clock: None,
         })))
     }
 
@@ -117,6 +120,7 @@ impl MemoryEngine {
     #[expect(clippy::disallowed_methods, reason = "the nodes on tasks read the same clock")]
     pub async fn run(&self) {
         let (origin, start) = (tokio::time::Instant::now(), self.now());
+        self.lock().clock = Some((origin, start));
         let mut timer = Box::pin(tokio::time::sleep_until(origin));
         poll_fn(|cx| {
             loop {
@@ -194,6 +198,12 @@ impl Harness for MemoryEngine {
 }
 
 impl State {
+    /// Returns the time from which delays count.
+    fn time(&self) -> Instant {
+        // Since the last step, only the runtime's clock has moved.
+        self.clock.map_or(self.now, |(origin, start)| self.now.max(start + origin.elapsed()))
+    }
+
     fn advance(&mut self, until: Instant) {
         let mut is_pending = false;
         while let Some(entry) = self.steps.first_entry() {
@@ -286,7 +296,7 @@ impl State {
         let millis = u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX);
         let delay = extra + Duration::from_millis(self.rng.below(millis.saturating_add(1)) as u64);
         let is_message = matches!(effect, Effect::Event(BackplaneEvent::Message { .. }));
-        let mut at = self.now + delay + if is_message { slow } else { Duration::ZERO };
+        let mut at = self.time() + delay + if is_message { slow } else { Duration::ZERO };
         if sequence != Sequence::Duplicates {
             at = self.last_at.get(&sequence).map_or(at, |last| at.max(*last));
             self.last_at.insert(sequence, at);

@@ -48,6 +48,8 @@ pub(super) struct Process<B> {
     tickets: BTreeMap<JoinTicket, (Channel, Instant)>,
     requests: BTreeMap<RequestId, Asked>,
     dead: BTreeMap<NodeId, Incarnation>,
+    /// Processes that were ever known: their node, and the part of the incarnation that they keep.
+    known: BTreeSet<(NodeId, u64)>,
     /// Last publication by node and room, or namespace.
     last_seen: BTreeMap<(NodeId, Channel), u64>,
     answers: Vec<(Instant, Asker, Option<u32>, Option<Bytes>)>,
@@ -106,6 +108,7 @@ impl<B: Backplane> Process<B> {
             tickets: BTreeMap::new(),
             requests: BTreeMap::new(),
             dead: BTreeMap::new(),
+            known: BTreeSet::new(),
             last_seen: BTreeMap::new(),
             answers: Vec::new(),
             commands: (local, 0, 0),
@@ -126,6 +129,11 @@ impl<B: Backplane> Process<B> {
 
     pub(super) fn has_pending(&self) -> bool {
         !self.tickets.is_empty() || !self.requests.is_empty()
+    }
+
+    /// Returns whether a process was ever known.
+    pub(super) fn has_known(&self, node: NodeId, process: u64) -> bool {
+        self.known.contains(&(node, process))
     }
 
     /// Returns the rooms with members.
@@ -192,9 +200,13 @@ impl<B: Backplane> Process<B> {
         }
     }
 
-    pub(super) fn publish(&mut self, publication: Publication, now: Instant) -> Result<(), PublishError> {
+    /// Publishes, unless the node is alone; returns whether it did.
+    pub(super) fn publish(&mut self, publication: Publication, now: Instant) -> Result<bool, PublishError> {
+        if self.node.is_alone() {
+            return Ok(false);
+        }
         self.woken.0.store(true, Ordering::Relaxed);
-        self.node.publish(publication, self.clock.local(now))
+        self.node.publish(publication, self.clock.local(now)).map(|()| true)
     }
 
     /// Sends a request; the result is checked when it ends.
@@ -313,15 +325,15 @@ impl<B: Backplane> Process<B> {
                 asked.found.extend(names.split_whitespace().map(str::to_owned));
             }
             ClusterAction::Done { request, missing, .. } => self.end_request(request, missing, local)?,
-            ClusterAction::NodeJoined { node } => {
-                self.reports.push(Report { at: now, channel: None, from: Some(node.id) });
-            }
             ClusterAction::NodeLeft { node, reason } => {
-                self.reports.push(Report { at: now, channel: None, from: Some(node.id) });
                 if reason != LeaveReason::Goodbye {
+                    self.reports.push(Report { at: now, channel: None, from: Some(node.id) });
                     self.dead.insert(node.id, node.incarnation);
                 }
                 self.requests.values_mut().for_each(|asked| _ = asked.gone.insert(node));
+            }
+            ClusterAction::NodeJoined { node } => {
+                self.known.insert((node.id, node.incarnation & PROCESS_MASK));
             }
             ClusterAction::Rejoined { .. } => {}
             ClusterAction::Left => self.has_left = true,
@@ -484,5 +496,7 @@ impl<B: Backplane> Process<B> {
     }
 }
 
+/// Bits of an incarnation that are the number of its process.
+const PROCESS_MASK: u64 = (1 << 20) - 1;
 /// Difference between the time of a timeout and that at which the suite drives it.
 const TOLERANCE: Duration = Duration::from_millis(1);

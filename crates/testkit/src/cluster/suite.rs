@@ -434,15 +434,22 @@ impl<H: Harness> Run<H> {
             kind: 1,
             body: body(id, len),
         };
-        if process.publish(publication, now).is_err() {
-            return;
-        }
+        let Ok(is_sent) = process.publish(publication, now) else { return };
         let (from, number) = (process.id(), process.number);
         for member in process.members.values_mut().filter(|member| member.matches(&rooms, &except)) {
             member.seen.insert(id);
         }
-        let mut message =
-            Published { from, process: number, channels, rooms, except, at: now, len, expected: Vec::new() };
+        let mut message = Published {
+            from,
+            process: number,
+            channels,
+            rooms,
+            except,
+            at: now,
+            len,
+            is_sent,
+            expected: Vec::new(),
+        };
         for process in self.processes.values().filter(|process| process.number != number) {
             let hears = |room: &Room| process.confirmed.contains_key(&Channel::of(&namespace(), Some(room)));
             for (member, state) in &process.members {
@@ -613,9 +620,15 @@ impl<H: Harness> Run<H> {
                 if member.version != *version {
                     continue;
                 }
-                let may_be_lost = self.weather != Weather::Calm || self.ended.contains(&message.process);
+                let may_be_lost = self.weather != Weather::Calm
+                    || self.ended.contains(&message.process)
+                    || !message.is_sent;
                 // A node that has left is reported once; its later publications are lost.
                 let is_absent = !process.node.peers().any(|peer| peer.id == message.from);
+                // A process that lived and ended in another partition is unknown, so no node can report its messages.
+                let is_unknown = !by_number.contains_key(&message.process)
+                    && !process.has_known(message.from, message.process);
+                let is_absent = is_absent || is_unknown;
                 let is_reported = is_absent || process.reports.iter().any(|report| report.covers(message));
                 if may_be_lost && is_reported {
                     self.stats.reported += 1;

@@ -1,6 +1,6 @@
 //! Servers that end with their test, and recorders for their handlers; the clients are from the test kit.
 
-pub mod linked;
+pub mod cluster;
 pub mod logs;
 pub mod recorder;
 pub mod serve;

@@ -28,6 +28,8 @@ pub enum On {
 pub struct Running {
     pub dial: Dial,
     pub address: SocketAddr,
+    /// Address of the admin endpoint, if the server has one.
+    pub admin: Option<SocketAddr>,
     io: Io,
     runtime: Option<Runtime>,
     handle: Handle,
@@ -47,10 +49,11 @@ pub fn serve_on(io: &Io, on: On) -> Running {
 #[expect(clippy::disallowed_methods, reason = "the server has threads of its own")]
 pub fn serve_server(io: &Io, on: On, server: Server) -> Running {
     let bound = server.bind("127.0.0.1:0").expect("a free port");
-    let address = bound.address();
+    let (address, admin) = (bound.address(), bound.admin_address());
     let running = |runtime, handle, stop| Running {
         dial: Dial::Tcp(address),
         address,
+        admin,
         io: io.clone(),
         runtime,
         handle,

@@ -1,0 +1,6 @@
+//! Behaviour of one node against a scripted engine.
+
+mod channels;
+mod membership;
+mod order;
+mod rig;
