@@ -2,6 +2,7 @@
 
 mod action;
 mod adapter;
+mod classic;
 mod cluster_core;
 mod requests;
 mod sharded;
