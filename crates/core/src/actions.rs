@@ -1,20 +1,18 @@
 //! Queue of a session's actions for its driver.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use crate::Action;
 
 /// Queue of a session's actions for its driver, in order; owns no memory while it is empty.
 ///
-/// Nearly every input causes at most one action, so the first one is stored inline. Further ones go to a ring that is
-/// freed as soon as it is empty, since there are many sessions and most are idle.
+/// There are many sessions, and all but the one whose input is being handled have no actions. So an empty queue is one
+/// word, and a thread's sessions use the same ring in turn.
 #[derive(Debug, Default)]
-pub struct Actions {
-    first: Option<Action>,
-    // Boxed, since it is nearly always empty.
-    #[allow(clippy::box_collection, reason = "one word when empty, which is nearly always")]
-    rest: Option<Box<VecDeque<Action>>>,
-}
+// Boxed, since it is nearly always absent.
+#[allow(clippy::box_collection, reason = "one word when empty, which is nearly always")]
+pub struct Actions(Option<Box<VecDeque<Action>>>);
 
 impl Actions {
     /// Creates an empty queue.
@@ -26,42 +24,48 @@ impl Actions {
     /// Appends an action.
     #[inline]
     pub fn push(&mut self, action: Action) {
-        if self.first.is_none() {
-            self.first = Some(action);
-        } else {
-            self.append(action);
-        }
-    }
-
-    #[cold]
-    fn append(&mut self, action: Action) {
-        self.rest.get_or_insert_default().push_back(action);
+        self.0.get_or_insert_with(spare_ring).push_back(action);
     }
 
     /// Removes and returns the next action.
     #[inline]
     pub fn pop(&mut self) -> Option<Action> {
-        // Checked first: the call that finds nothing need not move a whole `Option<Action>`.
-        self.first.as_ref()?;
-        let action = self.first.take();
-        if self.rest.is_some() {
-            self.advance();
+        let ring = self.0.as_mut()?;
+        let action = ring.pop_front();
+        if ring.is_empty() {
+            self.0.take().into_iter().for_each(keep_ring);
         }
         action
-    }
-
-    #[cold]
-    fn advance(&mut self) {
-        self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
-        self.rest.take_if(|rest| rest.is_empty());
     }
 
     /// Returns whether the queue is empty.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.0.is_none()
     }
 }
+
+thread_local! {
+    /// Empty ring that the next session of this thread uses.
+    ///
+    /// A parameter of every input of a [`Session`](crate::Session) would replace it, but each author of a session
+    /// would have to pass it on.
+    static SPARE: Cell<Option<Box<VecDeque<Action>>>> = const { Cell::new(None) };
+}
+
+fn spare_ring() -> Box<VecDeque<Action>> {
+    SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default()
+}
+
+fn keep_ring(ring: Box<VecDeque<Action>>) {
+    if ring.capacity() <= RETAINED_CAPACITY {
+        // A thread that is exiting drops it.
+        let _ = SPARE.try_with(|spare| spare.set(Some(ring)));
+    }
+}
+
+/// Largest ring that a thread keeps; more actions at a time are rare.
+const RETAINED_CAPACITY: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -84,8 +88,9 @@ mod tests {
                 popped.push(action);
             }
             assert!(actions.is_empty());
-            assert!(actions.rest.is_none());
+            assert!(actions.0.is_none());
         }
+        assert_eq!(size_of::<Actions>(), size_of::<usize>());
         let tags: String = popped
             .iter()
             .map(|action| match action {
@@ -96,5 +101,27 @@ mod tests {
             })
             .collect();
         assert_eq!(tags, "pcgpcgppcg");
+    }
+
+    #[test]
+    fn sessions_share_small_rings() {
+        let spare = || {
+            SPARE.with(|spare| {
+                let ring = spare.take();
+                let capacity = ring.as_ref().map(|ring| ring.capacity());
+                spare.set(ring);
+                capacity
+            })
+        };
+        let mut sessions = [Actions::new(), Actions::new()];
+        for actions in &mut sessions {
+            actions.push(Action::Promote);
+            assert_eq!(spare(), None);
+            assert!(actions.pop().is_some() && actions.pop().is_none());
+        }
+        assert!(spare().is_some_and(|capacity| capacity > 0));
+        (0..=RETAINED_CAPACITY).for_each(|_| sessions[0].push(Action::Promote));
+        while sessions[0].pop().is_some() {}
+        assert_eq!(spare(), None);
     }
 }

@@ -49,7 +49,7 @@ fn shared_frames_keep_order() {
         let pusher = thread::spawn(move || {
             super::run::end_turn();
             for text in two("a") {
-                let shared = SharedFrame::new(Frame::new(text));
+                let shared = SharedFrame::of_codec(Frame::new(text), 0);
                 for outbox in [&outbox, &other] {
                     let pushed = outbox.push_shared(&shared, Delivery::Reliable, Overflow::Close);
                     assert!(matches!(pushed, PushOutcome::Queued | PushOutcome::Backlogged), "{pushed:?}");
