@@ -49,7 +49,7 @@ impl SharedFrame {
     pub(super) fn of_codec(frame: Frame, codec: usize) -> Self {
         // A thread that is exiting has no turns.
         let place =
-            |turns: &RefCell<[Turn; CODECS]>| Turn::of(&mut *turns.borrow_mut(), codec).place(&frame, codec);
+            |turns: &RefCell<[Turn; CODECS]>| Turn::of(&mut turns.borrow_mut(), codec).place(&frame, codec);
         let (place, ended) = TURNS.try_with(place).unwrap_or_default();
         Self { frame, place, _ended: ended }
     }
