@@ -54,6 +54,12 @@ pub(crate) const PATHS: &[Path] = &[
         prepare: || fan_out_beside(Mode::Plain.codec(), 1_000),
     },
     Path {
+        name: "saturated fan-out, both kinds",
+        unit: "a recipient of 100, of 32 events",
+        units: 100 * BURST,
+        prepare: || saturated(&[Mode::Plain.codec(), DefaultCodec::shared()], 100),
+    },
+    Path {
         name: "emit to one, plain",
         unit: "an event",
         units: 1,
@@ -144,6 +150,25 @@ fn fan_out(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
         flusher.write_all();
     })
 }
+
+/// Broadcasts several events to members of these codecs in turn, and then writes them.
+fn saturated(codecs: &[Arc<dyn Codec>], members: usize) -> Box<dyn FnMut()> {
+    let (rooms, flush) = (Rooms::default(), FlushList::new());
+    for (number, codec) in (0..members).zip(codecs.iter().cycle()) {
+        rooms.attach(member(number, codec, &flush));
+    }
+    let (target, event) = (Target::default(), event(64));
+    let mut flusher = Flusher::new(flush);
+    Box::new(move || {
+        for _ in 0..BURST {
+            assert_eq!(rooms.broadcast(&target, &event).flush_backlog().queued, members);
+        }
+        flusher.write_all();
+    })
+}
+
+/// Events that are written together.
+const BURST: usize = 32;
 
 /// Like [`fan_out`], with as many stalled members.
 fn fan_out_beside(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {

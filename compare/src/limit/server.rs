@@ -39,16 +39,18 @@ pub(super) struct Server<S: Service> {
     address: SocketAddrV4,
     connections: Connections<S::State>,
     buffer: Vec<u8>,
+    /// Time without an event after which pending messages are sent.
+    quiet: Duration,
 }
 
 impl<S: Service> Server<S> {
-    pub(super) fn bind(address: SocketAddrV4, service: S) -> io::Result<Self> {
+    pub(super) fn bind(address: SocketAddrV4, service: S, quiet: Duration) -> io::Result<Self> {
         let listener = socket::listen(address)?;
         let address = SocketAddrV4::try_from(rustix::net::getsockname(&listener)?)?;
         let poller = Poller::new()?;
         poller.add_listener(&listener, LISTENER)?;
         let (connections, buffer) = (Connections::new(), vec![0; READ_BUFFER]);
-        Ok(Self { service, poller, listener, address, connections, buffer })
+        Ok(Self { service, poller, listener, address, connections, buffer, quiet })
     }
 
     pub(super) fn address(&self) -> SocketAddrV4 {
@@ -57,7 +59,7 @@ impl<S: Service> Server<S> {
 
     /// Waits for events and handles them.
     ///
-    /// While messages for all clients are pending, a turn goes on until [`QUIET`] has passed without an event, so that
+    /// While messages for all clients are pending, a turn goes on until `quiet` has passed without an event, so that
     /// messages that are on the way share the writes.
     pub(super) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.poller.wait(timeout)?;
@@ -66,7 +68,7 @@ impl<S: Service> Server<S> {
             if !self.service.is_collecting() {
                 break;
             }
-            self.poller.wait(Some(QUIET))?;
+            self.poller.wait(Some(self.quiet))?;
             if self.poller.ready() == 0 {
                 break;
             }
@@ -148,7 +150,5 @@ impl<S: Service> Server<S> {
 }
 
 const LISTENER: usize = usize::MAX;
-/// Time without an event after which pending messages are sent.
-const QUIET: Duration = Duration::from_micros(100);
 /// Maximum number of waits in one turn.
 const LONGEST_COLLECTION: usize = 64;

@@ -12,7 +12,7 @@ use super::connection::{Connections, Gone};
 use super::frames::{self, Frames};
 use super::polling::Polling;
 use super::server::{self, Server};
-use super::{Pattern, Send};
+use super::{Pattern, QUIET_US, Send};
 
 /// Bare server on a dedicated thread, stopped on drop.
 #[derive(Debug)]
@@ -48,7 +48,12 @@ impl Running {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            let mut server = Server::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), service).unwrap();
+            let mut server = Server::bind(
+                SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0),
+                service,
+                Duration::from_micros(QUIET_US),
+            )
+            .unwrap();
             tell_address.send(server.address()).unwrap();
             while !stopped.load(Ordering::Relaxed) {
                 server.turn(Some(Duration::from_millis(5))).unwrap();

@@ -91,6 +91,10 @@ use crate::{AckId, Args, CloseReason, Delivery, Frame, Message, Namespace, Socke
 ///         self.actions.pop()
 ///     }
 ///
+///     fn release_memory(&mut self) {
+///         self.actions.release();
+///     }
+///
 ///     fn poll_timeout(&self) -> Option<Instant> {
 ///         self.deadline.filter(|_| !self.is_over)
 ///     }
@@ -143,6 +147,11 @@ pub trait Session: Send + fmt::Debug {
 
     /// Returns the next action, in order.
     fn poll_action(&mut self) -> Option<Action>;
+
+    /// Frees memory that only handling of inputs needs, such as that of [`Actions`](crate::Actions).
+    ///
+    /// The driver calls it before it waits for the next input. Default: does nothing.
+    fn release_memory(&mut self) {}
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout) if no other input arrives before.
     fn poll_timeout(&self) -> Option<Instant>;

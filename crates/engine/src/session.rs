@@ -136,6 +136,10 @@ impl Session for EngineSession {
         self.actions.pop()
     }
 
+    fn release_memory(&mut self) {
+        self.actions.release();
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         self.engine.poll_timeout()
     }

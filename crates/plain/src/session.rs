@@ -289,6 +289,10 @@ impl Session for PlainSession {
         self.actions.pop()
     }
 
+    fn release_memory(&mut self) {
+        self.actions.release();
+    }
+
     fn is_congested(&self) -> bool {
         matches!(&self.phase, Phase::Pending(backlog) if backlog.bytes > self.config.pending_limit)
     }

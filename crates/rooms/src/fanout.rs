@@ -105,7 +105,7 @@ impl Encodings {
         let next = match self.others.iter().position(|encoded| Arc::ptr_eq(&encoded.codec, codec)) {
             Some(at) => self.others.swap_remove(at),
             None => {
-                let frame = event.frame(&**codec).map(SharedFrame::new);
+                let frame = event.frame(&**codec).map(|frame| SharedFrame::new(frame, &**codec));
                 Encoded { codec: codec.clone(), frame }
             }
         };

@@ -380,6 +380,7 @@ impl Driver {
                 _ => {}
             }
         }
+        self.session.release_memory();
     }
 
     fn incoming(&mut self, action: Action, now: Instant) -> Option<Incoming> {

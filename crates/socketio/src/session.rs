@@ -327,6 +327,10 @@ impl Session for SocketIoSession {
         self.actions.pop()
     }
 
+    fn release_memory(&mut self) {
+        self.actions.release();
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         if self.engine.is_closed() {
             return None;

@@ -148,8 +148,13 @@ impl FrameSink for PollingSink {
         } else {
             self.slot.mark_disconnected();
         }
-        // The owner may have stored the next GET already, while a flusher held this sink and it could not be polled. It
-        // must therefore poll again: a flusher wakes it when a sink blocks, and here it wakes itself.
+        // Nothing is left to do before the next GET. The outbox polls this sink again if its owner stores one from here
+        // on, also while a flusher holds the sink.
+        if answered && batch.is_empty() && !self.slot.is_parked() {
+            return Ok(Readiness::Parked);
+        }
+        // The owner must poll again: for the next GET, if it has stored one already, or to watch a client that leaves
+        // frames. A flusher wakes it when a sink blocks, and here it wakes itself.
         cx.waker().wake_by_ref();
         Ok(Readiness::Blocked)
     }

@@ -110,15 +110,15 @@ impl<'a> Lease<'a> {
                     continue;
                 }
             }
-            self.end(state);
+            self.end(state, written.frames > 0);
             drop((retired, discarded));
             break;
         }
         written
     }
 
-    /// Returns the sink to the outbox and wakes the tasks that wait for it.
-    fn end(&mut self, mut state: MutexGuard<'_, State>) {
+    /// Returns the sink to the outbox and wakes the tasks that wait for it; `moved` says that frames were written.
+    fn end(&mut self, mut state: MutexGuard<'_, State>, moved: bool) {
         state.leased = false;
         let mut sink = self.sink.take();
         if !state.is_closed() {
@@ -130,7 +130,8 @@ impl<'a> Lease<'a> {
         let wanted = match state.readiness {
             Readiness::Ready => false,
             Readiness::Blocked => self.writer != Writer::Owner,
-            Readiness::Parked => polled,
+            // The owner watches a client that has left frames in the queue.
+            Readiness::Parked => polled || moved && state.has_frames() && self.writer != Writer::Owner,
         };
         let owner = if wanted || awaits_sink || state.is_closed() { state.owner.take() } else { None };
         let has_ready_senders = state.rare.is_some() && (state.queue.is_low() || state.is_closed());
@@ -204,7 +205,7 @@ impl Drop for Lease<'_> {
             retired = self.sink.replace(successor);
             state.set_readiness(Readiness::Ready, false);
         }
-        self.end(state);
+        self.end(state, false);
         drop(retired);
     }
 }

@@ -49,7 +49,7 @@ fn shared_frames_keep_order() {
         let pusher = thread::spawn(move || {
             super::run::end_turn();
             for text in two("a") {
-                let shared = SharedFrame::new(Frame::new(text));
+                let shared = SharedFrame::of_codec(Frame::new(text), 0);
                 for outbox in [&outbox, &other] {
                     let pushed = outbox.push_shared(&shared, Delivery::Reliable, Overflow::Close);
                     assert!(matches!(pushed, PushOutcome::Queued | PushOutcome::Backlogged), "{pushed:?}");
@@ -106,6 +106,37 @@ fn unparks_sink_during_lease() {
         };
         flusher.run();
         polling.join().unwrap();
+        rest(&flusher, &owner, &carrier);
+        assert_eq!(carrier.written(), two("a"));
+    });
+}
+
+#[test]
+fn sink_that_parks_is_polled_for_next_request() {
+    check(|| {
+        let (flusher, outbox) = outbox();
+        let carrier = Carrier::default();
+        carrier.park_after_each();
+        outbox.set_sink(carrier.sink());
+        let owner = Owner::of(&outbox);
+        assert!(owner.poll().is_pending());
+        push(&outbox, "a1");
+        let polling = {
+            let (owner, carrier) = (owner.clone(), carrier.clone());
+            thread::spawn(move || {
+                // The next request arrives, possibly while the flusher answers the first one.
+                carrier.unpark();
+                assert!(owner.poll().is_pending());
+            })
+        };
+        flusher.run();
+        push(&outbox, "a2");
+        polling.join().unwrap();
+        rest(&flusher, &owner, &carrier);
+        // Parked if the request arrived before the first answer.
+        assert!(carrier.written().len() == 2 || carrier.is_parked(), "the request is not answered");
+        carrier.unpark();
+        assert!(owner.poll().is_pending());
         rest(&flusher, &owner, &carrier);
         assert_eq!(carrier.written(), two("a"));
     });
@@ -580,6 +611,8 @@ struct Line {
     written: Vec<String>,
     blocks: bool,
     parked: bool,
+    /// Whether it parks with the frames that it takes.
+    parks: bool,
     waiting: Option<Waker>,
 }
 
@@ -594,6 +627,14 @@ impl Carrier {
 
     fn park(&self) {
         self.0.lock().unwrap().parked = true;
+    }
+
+    fn is_parked(&self) -> bool {
+        self.0.lock().unwrap().parked
+    }
+
+    fn park_after_each(&self) {
+        self.0.lock().unwrap().parks = true;
     }
 
     fn unpark(&self) {
@@ -641,8 +682,9 @@ impl Line {
             self.waiting = Some(cx.waker().clone());
             return Readiness::Blocked;
         }
+        self.parked = self.parks && !batch.is_empty();
         self.written.extend(batch.drain(..).map(|frame| text(&frame)));
-        Readiness::Ready
+        if self.parked { Readiness::Parked } else { Readiness::Ready }
     }
 }
 

@@ -478,7 +478,7 @@ mod tests {
                                 prop_assert_eq!(queue.frames() + displaced as usize, count);
                                 largest = largest.max(cost(&frame));
                                 if shared {
-                                    let shared = SharedFrame::new(frame);
+                                    let shared = SharedFrame::of_codec(frame, 0);
                                     for queue in [&mut queue, &mut other] {
                                         let place = shared.place.as_ref().filter(|_| delivery != Delivery::Protocol);
                                         if !place.is_some_and(|place| queue.extend(place, cost(&shared.frame), MAX)) {

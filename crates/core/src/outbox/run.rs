@@ -1,20 +1,21 @@
-//! Frames that a thread broadcasts one after the other, stored once for all queues that hold them.
+//! Frames that a thread broadcasts one after the other in one codec, stored once for all queues that hold them.
 //!
 //! Under load, most recipients of a room wait for the same frames. A queue that holds consecutive frames of a [`Run`]
 //! stores only their range, and a writer takes the range as one frame, which is joined and rendered once for all
 //! recipients. Per recipient and frame, that saves a reference to the frame, an entry in the queue, and a copy of the
-//! bytes: 60 % of the instructions of a saturated broadcast.
+//! bytes: 60 % of the instructions of a saturated broadcast. Each codec has runs of its own, since the clients of a
+//! room with several kinds receive only the frames of theirs.
 //!
 //! # Why a thread-local
 //!
 //! The frames come from separate calls of [`Router::broadcast`](crate::Router::broadcast), which share no value: the
-//! rooms, and even the namespaces, may differ. The value is dropped when a flusher of the thread starts to write, and
-//! bounded by [`RUN_FRAMES`] and [`RUN_BYTES`] on threads without a flusher.
+//! rooms, and even the namespaces, may differ. The values are dropped when a flusher of the thread starts to write, and
+//! bounded by [`CODECS`], [`RUN_FRAMES`] and [`RUN_BYTES`] on threads without a flusher.
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
 
-use crate::{Frame, memory};
+use crate::{Codec, Frame, memory};
 
 /// Frame of a broadcast, with its place among the frames that this thread broadcasts in one turn.
 ///
@@ -39,10 +40,17 @@ pub(super) struct Place {
 }
 
 impl SharedFrame {
-    /// Creates a frame of the current thread's next broadcast.
-    pub fn new(frame: Frame) -> Self {
-        // A thread that is exiting has no turn.
-        let (place, ended) = TURN.try_with(|turn| turn.borrow_mut().place(&frame)).unwrap_or_default();
+    /// Creates a frame of the current thread's next broadcast, as `codec` has encoded it.
+    pub fn new(frame: Frame, codec: &dyn Codec) -> Self {
+        Self::of_codec(frame, std::ptr::from_ref(codec).addr())
+    }
+
+    /// Creates a frame of a codec with this address; a wrong one only prevents that frames share a run.
+    pub(super) fn of_codec(frame: Frame, codec: usize) -> Self {
+        // A thread that is exiting has no turns.
+        let place =
+            |turns: &RefCell<[Turn; CODECS]>| Turn::of(&mut turns.borrow_mut(), codec).place(&frame, codec);
+        let (place, ended) = TURNS.try_with(place).unwrap_or_default();
         Self { frame, place, _ended: ended }
     }
 }
@@ -137,10 +145,13 @@ impl Drop for Shared {
 
 thread_local! {
     /// Frames that this thread broadcasts before its flusher writes; see the module documentation.
-    static TURN: RefCell<Turn> = const { RefCell::new(Turn { last: Last::None, frames: 0, bytes: 0 }) };
+    static TURNS: RefCell<[Turn; CODECS]> = const { RefCell::new([const { Turn::new() }; CODECS]) };
 }
 
+/// Latest run of one codec.
 struct Turn {
+    /// Address of the codec.
+    codec: usize,
     last: Last,
     frames: usize,
     bytes: usize,
@@ -156,9 +167,23 @@ enum Last {
 }
 
 impl Turn {
+    const fn new() -> Self {
+        Self { codec: 0, last: Last::None, frames: 0, bytes: 0 }
+    }
+
+    /// Returns the turn of a codec, or the one to use for it: an unused one, or else the first.
+    fn of(turns: &mut [Self; CODECS], codec: usize) -> &mut Self {
+        let own = turns.iter().position(|turn| turn.codec == codec);
+        let at = own.or_else(|| turns.iter().position(|turn| matches!(turn.last, Last::None)));
+        &mut turns[at.unwrap_or(0)]
+    }
+
     /// Adds the next frame; returns its place unless it is the first of a run, and the run that it ends.
-    fn place(&mut self, frame: &Frame) -> (Option<Place>, Last) {
-        let fits = self.frames < RUN_FRAMES && self.bytes + frame.len() <= RUN_BYTES && frame.may_join();
+    fn place(&mut self, frame: &Frame, codec: usize) -> (Option<Place>, Last) {
+        let fits = self.codec == codec
+            && self.frames < RUN_FRAMES
+            && self.bytes + frame.len() <= RUN_BYTES
+            && frame.may_join();
         let run = match std::mem::take(&mut self.last) {
             Last::Frame(first) if fits => Run::new(first, frame.clone()),
             Last::Run(run) if fits && !run.is_taken() => {
@@ -168,7 +193,7 @@ impl Turn {
             ended => {
                 let begins = frame.may_join() && frame.len() <= RUN_BYTES;
                 let last = if begins { Last::Frame(frame.clone()) } else { Last::None };
-                *self = Self { last, frames: 1, bytes: frame.len() };
+                *self = Self { codec, last, frames: 1, bytes: frame.len() };
                 return (None, ended);
             }
         };
@@ -180,12 +205,18 @@ impl Turn {
     }
 }
 
-/// Ends the run of this thread, before its flusher writes.
+/// Ends the runs of this thread, before its flusher writes.
 pub(super) fn end_turn() {
-    let last = TURN.try_with(|turn| std::mem::take(&mut turn.borrow_mut().last));
+    let end = |turns: &RefCell<[Turn; CODECS]>| {
+        turns.borrow_mut().each_mut().map(|turn| std::mem::take(&mut turn.last))
+    };
+    let lasts = TURNS.try_with(end);
     // Dropped after the borrow, since a frame may run foreign code.
-    drop(last);
+    drop(lasts);
 }
+
+/// Codecs of which a thread has runs at a time.
+const CODECS: usize = if cfg!(loom) { 1 } else { 4 };
 
 /// Maximum frames of a run.
 const RUN_FRAMES: usize = if cfg!(loom) { 4 } else { 64 };

@@ -241,6 +241,7 @@ impl Future for Driver {
             yield_now(cx);
         }
         this.flow.take_if(|flow| flow.is_idle());
+        this.session.release_memory();
         polled
     }
 }

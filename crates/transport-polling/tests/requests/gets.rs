@@ -173,18 +173,22 @@ fn accepts_get_while_flusher_writes() {
 }
 
 #[test]
-fn wakes_owner_after_answering_get() {
-    let mut client = Client::opened();
-    client.settle();
-    client.push("4a");
-    let mut get = client.get();
-    let waker = Waker::from(client.woken.clone());
-    let mut cx = Context::from_waker(&waker);
-    let before = client.woken();
-    assert!(client.outbox.poll_owner(&mut cx).is_pending());
-    assert_eq!(get.now().expect("the owner wrote").text(), (200, "4a"));
-    assert!(client.woken() > before, "a blocked sink must wake the owner");
-    assert!(client.outbox.poll_drained(&mut cx).is_ready());
+fn answer_wakes_owner_only_for_frames_left() {
+    for (frames, wakes) in [(["4a", ""], false), (["4aaaaaaa", "4bbbbbbb"], true)] {
+        let (mut client, mut first) = Client::open_with(&Polling::new().max_payload(10), |sink| sink);
+        client.push("0{}");
+        assert_eq!(client.step(&mut first).text(), (200, "0{}"));
+        frames.into_iter().filter(|text| !text.is_empty()).for_each(|text| client.push(text));
+        let mut get = client.get();
+        let waker = Waker::from(client.woken.clone());
+        let mut cx = Context::from_waker(&waker);
+        let before = client.woken();
+        assert!(client.outbox.poll_owner(&mut cx).is_pending());
+        assert_eq!(get.now().expect("the owner wrote").text(), (200, frames[0]));
+        // The owner watches a client that has left frames.
+        assert_eq!(client.woken() > before, wakes, "{frames:?}");
+        assert_eq!(client.outbox.poll_drained(&mut cx).is_ready(), !wakes);
+    }
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Poller {
     }
 
     fn send_all(&mut self, frames: impl IntoIterator<Item = Frame>) {
-        assert_eq!(self.send(frames), (Readiness::Blocked, 0));
+        assert_eq!(self.send(frames), (Readiness::Parked, 0));
     }
 }
 
@@ -183,7 +183,7 @@ fn short_answers_allocate_nothing_more() {
         let mut batch = VecDeque::from([Frame::new("4".repeat(len))]);
         let cost = measure(|| {
             let sent = poller.sink.poll_send(&mut noop(), &mut batch);
-            assert_eq!(sent.expect("the connection works"), Readiness::Blocked);
+            assert_eq!(sent.expect("the connection works"), Readiness::Parked);
         });
         cost.count_total
     };

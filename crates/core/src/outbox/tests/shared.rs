@@ -6,7 +6,12 @@ use crate::memory::tests::NET;
 
 /// Pushes a broadcast to all outboxes.
 fn broadcast(outboxes: &[&Outbox], text: &str) -> Vec<PushOutcome> {
-    let shared = SharedFrame::new(frame(text));
+    broadcast_in(0, outboxes, text)
+}
+
+/// Pushes a broadcast to all outboxes, in this codec.
+fn broadcast_in(codec: usize, outboxes: &[&Outbox], text: &str) -> Vec<PushOutcome> {
+    let shared = SharedFrame::of_codec(frame(text), codec);
     let push = |outbox: &&Outbox| outbox.push_shared(&shared, Delivery::Reliable, Overflow::Inherit);
     outboxes.iter().map(push).collect()
 }
@@ -31,6 +36,32 @@ fn broadcasts_join_into_one_frame() {
     assert_eq!((at_a.written(), at_b.written()), (vec!["123".to_owned()], vec!["123".to_owned()]));
     assert_eq!(list.written(), WriteStats { frames: 6, bytes: 6 });
     assert_eq!(a.waiting(), QueueDepth::default());
+}
+
+#[test]
+fn each_codec_joins_its_own_frames() {
+    const CODECS: usize = 6;
+    for codecs in 1..=CODECS {
+        let list = FlushList::new();
+        list.write_all();
+        let clients: Vec<_> = (0..2 * codecs).map(|_| connected_to(&list, exactly(1 << 20))).collect();
+        for text in ["1", "2", "3"] {
+            for (codec, pair) in clients.chunks(2).enumerate() {
+                let pair = [&pair[0].0, &pair[1].0];
+                assert_eq!(broadcast_in(codec, &pair, &format!("{codec}{text}")), [PushOutcome::Queued; 2]);
+            }
+        }
+        list.write_all();
+        for (codec, pair) in clients.chunks(2).enumerate() {
+            let joined = ["1", "2", "3"].map(|text| format!("{codec}{text}"));
+            for (_, carrier) in pair {
+                let written = carrier.written();
+                assert_eq!(written.concat(), joined.concat());
+                // More codecs than the thread has turns lose their runs, but no order.
+                assert!(codecs > 4 || written.len() == 1, "{written:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -68,7 +99,7 @@ fn long_sequences_keep_order() {
 fn keyed_frames_are_not_joined() {
     let (list, [(a, at_a), (b, _)]) = two(1 << 20);
     for text in ["1", "2", "3"] {
-        let shared = SharedFrame::new(keyed("k", text));
+        let shared = SharedFrame::of_codec(keyed("k", text), 0);
         for outbox in [&a, &b] {
             let pushed = outbox.push_shared(&shared, Delivery::Reliable, Overflow::KeepLatest);
             assert!(matches!(pushed, PushOutcome::Queued | PushOutcome::Displaced(1)), "{pushed:?}");
@@ -103,7 +134,7 @@ fn volatile_frames_are_dropped_when_blocked() {
     let _ = push(&a, "0");
     list.write_all();
     let _ = broadcast(&[&a, &b], "1");
-    let shared = SharedFrame::new(frame("2"));
+    let shared = SharedFrame::of_codec(frame("2"), 0);
     assert_eq!(a.push_shared(&shared, Delivery::Volatile, Overflow::Close), PushOutcome::Dropped);
     assert_eq!(b.push_shared(&shared, Delivery::Volatile, Overflow::Close), PushOutcome::Queued);
     assert_eq!(waiting(&a, &list).concat(), "01");
