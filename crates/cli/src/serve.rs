@@ -132,10 +132,7 @@ fn build(options: &Options, sources: &Sources<'_>) -> Result<Io, Box<dyn std::er
         builder = builder.serve_client(folder).map_err(named)?;
     }
     #[cfg(feature = "redis")]
-    if let Some(cluster) = options.redis.connect(sources)? {
-        tracing::info!(node = %cluster.id(), "connecting to the other servers by Redis");
-        builder = builder.cluster(cluster);
-    }
+    let builder = options.redis.connect(builder, sources)?;
     builder.try_build().map_err(|error| refused(&error, sources).into())
 }
 

@@ -1,20 +1,23 @@
 //! Several servers as one: emits, rooms, queries and disconnects reach the clients of all of them.
 //!
-//! With the feature `redis`, `redis` connects servers by a Redis server. An engine of your own implements
-//! `roomcast_cluster::Backplane`, and is passed to `roomcast_cluster_runtime::ClusterConnection::start`.
+//! With the feature `redis`, `redis` connects servers of Roomcast by a Redis server, and `redis_beside_node` joins a
+//! cluster of Socket.IO servers on Node. An engine of your own implements `roomcast_cluster::Backplane`, and is passed
+//! to `roomcast_cluster_runtime::ClusterConnection::start`.
 //!
 //! A server starts without its engine as well: it serves its own clients, and joins the cluster when the engine
 //! responds. `docs/scaling.md` describes load balancing, sizing, and the guarantees in each failure.
 
 #[cfg(feature = "redis")]
 pub use roomcast_backplane_redis::{
-    ConfigError as RedisConfigError, RedisBackplane, RedisConfig, RedisMetrics,
+    ConfigError as RedisConfigError, RedisBackplane, RedisConfig, RedisMetrics, RedisPubSub,
 };
 #[cfg(feature = "redis")]
 pub use roomcast_cluster::{Backplane, BackplaneCommand, BackplaneEvent, Channel, ClusterConfig, NodeId};
 #[cfg(feature = "redis")]
+pub use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
+#[cfg(feature = "redis")]
 pub use roomcast_cluster_runtime::{ClusterConnection, ConnectionConfig};
-pub use roomcast_server::cluster::{Cluster, ClusterMetric, ClusterStatus};
+pub use roomcast_server::cluster::{Cluster, ClusterMetric, ClusterStatus, ClusterValue};
 
 /// Connects a server to the other servers on the Redis of a URL, with default settings.
 ///
@@ -66,6 +69,49 @@ pub fn redis_with(redis: RedisConfig, connection: ConnectionConfig) -> Result<Cl
         return Ok(ClusterConnection::start(connection, engine));
     }
     ClusterConnection::start_thread(connection, engine).map_err(RedisError::Thread)
+}
+
+/// Joins the cluster of the Node servers on the Redis of a URL, with default settings.
+///
+/// The Node servers use `@socket.io/redis-adapter` 8 (`createAdapter`); `@socket.io/redis-emitter` 5 works as well. Such
+/// a cluster does not detect lost messages. Use [`redis`] for clusters without Node servers.
+///
+/// ```no_run
+/// use roomcast::{Io, cluster};
+///
+/// # fn build() -> Result<(), cluster::RedisError> {
+/// let io = Io::builder().cluster(cluster::redis_beside_node("redis://127.0.0.1:6379")?).build();
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Returns an error if the URL is invalid, or if the thread of the connection cannot be started. Redis need not be
+/// available.
+#[cfg(feature = "redis")]
+pub fn redis_beside_node(url: &str) -> Result<NodeCluster, RedisError> {
+    redis_beside_node_with(RedisConfig::from_url(url)?, NodeClusterConfig::new())
+}
+
+/// Joins the cluster of the Node servers on a Redis.
+///
+/// The first part of the channels' names is [`NodeClusterConfig::prefix`], the option `key` of Node's adapter; that of
+/// `redis` has no effect. The connection runs as a task of the current tokio runtime, or outside of one on a separate
+/// thread.
+///
+/// # Errors
+/// Returns an error if the thread of the connection cannot be started.
+#[cfg(feature = "redis")]
+pub fn redis_beside_node_with(
+    redis: RedisConfig,
+    cluster: NodeClusterConfig,
+) -> Result<NodeCluster, RedisError> {
+    let engine = RedisPubSub::new(redis);
+    let metrics = engine.metrics_reader();
+    let cluster = cluster.engine_metrics(move || metrics().to_cluster_metrics());
+    if tokio::runtime::Handle::try_current().is_ok() {
+        return Ok(NodeCluster::start(cluster, engine));
+    }
+    NodeCluster::start_thread(cluster, engine).map_err(RedisError::Thread)
 }
 
 /// Error of starting a connection. Redis that does not respond is not an error.

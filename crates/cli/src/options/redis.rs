@@ -8,8 +8,9 @@ use std::str::FromStr;
 use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args, ValueEnum};
 use roomcast::cluster::{
-    self, ClusterConnection, ConnectionConfig, RedisConfig, RedisConfigError, RedisError,
+    self, ConnectionConfig, NodeClusterConfig, RedisConfig, RedisConfigError, RedisError,
 };
+use roomcast::config::IoBuilder;
 
 use super::units::size;
 use crate::cause::with_causes;
@@ -47,10 +48,10 @@ pub(crate) struct Redis {
     #[arg(env = "ROOMCAST_REDIS_MODE")]
     redis_mode: RedisMode,
 
-    /// First part of the name of each channel; clusters that share a Redis need different ones
-    #[arg(long, value_name = "TEXT", default_value = "roomcast", requires = "redis_server")]
-    #[arg(env = "ROOMCAST_REDIS_PREFIX")]
-    redis_prefix: String,
+    /// First part of the name of each channel; clusters that share a Redis need different ones. In mode classic, the
+    /// option `key` of Node's adapter. Default: roomcast, in mode classic socket.io
+    #[arg(long, value_name = "TEXT", requires = "redis_server", env = "ROOMCAST_REDIS_PREFIX")]
+    redis_prefix: Option<String>,
 
     /// User at Redis. Default: that of the URL, or the default user
     #[arg(long, value_name = "NAME", requires = "redis_server", env = "ROOMCAST_REDIS_USER")]
@@ -88,8 +89,10 @@ pub(crate) struct Redis {
 /// Messages and channels on Redis
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
 enum RedisMode {
-    /// Servers of Roomcast only
+    /// Servers of Roomcast only: detects losses, and receives what it has clients for
     Native,
+    /// Beside Node servers with @socket.io/redis-adapter 8 (createAdapter)
+    Classic,
 }
 
 /// URL that may hold a password, which is not printed.
@@ -119,22 +122,41 @@ impl fmt::Debug for Url {
 }
 
 impl Redis {
-    /// Starts the connection, if one is configured.
+    /// Starts the connection, if one is configured, and passes it to the server.
     ///
     /// # Errors
     /// Returns an error that names the invalid flag or variable.
-    pub(crate) fn connect(&self, sources: &Sources<'_>) -> Result<Option<ClusterConnection>, String> {
-        let Some(redis) = self.config(sources)? else { return Ok(None) };
+    pub(crate) fn connect(&self, builder: IoBuilder, sources: &Sources<'_>) -> Result<IoBuilder, String> {
+        let Some(redis) = self.config(sources)? else { return Ok(builder) };
         if self.redis.as_ref().is_some_and(Url::has_password) && sources.is_typed("redis") {
             tracing::warn!(
                 "the password in --redis is visible to other users of this machine; set ROOMCAST_REDIS instead"
             );
         }
-        let connection = ConnectionConfig::new().node(|node| node.queue_bytes = self.redis_queue);
-        let started = match self.redis_mode {
-            RedisMode::Native => cluster::redis_with(redis.prefix(&self.redis_prefix), connection),
+        let connected = match self.redis_mode {
+            RedisMode::Native => {
+                let connection = ConnectionConfig::new().node(|node| node.queue_bytes = self.redis_queue);
+                let redis = match &self.redis_prefix {
+                    Some(prefix) => redis.prefix(prefix),
+                    None => redis,
+                };
+                cluster::redis_with(redis, connection).map(|connection| {
+                    tracing::info!(node = %connection.id(), "connecting to the other servers by Redis");
+                    builder.cluster(connection)
+                })
+            }
+            RedisMode::Classic => {
+                let mut classic = NodeClusterConfig::new().queue_bytes(self.redis_queue);
+                if let Some(prefix) = &self.redis_prefix {
+                    classic = classic.prefix(prefix);
+                }
+                cluster::redis_beside_node_with(redis, classic).map(|cluster| {
+                    tracing::info!("connecting to Node servers and others by Redis");
+                    builder.cluster(cluster)
+                })
+            }
         };
-        started.map(Some).map_err(|error| match error {
+        connected.map_err(|error| match error {
             RedisError::Config(error) => explain("redis", &error, sources),
             error => with_causes(&error),
         })
