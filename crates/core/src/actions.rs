@@ -153,7 +153,7 @@ mod tests {
             assert!(actions.pop().is_some() && actions.pop().is_none());
             actions.release();
             assert!(actions.0.is_none() && spare().is_some());
-            assert_eq!(*used.get_or_insert(spare()), spare());
+            assert_eq!(*used.get_or_insert_with(spare), spare());
         }
         (0..KEPT_ACTIONS + 2).for_each(|_| sessions[0].push(Action::Promote));
         while sessions[0].pop().is_some() {}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use roomcast_cluster::NodeId;
 use roomcast_cluster_runtime::{ClusterConnection, ConnectionConfig};
-use roomcast_core::{Cluster as _, ClusterHost, ClusterNamespace, ClusterStatus, Namespace};
+use roomcast_core::{Cluster as _, ClusterHost, ClusterNamespace, ClusterStatus, ClusterValue, Namespace};
 use roomcast_server::rooms::Presence;
 use roomcast_server::{Io, Socket, Value};
 use roomcast_testkit::cluster::{Fault, Harness as _, MemoryEngine};
@@ -79,7 +79,11 @@ impl Node {
     }
 
     fn figure(&self, name: &str) -> f64 {
-        self.cluster.metrics().into_iter().find(|metric| metric.name == name).expect("a metric").value
+        let metrics = self.cluster.metrics();
+        match metrics.iter().find(|metric| metric.name == name).expect("a metric").value {
+            ClusterValue::Counter(value) | ClusterValue::Gauge(value) => value,
+            ref other => panic!("{name} is {other:?}"),
+        }
     }
 
     /// Connects a client, which joins the rooms.

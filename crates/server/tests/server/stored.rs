@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use roomcast_cluster_runtime::{ClusterConnection, ConnectionConfig};
 use roomcast_core::{Cluster, ClusterHost, ClusterNamespace, ClusterStatus};
 use roomcast_runtime::store_sessions;
 use roomcast_server::namespace::Namespace;
@@ -11,11 +12,11 @@ use roomcast_server::recovery::{NodeId, SessionId, SessionQueue, SessionStore, S
 use roomcast_server::server::Drain;
 use roomcast_server::socket::{CloseReason, RecoveryRefused};
 use roomcast_server::{Config, Io, Socket, Value};
+use roomcast_testkit::cluster::{Harness as _, MemoryEngine};
 use roomcast_testkit::recovery::{MemorySessionStore, StoreFault};
 use serde_json::json;
 
 use crate::recovery::Returner;
-use crate::support::linked::{Linked, Nodes};
 use crate::support::recorder::{Recorder, arrivals, ear};
 use crate::support::serve::{Running, serve, until};
 use crate::support::ws::Message;
@@ -32,7 +33,7 @@ struct Scene {
 /// Cluster that records the sessions stored when the node says goodbye.
 #[derive(Debug)]
 struct Witness {
-    linked: Linked,
+    inner: ClusterConnection,
     store: Arc<MemorySessionStore>,
     at_goodbye: Arc<Mutex<Option<usize>>>,
 }
@@ -40,20 +41,20 @@ struct Witness {
 #[async_trait]
 impl Cluster for Witness {
     fn open(&self, namespace: &Namespace, host: Weak<dyn ClusterHost>) -> Box<dyn ClusterNamespace> {
-        self.linked.open(namespace, host)
+        self.inner.open(namespace, host)
     }
 
     fn id_tag(&self) -> &str {
-        self.linked.id_tag()
+        self.inner.id_tag()
     }
 
     fn status(&self) -> ClusterStatus {
-        self.linked.status()
+        self.inner.status()
     }
 
     async fn leave(&self) {
         *self.at_goodbye.lock().expect("not poisoned") = Some(self.store.len());
-        self.linked.leave().await;
+        self.inner.leave().await;
     }
 }
 
@@ -66,8 +67,10 @@ fn open(at_goodbye: Option<&Arc<Mutex<Option<usize>>>>, config: StoreConfig) -> 
         .recovery_factory(move |name, inner| StoredSessions::new(name.clone(), inner, stored.clone()));
     let mut builder = Io::builder().config(config);
     if let Some(at_goodbye) = at_goodbye {
-        let (linked, store, at_goodbye) = (Nodes::default().node(), store.clone(), at_goodbye.clone());
-        builder = builder.cluster(Witness { linked, store, at_goodbye });
+        let engine = MemoryEngine::new(1).connect(0);
+        let inner = ClusterConnection::start_thread(ConnectionConfig::new(), engine).expect("a thread");
+        let (store, at_goodbye) = (store.clone(), at_goodbye.clone());
+        builder = builder.cluster(Witness { inner, store, at_goodbye });
     }
     let io = builder.build();
     let sockets = arrivals(&io);

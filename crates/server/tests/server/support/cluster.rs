@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use roomcast_cluster::{Channel, ClusterConfig, NodeId};
 use roomcast_cluster_runtime::{ClusterConnection, ConnectionConfig};
 use roomcast_core::{
-    Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, Namespace, Room, SocketId,
+    Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, ClusterValue, Namespace, Room,
+    SocketId,
 };
 use roomcast_server::config::IoBuilder;
 use roomcast_server::{Io, Server, Socket};
@@ -159,7 +160,10 @@ impl Node {
     pub fn metric(&self, name: &str) -> usize {
         let metrics = self.cluster.metrics();
         let metric = metrics.iter().find(|metric| metric.name == name);
-        metric.unwrap_or_else(|| panic!("no metric {name}")).value as usize
+        match metric.unwrap_or_else(|| panic!("no metric {name}")).value {
+            ClusterValue::Counter(value) | ClusterValue::Gauge(value) => value as usize,
+            ref other => panic!("{name} is {other:?}"),
+        }
     }
 
     /// Returns the rooms of a namespace to which the node is subscribed, sorted.
