@@ -1,4 +1,4 @@
-// The command `roomcast serve --redis-mode classic` beside a server of Node.
+// The command `roomcast serve --redis-mode classic` with a server of Node.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { io } from "socket.io-client";

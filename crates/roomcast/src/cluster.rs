@@ -1,6 +1,6 @@
 //! Several servers as one: emits, rooms, queries and disconnects reach the clients of all of them.
 //!
-//! With the feature `redis`, `redis` connects servers of Roomcast by a Redis server, and `redis_beside_node` joins a
+//! With the feature `redis`, `redis` connects servers of Roomcast by a Redis server, and `redis_classic` joins a
 //! cluster of Socket.IO servers on Node. An engine of your own implements `roomcast_cluster::Backplane`, and is passed
 //! to `roomcast_cluster_runtime::ClusterConnection::start`.
 //!
@@ -80,7 +80,7 @@ pub fn redis_with(redis: RedisConfig, connection: ConnectionConfig) -> Result<Cl
 /// use roomcast::{Io, cluster};
 ///
 /// # fn build() -> Result<(), cluster::RedisError> {
-/// let io = Io::builder().cluster(cluster::redis_beside_node("redis://127.0.0.1:6379")?).build();
+/// let io = Io::builder().cluster(cluster::redis_classic("redis://127.0.0.1:6379")?).build();
 /// # Ok(()) }
 /// ```
 ///
@@ -88,8 +88,8 @@ pub fn redis_with(redis: RedisConfig, connection: ConnectionConfig) -> Result<Cl
 /// Returns an error if the URL is invalid, or if the thread of the connection cannot be started. Redis need not be
 /// available.
 #[cfg(feature = "redis")]
-pub fn redis_beside_node(url: &str) -> Result<NodeCluster, RedisError> {
-    redis_beside_node_with(RedisConfig::from_url(url)?, NodeClusterConfig::new())
+pub fn redis_classic(url: &str) -> Result<NodeCluster, RedisError> {
+    redis_classic_with(RedisConfig::from_url(url)?, NodeClusterConfig::new())
 }
 
 /// Joins the cluster of the Node servers on a Redis.
@@ -101,7 +101,7 @@ pub fn redis_beside_node(url: &str) -> Result<NodeCluster, RedisError> {
 /// # Errors
 /// Returns an error if the thread of the connection cannot be started.
 #[cfg(feature = "redis")]
-pub fn redis_beside_node_with(
+pub fn redis_classic_with(
     redis: RedisConfig,
     cluster: NodeClusterConfig,
 ) -> Result<NodeCluster, RedisError> {

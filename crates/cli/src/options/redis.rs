@@ -89,9 +89,9 @@ pub(crate) struct Redis {
 /// Messages and channels on Redis
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
 enum RedisMode {
-    /// Servers of Roomcast only: detects losses, and receives what it has clients for
+    /// Servers of Roomcast only: detects losses, and receives the events of its own rooms
     Native,
-    /// Beside Node servers with @socket.io/redis-adapter 8 (createAdapter)
+    /// Together with Node servers on @socket.io/redis-adapter 8 (createAdapter)
     Classic,
 }
 
@@ -150,7 +150,7 @@ impl Redis {
                 if let Some(prefix) = &self.redis_prefix {
                     classic = classic.prefix(prefix);
                 }
-                cluster::redis_beside_node_with(redis, classic).map(|cluster| {
+                cluster::redis_classic_with(redis, classic).map(|cluster| {
                     tracing::info!("connecting to Node servers and others by Redis");
                     builder.cluster(cluster)
                 })
