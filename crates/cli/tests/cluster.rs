@@ -38,7 +38,7 @@ fn serves_degraded_without_redis() {
     for line in ["roomcast_redis_connected 0.0", "roomcast_cluster_nodes 0.0"] {
         assert!(metrics.contains(&format!("\n{line}\n")), "{line} in\n{metrics}");
     }
-    let manual = include_str!("../../../docs/operations.md");
+    let manual = include_str!("../operations.md");
     for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').expect("a name and a kind");
         let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
