@@ -101,10 +101,7 @@ pub fn redis_classic(url: &str) -> Result<NodeCluster, RedisError> {
 /// # Errors
 /// Returns an error if the thread of the connection cannot be started.
 #[cfg(feature = "redis")]
-pub fn redis_classic_with(
-    redis: RedisConfig,
-    cluster: NodeClusterConfig,
-) -> Result<NodeCluster, RedisError> {
+pub fn redis_classic_with(redis: RedisConfig, cluster: NodeClusterConfig) -> Result<NodeCluster, RedisError> {
     let engine = RedisPubSub::new(redis);
     let metrics = engine.metrics_reader();
     let cluster = cluster.engine_metrics(move || metrics().to_cluster_metrics());
