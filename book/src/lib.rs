@@ -31,6 +31,7 @@ pages! {
     recovery "recovery.md"
     reverse_proxies "reverse-proxies.md"
     rooms "rooms.md"
+    scaling "scaling.md"
     testing "testing.md"
     transports "transports.md"
     troubleshooting "troubleshooting.md"

@@ -37,8 +37,8 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
         ),
         ("cluster_dropped", "Accepted publications that were not passed to the engine.", stats.dropped),
         (
-            "cluster_lost",
-            "Publications that the engine refused, or that were under way when it was disconnected.",
+            "cluster_unconfirmed",
+            "Publications that the engine refused, or to which it had not replied when it was disconnected.",
             stats.lost,
         ),
         ("cluster_late", "Answers that arrived after the end of their request.", classic.late),
