@@ -48,7 +48,7 @@ async function remove(list) {
   await counted(commands, "/", servers.size);
 }
 
-/** A client that sends numbered messages to the room, and receives those of all */
+/** A client that sends numbered messages to the room, and receives all messages */
 class Traveller {
   constructor(name, ledger) {
     this.name = name;

@@ -1,4 +1,4 @@
-// Accounts of numbered messages: which were sent, and what each client received over its connections.
+// Accounts of numbered messages: sent by each sender, and received by each connection of a client.
 
 /** Messages of several senders, each numbered from 1, and the recipients that have to get all of them */
 export class Ledger {
@@ -26,7 +26,7 @@ export class Ledger {
     const recipient = { since: this.sent(), connections: [] };
     this.#recipients.set(name, recipient);
     return {
-      /** A connection of the recipient; it reports what it received */
+      /** A connection of the recipient; it records each received message */
       connection() {
         const received = [];
         recipient.connections.push(received);
@@ -35,7 +35,7 @@ export class Ledger {
     };
   }
 
-  /** What is missing, doubled or out of order; empty if all is well */
+  /** Missing, doubled and disordered messages; empty if there are none */
   faults() {
     const faults = [];
     for (const [name, { since, connections }] of this.#recipients) {
