@@ -1,4 +1,4 @@
-//! `cargo xtask packages`: builds the packages as they would be published, and tests what is in them.
+//! `cargo xtask packages`: packages the public crates as for a release, and tests the packages.
 //!
 //! `cargo package` makes an archive of each public crate. The archives are unpacked side by side into a workspace that uses
 //! them in place of the registry, so a file that a package reads but does not contain is missing there.

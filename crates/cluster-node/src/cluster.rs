@@ -4,11 +4,11 @@ use std::io;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use roomcast_cluster_task::{clock, spawn_thread};
+use roomcast_cluster_task::{EngineMetrics, clock, spawn_thread};
 use roomcast_core::{Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, Namespace};
 use roomcast_node_adapter::{ClassicWriter, PubSub, node_uid};
 
-use crate::config::{EngineMetrics, NodeClusterConfig};
+use crate::config::NodeClusterConfig;
 use crate::driver::Driver;
 use crate::input::Input;
 use crate::metrics;
@@ -80,20 +80,18 @@ impl Cluster for NodeCluster {
     }
 
     fn status(&self) -> ClusterStatus {
-        *self.shared.status.borrow()
+        self.shared.status.get()
     }
 
     fn metrics(&self) -> Vec<ClusterMetric> {
         let mut metrics = metrics::collect(&self.shared);
-        metrics.extend((self.engine_metrics.0)());
+        metrics.extend(self.engine_metrics.collect());
         metrics
     }
 
     async fn leave(&self) {
-        let mut status = self.shared.status.subscribe();
         self.shared.inlet.leave(Input::Leave);
-        // `shared` holds the sender, so there is no error.
-        let _ = status.wait_for(|status| *status == ClusterStatus::Left).await;
+        self.shared.status.left().await;
     }
 }
 

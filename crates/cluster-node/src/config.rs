@@ -1,9 +1,8 @@
 //! Settings of a cluster of Node servers.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
+use roomcast_cluster_task::EngineMetrics;
 use roomcast_core::ClusterMetric;
 use roomcast_node_adapter::ClassicConfig;
 
@@ -34,16 +33,6 @@ pub struct NodeClusterConfig {
     pub(crate) engine_metrics: EngineMetrics,
 }
 
-/// Function that returns the counters and gauges of an engine.
-#[derive(Clone)]
-pub(crate) struct EngineMetrics(pub(crate) Arc<dyn Fn() -> Vec<ClusterMetric> + Send + Sync>);
-
-impl fmt::Debug for EngineMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("EngineMetrics")
-    }
-}
-
 impl Default for NodeClusterConfig {
     fn default() -> Self {
         Self {
@@ -56,7 +45,7 @@ impl Default for NodeClusterConfig {
             max_handlers: 1000,
             handler_timeout: Duration::from_secs(60),
             leave_timeout: Duration::from_secs(5),
-            engine_metrics: EngineMetrics(Arc::new(Vec::new)),
+            engine_metrics: EngineMetrics::default(),
         }
     }
 }
@@ -147,7 +136,7 @@ impl NodeClusterConfig {
         mut self,
         metrics: impl Fn() -> Vec<ClusterMetric> + Send + Sync + 'static,
     ) -> Self {
-        self.engine_metrics = EngineMetrics(Arc::new(metrics));
+        self.engine_metrics = EngineMetrics::new(metrics);
         self
     }
 }

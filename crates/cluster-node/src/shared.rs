@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use roomcast_cluster_task::reply::{self, AnswerMemory, Members, Missing, ReplyReceiver, ReplySender};
-use roomcast_cluster_task::{HostGuard, Inlet};
-use roomcast_core::{ClusterStatus, PublishRefusal, Published};
+use roomcast_cluster_task::{HostGuard, Inlet, Status};
+use roomcast_core::{PublishRefusal, Published};
 use roomcast_node_adapter::{ClassicConfig, ClassicMetrics, Composed, EncodeError};
-use tokio::sync::watch;
 
 use crate::config::NodeClusterConfig;
 use crate::input::{AnswerPart, Input, Key};
@@ -20,7 +19,7 @@ pub(crate) struct Shared {
     pub(crate) classic: Arc<ClassicConfig>,
     pub(crate) max_publication: usize,
     pub(crate) join_timeout: Duration,
-    pub(crate) status: watch::Sender<ClusterStatus>,
+    pub(crate) status: Status,
     pub(crate) guard: HostGuard,
     pub(crate) answers: Arc<AnswerMemory>,
     /// Counters and gauges after the last turn of the task.
@@ -71,7 +70,7 @@ impl Shared {
             classic: Arc::new(config.classic.clone()),
             max_publication: config.max_publication,
             join_timeout: config.join_timeout,
-            status: watch::Sender::new(ClusterStatus::Joining),
+            status: Status::default(),
             guard: HostGuard::default(),
             answers: Arc::new(AnswerMemory::new(config.answer_bytes)),
             stats: Mutex::default(),

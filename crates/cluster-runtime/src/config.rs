@@ -1,10 +1,9 @@
 //! Settings of a connection.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast_cluster::{ClusterConfig, NodeId};
+use roomcast_cluster_task::EngineMetrics;
 use roomcast_core::ClusterMetric;
 use roomcast_presence::PresenceConfig;
 
@@ -31,16 +30,6 @@ pub struct ConnectionConfig {
     pub(crate) engine_metrics: EngineMetrics,
 }
 
-/// Function that returns the counters and gauges of an engine.
-#[derive(Clone)]
-pub(crate) struct EngineMetrics(pub(crate) Arc<dyn Fn() -> Vec<ClusterMetric> + Send + Sync>);
-
-impl fmt::Debug for EngineMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("EngineMetrics")
-    }
-}
-
 impl Default for ConnectionConfig {
     fn default() -> Self {
         Self {
@@ -50,7 +39,7 @@ impl Default for ConnectionConfig {
             max_handlers: 1000,
             handler_timeout: Duration::from_secs(60),
             leave_timeout: Duration::from_secs(5),
-            engine_metrics: EngineMetrics(Arc::new(Vec::new)),
+            engine_metrics: EngineMetrics::default(),
         }
     }
 }
@@ -113,7 +102,7 @@ impl ConnectionConfig {
         mut self,
         metrics: impl Fn() -> Vec<ClusterMetric> + Send + Sync + 'static,
     ) -> Self {
-        self.engine_metrics = EngineMetrics(Arc::new(metrics));
+        self.engine_metrics = EngineMetrics::new(metrics);
         self
     }
 }

@@ -6,9 +6,10 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use roomcast_cluster::{Backplane, Node, NodeId, first_incarnation};
 use roomcast_cluster_task::clock::{self, random};
+use roomcast_cluster_task::{EngineMetrics, spawn_thread};
 use roomcast_core::{Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, Namespace};
 
-use crate::config::{ConnectionConfig, EngineMetrics};
+use crate::config::ConnectionConfig;
 use crate::driver::Driver;
 use crate::input::Input;
 use crate::metrics;
@@ -42,12 +43,9 @@ impl ClusterConnection {
     ///
     /// # Errors
     /// Returns an error if the thread or its runtime cannot be started.
-    #[expect(clippy::disallowed_methods, reason = "the thread has a runtime of its own")]
     pub fn start_thread(config: ConnectionConfig, engine: impl Backplane + 'static) -> io::Result<Self> {
         let (connection, task) = Self::new(config, engine);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let run = move || runtime.block_on(async { task().await });
-        std::thread::Builder::new().name("roomcast-cluster".into()).spawn(run)?;
+        spawn_thread(task)?;
         Ok(connection)
     }
 
@@ -87,20 +85,18 @@ impl Cluster for ClusterConnection {
     }
 
     fn status(&self) -> ClusterStatus {
-        *self.shared.status.borrow()
+        self.shared.status.get()
     }
 
     fn metrics(&self) -> Vec<ClusterMetric> {
         let mut metrics = metrics::collect(&self.shared);
-        metrics.extend((self.engine_metrics.0)());
+        metrics.extend(self.engine_metrics.collect());
         metrics
     }
 
     async fn leave(&self) {
-        let mut status = self.shared.status.subscribe();
         self.shared.inlet.leave(Input::Leave);
-        // `shared` holds the sender, so there is no error.
-        let _ = status.wait_for(|status| *status == ClusterStatus::Left).await;
+        self.shared.status.left().await;
     }
 }
 

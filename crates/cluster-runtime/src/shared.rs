@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use roomcast_cluster::{ClusterConfig, ClusterMetrics, NodeId, Publication};
 use roomcast_cluster_task::reply::{self, AnswerMemory, ReplyReceiver, ReplySender};
-use roomcast_cluster_task::{HostGuard, Inlet};
-use roomcast_core::{ClusterStatus, PublishRefusal, Published, Room};
-use tokio::sync::watch;
+use roomcast_cluster_task::{HostGuard, Inlet, Status};
+use roomcast_core::{PublishRefusal, Published, Room};
 
 use crate::body;
 use crate::input::Input;
@@ -22,7 +21,7 @@ pub(crate) struct Shared {
     pub(crate) id: NodeId,
     pub(crate) tag: String,
     pub(crate) peers: Arc<Peers>,
-    pub(crate) status: watch::Sender<ClusterStatus>,
+    pub(crate) status: Status,
     /// Counters of the node after the last turn of the task.
     pub(crate) node_metrics: Mutex<ClusterMetrics>,
     pub(crate) counters: Counters,
@@ -61,7 +60,7 @@ impl Shared {
             id,
             tag: id.tag(),
             peers: Arc::default(),
-            status: watch::Sender::new(ClusterStatus::Joining),
+            status: Status::default(),
             node_metrics: Mutex::default(),
             counters: Counters::default(),
             guard: HostGuard::default(),

@@ -9,9 +9,11 @@
 //! - [`Handlers`]: running handlers of events for servers.
 //! - [`RemoteSocket`]: handle of a socket on another node.
 //! - [`HostGuard`]: calls of the server, whose panics are counted.
+//! - [`Status`] and [`EngineMetrics`]: what the server learns of the connection and the engine.
 //! - [`Timer`] and [`clock`]: time.
 
 pub mod clock;
+mod engine_metrics;
 mod guard;
 mod handlers;
 mod inlet;
@@ -19,12 +21,15 @@ mod remote;
 pub mod reply;
 mod sinks;
 mod spawn;
+mod status;
 mod timer;
 
+pub use engine_metrics::EngineMetrics;
 pub use guard::HostGuard;
 pub use handlers::Handlers;
 pub use inlet::Inlet;
 pub use remote::RemoteSocket;
 pub use sinks::{AckSinks, SinkAnswer};
 pub use spawn::spawn_thread;
+pub use status::Status;
 pub use timer::Timer;

@@ -293,7 +293,7 @@ impl Driver {
         }
         let status = self.health.status(self.subscriptions.unconfirmed_since(), now);
         let losses = (self.shared.inlet.refused(), self.stats.lost);
-        if self.set_status(status) {
+        if self.shared.status.set(status) {
             let (refused, lost) = (losses.0 - self.losses_before.0, losses.1 - self.losses_before.1);
             let (status, queue_bytes) = (status.as_str(), self.stats.queue_bytes);
             if status == ClusterStatus::Degraded.as_str() {
@@ -305,10 +305,6 @@ impl Driver {
         if status == ClusterStatus::Connected {
             self.losses_before = losses;
         }
-    }
-
-    fn set_status(&self, status: ClusterStatus) -> bool {
-        self.shared.status.send_if_modified(|current| std::mem::replace(current, status) != status)
     }
 }
 
@@ -331,7 +327,7 @@ impl Drop for Driver {
         stats.dropped += dropped;
         (stats.namespaces, stats.unconfirmed, stats.queue_len, stats.queue_bytes) = (0, 0, 0, 0);
         drop(stats);
-        if self.set_status(ClusterStatus::Left) {
+        if self.shared.status.set(ClusterStatus::Left) {
             info!(status = ClusterStatus::Left.as_str(), dropped, "connection to the cluster ended");
         }
     }

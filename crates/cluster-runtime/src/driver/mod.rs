@@ -298,7 +298,7 @@ impl Driver {
         *self.shared.node_metrics() = metrics;
         self.shared.peers.set_alone(self.node.is_alone());
         // It has left when the engine has flushed too.
-        if status == ClusterStatus::Left || !self.set_status(status) {
+        if status == ClusterStatus::Left || !self.shared.status.set(status) {
             return;
         }
         let status = status.as_str();
@@ -307,10 +307,6 @@ impl Driver {
         } else {
             info!(status, nodes, queue_bytes, "connection to the cluster changed");
         }
-    }
-
-    fn set_status(&self, status: ClusterStatus) -> bool {
-        self.shared.status.send_if_modified(|current| std::mem::replace(current, status) != status)
     }
 }
 
@@ -328,7 +324,7 @@ impl Drop for Driver {
         let bytes = self.inputs.iter().map(|(_, bytes)| bytes).sum();
         self.shared.inlet.settle(bytes, 0);
         self.shared.peers.set(Vec::new());
-        if self.set_status(ClusterStatus::Left) {
+        if self.shared.status.set(ClusterStatus::Left) {
             info!(
                 status = ClusterStatus::Left.as_str(),
                 said_goodbye = self.has_left,

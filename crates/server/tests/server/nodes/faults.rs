@@ -67,7 +67,7 @@ fn full_queue_refuses_publication_only() {
     let (mut near, _) = here.connect(Kind::WebSocket);
     let (mut far, _) = there.connect(Kind::WebSocket);
     here.server.block_on(here.io.emit_confirmed("confirmed", 1)).expect("a working engine");
-    // An engine that goes down loses what is under way.
+    // An engine that goes down loses the messages that it has not delivered yet.
     far.expect("confirmed", json!([1]));
     nodes.inject(&Fault::Down { on: true, forgets: false });
     let late = here.server.block_on(here.io.timeout(SHORT).emit_confirmed("late", 2));
