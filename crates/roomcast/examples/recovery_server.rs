@@ -28,6 +28,12 @@ struct Options {
     /// Run the connect middleware again for recovered clients
     #[arg(long)]
     ask_again: bool,
+    /// Time between two pings, in milliseconds
+    #[arg(long, default_value_t = 25_000)]
+    ping_interval: u64,
+    /// Maximum time to an answer to a ping, in milliseconds
+    #[arg(long, default_value_t = 20_000)]
+    ping_timeout: u64,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,12 +42,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let config = Config::new().recovery(|recovery| {
-        recovery
-            .max_disconnection(Duration::from_millis(options.away))
-            .max_log_events(options.log_events)
-            .skip_middlewares(!options.ask_again)
-    });
+    let config = Config::new()
+        .timeouts(|timeouts| {
+            timeouts
+                .ping_interval(Duration::from_millis(options.ping_interval))
+                .ping_timeout(Duration::from_millis(options.ping_timeout))
+        })
+        .recovery(|recovery| {
+            recovery
+                .max_disconnection(Duration::from_millis(options.away))
+                .max_log_events(options.log_events)
+                .skip_middlewares(!options.ask_again)
+        });
     let io = Io::builder()
         .config(config)
         .endpoint(Endpoint::socket_io())
@@ -53,6 +65,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .on("state", state)
         .on("present", async |io: Io, id: String, ack: Ack| ack.send(io.count(id) > 0).map(drop))
         .on("say", say)
+        .on("publish", publish)
         .on("volatile", async |io: Io, args: Args| {
             io.main().target().volatile().emit("heard", args).map(drop)
         })
@@ -95,6 +108,12 @@ async fn say(io: Io, room: Option<String>, args: Args) -> Result<(), EmitError> 
     let target = io.main().target();
     let target = if let Some(room) = room { target.to(room) } else { target };
     target.emit("heard", args).map(drop)
+}
+
+/// Emits to a room, and answers once the event is confirmed.
+async fn publish(io: Io, room: String, args: Args, ack: Ack) -> Result<(), EmitError> {
+    let outcome = io.main().to(room).emit_confirmed("told", args).await;
+    ack.send(json!({ "error": outcome.err().map(|error| error.to_string()) })).map(drop)
 }
 
 /// Emits `question` to the caller and answers with its acknowledgement.
