@@ -27,7 +27,7 @@ export class FaultRun {
     const urls = () => this.nodes.map((node) => node.url);
     const rooms = Math.ceil(clients / CLIENTS_PER_ROOM);
     const room = (number) => `room ${number % rooms}`;
-    // Each client has a generator of its own, since the order of their steps depends on the machine.
+    // Each client has its own generator, since the order of their steps depends on the machine.
     this.wanderers = Array.from({ length: clients }, (_, number) => {
       const kind = KINDS[number % KINDS.length];
       const account = this.ledger.recipient(`client ${number} (${kind})`, room(number));

@@ -1,10 +1,10 @@
 // Account of numbered messages with acknowledgements, and of recipients that recover their sessions.
 
 /**
- * Messages of several senders, each with a number, and what each recipient received of them
+ * Messages of several senders, each with a number, and the messages that each recipient received
  *
  * A *confirmed* message must reach every recipient of its room once, and in the order of its sender, for as long as the
- * recipient's session lasts. A session lasts until the client is told that it has a new one. A message without a
+ * recipient's session lasts. A session lasts until the server admits the client with a new one. A message without a
  * confirmation may be missing or late, but not doubled.
  */
 export class RecoveryLedger {
@@ -139,7 +139,7 @@ export class RecoveryLedger {
   }
 }
 
-/** What one recipient received, by session */
+/** Received messages of one recipient, by session */
 class Account {
   #recipient;
   #numbers;
@@ -155,7 +155,7 @@ class Account {
     return this.#recipient.sessions.length;
   }
 
-  /** The client was told of a new session; it is complete once the client has joined its room, see `joined` */
+  /** Begins a session; it is complete once the client has joined its room, see `joined` */
   begin() {
     this.#received = [];
     this.#recipient.sessions.push({ since: this.#numbers(), received: this.#received });

@@ -23,7 +23,7 @@ export const KINDS = [...Object.keys(SOCKET_IO), "JSON"];
 /**
  * A client that receives the messages to a room
  *
- * It always comes back, on a server of its choice, until it is stopped. `account` records what it receives; see
+ * It always comes back, on a server of its choice, until it is stopped. `account` records the received messages; see
  * `RecoveryLedger.recipient`.
  */
 export class Wanderer {

@@ -4,11 +4,14 @@
 //! same rooms. Clients emit to all clients, to a room or to themselves; disconnected clients receive these events when
 //! they recover.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
+use roomcast::handler::deduplicated;
 use roomcast::transport::Endpoint;
-use roomcast::{Ack, Args, Auth, Config, ConnectError, EmitError, Io, Server, Socket, Value, json};
+use roomcast::{Ack, Args, Auth, Config, ConnectError, EmitError, Io, Server, Socket, State, Value, json};
 use roomcast_socketio_msgpack::MsgpackCodec;
 
 #[derive(Parser)]
@@ -56,6 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         });
     let io = Io::builder()
         .config(config)
+        .state(Orders::default())
         .endpoint(Endpoint::socket_io())
         .endpoint(Endpoint::socket_io().at("/msgpack/").parser(MsgpackCodec::shared()))
         .endpoint(Endpoint::plain("/ws"))
@@ -66,6 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .on("present", async |io: Io, id: String, ack: Ack| ack.send(io.count(id) > 0).map(drop))
         .on("say", say)
         .on("publish", publish)
+        .on("order", deduplicated(order))
         .on("volatile", async |io: Io, args: Args| {
             io.main().target().volatile().emit("heard", args).map(drop)
         })
@@ -80,6 +85,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bound = Server::new(io).bind(("127.0.0.1", options.port))?;
     println!("listening on http://{}", bound.address());
     match bound.run(options.threads)? {}
+}
+
+/// Number of orders so far.
+#[derive(Clone, Default)]
+struct Orders(Arc<AtomicUsize>);
+
+/// Takes an order, which needs some time, in milliseconds; answers with its number.
+async fn order(State(Orders(last)): State<Orders>, _id: String, time: u64) -> usize {
+    tokio::time::sleep(Duration::from_millis(time)).await;
+    last.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// Accepts every client that does not request a rejection.
