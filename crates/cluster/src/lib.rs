@@ -145,8 +145,9 @@ pub use envelope::{DecodeError, VERSION};
 #[doc(hidden)]
 pub use envelope::{check_message, wire};
 pub use id::{Incarnation, NodeId, NodeRef, first_incarnation};
-pub use metrics::{ClusterMetrics, RequestTimes};
+pub use metrics::ClusterMetrics;
 #[cfg(feature = "mutations")]
 #[doc(hidden)]
 pub use mutation::Mutation;
 pub use node::Node;
+pub use roomcast_core::RequestTimes;
