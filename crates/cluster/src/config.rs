@@ -37,7 +37,7 @@ pub struct ClusterConfig {
     /// Time for which a room without members stays subscribed, since many rooms are joined again soon. Default: 5 s.
     pub unsubscribe_delay: Duration,
     /// Time for which publications, requests and answers wait, after an outage of the engine, for nodes that were
-    /// alive before it and have not been heard again. Default: 500 ms.
+    /// alive before it and have not returned. Default: 500 ms.
     ///
     /// An engine such as Redis pub/sub keeps nothing for a node that has not subscribed again.
     pub resume_delay: Duration,

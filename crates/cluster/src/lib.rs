@@ -45,7 +45,7 @@
 //! # Outages
 //!
 //! An engine without memory delivers nothing to a node that has not subscribed again. After a node's subscriptions were
-//! lost, its queue waits until all nodes that were alive before are heard again, for at most
+//! lost, its queue waits until all nodes that were alive before have returned, for at most
 //! [`resume_delay`](ClusterConfig::resume_delay) from the return of the engine. A node's heartbeat follows its
 //! subscriptions, so the queue reaches it. If the outage was so long that the others may have declared the node dead, it
 //! first rejoins as a new incarnation, which they accept.

@@ -372,7 +372,7 @@ impl Node {
     /// Returns the next command for the engine; called when the engine accepts one.
     ///
     /// Subscriptions come first, then a heartbeat if it is due, then publications. After the subscriptions were lost,
-    /// publications wait until the other nodes are heard again, for at most
+    /// publications wait until the other nodes have returned, for at most
     /// [`resume_delay`](ClusterConfig::resume_delay).
     pub fn poll_command(&mut self, now: Instant) -> Option<BackplaneCommand> {
         if let Some(command) = self.out.commands.pop_front() {

@@ -84,7 +84,7 @@ impl Peers {
         alive.map(|(id, peer)| NodeRef { id: *id, incarnation: peer.incarnation })
     }
 
-    /// Returns the time since a node was heard last.
+    /// Returns the time since the last message of a node.
     pub(super) fn silence(&self, node: NodeId, now: Instant) -> Option<Duration> {
         Some(now.saturating_duration_since(self.peers.get(&node)?.heard))
     }

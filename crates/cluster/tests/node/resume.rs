@@ -32,7 +32,7 @@ fn queue_waits_until_others_return() {
     lose_engine(&mut two, Duration::from_secs(1));
     one.publish("a", 10).unwrap();
     one.publish("b", 10).unwrap();
-    // It is back first: it subscribes and sends a heartbeat, which nobody hears.
+    // It is back first: it subscribes, and sends a heartbeat that reaches no node.
     let commands = one.serve();
     assert!(is_subscription(&commands[0]), "{commands:?}");
     one.advance(DELAY - SHORT);
