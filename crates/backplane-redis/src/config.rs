@@ -280,6 +280,8 @@ impl RedisConfig {
     }
 
     /// Sets the maximum time of an attempt to connect, with TLS and authentication. Default: 2 s.
+    ///
+    /// A quarter of it is the limit for the TCP connection to each address of the host.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;

@@ -77,5 +77,5 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
     let gauges = gauges.into_iter().map(|(name, help, value)| ClusterMetric::gauge(name, help, value as f64));
     let counters =
         counters.into_iter().map(|(name, help, value)| ClusterMetric::counter(name, help, value as f64));
-    gauges.chain(counters).collect()
+    gauges.chain(counters).chain([stats.request_times.to_cluster_metric()]).collect()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use roomcast_cluster_task::reply::{self, AnswerMemory, Members, Missing, ReplyReceiver, ReplySender};
 use roomcast_cluster_task::{HostGuard, Inlet, Status};
-use roomcast_core::{PublishRefusal, Published};
+use roomcast_core::{PublishRefusal, Published, RequestTimes};
 use roomcast_node_adapter::{ClassicConfig, ClassicMetrics, Composed, EncodeError};
 
 use crate::config::NodeClusterConfig;
@@ -43,6 +43,7 @@ pub(crate) struct Stats {
     pub(crate) bytes_in: u64,
     pub(crate) oversized: u64,
     pub(crate) requests_complete: u64,
+    pub(crate) request_times: RequestTimes,
     pub(crate) counts_failed: u64,
     pub(crate) answers_dropped: u64,
     pub(crate) handlers_refused: u64,

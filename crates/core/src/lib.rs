@@ -29,7 +29,7 @@ pub use close::CloseReason;
 pub use cluster::{
     Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterPresence, ClusterStatus, ClusterValue,
     Heard, PresenceMember, PresenceUpdate, PublishRefusal, Published, QueryError, RemoteAnswers,
-    RemoteChange, RemoteKey, Unconfirmed,
+    RemoteChange, RemoteKey, RequestTimes, Unconfirmed,
 };
 pub use error::{BoxError, ConnectionError};
 pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};

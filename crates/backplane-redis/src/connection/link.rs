@@ -86,8 +86,8 @@ pub(super) enum LinkEvent {
     Down,
     /// Bytes were read.
     Data,
-    /// The connection is silent, and is to be tested by a command.
-    Silent,
+    /// An interval has passed.
+    Tick,
 }
 
 /// One connection to the server, restored whenever it is lost.
@@ -151,6 +151,11 @@ impl Link {
         }
     }
 
+    /// Returns whether an established connection was silent for at least an interval.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(&self.state, State::Up(up) if up.silent > 1)
+    }
+
     /// Connects, writes the allowed commands, and reads.
     pub(super) fn poll_io(&mut self, cx: &mut Context<'_>, queue: &mut SendQueue) -> Poll<LinkEvent> {
         loop {
@@ -194,9 +199,8 @@ impl Link {
             self.fail(&"no answer to a ping");
             return Poll::Ready(LinkEvent::Down);
         }
-        // The new timer has to be polled once, to be registered.
-        cx.waker().wake_by_ref();
-        if up.silent == 1 { Poll::Pending } else { Poll::Ready(LinkEvent::Silent) }
+        // The caller polls again, which registers the new timer.
+        Poll::Ready(LinkEvent::Tick)
     }
 
     /// Writes the allowed commands; pending if bytes remain.

@@ -59,8 +59,11 @@ impl Publisher {
     }
 
     /// Returns whether the connection is established and its queue has room.
+    ///
+    /// A connection that does not reply takes no more: if it is lost, all that it was sent is unconfirmed.
     pub(crate) fn is_ready(&self) -> bool {
-        self.link.is_up() && self.queue.len() < self.limit
+        let is_stalled = self.link.is_silent() && self.replied != self.queue.completed;
+        self.link.is_up() && self.queue.len() < self.limit && !is_stalled
     }
 
     pub(crate) fn address(&self) -> Option<&Address> {
@@ -129,7 +132,8 @@ impl Publisher {
                     self.account_loss();
                     return Poll::Ready(LinkChange::Down);
                 }
-                Poll::Ready(LinkEvent::Silent) => self.send_ping(),
+                Poll::Ready(LinkEvent::Tick) if self.link.is_silent() => self.send_ping(),
+                Poll::Ready(LinkEvent::Tick) => {}
                 Poll::Ready(LinkEvent::Data) => {
                     if !self.read_replies() {
                         self.link.fail(&"invalid reply");

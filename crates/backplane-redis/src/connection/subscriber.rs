@@ -59,6 +59,8 @@ pub(crate) struct Subscriber {
     max_message: usize,
     /// Commands without all their replies.
     pending: VecDeque<Pending>,
+    /// Intervals since the last reply to one of them.
+    unanswered: u32,
     /// Bytes of a dropped message that are still to be skipped.
     skip: usize,
     has_logged_refusal: bool,
@@ -79,6 +81,7 @@ impl Subscriber {
             queue: SendQueue::default(),
             counters,
             pending: VecDeque::new(),
+            unanswered: 0,
             skip: 0,
             has_logged_refusal: false,
         }
@@ -153,13 +156,7 @@ impl Subscriber {
                     self.clear();
                     Some(SubscriberEvent::Changed(LinkChange::Down))
                 }
-                LinkEvent::Silent => {
-                    if self.pending.is_empty() {
-                        self.pending.push_back(Pending::Ping);
-                        self.queue.push(|out| resp::encode(out, b"PING", [].into_iter()));
-                    }
-                    None
-                }
+                LinkEvent::Tick => self.tick(),
                 LinkEvent::Data => self.buffered_event(resolve),
             };
             if let Some(event) = event {
@@ -168,10 +165,29 @@ impl Subscriber {
         }
     }
 
+    /// Tests a silent connection, and closes one on which only messages arrive, as if commands were lost on the way.
+    fn tick<N>(&mut self) -> Option<SubscriberEvent<N>> {
+        if self.pending.is_empty() {
+            if self.link.is_silent() {
+                self.pending.push_back(Pending::Ping);
+                self.queue.push(|out| resp::encode(out, b"PING", [].into_iter()));
+            }
+            return None;
+        }
+        self.unanswered += 1;
+        if self.unanswered <= UNANSWERED_TICKS {
+            return None;
+        }
+        self.link.fail(&"no reply to a command");
+        self.clear();
+        Some(SubscriberEvent::Changed(LinkChange::Down))
+    }
+
     fn clear(&mut self) {
         self.counters.subscriber_up.store(false, Ordering::Relaxed);
         self.queue.clear();
         self.pending.clear();
+        self.unanswered = 0;
         self.skip = 0;
     }
 
@@ -210,6 +226,7 @@ impl Subscriber {
                     None => return Ok(None),
                     Some((reply, len)) => {
                         let event = read_reply(&reply, &mut self.pending, &self.counters)?;
+                        self.unanswered = 0;
                         if let (Some(SubscriberEvent::Refused(_)), Reply::Error(text)) = (&event, &reply)
                             && !std::mem::replace(&mut self.has_logged_refusal, true)
                         {
@@ -272,5 +289,9 @@ fn read_reply<N>(
     }
 }
 
+/// Intervals after which a connection without replies is closed although messages arrive.
+///
+/// Longer than for a silent one: a reply follows the messages that Redis has queued before it.
+const UNANSWERED_TICKS: u32 = 9;
 /// Messages from this length on share the memory of the read buffer; smaller ones would keep much of it alive.
 const SHARED_BYTES: usize = 16 << 10;

@@ -135,7 +135,7 @@ impl Driver {
                     pending.reply.part(None, AnswerPart(answer));
                 }
             }
-            ClassicAction::Done { request, missing, .. } => self.end_request(key, request, missing),
+            ClassicAction::Done { request, missing, .. } => self.end_request(key, request, missing, now),
             other => tracing::debug!(?other, "unknown action of a namespace"),
         }
         0
@@ -275,12 +275,13 @@ impl Driver {
         self.namespaces.get_mut(&key)?.requests.get_mut(&request)
     }
 
-    fn end_request(&mut self, key: Key, request: RequestNumber, missing: Option<usize>) {
+    fn end_request(&mut self, key: Key, request: RequestNumber, missing: Option<usize>, now: Instant) {
         let Some(entry) = self.namespaces.get_mut(&key) else { return };
         let Some(pending) = entry.requests.remove(&request) else { return };
         entry.numbers.remove(&pending.reply.key());
         self.held_bytes -= pending.bytes;
         self.stats.pending_requests -= 1;
+        self.stats.request_times.record(now.saturating_duration_since(pending.begun));
         if missing == Some(0) {
             self.stats.requests_complete += 1;
         }

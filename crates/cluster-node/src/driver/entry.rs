@@ -35,6 +35,7 @@ pub(super) struct PendingRequest {
     pub(super) reply: ReplySender<AnswerPart>,
     /// Bytes that it holds until it is published.
     pub(super) bytes: usize,
+    pub(super) begun: Instant,
 }
 
 /// Subscription of a namespace, from the request to its end.

@@ -3,6 +3,7 @@
 mod host;
 mod presence;
 mod published;
+mod request_times;
 
 use std::fmt;
 use std::sync::Weak;
@@ -14,6 +15,7 @@ use bytestring::ByteString;
 pub use self::host::ClusterHost;
 pub use self::presence::{ClusterPresence, PresenceMember, PresenceUpdate, RemoteChange, RemoteKey};
 pub use self::published::{PublishRefusal, Published};
+pub use self::request_times::RequestTimes;
 use crate::{Args, Event, Membership, Namespace, Room, SocketId, SocketInfo, Target};
 
 /// Connection of a server to the other nodes of its cluster; [`Router`](crate::Router) knows only the local node.
