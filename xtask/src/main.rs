@@ -66,6 +66,8 @@ enum Cli {
         #[arg(long)]
         quick: bool,
     },
+    /// Follow the tutorial in an empty folder: build, start and use its program after each section
+    Tutorial,
     /// Run two servers on one Redis behind a load balancer with sticky sessions; needs redis-server
     TwoNodes(two_nodes::Options),
     /// Check layers and import cycles against the tables of ARCHITECTURE.md
@@ -164,6 +166,7 @@ fn main() -> ExitCode {
             });
             (Options::only("soak", false), steps.collect())
         }
+        Cli::Tutorial => (Options::only("tutorial", false), plan::tests(&project)),
         Cli::Compare { arguments } => return compare::run(&project, &arguments),
         Cli::Results { check } => return compare::results(&project, check),
         Cli::Packages { quick } => return packages::run(&project, quick),

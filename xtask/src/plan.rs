@@ -126,6 +126,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             cargo_run(&["build", "--bins", "--examples"]),
         ),
         book(project),
+        tutorial(project),
         Step {
             limit: Duration::from_secs(300),
             leaves_daemons: false,
@@ -263,13 +264,16 @@ fn with_flags(mut command: Command, variable: &str, flags: &str) -> Command {
     command
 }
 
+/// Returns a command of the crate `roomcast-book`.
+fn book_command(args: &[&str]) -> Command {
+    let mut command = cargo_run(&["run", "--quiet", "--package", "roomcast-book", "--"]);
+    command.args(args);
+    command
+}
+
 /// Returns the step that builds the book; its Rust code belongs to the step `rust`.
 fn book(project: &Project) -> Step {
-    let run = |args: &[&str]| {
-        let mut command = cargo_run(&["run", "--quiet", "--package", "roomcast-book", "--"]);
-        command.args(args);
-        command
-    };
+    let run = book_command;
     let mut build = run(&["build", "--dest"]);
     build.arg(project.target.join("book"));
     let mut shell = run(&["shell", "--bin-dir"]);
@@ -280,6 +284,21 @@ fn book(project: &Project) -> Step {
         after: &["build"],
         limit: Duration::from_secs(10 * 60),
         ..rust("book", "the book in docs: pages, links, shell and JavaScript code", Command::new("true"))
+    }
+}
+
+/// Returns the step that follows the tutorial as a reader does.
+fn tutorial(project: &Project) -> Step {
+    let mut follow = book_command(&["tutorial", "--target-dir"]);
+    follow.arg(&project.target);
+    Step {
+        slow: true,
+        limit: Duration::from_secs(15 * 60),
+        ..rust(
+            "tutorial",
+            "the project of the tutorial in an empty folder, built and used by clients",
+            follow,
+        )
     }
 }
 

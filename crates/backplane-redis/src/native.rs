@@ -72,12 +72,12 @@ impl RedisBackplane {
             PairEvent::Message(channel, payload) => Some(BackplaneEvent::Message { channel, payload }),
             PairEvent::Oversized(channel) => Some(BackplaneEvent::Missed { channels: vec![channel] }),
             PairEvent::Done(number) => {
-                let command = self.pending.pop_front_if(|command| command.number == number)?;
+                let command = self.answered(number)?;
                 Some(BackplaneEvent::Subscribed { channels: command.channels, token: command.token })
             }
             PairEvent::Refused(number) => {
                 // Without a confirmation, the node subscribes again.
-                self.pending.pop_front_if(|command| command.number == number);
+                self.answered(number);
                 None
             }
             PairEvent::Unsubscribed => {
@@ -87,6 +87,12 @@ impl RedisBackplane {
             }
             PairEvent::Connected | PairEvent::Disconnected | PairEvent::Counted(..) => None,
         }
+    }
+
+    /// Removes the first pending command if it has this number.
+    fn answered(&mut self, number: u64) -> Option<Pending> {
+        self.pending.front().filter(|command| command.number == number)?;
+        self.pending.pop_front()
     }
 }
 

@@ -174,7 +174,8 @@ impl Publisher {
                         // A server may send an error before it closes a connection.
                         break false;
                     }
-                    match (self.others.pop_front_if(|(index, _)| *index == self.replied), &reply) {
+                    let is_other = self.others.front().is_some_and(|(index, _)| *index == self.replied);
+                    match (is_other.then(|| self.others.pop_front()).flatten(), &reply) {
                         (Some((_, Other::Ping)), _) => {}
                         (Some((_, Other::Count(token))), reply) => {
                             self.counted.push_back((token, count_of(reply)));
@@ -208,7 +209,9 @@ impl Publisher {
         self.shift_barriers(before - self.queue.len());
         let mut lost = self.queue.completed - self.replied;
         let completed = self.queue.completed;
-        while let Some((_, other)) = self.others.pop_front_if(|(index, _)| *index < completed) {
+        while self.others.front().is_some_and(|(index, _)| *index < completed)
+            && let Some((_, other)) = self.others.pop_front()
+        {
             lost -= 1;
             if let Other::Count(token) = other {
                 self.counted.push_back((token, SubscriberCount::Lost));

@@ -258,7 +258,9 @@ impl Driver {
     fn settle_confirms(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             // The future may have been dropped, or its time is over.
-            while self.confirms.pop_front_if(|first| first.reply.is_closed()).is_some() {}
+            while self.confirms.front().is_some_and(|first| first.reply.is_closed()) {
+                self.confirms.pop_front();
+            }
             let Some(first) = self.confirms.front() else { return Poll::Ready(()) };
             if !self.queue.has_passed(first.mark) {
                 return Poll::Ready(());
@@ -267,7 +269,9 @@ impl Driver {
                 return Poll::Pending;
             }
             let lost = self.engine.lost();
-            while let Some(confirm) = self.confirms.pop_front_if(|next| self.queue.has_passed(next.mark)) {
+            while self.confirms.front().is_some_and(|next| self.queue.has_passed(next.mark))
+                && let Some(confirm) = self.confirms.pop_front()
+            {
                 let _ = confirm.reply.send(confirm.lost == lost);
             }
         }

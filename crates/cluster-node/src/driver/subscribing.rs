@@ -75,7 +75,9 @@ impl Driver {
 
     /// Requests refused subscriptions again.
     pub(super) fn retry_subscriptions(&mut self, now: Instant) {
-        while let Some((_, key)) = self.subscriptions.retries.pop_front_if(|(at, _)| *at <= now) {
+        while self.subscriptions.retries.front().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, key)) = self.subscriptions.retries.pop_front()
+        {
             if let Some(entry) = self.namespaces.get_mut(&key)
                 && entry.subscription == Subscription::Refused
             {

@@ -190,7 +190,9 @@ impl Driver {
     fn settle_confirms(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             // The future may have been dropped, or its time is over.
-            while self.confirms.pop_front_if(|first| first.reply.is_closed()).is_some() {}
+            while self.confirms.front().is_some_and(|first| first.reply.is_closed()) {
+                self.confirms.pop_front();
+            }
             let Some(first) = self.confirms.front() else { return Poll::Ready(()) };
             if !self.node.has_passed(first.mark) {
                 return Poll::Ready(());
@@ -199,7 +201,9 @@ impl Driver {
                 return Poll::Pending;
             }
             let lost = self.shared.counters.lost.load(Ordering::Relaxed);
-            while let Some(confirm) = self.confirms.pop_front_if(|next| self.node.has_passed(next.mark)) {
+            while self.confirms.front().is_some_and(|next| self.node.has_passed(next.mark))
+                && let Some(confirm) = self.confirms.pop_front()
+            {
                 let _ = confirm.reply.send(confirm.lost == lost);
             }
         }

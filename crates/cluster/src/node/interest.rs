@@ -317,7 +317,9 @@ impl Interest {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outputs) {
-        while let Some((_, channel, ticket)) = self.joins.pop_front_if(|(at, ..)| *at <= now) {
+        while self.joins.front().is_some_and(|(at, ..)| *at <= now)
+            && let Some((_, channel, ticket)) = self.joins.pop_front()
+        {
             let Some(entry) = self.entries.get_mut(&channel) else { continue };
             let Some(index) = entry.joins.iter().position(|pending| *pending == ticket) else { continue };
             entry.joins.remove(index);
@@ -327,7 +329,9 @@ impl Interest {
             out.metrics.degraded_joins += 1;
             heard(ticket, JoinResult::Degraded, out);
         }
-        while let Some((_, channel, token)) = self.retries.pop_front_if(|(at, ..)| *at <= now) {
+        while self.retries.front().is_some_and(|(at, ..)| *at <= now)
+            && let Some((_, channel, token)) = self.retries.pop_front()
+        {
             let Some(entry) = self.entries.get_mut(&channel) else { continue };
             if entry.subscription != (Subscription::Requested { token }) {
                 continue;
@@ -337,7 +341,9 @@ impl Interest {
             self.to_subscribe.push(channel);
             self.flush_soon(now);
         }
-        while let Some((until, channel)) = self.lingering.pop_front_if(|(at, _)| *at <= now) {
+        while self.lingering.front().is_some_and(|(at, _)| *at <= now)
+            && let Some((until, channel)) = self.lingering.pop_front()
+        {
             let is_due = |entry: &Entry| entry.lingers_until == Some(until);
             if self.entries.get(&channel).is_some_and(is_due) {
                 self.forget_channel(&channel);

@@ -187,7 +187,9 @@ impl InStreams {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outputs) {
-        while let Some(suspect) = self.suspects.pop_front_if(|suspect| suspect.at <= now) {
+        while self.suspects.front().is_some_and(|suspect| suspect.at <= now)
+            && let Some(suspect) = self.suspects.pop_front()
+        {
             let stream = stream(&mut self.channels, &mut self.bytes, &suspect.channel, suspect.from);
             if let Some(lost) = stream.miss(&suspect) {
                 out.gap(Some(suspect.channel), Some(suspect.from), lost);

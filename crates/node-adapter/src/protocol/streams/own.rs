@@ -57,8 +57,8 @@ impl OwnEntries {
 
     /// Removes the first entry if it has failed.
     pub(super) fn pop_failed(&mut self) -> Option<Action> {
-        let front = self.entries.pop_front_if(|entry| entry.has_failed)?;
-        Some(front.local)
+        self.entries.front().filter(|entry| entry.has_failed)?;
+        self.entries.pop_front().map(|front| front.local)
     }
 
     /// Removes an entry that came back, and all before it; returns for each whether it is the one.
