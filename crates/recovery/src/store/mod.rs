@@ -179,19 +179,33 @@ pub struct StoredSession {
     pub handshake: ByteString,
     /// Whether the client was connected.
     pub connected: bool,
+    /// Offset in the shared log after which its events begin, for a client that has no offset; empty without a log.
+    pub offset: ByteString,
+    /// Name of its node in the shared log; see [`EventLog::node`](roomcast_core::EventLog::node).
+    pub node: ByteString,
 }
 
 impl StoredSession {
     /// Creates the state of a connected session without rooms.
     pub fn new(socket: SocketId) -> Self {
-        let (data, handshake) = (ByteString::new(), ByteString::new());
-        Self { socket, rooms: Vec::new(), data, handshake, connected: true }
+        let none = ByteString::new;
+        Self {
+            socket,
+            rooms: Vec::new(),
+            data: none(),
+            handshake: none(),
+            connected: true,
+            offset: none(),
+            node: none(),
+        }
     }
 
     /// Returns its approximate size in bytes.
     pub fn byte_len(&self) -> usize {
         let rooms = self.rooms.iter().map(|room| room.as_str().len() + size_of::<Room>()).sum::<usize>();
-        size_of::<Self>() + self.socket.as_str().len() + rooms + self.data.len() + self.handshake.len()
+        let texts = [&self.data, &self.handshake, &self.offset, &self.node];
+        let texts = texts.into_iter().map(|text| text.len()).sum::<usize>();
+        size_of::<Self>() + self.socket.as_str().len() + rooms + texts
     }
 }
 

@@ -305,12 +305,13 @@ impl SessionQueue {
         state.limit(self.config.max_bytes);
     }
 
-    /// Adds a new session.
+    /// Adds a session that is new, or was claimed from another process with a higher epoch.
     pub(crate) fn add(
         &self,
         key: MemberKey,
         id: SessionId,
         socket: SocketId,
+        epoch: Epoch,
         source: Weak<dyn SessionSource>,
     ) {
         let mut state = self.state();
@@ -320,11 +321,11 @@ impl SessionQueue {
             Entry {
                 id,
                 socket,
-                epoch: Epoch::FIRST,
+                epoch,
                 source,
                 is_changed: false,
-                is_sent: false,
-                is_stored: false,
+                is_sent: epoch > Epoch::FIRST,
+                is_stored: epoch > Epoch::FIRST,
                 kept: None,
                 away: None,
                 returns: 0,
@@ -396,7 +397,16 @@ impl SessionQueue {
         if !entry.is_sent {
             return;
         }
-        state.removed.push_back((entry.id, entry.epoch));
+        self.push_removal(state, entry.id, entry.epoch);
+    }
+
+    /// Removes a session that was claimed in the store, but is not recovered.
+    pub(crate) fn remove(&self, id: SessionId, epoch: Epoch) {
+        self.push_removal(self.state(), id, epoch);
+    }
+
+    fn push_removal(&self, mut state: MutexGuard<'_, State>, id: SessionId, epoch: Epoch) {
+        state.removed.push_back((id, epoch));
         state.bytes += REMOVAL_COST;
         state.limit(self.config.max_bytes);
         self.wake(state);
