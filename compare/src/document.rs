@@ -334,15 +334,10 @@ fn explained_cluster(load: ClusterLoad, payload: usize) -> String {
             "to a room without members on the receiver, as many as possible",
             "The CPU time is that of the receiver.",
         ),
-        ClusterLoad::Paced => (
-            "to a room with one member on each, 1,000 per second",
-            "The CPU time is that of both servers; that of a sender alone is subtracted once, so the receiver's contains \
-             the send to its member.",
-        ),
-        ClusterLoad::Saturated | ClusterLoad::All => (
-            "to a room with one member on each, as many as possible",
-            "The CPU time is that of both servers, without that of a server alone, which is subtracted from each.",
-        ),
+        ClusterLoad::Paced => ("to a room with one member on each, 1,000 per second", COST_OF_BOTH),
+        ClusterLoad::Saturated | ClusterLoad::All => {
+            ("to a room with one member on each, as many as possible", COST_OF_BOTH)
+        }
     };
     format!(
         "Messages of {payload} bytes from one server to another on a Redis server, {what}. {costs} `redis-rs` is the \
@@ -350,6 +345,8 @@ fn explained_cluster(load: ClusterLoad, payload: usize) -> String {
     )
 }
 
+const COST_OF_BOTH: &str = "The CPU time is that of both servers: the sender's without that of a server alone (`alone`), \
+                            and the receiver's without the send to its client (`send`), the cost of a second client.";
 const OVERVIEW: &str = "overview.svg";
 const OVERVIEW_LOADS: [(&str, &str); 3] =
     [("paced", "one at a time"), ("saturated", "saturated"), ("echo", "echo")];

@@ -59,6 +59,7 @@ pub(super) struct Row {
     sender_us: Option<Summary>,
     receiver_us: Option<Summary>,
     local_us: Option<Summary>,
+    send_us: Option<Summary>,
     redis_us: Option<Summary>,
 }
 
@@ -134,6 +135,7 @@ impl Row {
             sender_us: summary(&|report| Some(report.cluster?.sender_us)),
             receiver_us: summary(&|report| Some(report.cluster?.receiver_us)),
             local_us: summary(&|report| Some(report.cluster?.local_us)),
+            send_us: summary(&|report| Some(report.cluster?.send_us)),
             redis_us: summary(&|report| Some(report.cluster?.redis_us)),
         }
     }
@@ -195,9 +197,15 @@ impl fmt::Display for Table {
                 Columns::Latency => {
                     &["messages/s", "late %", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs/delivery"]
                 }
-                Columns::Cluster => {
-                    &["CPU µs/message", "sender µs", "receiver µs", "alone µs", "Redis µs", "messages/s"]
-                }
+                Columns::Cluster => &[
+                    "CPU µs/message",
+                    "sender µs",
+                    "receiver µs",
+                    "alone µs",
+                    "send µs",
+                    "Redis µs",
+                    "messages/s",
+                ],
                 Columns::Deliveries => &["CPU µs/delivery", "p50 µs", "p99 µs", "deliveries/s"],
             }
             .iter()
@@ -239,7 +247,7 @@ impl fmt::Display for Table {
                 line.push(median(&row.cpu_us_per_idle_second, 0));
                 line.push(median(&row.connect_s, 2));
             } else if self.columns == Columns::Cluster {
-                for time in [row.sender_us, row.receiver_us, row.local_us, row.redis_us] {
+                for time in [row.sender_us, row.receiver_us, row.local_us, row.send_us, row.redis_us] {
                     line.push(median(&time, 2));
                 }
                 line.push(median(&row.deliveries_per_s, 0));

@@ -38,7 +38,7 @@ fn measures_servers_in_cluster() {
         let paced = cost("cluster-paced", server);
         assert!((1.0..1100.0).contains(&paced.messages_per_s), "{server}: {paced:?}");
     }
-    // Only in native mode, servers do not receive what is for rooms without members.
+    // In native mode, a server does not receive events for rooms without members.
     let [native, classic] = [servers[0], servers[1]].map(|server| cost("cluster-no-members", server));
     assert!(native.receiver_us < classic.receiver_us, "{native:?} and {classic:?}");
     let report = std::fs::read_to_string(format!("{folder}/README.md")).unwrap();

@@ -1,6 +1,6 @@
 // `node cluster.js PORT [--adapter none|classic|sharded|streams] [--redis URL]`: Socket.IO in a cluster on Redis.
 //
-// The events are those of Roomcast's example cluster_fanout: `join` (room), and `burst` (room, first, count, bytes),
+// Same events as Roomcast's example cluster_fanout: `join` (room), and `burst` (room, first, count, bytes),
 // which emits numbered events `msg` to the room.
 
 import { createServer } from "node:http";

@@ -1,7 +1,7 @@
 //! Cost of a message that crosses servers: a sender, a receiver and Redis, with one client per server.
 //!
-//! A run measures the server alone first, under the same load, and subtracts it: what remains is the cost of the
-//! cluster. At a fixed rate, where a wake-up per message is most of the cost, nothing is subtracted from the receiver.
+//! The local work is subtracted. For the sender, it is measured by the same server alone under the same load. The receiver
+//! sends each message to its client; a second client shows the cost of that.
 
 mod bare;
 mod member;
@@ -99,7 +99,7 @@ pub(super) struct Measured {
 }
 
 impl Bench<'_> {
-    /// Runs the server alone, and then the cluster.
+    /// Runs the server alone, then the cluster, and then the cluster with a second client of the receiver.
     ///
     /// # Errors
     ///
@@ -122,29 +122,36 @@ impl Bench<'_> {
             clients.run(self.warmup)?;
             let [publisher, subscriber] = clients.pids();
             let spent = Spent::of([publisher, subscriber, redis.pid()], || clients.run(self.window))?;
-            return Ok(self.measured(&spent, 0.0));
+            return Ok(self.measured(&spent, 0.0, 0.0));
         }
         let alone = self.serve(&redis, true)?;
-        let mut session = Session::start(self.load, self.bytes, alone.port, None)?;
+        let mut session = Session::start(self.load, self.bytes, alone.port)?;
         session.run(self.warmup / 2)?;
         let spent = Spent::of([alone.pid()], || session.run(self.window / 2))?;
         let local = spent.us(0);
         drop((session, alone));
 
         let (sender, receiver) = (self.serve(&redis, false)?, self.serve(&redis, false)?);
-        let mut session = Session::start(self.load, self.bytes, sender.port, Some(receiver.port))?;
+        let session = Session::start(self.load, self.bytes, sender.port)?;
+        let mut session = session.add_receiver(receiver.port)?;
         session.run(self.warmup)?;
         let pids = [sender.pid(), receiver.pid(), redis.pid()];
         let spent = Spent::of(pids, || session.run(self.window))?;
-        Ok(self.measured(&spent, local))
+        if self.load == ClusterLoad::NoMembers {
+            return Ok(self.measured(&spent, local, 0.0));
+        }
+        let mut session = session.add_receiver(receiver.port)?;
+        session.run(self.warmup / 2)?;
+        let with_second = Spent::of(pids, || session.run(self.window))?;
+        Ok(self.measured(&spent, local, with_second.us(1) - spent.us(1)))
     }
 
-    fn measured(&self, spent: &Spent<3>, local: f64) -> Measured {
-        let of_receiver = if self.load == ClusterLoad::Saturated { local } else { 0.0 };
+    fn measured(&self, spent: &Spent<3>, local: f64, send: f64) -> Measured {
         let cluster = ClusterReport {
             sender_us: spent.us(0) - local,
-            receiver_us: spent.us(1) - of_receiver,
+            receiver_us: spent.us(1) - send,
             local_us: local,
+            send_us: send,
             redis_us: spent.us(2),
             messages: spent.messages,
             messages_per_s: spent.messages as f64 / spent.wall.as_secs_f64(),

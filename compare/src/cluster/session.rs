@@ -1,4 +1,4 @@
-//! Load on one server or two, through one client each.
+//! Load on one server or two, through their clients.
 
 use std::thread;
 use std::time::Duration;
@@ -12,47 +12,65 @@ use super::member::{Member, Numbers, PROBE};
 /// Clients of a sender and a receiver; without a receiver, the sender is alone.
 pub(super) struct Session {
     sender: Member,
-    receiver: Option<Member>,
+    receivers: Vec<Receiver>,
     load: ClusterLoad,
     bytes: usize,
     /// Number of completed and pending bursts.
     bursts: u64,
 }
 
+/// Client of the receiver.
+struct Receiver {
+    member: Member,
+    /// Number of bursts that were sent before it joined.
+    joined_at: u64,
+}
+
 impl Session {
-    /// Connects the clients, and waits until the sender's events reach the receiver.
-    #[expect(clippy::disallowed_methods, reason = "servers cannot be awaited to hear each other")]
-    pub(super) fn start(
-        load: ClusterLoad,
-        bytes: usize,
-        sender: u16,
-        receiver: Option<u16>,
-    ) -> Result<Self, Error> {
-        let size = load.burst();
-        let all = Numbers { first: 0, step: 1 };
-        // Of a burst to the other room, it receives the last event.
-        let last = Numbers { first: size - 1, step: size };
-        let expected = if load.has_marker() { last } else { all };
-        let mut sender = Member::connect(sender, all)?;
-        let mut receiver = receiver.map(|port| Member::connect(port, expected)).transpose()?;
+    /// Connects the client of the sender.
+    pub(super) fn start(load: ClusterLoad, bytes: usize, port: u16) -> Result<Self, Error> {
+        let mut sender = Member::connect(port, Numbers { first: 0, step: 1 })?;
         sender.emit("join", &format!("\"{ROOM}\""))?;
         sender.emit("join", &format!("\"{ROOM_OF_SENDER}\""))?;
-        if let Some(receiver) = &mut receiver {
-            receiver.emit("join", &format!("\"{ROOM}\""))?;
-        }
-        let mut session = Self { sender, receiver, load, bytes, bursts: 0 };
+        let session = Self { sender, receivers: Vec::new(), load, bytes, bursts: 0 };
+        session.arrived()
+    }
+
+    /// Connects a client of the receiver, and waits until it receives the sender's events.
+    pub(super) fn add_receiver(mut self, port: u16) -> Result<Self, Error> {
+        let size = self.load.burst();
+        let next = self.bursts * size;
+        // It receives only the last event of a burst to the other room.
+        let numbers = match self.load.has_marker() {
+            true => Numbers { first: next + size - 1, step: size },
+            false => Numbers { first: next, step: 1 },
+        };
+        let mut member = Member::connect(port, numbers)?;
+        member.emit("join", &format!("\"{ROOM}\""))?;
+        self.receivers.push(Receiver { member, joined_at: self.bursts });
+        self.arrived()
+    }
+
+    /// Sends probes until each client has received one, and the sender's client all of them.
+    #[expect(clippy::disallowed_methods, reason = "servers cannot be awaited to hear each other")]
+    fn arrived(mut self) -> Result<Self, Error> {
         let deadline = now() + PATIENCE;
-        let mut sent = 0;
-        let arrived = |session: &Self| session.receiver.as_ref().is_none_or(|it| it.events().probes() > 0);
-        while sent == 0 || !arrived(&session) || session.sender.events().probes() < sent {
-            if now() > deadline {
-                return Err(Error::Stalled("no event of the sender reached the receiver".into()));
+        let mut last = self.sender.events().probes();
+        let has_arrived = |session: &Self| session.receivers.iter().all(|it| it.member.events().probes() > 0);
+        loop {
+            self.emit(ROOM, PROBE, 1)?;
+            last += 1;
+            while self.sender.events().probes() < last {
+                if now() > deadline {
+                    return Err(Error::Stalled("no event arrived".into()));
+                }
+                thread::sleep(Duration::from_millis(5));
             }
-            session.emit(ROOM, PROBE, 1)?;
-            sent += 1;
+            if has_arrived(&self) {
+                return Ok(self);
+            }
             thread::sleep(Duration::from_millis(20));
         }
-        Ok(session)
     }
 
     /// Sends bursts for a time, and waits for the last event; returns the number of events.
@@ -89,13 +107,13 @@ impl Session {
         self.sender.emit("burst", &format!("\"{room}\",{first},{count},{bytes}"))
     }
 
-    /// Waits until both clients have received the events of a number of bursts.
+    /// Waits until all clients have received the events of a number of bursts.
     fn wait_for(&self, bursts: u64) -> Result<(), Error> {
         let size = self.load.burst();
         let of_receiver = if self.load.has_marker() { 1 } else { size };
-        let clients = [Some((&self.sender, size)), self.receiver.as_ref().map(|it| (it, of_receiver))];
-        for (client, events) in clients.into_iter().flatten() {
-            let (client, count) = (client.events(), bursts * events);
+        let receivers = self.receivers.iter().map(|it| (&it.member, of_receiver, it.joined_at));
+        for (client, events, joined_at) in [(&self.sender, size, 0)].into_iter().chain(receivers) {
+            let (client, count) = (client.events(), bursts.saturating_sub(joined_at) * events);
             let (mut deadline, mut last) = (now() + PATIENCE, 0);
             loop {
                 client.wake_at(count);

@@ -143,7 +143,7 @@ impl Project<'_> {
         read(&self.0.join("benches/costs.json"))
     }
 
-    /// Returns the results of a comparison that is published beside the complete one, if there are any.
+    /// Reads the results of a partial comparison from the folder of the report, if there are any.
     fn further(self, name: &str) -> Result<Option<Record>, Error> {
         let path = self.report().join(name);
         if path.is_file() { Record::read(&path).map(Some) } else { Ok(None) }

@@ -217,10 +217,12 @@ impl ChatReport {
 pub struct ClusterReport {
     /// CPU time of the sending server per message, without that of a server alone, µs.
     pub sender_us: f64,
-    /// CPU time of the receiving server per message, without that of a server alone if the load is saturated, µs.
+    /// CPU time of the receiving server per message, without the send to its client, µs.
     pub receiver_us: f64,
     /// CPU time of a server alone per message, under the same load, µs.
     pub local_us: f64,
+    /// CPU time of the send to a second client of the receiver, µs.
+    pub send_us: f64,
     /// CPU time of the message engine per message, µs.
     pub redis_us: f64,
     /// Number of messages.
