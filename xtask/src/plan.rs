@@ -160,6 +160,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
                 "servers of Roomcast and of Node on one Redis, every operation from each of them, faults",
             )
         },
+        cluster_cost(project),
         client(project, "applications", "applications ported from Node, with their clients"),
         Step {
             needs: &[Prerequisite::Node, Prerequisite::Proxies],
@@ -308,6 +309,22 @@ fn npm(project: &Project, name: &'static str, about: &'static str, args: &[&str]
     // The browser comes from the distribution.
     command.env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1").env("NO_UPDATE_NOTIFIER", "1");
     Step { needs: &[Prerequisite::Node], ..rust(name, about, command) }
+}
+
+/// Returns the step that runs the comparison of clusters for a moment, with servers of Node.
+fn cluster_cost(project: &Project) -> Step {
+    let mut packages = compare::node_packages(&project.root);
+    packages.env("NO_UPDATE_NOTIFIER", "1");
+    let arguments = ["test", "--package", "roomcast-compare", "--test", "cluster", "--", "--ignored"];
+    Step {
+        needs: &[Prerequisite::Node, Prerequisite::Redis],
+        after: &["build"],
+        commands: vec![packages, cargo_run(&arguments)],
+        test_counts: Some(test_counts::libtest),
+        limit: Duration::from_secs(10 * 60),
+        leaves_daemons: false,
+        ..rust("cluster-cost", "the comparison of clusters, a short run", Command::new("true"))
+    }
 }
 
 /// Returns a step for a script of `e2e/package.json`, named like the folder it tests.
