@@ -30,9 +30,14 @@ impl OwnEntries {
         self.last + 1
     }
 
-    pub(super) fn push(&mut self, number: u64, local: Action, deadline: Option<Instant>) {
+    /// Adds an entry, which is forgotten at once if it has no local effect.
+    pub(super) fn push(&mut self, number: u64, local: Option<Action>, deadline: Option<Instant>) {
         self.last = number;
-        self.entries.push_back(OwnEntry { number, local, deadline, has_failed: false });
+        self.entries.extend(local.map(|local| OwnEntry { number, local, deadline, has_failed: false }));
+    }
+
+    pub(super) fn contains(&self, number: u64) -> bool {
+        self.entries.binary_search_by_key(&number, |entry| entry.number).is_ok()
     }
 
     pub(super) fn fail(&mut self, number: u64) {
