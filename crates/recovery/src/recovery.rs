@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytestring::ByteString;
-use roomcast_core::{Delivery, Event, Member, MemberKey, Room, Router, SocketId};
+use roomcast_core::{Delivery, Event, EventLog, Member, MemberKey, Room, Router, SocketId};
 
 use crate::{Order, Owner, RecoveryError, SharedData, Usage};
 
@@ -75,6 +75,17 @@ pub trait Recovery: Router {
     /// # Cancel safety
     /// Dropping a [`Claim::Pending`] at any point leaves the session claimable, or puts it back.
     fn claim(self: Arc<Self>, secret: &str, offset: Option<&str>, budget: usize) -> Claim;
+
+    /// Uses a log of events that all nodes share; called before the first member is attached, if at all.
+    ///
+    /// Events that arrive without an [`offset`](Event::offset) are then not retained, since only the log's offsets are
+    /// known to other nodes. Missed events are read from the log. [`queue_for_absent`](Self::queue_for_absent) does not retain an
+    /// event, but returns whether the member can still recover: the server then writes the event to the log.
+    ///
+    /// Default: ignores it.
+    fn use_event_log(&self, log: Arc<dyn EventLog>) {
+        _ = log;
+    }
 
     /// Completes once everything that has changed is stored outside of this process. Default: at once.
     ///

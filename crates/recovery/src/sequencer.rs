@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use roomcast_core::{
-    ChangeQueue, Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Overflow, Room,
-    RoomChange, RoomWatcher, Router, RouterStats, SocketId, SocketInfo, Target, WatchFilter,
+    ChangeQueue, Delivery, Dispatched, Event, EventLog, JoinOutcome, Member, MemberKey, Membership, Overflow,
+    Room, RoomChange, RoomWatcher, Router, RouterStats, SocketId, SocketInfo, Target, WatchFilter,
 };
 
 use crate::log::{Draft, Entry, Log, Seen, is_epoch};
@@ -43,6 +43,11 @@ use crate::{RecoveryConfig, RecoveryError};
 /// an offset is treated as one without an offset if all events of this kind that left the log are known to have arrived.
 /// Otherwise it is refused.
 ///
+/// # Shared log
+///
+/// With a [log that all nodes share](Recovery::use_event_log), only events with an offset are numbered, which that log
+/// has.
+///
 /// # Replayed events
 ///
 /// The events after the client's last one, for all members, for a room that it was in when it disconnected, or for the
@@ -59,6 +64,8 @@ pub struct Sequencer {
     pub(crate) config: RecoveryConfig,
     epoch: Box<str>,
     pub(crate) clock: Clock,
+    /// Log that all nodes share, if events are ordered by one.
+    shared_log: OnceLock<Arc<dyn EventLog>>,
     state: Mutex<State>,
 }
 
@@ -102,7 +109,14 @@ impl Sequencer {
         clock: impl Fn() -> Instant + Send + Sync + 'static,
     ) -> Self {
         assert!(is_epoch(epoch), "epoch must be 20 characters of base64url");
-        Self { router, config, epoch: epoch.into(), clock: Box::new(clock), state: Mutex::default() }
+        Self {
+            router,
+            config,
+            epoch: epoch.into(),
+            clock: Box::new(clock),
+            shared_log: OnceLock::new(),
+            state: Mutex::default(),
+        }
     }
 
     /// Returns the limits.
@@ -130,6 +144,13 @@ impl Sequencer {
         state.claimed.insert(retained.key(), retained.id().clone());
         drop(state);
         Ok(Box::new(ClaimedSession::new(self, retained, seen, budget)))
+    }
+
+    /// Returns whether an event gets a number. With a shared log, only an event of that log does.
+    fn is_numbered(&self, delivery: Delivery, event: &Event) -> bool {
+        delivery == Delivery::Reliable
+            && event.ack.is_none()
+            && (event.offset.is_some() || self.shared_log.get().is_none())
     }
 
     /// Returns the missed events of a session, oldest first.
@@ -221,10 +242,6 @@ impl State {
     }
 }
 
-fn is_numbered(delivery: Delivery, event: &Event) -> bool {
-    delivery == Delivery::Reliable && event.ack.is_none()
-}
-
 impl Recovery for Sequencer {
     fn attach_recoverable(&self, member: Member, session: SessionInit) -> MemberKey {
         let SessionInit { secret, owner, data: _ } = session;
@@ -259,12 +276,15 @@ impl Recovery for Sequencer {
     }
 
     fn queue_for_absent(&self, key: MemberKey, delivery: Delivery, event: &Event) -> bool {
-        if !is_numbered(delivery, event) {
+        if delivery != Delivery::Reliable || event.ack.is_some() {
             return false;
         }
         let mut state = self.state();
         let id = state.absent.id_of(key).cloned();
         let Some(id) = id.or_else(|| state.claimed.get(&key).cloned()) else { return false };
+        if self.shared_log.get().is_some() {
+            return true;
+        }
         let rooms = [Room::from(&id)];
         let owner = Acting::owner();
         let draft = Draft { event, rooms: &rooms, except: &[], skip: None, only: Some(key), owner };
@@ -291,6 +311,11 @@ impl Recovery for Sequencer {
 
     fn claim(self: Arc<Self>, secret: &str, offset: Option<&str>, budget: usize) -> Claim {
         Claim::Ready(self.claim_now(secret, offset, budget))
+    }
+
+    fn use_event_log(&self, log: Arc<dyn EventLog>) {
+        // A second call has no effect.
+        let _ = self.shared_log.set(log);
     }
 
     fn usage(&self) -> Usage {
@@ -354,7 +379,7 @@ impl Router for Sequencer {
     }
 
     fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
-        if !is_numbered(target.delivery, event) {
+        if !self.is_numbered(target.delivery, event) {
             // The log does not know its offset, which must not become the last one of a client.
             if event.offset.is_some() {
                 return self.router.broadcast(target, &Event { offset: None, ..event.clone() });
@@ -367,7 +392,7 @@ impl Router for Sequencer {
     }
 
     fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Dispatched {
-        if !is_numbered(delivery, event) {
+        if !self.is_numbered(delivery, event) {
             event.offset = None;
             return self.router.send(member, delivery, overflow, event);
         }

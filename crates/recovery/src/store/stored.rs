@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use bytestring::ByteString;
 use roomcast_core::{
-    Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Namespace, Overflow, Room,
-    RoomWatcher, Router, RouterStats, SocketId, SocketInfo, Target, WatchFilter,
+    Delivery, Dispatched, Event, EventLog, JoinOutcome, Member, MemberKey, Membership, Namespace, Overflow,
+    Room, RoomWatcher, Router, RouterStats, SocketId, SocketInfo, Target, WatchFilter,
 };
 
 use super::claim::claim_stored;
@@ -131,6 +131,10 @@ impl Recovery for StoredSessions {
                 Claim::Pending(Box::pin(claim_stored(inner, queue, id, held, offset, budget)))
             }
         }
+    }
+
+    fn use_event_log(&self, log: Arc<dyn EventLog>) {
+        self.inner.use_event_log(log);
     }
 
     fn flush(&self) -> Flushed<'_> {
