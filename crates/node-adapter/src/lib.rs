@@ -60,8 +60,8 @@ pub use codec::{
 pub use engine::{PubSub, PubSubCommand, PubSubEvent, SubscriberCount};
 pub use protocol::{
     Action, AdapterMetrics, AdapterNamespace, Answer, AppendQueue, AppendState, Asker, ClassicAction,
-    ClassicConfig, ClassicMetrics, ClassicNamespace, ClassicWriter, Composed, PublishRefused, Query,
-    QueryRefused, ReadRequest, RequestNumber, RestoreError, RestoreStep, Restored, SessionRestore,
+    ClassicConfig, ClassicMetrics, ClassicNamespace, ClassicWriter, Composed, MissedReader, PublishRefused,
+    Query, QueryRefused, ReadRequest, RequestNumber, RestoreError, RestoreStep, Restored, SessionRestore,
     ShardedConfig, ShardedNamespace, StreamReader, StreamsConfig, StreamsNamespace, StreamsWriter,
     SubscriptionMode, Wanted, cluster_uid, entry_bytes, node_uid,
 };

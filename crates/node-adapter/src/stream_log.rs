@@ -130,6 +130,8 @@ pub enum LogEvent {
 pub struct Entries {
     /// Entries of the adapter.
     pub entries: Vec<StreamEntry>,
+    /// Id of the first entry that was read, also one of those below; `None` if there is none.
+    pub first: Option<EntryId>,
     /// Id of the last entry that was read, also one of those below; `None` if there is none.
     pub last: Option<EntryId>,
     /// Number of entries read, those below included.

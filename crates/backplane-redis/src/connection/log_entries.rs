@@ -10,6 +10,7 @@ pub(super) struct Collected(Entries);
 impl Collected {
     pub(super) fn push(&mut self, id: EntryId, fields: Vec<(Bytes, Bytes)>) {
         self.0.count += 1;
+        self.0.first.get_or_insert(id);
         self.0.last = Some(id);
         match StreamEntry::from_fields(id, fields) {
             Ok(entry) => self.0.entries.extend(entry),
@@ -19,6 +20,7 @@ impl Collected {
 
     pub(super) fn push_oversized(&mut self, id: EntryId) {
         self.0.count += 1;
+        self.0.first.get_or_insert(id);
         self.0.last = Some(id);
         self.0.oversized += 1;
     }

@@ -251,12 +251,13 @@ fn released_entries_take_effect_without_offset() {
     emit(&mut network, 0, &["a"]);
     network.run();
     let node = &mut network.nodes[0].node;
-    assert!(node.is_unconfirmed(1) && !node.is_unconfirmed(2));
+    assert!(!node.was_released(1));
     node.release_unconfirmed();
-    assert!(!node.is_unconfirmed(1));
+    assert!(node.was_released(1) && !node.was_released(2));
     network.nodes[0].is_frozen = false;
     emit(&mut network, 0, &["b"]);
     network.run();
     assert_eq!(network.logs()[0], ["a  Reliable -", "b  Reliable 2-0"]);
     assert_eq!(network.logs()[1], ["a  Reliable 1-0", "b  Reliable 2-0"]);
+    assert!(!network.nodes[0].node.was_released(1), "it came back");
 }

@@ -1,6 +1,7 @@
 //! State machines of the Redis Streams adapter.
 
 mod appends;
+mod missed;
 mod own;
 mod reader;
 mod restore;
@@ -15,6 +16,7 @@ use bytestring::ByteString;
 use roomcast_core::{Args, Event, Membership, Namespace, Target};
 
 pub use self::appends::{AppendQueue, AppendState, entry_bytes};
+pub use self::missed::MissedReader;
 use self::own::OwnEntries;
 pub use self::reader::{ReadRequest, StreamReader};
 pub use self::restore::{RestoreError, RestoreStep, Restored, SessionRestore};
@@ -121,10 +123,39 @@ impl StreamsNamespace {
         &self.core.channels
     }
 
+    /// Returns the namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.core.namespace
+    }
+
+    /// Returns the limits of received messages.
+    #[must_use]
+    pub fn limits(&self) -> CodecLimits {
+        self.core.limits
+    }
+
+    /// Returns the counters since the last call.
+    pub fn take_metrics(&mut self) -> AdapterMetrics {
+        std::mem::take(&mut self.core.metrics)
+    }
+
+    /// Returns whether an entry was written by this node.
+    #[must_use]
+    pub fn is_own(&self, entry: &StreamEntry) -> bool {
+        entry.sender == self.core.uid
+    }
+
     /// Returns the number of own entries not yet read back from the stream.
     #[must_use]
     pub fn unconfirmed_entries(&self) -> usize {
         self.own.len()
+    }
+
+    /// Returns the bytes of these entries in memory, approximately.
+    #[must_use]
+    pub fn unconfirmed_bytes(&self) -> usize {
+        self.own.bytes()
     }
 
     /// Handles the failure of [`Action::Append`]: the entry was not stored, or it is not known whether it was.
@@ -151,11 +182,11 @@ impl StreamsNamespace {
         number
     }
 
-    /// Returns whether the effect of an own entry is still to come. A driver marks an entry that it appends after its
-    /// effect with [`push_delivered`](crate::push_delivered).
+    /// Returns whether an own entry took effect before it came back from the stream. A driver marks an entry that it
+    /// appends after that with [`push_delivered`](crate::push_delivered).
     #[must_use]
-    pub fn is_unconfirmed(&self, number: u64) -> bool {
-        self.own.contains(number)
+    pub fn was_released(&self, number: u64) -> bool {
+        self.own.was_released(number)
     }
 
     /// Lets all own entries take effect here without an offset, as when the stream cannot be reached.
