@@ -12,7 +12,7 @@ use roomcast::namespace::NamespaceHandle;
 use roomcast::rooms::RemoteSocket;
 use roomcast::socket::SocketId;
 use roomcast::{Ack, Args, EmitError, Io, Server, Socket, Value, json};
-use roomcast_backplane_redis::{RedisConfig, RedisPubSub};
+use roomcast_backplane_redis::{RedisConfig, RedisPubSub, RedisStream};
 use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
 use serde::Deserialize;
 
@@ -30,6 +30,9 @@ struct Options {
     /// First part of the channels' names
     #[arg(long, default_value = "socket.io")]
     prefix: String,
+    /// Adapter of the Node servers: classic or streams
+    #[arg(long, default_value = "classic")]
+    adapter: String,
     /// Whether answers are published on the channels of the asking nodes
     #[arg(long)]
     own_response_channels: bool,
@@ -42,12 +45,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let redis =
-        RedisPubSub::new(RedisConfig::from_url(&options.redis)?.ping_interval(Duration::from_millis(250)));
+    let redis = RedisConfig::from_url(&options.redis)?.ping_interval(Duration::from_millis(250));
     let config = NodeClusterConfig::new()
         .prefix(&options.prefix)
         .classic(|classic| classic.own_response_channels = options.own_response_channels);
-    let io = Io::builder().cluster(NodeCluster::start(config, redis)).build();
+    let cluster = match options.adapter.as_str() {
+        "classic" => NodeCluster::start(config, RedisPubSub::new(redis)),
+        "streams" => {
+            let stream = RedisStream::new(redis.clone(), "socket.io");
+            NodeCluster::start_streams(config, RedisPubSub::new(redis), stream)
+        }
+        other => return Err(format!("unknown adapter {other}").into()),
+    };
+    let io = Io::builder().cluster(cluster).build();
     let name = options.name;
     for namespace in ["/", "/chat", "/a*?c"] {
         application(&io.of(namespace), name.clone());
