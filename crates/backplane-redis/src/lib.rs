@@ -81,8 +81,10 @@ mod connection;
 mod metrics;
 mod native;
 mod pubsub;
+mod stream;
 
 pub use config::{ConfigError, RedisConfig};
 pub use metrics::RedisMetrics;
 pub use native::RedisBackplane;
 pub use pubsub::RedisPubSub;
+pub use stream::{RedisStream, RedisStreamMetrics};

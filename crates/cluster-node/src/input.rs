@@ -1,12 +1,15 @@
 //! Inputs from other threads to the task of a cluster.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use roomcast_cluster_task::reply::{Part, ReplySender};
-use roomcast_core::{ClusterHost, Heard};
-use roomcast_node_adapter::{Answer, Asker, ClassicWriter, Composed, Query, Response};
+use roomcast_core::{ClusterHost, Event, Heard, Target};
+use roomcast_node_adapter::{Answer, Asker, Composed, EntryFields, Query, Response};
 use tokio::sync::oneshot;
+
+use crate::event_log::LogInput;
+use crate::writer::Writer;
 
 /// Number of an open namespace. A namespace that is opened again has another one.
 pub(crate) type Key = u64;
@@ -14,9 +17,15 @@ pub(crate) type Key = u64;
 /// Input to the task of a cluster.
 pub(crate) enum Input {
     Publish(Composed),
+    /// Entry for the stream; `local` is its effect on this node.
+    Append {
+        key: Key,
+        fields: EntryFields,
+        local: Option<Box<(Target, Event)>>,
+    },
     Open {
         key: Key,
-        writer: Arc<ClassicWriter>,
+        writer: Writer,
         host: Weak<dyn ClusterHost>,
     },
     Close {
@@ -50,6 +59,8 @@ pub(crate) enum Input {
     Unanswered {
         sink: u64,
     },
+    /// Question about the stream.
+    Log(LogInput),
     Leave,
     /// The cluster was dropped.
     Abandon,

@@ -105,10 +105,12 @@
 mod cluster;
 mod config;
 mod driver;
+mod event_log;
 mod input;
 mod metrics;
 mod namespace;
 mod shared;
+mod writer;
 
 pub use cluster::NodeCluster;
 pub use config::NodeClusterConfig;

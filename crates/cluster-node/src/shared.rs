@@ -7,16 +7,23 @@ use std::time::Duration;
 use roomcast_cluster_task::reply::{self, AnswerMemory, Members, Missing, ReplyReceiver, ReplySender};
 use roomcast_cluster_task::{HostGuard, Inlet, Status};
 use roomcast_core::{PublishRefusal, Published, RequestTimes};
-use roomcast_node_adapter::{ClassicConfig, ClassicMetrics, Composed, EncodeError};
+use roomcast_node_adapter::{AdapterMetrics, ClassicConfig, Composed, StreamsConfig};
+use tokio::sync::watch;
 
 use crate::config::NodeClusterConfig;
+use crate::event_log::StreamPosition;
 use crate::input::{AnswerPart, Input, Key};
+use crate::writer::Publication;
 
 /// State that a cluster, its namespaces and its task share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) inlet: Inlet<Input>,
     pub(crate) classic: Arc<ClassicConfig>,
+    /// Settings of the streams adapter, if that is the adapter.
+    pub(crate) streams: Option<Arc<StreamsConfig>>,
+    /// Position in the stream after the last turn of the task.
+    pub(crate) position: watch::Sender<StreamPosition>,
     pub(crate) max_publication: usize,
     pub(crate) join_timeout: Duration,
     pub(crate) status: Status,
@@ -37,7 +44,9 @@ pub(crate) struct Stats {
     pub(crate) pending_requests: usize,
     pub(crate) handlers: usize,
     /// Sum of all namespaces, closed ones included.
-    pub(crate) classic: ClassicMetrics,
+    pub(crate) adapter: AdapterMetrics,
+    /// With the streams adapter.
+    pub(crate) stream: Option<StreamStats>,
     pub(crate) messages_out: u64,
     pub(crate) bytes_out: u64,
     pub(crate) bytes_in: u64,
@@ -55,6 +64,28 @@ pub(crate) struct Stats {
     pub(crate) disconnects: u64,
 }
 
+/// Counters and gauges of the stream.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StreamStats {
+    /// Entries passed to the engine, repeated ones included.
+    pub(crate) appended: u64,
+    /// Entries whose events took effect on this node before they were stored.
+    pub(crate) delivered_before: u64,
+    pub(crate) refused: u64,
+    /// Entries without an answer that were found in the stream, and those that were appended again.
+    pub(crate) found: u64,
+    pub(crate) repeated: u64,
+    pub(crate) waiting: usize,
+    pub(crate) gaps: u64,
+    pub(crate) unreadable: u64,
+    pub(crate) disconnects: u64,
+    pub(crate) entries: u64,
+    /// Time between the first and the last entry.
+    pub(crate) span: Duration,
+    /// Smallest limit of another writer, 0 if none was noticed.
+    pub(crate) smallest_max_len: u64,
+}
+
 /// Members of a cluster whose nodes have no names.
 struct Unknown;
 
@@ -69,28 +100,32 @@ impl Shared {
         Arc::new(Self {
             inlet: Inlet::new(config.queue_bytes),
             classic: Arc::new(config.classic.clone()),
+            streams: config.streams.clone().map(Arc::new),
+            position: watch::Sender::default(),
             max_publication: config.max_publication,
             join_timeout: config.join_timeout,
             status: Status::default(),
             guard: HostGuard::default(),
             answers: Arc::new(AnswerMemory::new(config.answer_bytes)),
-            stats: Mutex::default(),
+            stats: Mutex::new(Stats {
+                stream: config.streams.is_some().then(StreamStats::default),
+                ..Stats::default()
+            }),
             last_number: AtomicU64::new(0),
         })
     }
 
     /// Queues a publication, or returns why it is refused.
-    pub(crate) fn publish(&self, composed: Result<Composed, EncodeError>) -> Published {
+    pub(crate) fn publish(&self, composed: Publication) -> Published {
         let refuse = |refusal| {
             self.inlet.count_refusal();
             Published::Refused(refusal)
         };
-        let Ok(message) = composed else { return refuse(PublishRefusal::Unsupported) };
-        let bytes = cost(&message);
+        let Ok((input, bytes)) = composed else { return refuse(PublishRefusal::Unsupported) };
         if bytes > self.max_publication {
             return refuse(PublishRefusal::TooLarge);
         }
-        match self.inlet.push(Input::Publish(message), bytes) {
+        match self.inlet.push(input, bytes) {
             Ok(()) => Published::Accepted,
             Err(refusal) => Published::Refused(refusal),
         }

@@ -8,7 +8,9 @@ use std::future::ready;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use roomcast::cluster::{ConnectionConfig, NodeClusterConfig, RedisConfig, redis_classic_with, redis_with};
+use roomcast::cluster::{
+    ConnectionConfig, NodeClusterConfig, RedisConfig, redis_classic_with, redis_streams_with, redis_with,
+};
 use roomcast::emit::Emit;
 use roomcast::namespace::NamespaceHandle;
 use roomcast::rooms::RemoteSocket;
@@ -48,6 +50,7 @@ struct Options {
 enum Mode {
     Native,
     Classic,
+    Streams,
 }
 
 #[tokio::main]
@@ -70,6 +73,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .queue_bytes(options.queue)
                 .classic(|classic| classic.own_response_channels = options.own_response_channels);
             Io::builder().cluster(redis_classic_with(redis, config)?)
+        }
+        Mode::Streams => {
+            let config = NodeClusterConfig::new().prefix(&options.prefix).queue_bytes(options.queue);
+            Io::builder().cluster(redis_streams_with(redis, config)?)
         }
     };
     let io = io.build();

@@ -63,6 +63,11 @@ impl SendQueue {
         self.completed + self.lens.len() as u64
     }
 
+    /// Returns the number of commands that were sent, in part or in whole.
+    pub(super) fn sent_commands(&self) -> u64 {
+        self.completed + u64::from(self.sent > 0)
+    }
+
     /// Drops the rest of a partly sent command, which then counts as sent.
     pub(super) fn drop_partial(&mut self) {
         if self.sent == 0 {

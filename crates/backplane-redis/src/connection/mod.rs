@@ -4,12 +4,18 @@
 //! polls need a tokio runtime with I/O and time.
 
 mod dial;
+mod entries;
 mod link;
+mod log_entries;
+mod log_reader;
+mod log_writer;
 mod pair;
 mod publisher;
 mod resp;
 mod subscriber;
 
+pub(crate) use log_reader::LogReader;
+pub(crate) use log_writer::LogWriter;
 pub(crate) use pair::{Pair, PairEvent};
 use publisher::Publisher;
 pub(crate) use subscriber::Verb;
@@ -17,7 +23,7 @@ use subscriber::{Subscriber, SubscriberEvent};
 
 /// Change of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LinkChange {
+pub(crate) enum LinkChange {
     Up,
     Down,
 }

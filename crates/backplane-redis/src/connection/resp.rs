@@ -119,7 +119,7 @@ fn bulk(input: &[u8]) -> Result<Option<(&[u8], usize)>, InvalidReply> {
     Ok((input.len() >= end + 2).then(|| (&input[len..end], end + 2)))
 }
 
-fn line(input: &[u8]) -> Result<Option<(&[u8], usize)>, InvalidReply> {
+pub(super) fn line(input: &[u8]) -> Result<Option<(&[u8], usize)>, InvalidReply> {
     match input.iter().take(MAX_LINE).position(|byte| *byte == b'\r') {
         Some(end) => match input.get(end + 1) {
             Some(b'\n') => Ok(Some((&input[..end], end + 2))),
@@ -136,7 +136,7 @@ fn integer(text: &[u8]) -> Result<i64, InvalidReply> {
 }
 
 /// Parses a length; Redis limits a string to 512 MiB.
-fn length(text: &[u8]) -> Option<usize> {
+pub(super) fn length(text: &[u8]) -> Option<usize> {
     if text.is_empty() || text.len() > 10 {
         return None;
     }

@@ -8,7 +8,7 @@ use roomcast_cluster_task::clock;
 use roomcast_cluster_task::reply::Missing;
 use roomcast_core::{Args, ClusterHost, Event, Room, Target};
 use roomcast_node_adapter::{
-    Asker, ClassicAction, Composed, RequestNumber, Response, SocketDescription, SubscriberCount, Wanted,
+    Action, Asker, Composed, RequestNumber, Response, SocketDescription, SubscriberCount, Wanted,
 };
 use tracing::warn;
 
@@ -32,9 +32,10 @@ impl Driver {
         let host = entry.host();
         let guard = &self.shared.guard;
         // Own-id rooms are among the rooms of the host.
-        entry.node.handle_message(channel, payload, now, |room| {
+        entry.node.handle_message(channel, payload, now, &|room| {
             let target = Target { rooms: vec![Room::from(room)], ..Target::default() };
-            host.is_some_and(|host| guard.call(|| host.count(&target)).is_some_and(|members| members > 0))
+            host.as_ref()
+                .is_some_and(|host| guard.call(|| host.count(&target)).is_some_and(|members| members > 0))
         });
         self.perform(key, now)
     }
@@ -80,11 +81,16 @@ impl Driver {
         }
         if let Some(entry) = self.namespaces.get_mut(&key) {
             let metrics = entry.node.take_metrics();
-            if metrics.unreadable > 0 && self.stats.classic.unreadable == 0 {
-                let namespace = entry.node.channels().request();
+            if metrics.unreadable > 0 && self.stats.adapter.unreadable == 0 {
+                let namespace = entry.node.counted_channel();
                 warn!(channel = %namespace, "message in the cluster is not readable; further ones are only counted");
             }
-            self.stats.classic += metrics;
+            self.stats.adapter += metrics;
+            if let Some(node) = entry.node.as_streams() {
+                let bytes = node.unconfirmed_bytes();
+                self.unconfirmed_bytes += bytes;
+                self.unconfirmed_bytes -= std::mem::replace(&mut entry.unconfirmed_bytes, bytes);
+            }
             let deadline = entry.node.poll_timeout();
             if deadline != entry.deadline {
                 if let Some(before) = std::mem::replace(&mut entry.deadline, deadline) {
@@ -100,42 +106,49 @@ impl Driver {
         &mut self,
         key: Key,
         host: Option<Arc<dyn ClusterHost>>,
-        action: ClassicAction,
+        action: Action,
         now: Instant,
     ) -> usize {
         match action {
-            ClassicAction::Publish { channel, payload } => self.enqueue(Composed { channel, payload }),
-            ClassicAction::CountNodes { request } => self.queue.push(Command::Count(key, request)),
-            ClassicAction::Deliver { target, event } => {
+            // All subscriptions of these adapters are for the whole life of a namespace; see `Names`.
+            Action::Subscribe { .. } | Action::Unsubscribe { .. } => {}
+            Action::Append { fields, number, .. } => {
+                if let Some(stream) = &mut self.stream {
+                    stream.push(key, number, fields);
+                }
+            }
+            Action::Publish { channel, payload } => self.enqueue(Composed { channel, payload }),
+            Action::CountNodes { request } => self.queue.push(Command::Count(key, request)),
+            Action::Deliver { target, event } => {
                 let Some(host) = host else { return 0 };
                 let recipients = self.shared.guard.call(|| host.deliver(&target, &event));
                 return recipients.unwrap_or_default() / RECIPIENTS_PER_WORK;
             }
-            ClassicAction::Update { target, change, asker } => {
+            Action::Update { target, change, asker } => {
                 self.act_for(key, host, &target, asker, |host| host.update(&target, &change));
             }
-            ClassicAction::Disconnect { target, close, asker } => {
+            Action::Disconnect { target, close, asker } => {
                 self.act_for(key, host, &target, asker, |host| host.disconnect(&target, close));
             }
-            ClassicAction::Find { asker, target, wanted } => {
+            Action::Find { asker, target, wanted } => {
                 if let Some(response) = self.find(host, &target, wanted) {
                     self.answer_here(key, &asker, &response);
                 }
             }
-            ClassicAction::ServerSide { name, args, asker } => {
+            Action::ServerSide { name, args, asker } => {
                 if let Some(host) = host {
                     self.run_handler(key, host, name, args, asker, now);
                 }
             }
-            ClassicAction::DeliverWithAck { asker, target, event, timeout } => {
+            Action::DeliverWithAck { asker, target, event, timeout } => {
                 self.collect(key, host, asker, &target, event, timeout, now);
             }
-            ClassicAction::Answer { request, answer } => {
+            Action::Answer { request, answer } => {
                 if let Some(pending) = self.pending(key, request) {
                     pending.reply.part(None, AnswerPart(answer));
                 }
             }
-            ClassicAction::Done { request, missing, .. } => self.end_request(key, request, missing, now),
+            Action::Done { request, missing, .. } => self.end_request(key, request, missing, now),
             other => tracing::debug!(?other, "unknown action of a namespace"),
         }
         0

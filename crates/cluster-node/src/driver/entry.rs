@@ -6,14 +6,16 @@ use std::time::Instant;
 
 use roomcast_cluster_task::reply::ReplySender;
 use roomcast_core::{ClusterHost, Heard};
-use roomcast_node_adapter::{ClassicNamespace, RequestNumber};
+use roomcast_node_adapter::RequestNumber;
 use tokio::sync::oneshot;
 
+use super::adapter::{Adapter, Names};
 use crate::input::AnswerPart;
 
 /// Open namespace, or one whose subscriptions are ending.
 pub(super) struct Entry {
-    pub(super) node: ClassicNamespace,
+    pub(super) node: Adapter,
+    pub(super) names: Names,
     /// `None` once the namespace is closed; requests of other nodes are answered until they are not heard any more.
     pub(super) host: Option<Weak<dyn ClusterHost>>,
     pub(super) subscription: Subscription,
@@ -26,6 +28,8 @@ pub(super) struct Entry {
     pub(super) requests: HashMap<RequestNumber, PendingRequest>,
     /// Pending requests by the number that their future knows.
     pub(super) numbers: HashMap<u64, RequestNumber>,
+    /// Bytes of own events that have not come back from the stream.
+    pub(super) unconfirmed_bytes: usize,
     /// Registered deadline of a request.
     pub(super) deadline: Option<Instant>,
 }
@@ -55,8 +59,9 @@ pub(super) enum Subscription {
 }
 
 impl Entry {
-    pub(super) fn new(node: ClassicNamespace, host: Weak<dyn ClusterHost>, now: Instant) -> Self {
+    pub(super) fn new(node: Adapter, host: Weak<dyn ClusterHost>, now: Instant) -> Self {
         Self {
+            names: node.names(),
             node,
             host: Some(host),
             subscription: Subscription::Wanted,
@@ -65,6 +70,7 @@ impl Entry {
             joins: Vec::new(),
             requests: HashMap::new(),
             numbers: HashMap::new(),
+            unconfirmed_bytes: 0,
             deadline: None,
         }
     }

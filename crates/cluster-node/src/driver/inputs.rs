@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use roomcast_cluster_task::clock;
 use roomcast_cluster_task::reply::{Missing, ReplySender};
 use roomcast_core::Heard;
-use roomcast_node_adapter::{ClassicNamespace, Query};
+use roomcast_node_adapter::{ClassicNamespace, Query, StreamsNamespace};
 
+use super::adapter::Adapter;
 use super::entry::{Entry, PendingRequest, Subscription};
 use super::queue::Command;
 use super::{Confirm, Driver};
 use crate::input::{AnswerPart, Input, Key};
+use crate::writer::Writer;
 
 impl Driver {
     /// Handles inputs; returns whether there are more.
@@ -43,10 +45,24 @@ impl Driver {
                 if self.health.is_leaving() {
                     return;
                 }
-                let node = ClassicNamespace::with_writer(self.shared.classic.clone(), writer);
-                self.subscriptions.want(key, node.channels(), now);
-                self.namespaces.insert(key, Entry::new(node, host, now));
+                let node = match (writer, &self.shared.streams) {
+                    (Writer::Streams(writer), Some(config)) => {
+                        let name = writer.namespace().clone();
+                        self.by_namespace.insert(name.as_str().into(), key);
+                        Adapter::Streams(Box::new(StreamsNamespace::new(config.clone(), name, writer.uid())))
+                    }
+                    (Writer::Classic(writer), _) => {
+                        Adapter::Classic(ClassicNamespace::with_writer(self.shared.classic.clone(), writer))
+                    }
+                    // The kind of the writers follows from the settings.
+                    (Writer::Streams(_), None) => return,
+                };
+                let entry = Entry::new(node, host, now);
+                self.subscriptions.want(key, &entry.names, now);
+                self.namespaces.insert(key, entry);
             }
+            Input::Append { key, fields, local } => self.append(key, fields, local, now),
+            Input::Log(input) => self.ask_log(input),
             Input::Close { key } => self.close(key, now),
             Input::Heard { key, reply } => {
                 let join_timeout = self.shared.join_timeout;
@@ -54,7 +70,7 @@ impl Driver {
                     let _ = reply.send(Heard::Left);
                     return;
                 };
-                if entry.subscription == Subscription::Active {
+                if entry.subscription == Subscription::Active && self.has_position {
                     let _ = reply.send(Heard::Confirmed);
                 } else if entry.since + join_timeout <= now {
                     // The status reports it already; further clients need not wait.
@@ -64,8 +80,9 @@ impl Driver {
                 }
             }
             Input::Confirm { reply } => {
-                let (mark, lost) = (self.queue.mark(), self.engine.lost());
-                self.confirms.push_back(Confirm { mark, lost, reply });
+                let entries = self.stream.as_ref().map_or(0, |stream| stream.appends().mark());
+                let (mark, lost) = (self.queue.mark(), self.lost());
+                self.confirms.push_back(Confirm { mark, entries, lost, reply });
             }
             Input::Request { key, query, timeout, reply } => {
                 self.request(key, *query, timeout, reply, bytes, now);

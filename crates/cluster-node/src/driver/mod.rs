@@ -1,12 +1,17 @@
 //! Task of a cluster: owns the namespaces and the engine.
 
 mod actions;
+mod adapter;
 mod entry;
 mod health;
 mod inputs;
 mod queue;
+mod replay;
+mod stream;
+mod streaming;
 mod subscribing;
 mod subscriptions;
+mod trimming;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -16,15 +21,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use bytestring::ByteString;
 use roomcast_cluster_task::{AckSinks, Handlers, Timer, clock};
 use roomcast_core::ClusterStatus;
-use roomcast_node_adapter::{PubSub, PubSubCommand, PubSubEvent, RequestNumber};
+use roomcast_node_adapter::{PubSub, PubSubCommand, PubSubEvent, RequestNumber, StreamLog};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use self::entry::Entry;
 use self::health::Health;
 use self::queue::{Command, Outgoing};
+use self::replay::Replays;
+use self::stream::Stream;
 use self::subscriptions::Subscriptions;
 use crate::config::NodeClusterConfig;
 use crate::input::{Input, Key};
@@ -38,15 +46,24 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     config: NodeClusterConfig,
     engine: Box<dyn PubSub>,
+    /// With the streams adapter.
+    stream: Option<Stream>,
+    replays: Replays,
+    /// Whether it is known where the node begins in the stream, or there is none.
+    has_position: bool,
     /// Inputs taken from the inlet.
     inputs: VecDeque<(Input, usize)>,
     namespaces: BTreeMap<Key, Entry>,
+    /// Namespaces by their names, for entries of the stream.
+    by_namespace: HashMap<ByteString, Key>,
     subscriptions: Subscriptions,
     queue: Outgoing,
     /// Bytes of requests that wait for the number of nodes.
     held_bytes: usize,
     /// Whether the next publication is a request, whose bytes were counted before.
     publishes_request: bool,
+    /// Bytes of own events that have not come back from the stream.
+    unconfirmed_bytes: usize,
     /// Counts without a result.
     counts: HashMap<u64, (Key, RequestNumber)>,
     last_count: u64,
@@ -72,14 +89,27 @@ pub(crate) struct Driver {
 
 struct Confirm {
     mark: u64,
-    /// Number of lost publications when the wait began.
+    /// Mark in the queue of entries.
+    entries: u64,
+    /// Number of lost publications and refused entries when the wait began.
     lost: u64,
     reply: oneshot::Sender<bool>,
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>, config: NodeClusterConfig, engine: Box<dyn PubSub>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        config: NodeClusterConfig,
+        engine: Box<dyn PubSub>,
+        log: Option<Box<dyn StreamLog>>,
+    ) -> Self {
+        let max_len = shared.streams.as_ref().map_or(0, |streams| streams.max_len);
+        let stream = log.map(|log| Stream::new(log, max_len, clock::now()));
         Self {
+            has_position: stream.is_none(),
+            stream,
+            replays: Replays::default(),
+            by_namespace: HashMap::new(),
             health: Health::new(config.join_timeout, clock::now()),
             handlers: Handlers::new(config.max_handlers),
             shared,
@@ -91,6 +121,7 @@ impl Driver {
             queue: Outgoing::default(),
             held_bytes: 0,
             publishes_request: false,
+            unconfirmed_bytes: 0,
             counts: HashMap::new(),
             last_count: 0,
             deadlines: BTreeSet::new(),
@@ -112,10 +143,14 @@ impl Driver {
         self.retry_subscriptions(now);
         let mut has_more = self.take_inputs(cx, now);
         has_more |= self.receive(cx, now);
+        has_more |= self.receive_entries(cx, now);
         has_more |= self.transmit(cx, now);
+        has_more |= self.transmit_entries(cx, now);
         self.sinks.expire(now);
         self.handlers.reap(&self.shared.guard, cx);
-        let is_done = self.health.is_leaving() && self.namespaces.is_empty() && self.queue.is_empty();
+        let has_stored = self.stream.as_ref().is_none_or(|stream| stream.appends().is_empty());
+        let is_done =
+            self.health.is_leaving() && self.namespaces.is_empty() && self.queue.is_empty() && has_stored;
         self.has_left = is_done && self.engine.poll_flush(cx).is_ready();
         self.report(now);
         if self.has_left || self.ends_at.is_some_and(|at| at <= now) {
@@ -126,6 +161,7 @@ impl Driver {
             self.sinks.next_deadline(),
             self.subscriptions.next_retry(),
             self.health.poll_timeout(self.subscriptions.unconfirmed_since(), now),
+            self.stream.as_ref().and_then(Stream::poll_timeout),
             self.resumes_at,
             self.ends_at,
         ];
@@ -189,6 +225,9 @@ impl Driver {
             PubSubEvent::Counted { token, count } => self.continue_request(token, count, now),
             PubSubEvent::Oversized { subscription } => {
                 self.stats.oversized += 1;
+                if self.stream.is_some() {
+                    return;
+                }
                 let host =
                     self.subscriptions.route(&subscription).and_then(|key| self.namespaces.get(&key)?.host());
                 if let Some(host) = host {
@@ -247,7 +286,7 @@ impl Driver {
                 self.last_count += 1;
                 let token = self.last_count;
                 self.counts.insert(token, (key, request));
-                Some(PubSubCommand::Count { channel: entry.node.channels().request().clone(), token })
+                Some(PubSubCommand::Count { channel: entry.node.counted_channel().clone(), token })
             }
         }
     }
@@ -262,14 +301,19 @@ impl Driver {
                 self.confirms.pop_front();
             }
             let Some(first) = self.confirms.front() else { return Poll::Ready(()) };
-            if !self.queue.has_passed(first.mark) {
+            let are_stored =
+                |mark| self.stream.as_ref().is_none_or(|stream| stream.appends().has_settled(mark));
+            if !self.queue.has_passed(first.mark) || !are_stored(first.entries) {
                 return Poll::Ready(());
             }
             if self.engine.poll_flush(cx).is_pending() {
                 return Poll::Pending;
             }
-            let lost = self.engine.lost();
-            while self.confirms.front().is_some_and(|next| self.queue.has_passed(next.mark))
+            let lost = self.lost();
+            while self
+                .confirms
+                .front()
+                .is_some_and(|next| self.queue.has_passed(next.mark) && are_stored(next.entries))
                 && let Some(confirm) = self.confirms.pop_front()
             {
                 let _ = confirm.reply.send(confirm.lost == lost);
@@ -277,9 +321,19 @@ impl Driver {
         }
     }
 
-    /// Moves reserved bytes to the queue towards the engine.
+    /// Returns the number of publications and entries that were accepted and not, or perhaps not, published.
+    fn lost(&self) -> u64 {
+        self.engine.lost() + self.stream.as_ref().map_or(0, |stream| stream.appends().refused())
+    }
+
+    /// Moves reserved bytes to the queues towards the engine.
     fn settle(&self, bytes: usize) {
-        self.shared.inlet.settle(bytes, self.queue.bytes() + self.held_bytes);
+        self.shared.inlet.settle(bytes, self.queued_bytes());
+    }
+
+    fn queued_bytes(&self) -> usize {
+        let entries = self.stream.as_ref().map_or(0, |stream| stream.appends().bytes());
+        self.queue.bytes() + self.held_bytes + entries + self.unconfirmed_bytes
     }
 
     /// Updates the status, the counters and the gauges.
@@ -287,15 +341,19 @@ impl Driver {
         self.stats.namespaces = self.namespaces.len();
         self.stats.unconfirmed = self.subscriptions.unconfirmed.len();
         self.stats.queue_len = self.queue.len();
-        self.stats.queue_bytes = self.queue.bytes() + self.held_bytes;
+        self.stats.queue_bytes = self.queued_bytes();
+        self.stats.stream = self.stream.as_ref().map(Stream::stats);
         self.stats.handlers = self.handlers.len();
-        self.stats.lost = self.engine.lost();
+        self.stats.lost = self.lost();
         self.shared.stats().clone_from(&self.stats);
         // It has left when the engine has flushed too.
         if self.health.is_leaving() {
             return;
         }
-        let status = self.health.status(self.subscriptions.unconfirmed_since(), now);
+        let status = {
+            let away = self.stream.as_ref().and_then(Stream::away_since);
+            self.health.status(self.subscriptions.unconfirmed_since(), away, now)
+        };
         let losses = (self.shared.inlet.refused(), self.stats.lost);
         if self.shared.status.set(status) {
             let (refused, lost) = (losses.0 - self.losses_before.0, losses.1 - self.losses_before.1);
@@ -324,9 +382,11 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.shared.inlet.end();
         let bytes = self.inputs.iter().map(|(_, bytes)| bytes).sum();
-        let waiting = self.inputs.iter().filter(|(input, _)| matches!(input, Input::Publish(_))).count();
+        let is_publication = |input: &Input| matches!(input, Input::Publish(_) | Input::Append { .. });
+        let waiting = self.inputs.iter().filter(|(input, _)| is_publication(input)).count();
+        let entries = self.stream.as_ref().map_or(0, |stream| stream.appends().len());
         self.shared.inlet.settle(bytes, 0);
-        let dropped = (waiting + self.queue.publications()) as u64;
+        let dropped = (waiting + entries + self.queue.publications()) as u64;
         let mut stats = self.shared.stats();
         stats.dropped += dropped;
         (stats.namespaces, stats.unconfirmed, stats.queue_len, stats.queue_bytes) = (0, 0, 0, 0);

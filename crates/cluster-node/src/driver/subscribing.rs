@@ -6,8 +6,8 @@ use roomcast_core::Heard;
 use roomcast_node_adapter::PubSubCommand;
 
 use super::Driver;
+use super::adapter::Names;
 use super::entry::{Entry, Subscription};
-use super::subscriptions::listed;
 use crate::input::Key;
 
 impl Driver {
@@ -16,8 +16,7 @@ impl Driver {
         loop {
             let key = self.subscriptions.changed.pop_front()?;
             let Some(entry) = self.namespaces.get_mut(&key) else { continue };
-            let channels = listed(entry.node.channels()).to_vec();
-            let patterns = vec![entry.node.channels().pattern().clone()];
+            let Names { channels, patterns } = entry.names.clone();
             self.subscriptions.last_token += 1;
             let token = self.subscriptions.last_token;
             let command = match entry.subscription {
@@ -45,9 +44,13 @@ impl Driver {
         match entry.subscription {
             Subscription::Requested(requested) if requested == token => {
                 entry.subscription = Subscription::Active;
-                entry.complete_joins(Heard::Confirmed);
+                if self.has_position {
+                    entry.complete_joins(Heard::Confirmed);
+                }
                 self.subscriptions.unconfirmed.remove(&(entry.since, key));
+                // With a stream, publications are no messages, and queries have answers or an end.
                 if std::mem::take(&mut entry.has_missed)
+                    && self.stream.is_none()
                     && let Some(host) = entry.host()
                 {
                     self.shared.guard.call(|| host.missed(None));
@@ -109,6 +112,9 @@ impl Driver {
             subscriptions.changed.push_back(*key);
         }
         ended.into_iter().for_each(|key| self.remove(key));
+        if self.stream.is_some() {
+            return;
+        }
         for host in self.namespaces.values().filter_map(Entry::host) {
             self.shared.guard.call(|| host.missed(None));
         }
@@ -130,7 +136,9 @@ impl Driver {
 
     fn remove(&mut self, key: Key) {
         let Some(entry) = self.namespaces.remove(&key) else { return };
-        self.subscriptions.forget(key, entry.node.channels());
+        self.subscriptions.forget(key, &entry.names);
+        self.unconfirmed_bytes -= entry.unconfirmed_bytes;
+        self.by_namespace.retain(|_, other| *other != key);
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(&(deadline, key));
         }

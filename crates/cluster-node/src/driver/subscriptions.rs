@@ -3,10 +3,9 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
-use bytestring::ByteString;
-use roomcast_node_adapter::Channels;
-
+use super::adapter::Names;
 use crate::input::Key;
+use bytestring::ByteString;
 
 /// Subscriptions of all namespaces.
 #[derive(Debug, Default)]
@@ -45,32 +44,21 @@ impl Subscriptions {
     }
 
     /// Notes a new namespace.
-    pub(super) fn want(&mut self, key: Key, channels: &Channels, now: Instant) {
-        for name in names(channels) {
+    pub(super) fn want(&mut self, key: Key, names: &Names, now: Instant) {
+        for name in names.all() {
             // A namespace that was closed and opened again has the channels of the one before.
-            self.routes.insert(name, key);
+            self.routes.insert(name.clone(), key);
         }
         self.unconfirmed.insert((now, key));
         self.changed.push_back(key);
     }
 
     /// Forgets the channels of a namespace, unless they belong to another one by now.
-    pub(super) fn forget(&mut self, key: Key, channels: &Channels) {
-        for name in names(channels) {
-            if self.routes.get(&name) == Some(&key) {
-                self.routes.remove(&name);
+    pub(super) fn forget(&mut self, key: Key, names: &Names) {
+        for name in names.all() {
+            if self.routes.get(name) == Some(&key) {
+                self.routes.remove(name);
             }
         }
     }
-}
-
-/// Returns all channels and patterns of a namespace.
-fn names(channels: &Channels) -> [ByteString; 4] {
-    let [request, response, own] = listed(channels);
-    [channels.pattern().clone(), request, response, own]
-}
-
-/// Returns the channels of a namespace. The request channel is counted, so it is the last one to begin.
-pub(super) fn listed(channels: &Channels) -> [ByteString; 3] {
-    [channels.own_response().clone(), channels.response().clone(), channels.request().clone()]
 }

@@ -11,4 +11,7 @@ mod life_cycle;
 mod outages;
 mod queries;
 mod rig;
+mod stream_log;
+mod streams;
+mod streams_outages;
 mod traffic;

@@ -24,8 +24,8 @@ pub use self::adapter::{AdapterMetrics, AdapterNamespace, ClassicMetrics};
 use self::requests::{Expected, Requests};
 pub use self::sharded::{ShardedConfig, ShardedNamespace, SubscriptionMode};
 pub use self::streams::{
-    ReadRequest, RestoreError, RestoreStep, Restored, SessionRestore, StreamReader, StreamsConfig,
-    StreamsNamespace,
+    AppendQueue, AppendState, MissedReader, ReadRequest, RestoreError, RestoreStep, Restored, SessionRestore,
+    StreamReader, StreamsConfig, StreamsNamespace, StreamsWriter, entry_bytes,
 };
 pub use self::writer::{ClassicWriter, Composed};
 use crate::{

@@ -1,0 +1,84 @@
+//! State machine of a namespace, with any adapter.
+
+use std::ops::{Deref, DerefMut};
+
+use bytestring::ByteString;
+use roomcast_node_adapter::{AdapterMetrics, AdapterNamespace, ClassicNamespace, StreamsNamespace};
+
+/// State machine of a namespace.
+#[derive(Debug)]
+pub(super) enum Adapter {
+    Classic(ClassicNamespace),
+    Streams(Box<StreamsNamespace>),
+}
+
+/// Subscriptions of a namespace, all for its whole life.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    /// Channels. The last one is counted, so it is the last to begin, and the first to end.
+    pub(super) channels: Vec<ByteString>,
+    pub(super) patterns: Vec<ByteString>,
+}
+
+impl Names {
+    pub(super) fn all(&self) -> impl Iterator<Item = &ByteString> {
+        self.channels.iter().chain(&self.patterns)
+    }
+}
+
+impl Adapter {
+    pub(super) fn names(&self) -> Names {
+        match self {
+            Self::Classic(node) => {
+                let channels = node.channels();
+                let listed = [channels.own_response(), channels.response(), channels.request()];
+                Names {
+                    channels: listed.map(Clone::clone).into(),
+                    patterns: vec![channels.pattern().clone()],
+                }
+            }
+            Self::Streams(node) => {
+                let channels = node.channels();
+                Names {
+                    channels: vec![channels.own().clone(), channels.common().clone()],
+                    patterns: Vec::new(),
+                }
+            }
+        }
+    }
+
+    /// Returns the counters since the last call.
+    pub(super) fn take_metrics(&mut self) -> AdapterMetrics {
+        match self {
+            Self::Classic(node) => node.take_metrics(),
+            Self::Streams(node) => node.take_metrics(),
+        }
+    }
+
+    pub(super) fn as_streams(&mut self) -> Option<&mut StreamsNamespace> {
+        match self {
+            Self::Streams(node) => Some(node),
+            Self::Classic(_) => None,
+        }
+    }
+}
+
+impl Deref for Adapter {
+    type Target = dyn AdapterNamespace;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Classic(node) => node,
+            Self::Streams(node) => &**node,
+        }
+    }
+}
+
+impl DerefMut for Adapter {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            Self::Classic(node) => node,
+            Self::Streams(node) => &mut **node,
+        }
+    }
+}
