@@ -137,7 +137,8 @@ impl Contender {
             let server = |(name, adapter): &(&str, &str)| {
                 let mut arguments = words(&format!("{{port}} --redis {{redis}} --adapter {adapter}"));
                 let (program, needs, remedy) = if family == Family::Cluster {
-                    let build = "cargo build --profile dist -p roomcast --example cluster_fanout";
+                    let build =
+                        "cargo build --profile dist -p roomcast --features redis --example cluster_fanout";
                     (programs.cluster_server.clone(), None, build.to_owned())
                 } else {
                     arguments.insert(0, script.clone());

@@ -11,7 +11,8 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
     // One command, so that shared dependencies are built once.
     let mut own = Command::new(cargo());
     own.args(["build", "--profile", "dist", "--package", "roomcast-compare", "--package", "roomcast"]);
-    own.args(["--package", "roomcast-backplane-redis", "--bins"]).current_dir(&project.root);
+    own.args(["--package", "roomcast-backplane-redis", "--features", "roomcast/redis", "--bins"])
+        .current_dir(&project.root);
     own.args(["--example", "fanout_server", "--example", "cluster_fanout", "--example", "bare_client"]);
     if !succeeds(&mut own) {
         eprintln!("xtask: the servers under test could not be built");

@@ -11,10 +11,7 @@
 use std::fmt::Write as _;
 
 use clap::{Parser, ValueEnum};
-use roomcast::{Io, Server, Socket};
-use roomcast_backplane_redis::{RedisBackplane, RedisConfig, RedisPubSub};
-use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
-use roomcast_cluster_runtime::{ClusterConnection, ConnectionConfig};
+use roomcast::{Io, Server, Socket, cluster};
 
 #[derive(Parser)]
 struct Options {
@@ -44,16 +41,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    // The connection has a thread, as with `roomcast serve`.
-    let redis = RedisConfig::from_url(&options.redis)?;
+    // Outside of a runtime the connection gets a thread, as with `roomcast serve`.
     let builder = Io::builder();
     let builder = match options.adapter {
         Adapter::None => builder,
-        Adapter::Native => builder
-            .cluster(ClusterConnection::start_thread(ConnectionConfig::new(), RedisBackplane::new(redis))?),
-        Adapter::Classic => {
-            builder.cluster(NodeCluster::start_thread(NodeClusterConfig::new(), RedisPubSub::new(redis))?)
-        }
+        Adapter::Native => builder.cluster(cluster::redis(&options.redis)?),
+        Adapter::Classic => builder.cluster(cluster::redis_classic(&options.redis)?),
     };
     let io = builder.build();
     io.on("join", |socket: &Socket, room: String| {

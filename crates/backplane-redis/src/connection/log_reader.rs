@@ -148,8 +148,8 @@ impl LogReader {
                     self.lose();
                     return Poll::Ready(Some(LinkChange::Down));
                 }
-                LinkEvent::Silent => {
-                    if self.expected.is_empty() {
+                LinkEvent::Tick => {
+                    if self.link.is_silent() && self.expected.is_empty() {
                         self.command(Expected::Ping, b"PING", &[]);
                     }
                 }

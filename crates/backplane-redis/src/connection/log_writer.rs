@@ -143,8 +143,8 @@ impl LogWriter {
                     self.lose();
                     return Poll::Ready(LinkChange::Down);
                 }
-                LinkEvent::Silent => {
-                    if self.expected.is_empty() {
+                LinkEvent::Tick => {
+                    if self.link.is_silent() && self.expected.is_empty() {
                         self.command(Expected::Ping, b"PING", &[]);
                     }
                 }
