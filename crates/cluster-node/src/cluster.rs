@@ -4,9 +4,9 @@ use std::io;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use roomcast_cluster_task::{EngineMetrics, clock, spawn_thread};
+use roomcast_cluster_task::{EngineMetrics, spawn_thread};
 use roomcast_core::{Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, Namespace};
-use roomcast_node_adapter::{ClassicWriter, PubSub, node_uid};
+use roomcast_node_adapter::{ClassicWriter, PubSub};
 
 use crate::config::NodeClusterConfig;
 use crate::driver::Driver;
@@ -72,8 +72,8 @@ impl NodeCluster {
 #[async_trait]
 impl Cluster for NodeCluster {
     fn open(&self, namespace: &Namespace, host: Weak<dyn ClusterHost>) -> Box<dyn ClusterNamespace> {
-        let uid = node_uid(clock::random());
-        let writer = Arc::new(ClassicWriter::new(&self.shared.classic.prefix, namespace.clone(), &uid));
+        let Shared { classic, uid, .. } = &*self.shared;
+        let writer = Arc::new(ClassicWriter::new(&classic.prefix, namespace.clone(), uid));
         let key = self.shared.next_number();
         self.shared.inlet.push_unbounded(Input::Open { key, writer: writer.clone(), host });
         Box::new(OpenNamespace::new(key, writer, self.shared.clone()))

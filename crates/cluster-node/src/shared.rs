@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use roomcast_cluster_task::reply::{self, AnswerMemory, Members, Missing, ReplyReceiver, ReplySender};
-use roomcast_cluster_task::{HostGuard, Inlet, Status};
+use roomcast_cluster_task::{HostGuard, Inlet, Status, clock};
 use roomcast_core::{PublishRefusal, Published, RequestTimes};
-use roomcast_node_adapter::{ClassicConfig, ClassicMetrics, Composed, EncodeError};
+use roomcast_node_adapter::{ClassicConfig, ClassicMetrics, Composed, EncodeError, node_uid};
 
 use crate::config::NodeClusterConfig;
 use crate::input::{AnswerPart, Input, Key};
@@ -17,6 +17,8 @@ use crate::input::{AnswerPart, Input, Key};
 pub(crate) struct Shared {
     pub(crate) inlet: Inlet<Input>,
     pub(crate) classic: Arc<ClassicConfig>,
+    /// Id of this node in all its namespaces.
+    pub(crate) uid: String,
     pub(crate) max_publication: usize,
     pub(crate) join_timeout: Duration,
     pub(crate) status: Status,
@@ -36,6 +38,7 @@ pub(crate) struct Stats {
     pub(crate) queue_bytes: usize,
     pub(crate) pending_requests: usize,
     pub(crate) handlers: usize,
+    pub(crate) silent: usize,
     /// Sum of all namespaces, closed ones included.
     pub(crate) classic: ClassicMetrics,
     pub(crate) messages_out: u64,
@@ -69,6 +72,7 @@ impl Shared {
         Arc::new(Self {
             inlet: Inlet::new(config.queue_bytes),
             classic: Arc::new(config.classic.clone()),
+            uid: node_uid(clock::random()),
             max_publication: config.max_publication,
             join_timeout: config.join_timeout,
             status: Status::default(),

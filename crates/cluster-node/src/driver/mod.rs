@@ -4,6 +4,7 @@ mod actions;
 mod entry;
 mod health;
 mod inputs;
+mod nodes;
 mod queue;
 mod subscribing;
 mod subscriptions;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use bytestring::ByteString;
 use roomcast_cluster_task::{AckSinks, Handlers, Timer, clock};
 use roomcast_core::ClusterStatus;
 use roomcast_node_adapter::{PubSub, PubSubCommand, PubSubEvent, RequestNumber};
@@ -24,6 +26,7 @@ use tracing::{info, warn};
 
 use self::entry::Entry;
 use self::health::Health;
+use self::nodes::Nodes;
 use self::queue::{Command, Outgoing};
 use self::subscriptions::Subscriptions;
 use crate::config::NodeClusterConfig;
@@ -42,13 +45,14 @@ pub(crate) struct Driver {
     inputs: VecDeque<(Input, usize)>,
     namespaces: BTreeMap<Key, Entry>,
     subscriptions: Subscriptions,
+    nodes: Nodes,
     queue: Outgoing,
     /// Bytes of requests that wait for the number of nodes.
     held_bytes: usize,
     /// Whether the next publication is a request, whose bytes were counted before.
     publishes_request: bool,
     /// Counts without a result.
-    counts: HashMap<u64, (Key, RequestNumber)>,
+    counts: HashMap<u64, Count>,
     last_count: u64,
     /// First deadline of each namespace's requests.
     deadlines: BTreeSet<(Instant, Key)>,
@@ -70,6 +74,13 @@ pub(crate) struct Driver {
     ends_at: Option<Instant>,
 }
 
+/// Count of the subscribers for a request: of its namespace, or whether a silent node is among them.
+struct Count {
+    key: Key,
+    request: RequestNumber,
+    silent: Option<ByteString>,
+}
+
 struct Confirm {
     mark: u64,
     /// Number of lost publications when the wait began.
@@ -82,6 +93,7 @@ impl Driver {
         Self {
             health: Health::new(config.join_timeout, clock::now()),
             handlers: Handlers::new(config.max_handlers),
+            nodes: Nodes::new(&config.classic.prefix, &shared.uid),
             shared,
             config,
             engine,
@@ -127,6 +139,7 @@ impl Driver {
             self.subscriptions.next_retry(),
             self.health.poll_timeout(self.subscriptions.unconfirmed_since(), now),
             self.resumes_at,
+            self.nodes.poll_timeout(now),
             self.ends_at,
         ];
         if has_more || !self.timer.arm(deadlines.into_iter().flatten().min(), now, cx) {
@@ -152,6 +165,12 @@ impl Driver {
         let mut budget = TURN_WORK;
         while let Poll::Ready(event) = self.engine.poll_event(cx) {
             let work = match event {
+                PubSubEvent::Message { subscription, payload, .. }
+                    if subscription == *self.nodes.channel() =>
+                {
+                    self.nodes.receive(&payload);
+                    0
+                }
                 PubSubEvent::Message { subscription, channel, payload } => {
                     self.receive_message(&subscription, &channel, &payload, now)
                 }
@@ -182,8 +201,11 @@ impl Driver {
             }
             PubSubEvent::Unsubscribed => {
                 self.was_unsubscribed = true;
+                self.nodes.lose();
                 self.lose_subscriptions(now);
             }
+            PubSubEvent::Done { token: nodes::TOKEN } => self.nodes.confirm(true, now),
+            PubSubEvent::Refused { token: nodes::TOKEN } => self.nodes.confirm(false, now),
             PubSubEvent::Done { token } => self.confirm_subscription(token),
             PubSubEvent::Refused { token } => self.refuse_subscription(token, now),
             PubSubEvent::Counted { token, count } => self.continue_request(token, count, now),
@@ -210,7 +232,9 @@ impl Driver {
             // A node that leaves publishes the rest of its queue first.
             let subscribes =
                 self.subscriptions.has_changes() && (!self.health.is_leaving() || self.queue.is_empty());
-            if !subscribes && (self.queue.is_empty() || self.resumes_at.is_some()) {
+            let is_leaving = self.health.is_leaving();
+            let announces = self.nodes.has_command(is_leaving, now);
+            if !subscribes && !announces && (self.queue.is_empty() || self.resumes_at.is_some()) {
                 self.health.unblock();
                 break false;
             }
@@ -223,7 +247,11 @@ impl Driver {
                 break true;
             }
             budget -= 1;
-            let command = if subscribes { self.next_subscription() } else { self.next_command() };
+            let command = match (subscribes, announces) {
+                (true, _) => self.next_subscription(),
+                (_, true) => self.nodes.next_command(is_leaving, now),
+                _ => self.next_command(),
+            };
             if let Some(command) = command {
                 self.engine.send(command);
             }
@@ -240,14 +268,19 @@ impl Driver {
                 self.stats.bytes_out += message.payload.len() as u64;
                 Some(PubSubCommand::Publish { channel: message.channel, payload: message.payload })
             }
-            Command::Count(key, request) => {
+            Command::Count(key, request, silent) => {
                 // The request may have ended.
                 let entry = self.namespaces.get(&key)?;
                 entry.requests.get(&request)?;
                 self.last_count += 1;
                 let token = self.last_count;
-                self.counts.insert(token, (key, request));
-                Some(PubSubCommand::Count { channel: entry.node.channels().request().clone(), token })
+                let channels = entry.node.channels();
+                let channel = match &silent {
+                    Some(uid) => channels.response_to(uid),
+                    None => channels.request().clone(),
+                };
+                self.counts.insert(token, Count { key, request, silent });
+                Some(PubSubCommand::Count { channel, token })
             }
         }
     }
@@ -285,6 +318,7 @@ impl Driver {
         self.stats.queue_len = self.queue.len();
         self.stats.queue_bytes = self.queue.bytes() + self.held_bytes;
         self.stats.handlers = self.handlers.len();
+        self.stats.silent = self.nodes.silent().count();
         self.stats.lost = self.engine.lost();
         self.shared.stats().clone_from(&self.stats);
         // It has left when the engine has flushed too.
