@@ -84,7 +84,8 @@
 //! Roomcast servers publish a heartbeat each second on the channel `socket.io-roomcast#`, to which no Node server
 //! subscribes. A server is silent, and no query waits for it, if four heartbeats of this server have arrived since
 //! its last one, and Redis counts it nevertheless. An outage of Redis makes no server silent. The gauge
-//! `cluster_nodes_silent` counts them. Without the permission for the channel, there are no heartbeats, and queries wait.
+//! `cluster_nodes_silent` counts them. Without the permission for the channel there are no heartbeats, and queries
+//! wait.
 //!
 //! # Safety of Node servers
 //!

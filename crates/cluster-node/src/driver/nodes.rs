@@ -26,7 +26,9 @@ enum Subscription {
     Wanted,
     Requested,
     Active,
-    /// Refused until the next connection, or ended by the goodbye.
+    /// Not requested again until the next connection.
+    Refused,
+    /// The goodbye was sent.
     Ended,
 }
 
@@ -57,7 +59,7 @@ impl Nodes {
     /// Notes that the subscription is in effect, or was refused.
     pub(super) fn confirm(&mut self, is_accepted: bool, now: Instant) {
         if self.subscription == Subscription::Requested {
-            self.subscription = if is_accepted { Subscription::Active } else { Subscription::Ended };
+            self.subscription = if is_accepted { Subscription::Active } else { Subscription::Refused };
             self.next_at = is_accepted.then_some(now);
         }
     }
@@ -66,7 +68,7 @@ impl Nodes {
         match self.subscription {
             Subscription::Wanted => !is_leaving,
             Subscription::Active => is_leaving || self.next_at.is_some_and(|at| at <= now),
-            Subscription::Requested | Subscription::Ended => false,
+            Subscription::Requested | Subscription::Refused | Subscription::Ended => false,
         }
     }
 
