@@ -51,9 +51,11 @@
 //! A lost connection is restored after 31 to 62 ms, with a delay that doubles up to 500 ms. A server that is frozen, or
 //! that the network cannot reach, is noticed after three to four [intervals](RedisConfig::ping_interval), 3 s to 4 s by
 //! default. A connection that has not replied for one to two intervals takes no more publications: they wait in the
-//! node's queue, and would be unconfirmed otherwise. A connection on which messages arrive, but no reply to a command, is
-//! closed after ten intervals. The first failure of an outage is logged, the first refusal by Redis, as of a password, and its end, with
-//! its duration and losses. Passwords are neither logged nor printed.
+//! node's queue, and would be unconfirmed otherwise. A connection on which messages arrive, but no reply to a command,
+//! is closed after ten intervals.
+//!
+//! The first failure of an outage is logged, the first refusal by Redis, as of a password, and its end, with its
+//! duration and losses. Passwords are neither logged nor printed.
 //!
 //! Redis refuses no publication when it is out of memory: PUBLISH uses none of `maxmemory`.
 //!

@@ -4,9 +4,9 @@ use std::io;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use roomcast_cluster_task::{EngineMetrics, clock, spawn_thread};
+use roomcast_cluster_task::{EngineMetrics, spawn_thread};
 use roomcast_core::{Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, Namespace};
-use roomcast_node_adapter::{ClassicWriter, PubSub, StreamLog, StreamsWriter, cluster_uid, node_uid};
+use roomcast_node_adapter::{ClassicWriter, PubSub, StreamLog, StreamsWriter};
 
 use crate::config::NodeClusterConfig;
 use crate::driver::Driver;
@@ -115,16 +115,10 @@ impl NodeCluster {
 #[async_trait]
 impl Cluster for NodeCluster {
     fn open(&self, namespace: &Namespace, host: Weak<dyn ClusterHost>) -> Box<dyn ClusterNamespace> {
-        let writer = match &self.shared.streams {
-            None => {
-                let uid = node_uid(clock::random());
-                let prefix = &self.shared.classic.prefix;
-                Writer::Classic(Arc::new(ClassicWriter::new(prefix, namespace.clone(), &uid)))
-            }
-            Some(streams) => {
-                let uid = cluster_uid(clock::random());
-                Writer::Streams(Arc::new(StreamsWriter::new(streams, namespace.clone(), &uid)))
-            }
+        let Shared { classic, streams, uid, .. } = &*self.shared;
+        let writer = match streams {
+            None => Writer::Classic(Arc::new(ClassicWriter::new(&classic.prefix, namespace.clone(), uid))),
+            Some(streams) => Writer::Streams(Arc::new(StreamsWriter::new(streams, namespace.clone(), uid))),
         };
         let key = self.shared.next_number();
         self.shared.inlet.push_unbounded(Input::Open { key, writer: writer.clone(), host });

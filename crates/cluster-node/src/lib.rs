@@ -63,9 +63,11 @@
 //! - **Losses between nodes are not seen**: messages have no numbers. Recovery of connection state marks a gap only for
 //!   outages of this node's own connection.
 //! - **Presence** covers this node. Node announces neither its sockets nor their joins; queries ask for them.
-//! - **Membership is a count**: a query waits for as many answers as its channel has subscribers. A node that is
+//! - **Membership is a count**: a query waits for as many answers as its channel has subscribers. A Node server that is
 //!   frozen, or that died without closing its connection, delays each query until its deadline, up to the
-//!   `tcp-keepalive` of Redis (300 s). Any other subscriber of the channel does so always.
+//!   `tcp-keepalive` of Redis (300 s). Any other subscriber of the channel does so always. Queries of Roomcast servers
+//!   wait for a Roomcast server in that state for at most 5 s, see [Heartbeats](#heartbeats). Queries of Node
+//!   servers continue to count it.
 //! - **Never alone**: other nodes are unknown until they send something, so each broadcast is published, and
 //!   [`is_alone`](roomcast_core::ClusterNamespace::is_alone) is always `false`.
 //! - **Each node hears everything**: broadcasts to rooms without members here are dropped unread, but received.
@@ -76,6 +78,14 @@
 //! - **Sockets** are described in one message, with some 1 KB for each. An answer over the limit of a message, 16 MiB
 //!   by default, is dropped, and composing a large one delays the task.
 //! - **Answers of a Node server** to an event for servers are missing if it has no listener.
+//!
+//! # Heartbeats
+//!
+//! Roomcast servers publish a heartbeat each second on the channel `socket.io-roomcast#`, to which no Node server
+//! subscribes. A server is silent, and no query waits for it, if four heartbeats of this server have arrived since
+//! its last one, and Redis counts it nevertheless. An outage of Redis makes no server silent. The gauge
+//! `cluster_nodes_silent` counts them. Without the permission for the channel there are no heartbeats, and queries
+//! wait.
 //!
 //! # Safety of Node servers
 //!

@@ -24,6 +24,11 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
         ("cluster_requests_pending", "Pending requests of this node.", stats.pending_requests),
         ("cluster_answer_bytes", "Bytes of answers that were not read yet.", shared.answers.bytes()),
         ("cluster_handlers", "Running handlers of events for servers.", stats.handlers),
+        (
+            "cluster_nodes_silent",
+            "Roomcast servers without heartbeats, for which queries do not wait.",
+            stats.silent,
+        ),
     ];
     let counters = [
         ("cluster_messages_out", "Messages passed to the engine.", stats.messages_out),

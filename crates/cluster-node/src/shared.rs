@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use roomcast_cluster_task::reply::{self, AnswerMemory, Members, Missing, ReplyReceiver, ReplySender};
-use roomcast_cluster_task::{HostGuard, Inlet, Status};
+use roomcast_cluster_task::{HostGuard, Inlet, Status, clock};
 use roomcast_core::{PublishRefusal, Published, RequestTimes};
-use roomcast_node_adapter::{AdapterMetrics, ClassicConfig, Composed, StreamsConfig};
+use roomcast_node_adapter::{
+    AdapterMetrics, ClassicConfig, Composed, StreamsConfig, cluster_uid, node_uid,
+};
 use tokio::sync::watch;
 
 use crate::config::NodeClusterConfig;
@@ -24,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) streams: Option<Arc<StreamsConfig>>,
     /// Position in the stream after the last turn of the task.
     pub(crate) position: watch::Sender<StreamPosition>,
+    /// Id of this node in all its namespaces.
+    pub(crate) uid: String,
     pub(crate) max_publication: usize,
     pub(crate) join_timeout: Duration,
     pub(crate) status: Status,
@@ -43,6 +47,7 @@ pub(crate) struct Stats {
     pub(crate) queue_bytes: usize,
     pub(crate) pending_requests: usize,
     pub(crate) handlers: usize,
+    pub(crate) silent: usize,
     /// Sum of all namespaces, closed ones included.
     pub(crate) adapter: AdapterMetrics,
     /// With the streams adapter.
@@ -96,10 +101,19 @@ impl Members for Unknown {
 }
 
 impl Shared {
+    /// Returns the prefix of all channels.
+    pub(crate) fn prefix(&self) -> &str {
+        self.streams.as_deref().map_or(&*self.classic.prefix, |streams| &*streams.prefix)
+    }
+
     pub(crate) fn new(config: &NodeClusterConfig) -> Arc<Self> {
         Arc::new(Self {
             inlet: Inlet::new(config.queue_bytes),
             classic: Arc::new(config.classic.clone()),
+            uid: match &config.streams {
+                None => node_uid(clock::random()),
+                Some(_) => cluster_uid(clock::random()),
+            },
             streams: config.streams.clone().map(Arc::new),
             position: watch::Sender::default(),
             max_publication: config.max_publication,

@@ -12,8 +12,8 @@ use roomcast_node_adapter::{
 };
 use tracing::warn;
 
-use super::Driver;
 use super::queue::Command;
+use super::{Count, Driver};
 use crate::input::{AnswerPart, Input, Key};
 use crate::shared::{MESSAGE_COST, cost};
 
@@ -42,16 +42,25 @@ impl Driver {
 
     /// Continues a request with the number of nodes.
     pub(super) fn continue_request(&mut self, token: u64, count: SubscriberCount, now: Instant) {
-        let Some((key, request)) = self.counts.remove(&token) else { return };
+        let Some(Count { key, request, silent }) = self.counts.remove(&token) else { return };
         let Some(entry) = self.namespaces.get_mut(&key) else { return };
         let Some(pending) = entry.requests.get_mut(&request) else { return };
+        if let Some(uid) = silent {
+            match count {
+                SubscriberCount::Known(0) => self.nodes.note_absent(&uid),
+                SubscriberCount::Known(_) => pending.silent += u64::from(self.nodes.is_silent(&uid)),
+                SubscriberCount::Lost => self.queue.push(Command::Count(key, request, Some(uid))),
+                SubscriberCount::Refused => {}
+            }
+            return;
+        }
         let subscribers = match count {
-            SubscriberCount::Known(subscribers) => Some(subscribers),
+            SubscriberCount::Known(subscribers) => Some(subscribers.saturating_sub(pending.silent).max(1)),
             SubscriberCount::Refused => {
                 self.stats.counts_failed += 1;
                 None
             }
-            SubscriberCount::Lost => return self.queue.push(Command::Count(key, request)),
+            SubscriberCount::Lost => return self.queue.push(Command::Count(key, request, None)),
         };
         // Its message is queued now.
         self.held_bytes -= std::mem::take(&mut pending.bytes);
@@ -118,7 +127,12 @@ impl Driver {
                 }
             }
             Action::Publish { channel, payload } => self.enqueue(Composed { channel, payload }),
-            Action::CountNodes { request } => self.queue.push(Command::Count(key, request)),
+            Action::CountNodes { request } => {
+                for uid in self.nodes.silent() {
+                    self.queue.push(Command::Count(key, request, Some(uid.clone())));
+                }
+                self.queue.push(Command::Count(key, request, None));
+            }
             Action::Deliver { target, event } => {
                 let Some(host) = host else { return 0 };
                 let recipients = self.shared.guard.call(|| host.deliver(&target, &event));

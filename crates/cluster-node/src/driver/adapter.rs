@@ -47,6 +47,14 @@ impl Adapter {
         }
     }
 
+    /// Returns the channel to which a node with this id subscribes for answers.
+    pub(super) fn answers_to(&self, uid: &str) -> ByteString {
+        match self {
+            Self::Classic(node) => node.channels().response_to(uid),
+            Self::Streams(node) => node.channels().node(uid),
+        }
+    }
+
     /// Returns the counters since the last call.
     pub(super) fn take_metrics(&mut self) -> AdapterMetrics {
         match self {

@@ -40,6 +40,8 @@ pub(super) struct PendingRequest {
     /// Bytes that it holds until it is published.
     pub(super) bytes: usize,
     pub(super) begun: Instant,
+    /// Silent nodes among the subscribers.
+    pub(super) silent: u64,
 }
 
 /// Subscription of a namespace, from the request to its end.

@@ -143,7 +143,7 @@ impl Driver {
         };
         let Ok(request) = entry.node.begin(query, timeout, now) else { return reply.done(unknown) };
         entry.numbers.insert(reply.key(), request);
-        entry.requests.insert(request, PendingRequest { reply, bytes, begun: now });
+        entry.requests.insert(request, PendingRequest { reply, bytes, begun: now, silent: 0 });
         self.held_bytes += bytes;
         self.stats.pending_requests += 1;
         self.perform(key, now);

@@ -5,6 +5,7 @@ mod adapter;
 mod entry;
 mod health;
 mod inputs;
+mod nodes;
 mod queue;
 mod replay;
 mod stream;
@@ -30,6 +31,7 @@ use tracing::{info, warn};
 
 use self::entry::Entry;
 use self::health::Health;
+use self::nodes::Nodes;
 use self::queue::{Command, Outgoing};
 use self::replay::Replays;
 use self::stream::Stream;
@@ -57,6 +59,7 @@ pub(crate) struct Driver {
     /// Namespaces by their names, for entries of the stream.
     by_namespace: HashMap<ByteString, Key>,
     subscriptions: Subscriptions,
+    nodes: Nodes,
     queue: Outgoing,
     /// Bytes of requests that wait for the number of nodes.
     held_bytes: usize,
@@ -65,7 +68,7 @@ pub(crate) struct Driver {
     /// Bytes of own events that have not come back from the stream.
     unconfirmed_bytes: usize,
     /// Counts without a result.
-    counts: HashMap<u64, (Key, RequestNumber)>,
+    counts: HashMap<u64, Count>,
     last_count: u64,
     /// First deadline of each namespace's requests.
     deadlines: BTreeSet<(Instant, Key)>,
@@ -85,6 +88,13 @@ pub(crate) struct Driver {
     has_left: bool,
     /// Time at which the task ends although its queue is not empty.
     ends_at: Option<Instant>,
+}
+
+/// Count of the subscribers for a request: of its namespace, or whether a silent node is among them.
+struct Count {
+    key: Key,
+    request: RequestNumber,
+    silent: Option<ByteString>,
 }
 
 struct Confirm {
@@ -112,6 +122,7 @@ impl Driver {
             by_namespace: HashMap::new(),
             health: Health::new(config.join_timeout, clock::now()),
             handlers: Handlers::new(config.max_handlers),
+            nodes: Nodes::new(shared.prefix(), &shared.uid),
             shared,
             config,
             engine,
@@ -163,6 +174,7 @@ impl Driver {
             self.health.poll_timeout(self.subscriptions.unconfirmed_since(), now),
             self.stream.as_ref().and_then(Stream::poll_timeout),
             self.resumes_at,
+            self.nodes.poll_timeout(now),
             self.ends_at,
         ];
         if has_more || !self.timer.arm(deadlines.into_iter().flatten().min(), now, cx) {
@@ -188,6 +200,12 @@ impl Driver {
         let mut budget = TURN_WORK;
         while let Poll::Ready(event) = self.engine.poll_event(cx) {
             let work = match event {
+                PubSubEvent::Message { subscription, payload, .. }
+                    if subscription == *self.nodes.channel() =>
+                {
+                    self.nodes.receive(&payload);
+                    0
+                }
                 PubSubEvent::Message { subscription, channel, payload } => {
                     self.receive_message(&subscription, &channel, &payload, now)
                 }
@@ -218,8 +236,11 @@ impl Driver {
             }
             PubSubEvent::Unsubscribed => {
                 self.was_unsubscribed = true;
+                self.nodes.lose();
                 self.lose_subscriptions(now);
             }
+            PubSubEvent::Done { token: nodes::TOKEN } => self.nodes.confirm(true, now),
+            PubSubEvent::Refused { token: nodes::TOKEN } => self.nodes.confirm(false, now),
             PubSubEvent::Done { token } => self.confirm_subscription(token),
             PubSubEvent::Refused { token } => self.refuse_subscription(token, now),
             PubSubEvent::Counted { token, count } => self.continue_request(token, count, now),
@@ -249,7 +270,9 @@ impl Driver {
             // A node that leaves publishes the rest of its queue first.
             let subscribes =
                 self.subscriptions.has_changes() && (!self.health.is_leaving() || self.queue.is_empty());
-            if !subscribes && (self.queue.is_empty() || self.resumes_at.is_some()) {
+            let is_leaving = self.health.is_leaving();
+            let announces = self.nodes.has_command(is_leaving, now);
+            if !subscribes && !announces && (self.queue.is_empty() || self.resumes_at.is_some()) {
                 self.health.unblock();
                 break false;
             }
@@ -262,7 +285,11 @@ impl Driver {
                 break true;
             }
             budget -= 1;
-            let command = if subscribes { self.next_subscription() } else { self.next_command() };
+            let command = match (subscribes, announces) {
+                (true, _) => self.next_subscription(),
+                (_, true) => self.nodes.next_command(is_leaving, now),
+                _ => self.next_command(),
+            };
             if let Some(command) = command {
                 self.engine.send(command);
             }
@@ -279,14 +306,18 @@ impl Driver {
                 self.stats.bytes_out += message.payload.len() as u64;
                 Some(PubSubCommand::Publish { channel: message.channel, payload: message.payload })
             }
-            Command::Count(key, request) => {
+            Command::Count(key, request, silent) => {
                 // The request may have ended.
                 let entry = self.namespaces.get(&key)?;
                 entry.requests.get(&request)?;
                 self.last_count += 1;
                 let token = self.last_count;
-                self.counts.insert(token, (key, request));
-                Some(PubSubCommand::Count { channel: entry.node.counted_channel().clone(), token })
+                let channel = match &silent {
+                    Some(uid) => entry.node.answers_to(uid),
+                    None => entry.node.counted_channel().clone(),
+                };
+                self.counts.insert(token, Count { key, request, silent });
+                Some(PubSubCommand::Count { channel, token })
             }
         }
     }
@@ -344,6 +375,7 @@ impl Driver {
         self.stats.queue_bytes = self.queued_bytes();
         self.stats.stream = self.stream.as_ref().map(Stream::stats);
         self.stats.handlers = self.handlers.len();
+        self.stats.silent = self.nodes.silent().count();
         self.stats.lost = self.lost();
         self.shared.stats().clone_from(&self.stats);
         // It has left when the engine has flushed too.

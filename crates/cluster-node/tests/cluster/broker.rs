@@ -113,9 +113,17 @@ impl Broker {
         self.lock().publish(&channel.into(), &payload.into());
     }
 
-    /// Returns the messages since the last call.
+    /// Subscribes a node that does nothing, as if it was frozen.
+    pub(crate) fn subscribe_frozen(&self, channels: &[&str]) {
+        let channels = channels.iter().map(|channel| ByteString::from(*channel)).collect();
+        self.lock().connections.push(Connection { is_connected: true, channels, ..Connection::default() });
+    }
+
+    /// Returns the messages since the last call, without heartbeats.
     pub(crate) fn take_published(&self) -> Vec<(String, Bytes)> {
-        std::mem::take(&mut self.lock().published)
+        let mut published = std::mem::take(&mut self.lock().published);
+        published.retain(|(channel, _)| channel != HEARTBEATS);
+        published
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -148,7 +156,9 @@ impl State {
     fn apply(&mut self, index: usize, command: PubSubCommand) {
         match command {
             PubSubCommand::Publish { channel, payload } => self.publish(&channel, &payload),
-            PubSubCommand::Subscribe { token, .. } if self.refused_subscriptions > 0 => {
+            PubSubCommand::Subscribe { token, channels, .. }
+                if self.refused_subscriptions > 0 && channels != [HEARTBEATS] =>
+            {
                 self.refused_subscriptions -= 1;
                 self.connections[index].push(PubSubEvent::Refused { token });
             }
@@ -304,3 +314,6 @@ impl Drop for MemoryPubSub {
 
 /// Commands that a frozen broker's connection takes.
 pub(crate) const BUFFER: usize = 8;
+
+/// Channel of heartbeats.
+pub(crate) const HEARTBEATS: &str = "socket.io-roomcast#";

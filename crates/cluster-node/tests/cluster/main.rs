@@ -7,6 +7,7 @@
 mod host;
 
 mod broker;
+mod frozen;
 mod life_cycle;
 mod outages;
 mod queries;
