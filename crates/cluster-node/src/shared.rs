@@ -42,6 +42,8 @@ pub(crate) struct Stats {
     pub(crate) bytes_out: u64,
     pub(crate) bytes_in: u64,
     pub(crate) oversized: u64,
+    /// Interruptions of subscriptions that the engine renewed by itself.
+    pub(crate) interruptions: u64,
     pub(crate) requests_complete: u64,
     pub(crate) counts_failed: u64,
     pub(crate) answers_dropped: u64,

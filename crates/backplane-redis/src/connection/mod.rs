@@ -4,14 +4,19 @@
 //! polls need a tokio runtime with I/O and time.
 
 mod dial;
+mod incoming;
 mod link;
 mod pair;
 mod publisher;
 mod resp;
 mod subscriber;
 
+pub(crate) use dial::{DialError, slots, text_of};
+pub(crate) use incoming::{Incoming, Messages};
+pub(crate) use link::{Link, LinkEvent, SendQueue};
 pub(crate) use pair::{Pair, PairEvent};
 use publisher::Publisher;
+pub(crate) use resp::{InvalidReply, Reply, encode, encode_sharded_publish, parse};
 pub(crate) use subscriber::Verb;
 use subscriber::{Subscriber, SubscriberEvent};
 

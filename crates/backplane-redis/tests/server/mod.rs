@@ -1,5 +1,7 @@
 //! Redis servers of the tests: each on a free port, with a temporary folder, ended with the test.
 
+pub(crate) mod cluster;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -106,7 +108,7 @@ impl Redis {
         self.try_command(args).unwrap_or_else(|| panic!("no reply to {args:?}"))
     }
 
-    fn try_command(&self, args: &[&str]) -> Option<String> {
+    pub(crate) fn try_command(&self, args: &[&str]) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
         let mut text = format!("*{}\r\n", args.len());

@@ -1,0 +1,253 @@
+//! The engine for sharded channels on a real Redis Cluster, with its faults.
+//!
+//! ```sh
+//! cargo test --package roomcast-backplane-redis --test cluster -- --ignored
+//! ROOMCAST_REDIS_ROUNDS=100 cargo test --package roomcast-backplane-redis --test cluster -- --ignored again
+//! ```
+
+#![allow(clippy::disallowed_methods, reason = "real servers have the time of the machine")]
+
+#[allow(dead_code, reason = "each test file uses a part")]
+mod server;
+
+use std::collections::HashSet;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use roomcast_backplane_redis::{RedisClusterPubSub, RedisConfig};
+use roomcast_node_adapter::{PubSub, PubSubCommand, PubSubEvent, SubscriberCount};
+use server::cluster::Cluster;
+use tokio::time::{sleep, timeout};
+
+fn config(cluster: &Cluster) -> RedisConfig {
+    RedisConfig::from_url(&cluster.url()).expect("a URL").ping_interval(Duration::from_millis(250))
+}
+
+fn engine(cluster: &Cluster) -> RedisClusterPubSub {
+    RedisClusterPubSub::new(config(cluster))
+}
+
+fn rooms(count: usize) -> Vec<ByteString> {
+    (0..count).map(|index| format!("socket.io#/#{index}#").into()).collect()
+}
+
+/// Returns the times to repeat a fault.
+fn rounds() -> usize {
+    std::env::var("ROOMCAST_REDIS_ROUNDS").map_or(3, |text| text.parse().expect("a number"))
+}
+
+/// Waits for the next event of an engine.
+async fn event(engine: &mut RedisClusterPubSub) -> PubSubEvent {
+    timeout(LIMIT, poll_fn(|cx| engine.poll_event(cx))).await.expect("an event")
+}
+
+/// Lets an engine work for a time; returns its events.
+async fn run(engine: &mut RedisClusterPubSub, time: Duration) -> Vec<PubSubEvent> {
+    let mut events = Vec::new();
+    let collect = async {
+        loop {
+            events.push(poll_fn(|cx| engine.poll_event(cx)).await);
+        }
+    };
+    let _: Result<(), _> = timeout(time, collect).await;
+    events
+}
+
+/// Lets engines work until a condition holds; returns the events of the first one.
+async fn run_until(
+    engines: [&mut RedisClusterPubSub; 2],
+    mut holds: impl FnMut(&RedisClusterPubSub, &RedisClusterPubSub) -> bool,
+) -> Vec<PubSubEvent> {
+    let [one, other] = engines;
+    let mut events = Vec::new();
+    let end = Instant::now() + LIMIT;
+    while !holds(one, other) {
+        assert!(Instant::now() < end, "{:?} {:?}", one.metrics(), other.metrics());
+        let (found, _) = tokio::join!(run(one, STEP), run(other, STEP));
+        events.extend(found);
+    }
+    events
+}
+
+/// Completes when the engine takes a command; returns the events until then.
+async fn ready(engine: &mut RedisClusterPubSub) -> Vec<PubSubEvent> {
+    let mut events = Vec::new();
+    let work = poll_fn(|cx| {
+        while let Poll::Ready(event) = engine.poll_event(cx) {
+            events.push(event);
+        }
+        engine.poll_ready(cx)
+    });
+    timeout(LIMIT, work).await.expect("a connection");
+    events
+}
+
+async fn subscribe(engine: &mut RedisClusterPubSub, channels: Vec<ByteString>, token: u64) {
+    ready(engine).await;
+    engine.send(PubSubCommand::Subscribe { channels, patterns: Vec::new(), token });
+    while event(engine).await != (PubSubEvent::Done { token }) {}
+}
+
+async fn publish(engine: &mut RedisClusterPubSub, channel: &ByteString, payload: Bytes) {
+    ready(engine).await;
+    engine.send(PubSubCommand::Publish { channel: channel.clone(), payload });
+}
+
+fn subscriptions(engine: &RedisClusterPubSub) -> u64 {
+    engine.metrics().shards.iter().map(|shard| shard.subscriptions).sum()
+}
+
+/// Checks that each room is heard once, by a message to each.
+async fn assert_heard(one: &mut RedisClusterPubSub, other: &mut RedisClusterPubSub, rooms: &[ByteString]) {
+    let send = async {
+        for room in rooms {
+            publish(one, room, Bytes::from_static(b"heard")).await;
+        }
+        let flush = poll_fn(|cx| {
+            while one.poll_event(cx).is_ready() {}
+            one.poll_flush(cx)
+        });
+        timeout(LIMIT, flush).await.expect("an empty queue");
+    };
+    let receive = async {
+        let mut missing: HashSet<_> = rooms.iter().cloned().collect();
+        let collect = async {
+            while !missing.is_empty() {
+                if let PubSubEvent::Message { channel, payload, .. } =
+                    poll_fn(|cx| other.poll_event(cx)).await
+                    && payload == "heard"
+                {
+                    assert!(missing.remove(&channel), "{channel} is heard twice");
+                }
+            }
+        };
+        let is_in_time = timeout(LIMIT, collect).await.is_ok();
+        assert!(is_in_time, "{} rooms are not heard, as {:?}", missing.len(), missing.iter().next());
+    };
+    tokio::join!(send, receive);
+    assert_ledger(one);
+}
+
+/// Checks that each accepted publication is counted once.
+fn assert_ledger(engine: &RedisClusterPubSub) {
+    let total = engine.metrics().total;
+    assert_eq!(
+        total.accepted,
+        total.confirmed + total.refused + total.unconfirmed + total.queued,
+        "{total:?}"
+    );
+}
+
+/// Engines that publish and that hear all rooms.
+async fn whole(cluster: &Cluster) -> (RedisClusterPubSub, RedisClusterPubSub, Vec<ByteString>) {
+    let (mut one, mut other) = (engine(cluster), engine(cluster));
+    let rooms = rooms(ROOMS);
+    subscribe(&mut other, rooms.clone(), 1).await;
+    assert_heard(&mut one, &mut other, &rooms).await;
+    (one, other, rooms)
+}
+
+/// Waits until lost subscriptions are renewed; returns the time, and checks that the loss is told.
+async fn assert_renewed(
+    one: &mut RedisClusterPubSub,
+    other: &mut RedisClusterPubSub,
+    before: u64,
+    mut since: impl FnMut() -> Option<Instant>,
+) -> Duration {
+    let mut started = None;
+    let events = run_until([other, one], |other, _| {
+        started = started.or_else(&mut since);
+        let metrics = other.metrics();
+        started.is_some()
+            && metrics.subscriptions_lost > before
+            && metrics.total.connected
+            && subscriptions(other) == ROOMS as u64
+    });
+    let events = events.await;
+    let elapsed = started.map_or(Duration::MAX, |started| started.elapsed());
+    let missed = events.iter().map(|event| match event {
+        PubSubEvent::Missed { subscriptions } => subscriptions.len() as u64,
+        _ => 0,
+    });
+    // The last event may be left for the next poll.
+    let told: u64 = missed.sum();
+    let lost = other.metrics().subscriptions_lost - before;
+    assert!(told > 0 && told <= lost, "{told} of {lost} lost subscriptions are told");
+    elapsed
+}
+
+fn report(fault: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let at = |share: usize| times[(times.len() - 1) * share / 100];
+    println!("{fault}: {} rounds, median {:?}, longest {:?}", times.len(), at(50), at(100));
+    assert!(at(100) < Duration::from_secs(1), "{times:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server; run by the step redis of cargo xtask test"]
+async fn rooms_are_heard_again_after_cut() {
+    let cluster = Cluster::start("");
+    let (mut one, mut other, rooms) = whole(&cluster).await;
+    let mut times = Vec::new();
+    for round in 0..rounds() {
+        let before = other.metrics().subscriptions_lost;
+        cluster.servers[round % 3].command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        let cut = Instant::now();
+        times.push(assert_renewed(&mut one, &mut other, before, || Some(cut)).await);
+        assert_heard(&mut one, &mut other, &rooms).await;
+    }
+    report("cut", times);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server; run by the step redis of cargo xtask test"]
+async fn rooms_are_heard_again_after_slot_move() {
+    let cluster = Cluster::start("");
+    let (mut one, mut other, rooms) = whole(&cluster).await;
+    let slot = |name: &ByteString| {
+        let reply = cluster.servers[0].command(&["CLUSTER", "KEYSLOT", name]);
+        reply.trim_start_matches(':').trim_end().parse::<u16>().expect("a slot")
+    };
+    let mut times = Vec::new();
+    for round in 0..rounds() {
+        // Several slots, each of them with at least one room.
+        let slots: HashSet<_> = rooms.iter().skip(round * 7).take(5).map(slot).collect();
+        let before = other.metrics().subscriptions_lost;
+        for slot in slots {
+            let from = cluster.owner(slot);
+            cluster.move_slot(slot, from, (from + 1) % 3);
+        }
+        let moved = Instant::now();
+        times.push(assert_renewed(&mut one, &mut other, before, || Some(moved)).await);
+        assert_heard(&mut one, &mut other, &rooms).await;
+    }
+    report("slot move", times);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server; run by the step redis of cargo xtask test"]
+async fn rooms_are_heard_again_after_failover() {
+    let mut cluster = Cluster::start("");
+    let (mut one, mut other, rooms) = whole(&cluster).await;
+    let mut times = Vec::new();
+    for round in 0..rounds() {
+        let before = other.metrics().subscriptions_lost;
+        let masters = cluster.masters();
+        let killed = masters[round % masters.len()];
+        cluster.servers[killed].kill();
+        let promoted = &cluster.servers[(killed + 3) % 6];
+        let accepts = || cluster.is_master(promoted).then(Instant::now);
+        times.push(assert_renewed(&mut one, &mut other, before, accepts).await);
+        assert_heard(&mut one, &mut other, &rooms).await;
+        cluster.servers[killed].restart();
+        run_until([&mut other, &mut one], |_, _| cluster.is_whole()).await;
+    }
+    report("failover", times);
+}
+
+const LIMIT: Duration = Duration::from_secs(20);
+const STEP: Duration = Duration::from_millis(5);
+const ROOMS: usize = 5000;
