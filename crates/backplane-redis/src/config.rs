@@ -95,6 +95,9 @@ pub enum ConfigError {
     /// There is no sentinel.
     #[error("no sentinel address")]
     NoSentinel,
+    /// The URL is one of a Redis Cluster.
+    #[error("several servers are a Redis Cluster, which only the sharded mode uses; name one server")]
+    Cluster,
     /// The environment variable is missing or not Unicode.
     #[error("no environment variable {0}")]
     Environment(String),

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use roomcast_core::{ClusterMetric, ClusterValue};
+
 use crate::RedisMetrics;
 use crate::config::Address;
 use crate::metrics::Counters;
@@ -33,6 +35,50 @@ pub struct RedisShardMetrics {
     pub subscriptions: u64,
     /// Established connections that were lost.
     pub disconnects: u64,
+}
+
+impl RedisClusterMetrics {
+    /// Returns the counters and gauges for the metrics of a server; those of a master have the label `shard`.
+    ///
+    /// Only present masters are labels, and of these the first 64.
+    #[must_use]
+    pub fn to_cluster_metrics(&self) -> Vec<ClusterMetric> {
+        let values = |value: fn(&RedisShardMetrics) -> u64| {
+            let shards = self.shards.iter().take(MAX_LABELS);
+            shards.map(|shard| (shard.address.clone(), value(shard) as f64)).collect::<Vec<_>>()
+        };
+        let family = |name, help, value| ClusterMetric { name, help, value };
+        let label = "shard";
+        let mut metrics = self.total.to_cluster_metrics();
+        metrics.extend([
+            ClusterMetric::counter(
+                "redis_subscriptions_lost",
+                "Subscriptions that ended unasked, as with their connection, and are renewed.",
+                self.subscriptions_lost as f64,
+            ),
+            family(
+                "redis_shard_published",
+                "Publications that a master has acknowledged.",
+                ClusterValue::Counters { label, values: values(|shard| shard.published) },
+            ),
+            family(
+                "redis_shard_received",
+                "Messages received from a master.",
+                ClusterValue::Counters { label, values: values(|shard| shard.received) },
+            ),
+            family(
+                "redis_shard_subscriptions",
+                "Subscriptions in effect at a master.",
+                ClusterValue::Gauges { label, values: values(|shard| shard.subscriptions) },
+            ),
+            family(
+                "redis_shard_disconnects",
+                "Established connections to a master that were lost.",
+                ClusterValue::Counters { label, values: values(|shard| shard.disconnects) },
+            ),
+        ]);
+        metrics
+    }
 }
 
 /// Counters of one master, written by the engine.
@@ -111,3 +157,6 @@ fn add_connections(sum: &mut RedisMetrics, other: &RedisMetrics) {
     sum.connects += other.connects;
     sum.connect_failures += other.connect_failures;
 }
+
+/// Masters that are labels, at most.
+const MAX_LABELS: usize = 64;
