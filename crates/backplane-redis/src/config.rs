@@ -40,11 +40,12 @@ pub struct RedisConfig {
     pub(crate) max_message: usize,
 }
 
-/// Server, or the sentinels that know it.
+/// Server, the sentinels that know it, or some servers of a cluster.
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
     Server(Address),
     Sentinel { master: String, sentinels: Vec<Address> },
+    Cluster { seeds: Vec<Address> },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +95,9 @@ pub enum ConfigError {
     /// There is no sentinel.
     #[error("no sentinel address")]
     NoSentinel,
+    /// The URL is one of a Redis Cluster.
+    #[error("several servers are a Redis Cluster, which only the sharded mode uses; name one server")]
+    Cluster,
     /// The environment variable is missing or not Unicode.
     #[error("no environment variable {0}")]
     Environment(String),
@@ -113,12 +117,20 @@ pub enum ConfigError {
 impl RedisConfig {
     /// Returns the settings for the server of a URL: `redis://`, `rediss://` with TLS, or `redis+unix://`.
     ///
+    /// Several servers, as in `redis://user:password@one:6379,two:6379`, are some nodes of a Redis Cluster, which name
+    /// the others; see [`RedisClusterPubSub`](crate::RedisClusterPubSub).
+    ///
     /// The URL may hold a username and a password. A database number has no effect: channels belong to none.
     ///
     /// # Errors
     /// Returns an error if the URL is invalid, or if the system's certificates are needed and not found.
     pub fn from_url(url: &str) -> Result<Self, ConfigError> {
         // Without its own TLS, which is not used, the client library takes no `rediss://`.
+        // A password may have a comma, but no second scheme.
+        let start = url.find('@').filter(|at| url[..*at].matches("://").count() == 1).unwrap_or_default();
+        if let Some(comma) = url[start..].find(',') {
+            return Self::from_seeds(&url[..start + comma], &url[start + comma + 1..]);
+        }
         let tls_rest = ["rediss://", "valkeys://"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
         if tls_rest.is_some() && url.ends_with("#insecure") {
             return Err(ConfigError::Insecure);
@@ -134,6 +146,53 @@ impl RedisConfig {
         config.username = info.redis_settings().username().map(str::to_owned);
         config.password = info.redis_settings().password().map(|password| Secret(password.to_owned()));
         Ok(if plain.is_some() { config.tls() } else { config })
+    }
+
+    /// Reads a URL with several servers; `first` has the credentials.
+    fn from_seeds(first: &str, others: &str) -> Result<Self, ConfigError> {
+        let mut config = Self::from_url(first)?;
+        let Target::Server(address @ Address::Tcp(..)) = &config.target else { return Err(ConfigError::Url) };
+        let mut seeds = vec![address.clone()];
+        for other in others.split(',') {
+            // A list of whole URLs is common too.
+            let other = other.split_once("://").map_or(other, |(_, rest)| rest);
+            let other = other.rsplit_once('@').map_or(other, |(_, address)| address);
+            match Self::from_url(&format!("redis://{other}"))?.target {
+                Target::Server(address) => seeds.push(address),
+                _ => return Err(ConfigError::Url),
+            }
+        }
+        config.target = Target::Cluster { seeds };
+        Ok(config)
+    }
+
+    /// Turns the server of a URL into a node of a Redis Cluster, which names the others.
+    #[must_use]
+    pub fn cluster(mut self) -> Self {
+        if let Target::Server(address) = &self.target {
+            self.target = Target::Cluster { seeds: vec![address.clone()] };
+        }
+        self
+    }
+
+    /// Returns whether the settings are those of a Redis Cluster.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.target, Target::Cluster { .. })
+    }
+
+    /// Returns the settings for one server of the cluster.
+    pub(crate) fn for_server(&self, address: &Address) -> Self {
+        Self { target: Target::Server(address.clone()), ..self.clone() }
+    }
+
+    /// Returns the servers to ask first.
+    pub(crate) fn seeds(&self) -> Vec<Address> {
+        match &self.target {
+            Target::Server(address) => vec![address.clone()],
+            Target::Cluster { seeds } => seeds.clone(),
+            Target::Sentinel { .. } => Vec::new(),
+        }
     }
 
     /// Returns the settings for the master that sentinels name; each sentinel is given as `host:port`.
@@ -354,6 +413,23 @@ mod tests {
         assert_eq!(config.password.as_ref().map(Secret::expose), Some("p@ss"));
         assert!(config.tls.is_none());
         assert!(RedisConfig::from_url("rediss://host").expect("a URL").tls.is_some());
+    }
+
+    #[test]
+    fn several_servers_are_cluster() {
+        let address = |host: &str, port| Address::Tcp(host.to_owned(), port);
+        let expected = [address("a", 1), address("b", 6379), address("::1", 3)];
+        for url in ["redis://me:p,@a:1,b,[::1]:3", "redis://me:p%2C@a:1,redis://b,redis://me:p%2C@[::1]:3"] {
+            let config = RedisConfig::from_url(url).expect("a URL");
+            assert!(config.is_cluster());
+            assert_eq!(config.seeds(), expected);
+            assert_eq!(config.password.as_ref().map(Secret::expose), Some("p,"));
+        }
+        assert!(!RedisConfig::from_url("redis://a").expect("a URL").is_cluster());
+        assert!(RedisConfig::from_url("redis://a").expect("a URL").cluster().is_cluster());
+        for url in ["redis://a,", "redis://a,b:port", "redis+unix:///a,b"] {
+            assert!(RedisConfig::from_url(url).is_err(), "{url}");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! [`RedisBackplane`] connects nodes of Roomcast by a Redis server, version 6 or later, or one that sentinels choose.
 //! It implements [`Backplane`](roomcast_cluster::Backplane): each [`Channel`](roomcast_cluster::Channel) is a channel
 //! of Redis, named by the prefix and the channel's `Display` form. A node hears only the channels that it is subscribed
-//! to, so a message to a room without members costs it nothing. [`RedisPubSub`] connects a node to Node servers.
+//! to, so a message to a room without members costs it nothing. [`RedisPubSub`] connects a node to Node servers, and
+//! [`RedisClusterPubSub`] does so on the sharded channels of a Redis Cluster.
 //!
 //! ```no_run
 //! use std::future::poll_fn;
@@ -78,6 +79,7 @@
 //! cargo run --release --package roomcast-backplane-redis --example cost
 //! ```
 
+mod cluster;
 mod config;
 mod connection;
 mod metrics;
@@ -85,6 +87,7 @@ mod native;
 mod pubsub;
 mod stream;
 
+pub use cluster::{RedisClusterMetrics, RedisClusterPubSub, RedisShardMetrics};
 pub use config::{ConfigError, RedisConfig};
 pub use metrics::RedisMetrics;
 pub use native::RedisBackplane;

@@ -74,6 +74,11 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
         ("cluster_subscribe_retries", "Subscriptions requested again.", stats.subscribe_retries),
         ("cluster_disconnects", "Times that the engine was disconnected.", stats.disconnects),
         (
+            "cluster_interruptions",
+            "Interruptions of subscriptions that the engine renewed by itself; messages may be missing.",
+            stats.interruptions,
+        ),
+        (
             "cluster_host_panics",
             "Panics of the server while it handled something of another node.",
             shared.guard.panics(),

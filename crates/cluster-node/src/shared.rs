@@ -56,6 +56,8 @@ pub(crate) struct Stats {
     pub(crate) bytes_out: u64,
     pub(crate) bytes_in: u64,
     pub(crate) oversized: u64,
+    /// Interruptions of subscriptions that the engine renewed by itself.
+    pub(crate) interruptions: u64,
     pub(crate) requests_complete: u64,
     pub(crate) request_times: RequestTimes,
     pub(crate) counts_failed: u64,

@@ -103,6 +103,12 @@ pub enum PubSubEvent {
         /// Subscribed channel, or pattern.
         subscription: ByteString,
     },
+    /// These subscriptions are in effect again after an interruption, which the engine ended without the driver.
+    /// Messages may have been lost.
+    Missed {
+        /// Subscribed channels.
+        subscriptions: Vec<ByteString>,
+    },
     /// Result of a count.
     Counted {
         /// Number of the command.

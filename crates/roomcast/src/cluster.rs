@@ -63,6 +63,7 @@ pub fn redis(url: &str) -> Result<ClusterConnection, RedisError> {
 /// Returns an error if the thread of the connection cannot be started.
 #[cfg(feature = "redis")]
 pub fn redis_with(redis: RedisConfig, connection: ConnectionConfig) -> Result<ClusterConnection, RedisError> {
+    refuse_cluster(&redis)?;
     let engine = RedisBackplane::new(redis);
     let metrics = engine.metrics_reader();
     let connection = connection.engine_metrics(move || metrics().to_cluster_metrics());
@@ -103,6 +104,7 @@ pub fn redis_classic(url: &str) -> Result<NodeCluster, RedisError> {
 /// Returns an error if the thread of the connection cannot be started.
 #[cfg(feature = "redis")]
 pub fn redis_classic_with(redis: RedisConfig, cluster: NodeClusterConfig) -> Result<NodeCluster, RedisError> {
+    refuse_cluster(&redis)?;
     let engine = RedisPubSub::new(redis);
     let metrics = engine.metrics_reader();
     let cluster = cluster.engine_metrics(move || metrics().to_cluster_metrics());
@@ -155,6 +157,7 @@ pub fn redis_streams(url: &str) -> Result<NodeCluster, RedisError> {
 /// Returns an error if the thread of the connection cannot be started.
 #[cfg(feature = "redis")]
 pub fn redis_streams_with(redis: RedisConfig, cluster: NodeClusterConfig) -> Result<NodeCluster, RedisError> {
+    refuse_cluster(&redis)?;
     let cluster = cluster.streams(|_| {});
     let log = RedisStream::new(redis.clone(), cluster.stream_name().unwrap_or_default());
     let engine = RedisPubSub::new(redis);
@@ -168,6 +171,12 @@ pub fn redis_streams_with(redis: RedisConfig, cluster: NodeClusterConfig) -> Res
         return Ok(NodeCluster::start_streams(cluster, engine, log));
     }
     NodeCluster::start_streams_thread(cluster, engine, log).map_err(RedisError::Thread)
+}
+
+/// Returns an error for a Redis Cluster, whose servers have not all the channels that a pattern or a server needs.
+#[cfg(feature = "redis")]
+fn refuse_cluster(redis: &RedisConfig) -> Result<(), RedisError> {
+    if redis.is_cluster() { Err(RedisConfigError::Cluster.into()) } else { Ok(()) }
 }
 
 /// Error of starting a connection. Redis that does not respond is not an error.

@@ -41,7 +41,7 @@ pub(super) struct Identity {
 
 /// Failed attempt to connect.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DialError {
+pub(crate) enum DialError {
     #[error("connecting to {0}: {1}")]
     Connect(Address, io::Error),
     #[error("{0} closed the connection or failed: {1}")]
@@ -56,6 +56,10 @@ pub(super) enum DialError {
     NotMaster(Address),
     #[error("{0} did not answer in time")]
     Silent(Address),
+    #[error("the settings are those of a Redis Cluster, which this engine does not use")]
+    IsCluster,
+    #[error("the settings name no server of a cluster")]
+    NoServer,
     #[error("no answer in time")]
     Timeout,
 }
@@ -66,12 +70,13 @@ pub(super) async fn dial(config: Arc<RedisConfig>, previous: Option<Identity>) -
         .await
         .unwrap_or_else(|_| match &config.target {
             Target::Server(address) => Err(DialError::Silent(address.clone())),
-            Target::Sentinel { .. } => Err(DialError::Timeout),
+            Target::Sentinel { .. } | Target::Cluster { .. } => Err(DialError::Timeout),
         })
 }
 
 async fn dial_target(config: &RedisConfig, previous: Option<&Identity>) -> Result<Dialed, DialError> {
     let (master, sentinels) = match &config.target {
+        Target::Cluster { .. } => return Err(DialError::IsCluster),
         Target::Server(address) => return dial_server(config, address, previous).await,
         Target::Sentinel { master, sentinels } => (master, sentinels),
     };
@@ -133,6 +138,22 @@ async fn dial_server(
     Ok(Dialed { stream: handshake.stream, address: address.clone(), identity })
 }
 
+/// Asks a server of a cluster for the slots of its masters; `read` returns `None` for a reply that is of no use.
+pub(crate) async fn slots<R>(
+    config: &RedisConfig,
+    server: &Address,
+    read: impl FnOnce(&Reply<'_>) -> Option<R>,
+) -> Result<R, DialError> {
+    let (stream, _) = open(config, server).await?;
+    let mut handshake = Handshake { stream, address: server, input: BytesMut::new() };
+    handshake.authenticate(config.username.as_deref(), config.password.as_ref()).await?;
+    let read = |reply: Reply<'_>| match &reply {
+        Reply::Error(text) => Err(text_of(text)),
+        reply => read(reply).ok_or_else(|| "no slots".to_owned()),
+    };
+    handshake.command_with("CLUSTER", &[b"SLOTS"], resp::parse_slots, read).await
+}
+
 async fn ask_sentinel(config: &RedisConfig, sentinel: &Address, master: &str) -> Result<Address, DialError> {
     let (stream, _) = open(config, sentinel).await?;
     let mut handshake = Handshake { stream, address: sentinel, input: BytesMut::new() };
@@ -188,6 +209,7 @@ async fn connect(config: &RedisConfig, host: &str, port: u16) -> io::Result<TcpS
     }
     Err(last)
 }
+type Parse = fn(&[u8]) -> Result<Option<(Reply<'_>, usize)>, InvalidReply>;
 
 struct Handshake<'a> {
     stream: Box<dyn Stream>,
@@ -215,6 +237,17 @@ impl Handshake<'_> {
         args: &[&[u8]],
         read: impl FnOnce(Reply<'_>) -> Result<R, String>,
     ) -> Result<R, DialError> {
+        self.command_with(name, args, resp::parse, read).await
+    }
+
+    /// As [`command`](Self::command), for replies with their own limits.
+    async fn command_with<R>(
+        &mut self,
+        name: &'static str,
+        args: &[&[u8]],
+        parse: Parse,
+        read: impl FnOnce(Reply<'_>) -> Result<R, String>,
+    ) -> Result<R, DialError> {
         let failed = |error| DialError::Stream(self.address.clone(), error);
         let mut out = BytesMut::new();
         resp::encode(&mut out, name.as_bytes(), args.iter().copied());
@@ -222,7 +255,7 @@ impl Handshake<'_> {
         self.stream.flush().await.map_err(failed)?;
         self.input.clear();
         loop {
-            let parsed = resp::parse(&self.input);
+            let parsed = parse(&self.input);
             if let Some((reply, _)) =
                 parsed.map_err(|error| DialError::Invalid(self.address.clone(), error))?
             {
@@ -236,7 +269,7 @@ impl Handshake<'_> {
 }
 
 /// Returns text of a server, which never repeats a password.
-pub(super) fn text_of(text: &[u8]) -> String {
+pub(crate) fn text_of(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 

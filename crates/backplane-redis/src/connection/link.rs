@@ -20,25 +20,25 @@ use crate::metrics::{Counters, add};
 ///
 /// The lengths of the commands are kept, so a lost connection ends at a known command.
 #[derive(Debug, Default)]
-pub(super) struct SendQueue {
+pub(crate) struct SendQueue {
     bytes: BytesMut,
     lens: VecDeque<usize>,
     /// Bytes of the first command that were sent.
     sent: usize,
     /// Commands that were sent, or lost in part.
-    pub(super) completed: u64,
+    pub(crate) completed: u64,
     /// Bytes that may be sent; the rest waits.
-    pub(super) allowed: Option<usize>,
+    pub(crate) allowed: Option<usize>,
 }
 
 impl SendQueue {
-    pub(super) fn push(&mut self, encode: impl FnOnce(&mut BytesMut) -> usize) {
+    pub(crate) fn push(&mut self, encode: impl FnOnce(&mut BytesMut) -> usize) {
         let len = encode(&mut self.bytes);
         self.lens.push_back(len);
     }
 
     /// Returns the number of waiting bytes.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
@@ -59,7 +59,7 @@ impl SendQueue {
     }
 
     /// Returns the number of the next command, counted from the first one.
-    pub(super) fn next_index(&self) -> u64 {
+    pub(crate) fn next_index(&self) -> u64 {
         self.completed + self.lens.len() as u64
     }
 
@@ -68,8 +68,13 @@ impl SendQueue {
         self.completed + u64::from(self.sent > 0)
     }
 
+    /// Returns the number of commands of which nothing was sent.
+    pub(crate) fn unsent(&self) -> u64 {
+        self.lens.len() as u64 - u64::from(self.sent > 0)
+    }
+
     /// Drops the rest of a partly sent command, which then counts as sent.
-    pub(super) fn drop_partial(&mut self) {
+    pub(crate) fn drop_partial(&mut self) {
         if self.sent == 0 {
             return;
         }
@@ -79,14 +84,14 @@ impl SendQueue {
         self.completed += 1;
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 }
 
 /// Result of [`Link::poll_io`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LinkEvent {
+pub(crate) enum LinkEvent {
     Up,
     Down,
     /// Bytes were read.
@@ -96,13 +101,13 @@ pub(super) enum LinkEvent {
 }
 
 /// One connection to the server, restored whenever it is lost.
-pub(super) struct Link {
+pub(crate) struct Link {
     name: &'static str,
     config: Arc<RedisConfig>,
     counters: Counters,
     state: State,
     /// Bytes that were read and not yet consumed.
-    pub(super) input: BytesMut,
+    pub(crate) input: BytesMut,
     /// Failed attempts in sequence.
     attempts: u32,
     outage_since: Option<Instant>,
@@ -129,7 +134,7 @@ struct Established {
 }
 
 impl Link {
-    pub(super) fn new(name: &'static str, config: Arc<RedisConfig>, counters: Counters) -> Self {
+    pub(crate) fn new(name: &'static str, config: Arc<RedisConfig>, counters: Counters) -> Self {
         let state = State::Connecting(Box::pin(dial(config.clone(), None)));
         Self {
             name,
@@ -144,25 +149,25 @@ impl Link {
         }
     }
 
-    pub(super) fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, State::Up(_))
     }
 
+    /// Returns whether an established connection was silent for at least an interval.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(&self.state, State::Up(up) if up.silent > 1)
+    }
+
     /// Returns the address of an established connection.
-    pub(super) fn address(&self) -> Option<&Address> {
+    pub(crate) fn address(&self) -> Option<&Address> {
         match &self.state {
             State::Up(up) => Some(&up.address),
             _ => None,
         }
     }
 
-    /// Returns whether an established connection was silent for at least an interval.
-    pub(super) fn is_silent(&self) -> bool {
-        matches!(&self.state, State::Up(up) if up.silent > 1)
-    }
-
     /// Connects, writes the allowed commands, and reads.
-    pub(super) fn poll_io(&mut self, cx: &mut Context<'_>, queue: &mut SendQueue) -> Poll<LinkEvent> {
+    pub(crate) fn poll_io(&mut self, cx: &mut Context<'_>, queue: &mut SendQueue) -> Poll<LinkEvent> {
         loop {
             match &mut self.state {
                 State::Waiting(delay) => {
@@ -209,7 +214,7 @@ impl Link {
     }
 
     /// Writes the allowed commands; pending if bytes remain.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, queue: &mut SendQueue) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, queue: &mut SendQueue) -> Poll<io::Result<()>> {
         let State::Up(up) = &mut self.state else { return Poll::Pending };
         loop {
             let sendable = queue.sendable();
@@ -265,7 +270,7 @@ impl Link {
     }
 
     /// Closes an established connection.
-    pub(super) fn fail(&mut self, reason: &dyn fmt::Display) {
+    pub(crate) fn fail(&mut self, reason: &dyn fmt::Display) {
         add(&self.counters.disconnects, 1);
         self.log_outage(reason);
         self.input = BytesMut::new();

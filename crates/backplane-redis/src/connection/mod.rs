@@ -5,6 +5,7 @@
 
 mod dial;
 mod entries;
+mod incoming;
 mod link;
 mod log_entries;
 mod log_reader;
@@ -14,10 +15,14 @@ mod publisher;
 mod resp;
 mod subscriber;
 
+pub(crate) use dial::{DialError, slots, text_of};
+pub(crate) use incoming::{Incoming, Messages};
+pub(crate) use link::{Link, LinkEvent, SendQueue};
 pub(crate) use log_reader::LogReader;
 pub(crate) use log_writer::LogWriter;
 pub(crate) use pair::{Pair, PairEvent};
 use publisher::Publisher;
+pub(crate) use resp::{InvalidReply, Reply, encode, encode_sharded_publish, parse};
 pub(crate) use subscriber::Verb;
 use subscriber::{Subscriber, SubscriberEvent};
 

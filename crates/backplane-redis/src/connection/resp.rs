@@ -24,7 +24,9 @@ pub(crate) struct InvalidReply;
 
 /// Elements of an array, at most; replies that this crate asks for have fewer than ten.
 const MAX_ELEMENTS: usize = 64;
-const MAX_DEPTH: usize = 4;
+/// Ranges of slots, at most.
+const MAX_RANGES: usize = 16_384;
+const MAX_DEPTH: usize = 5;
 /// Length of a line, at most. Redis cuts error messages at about 1 KiB.
 const MAX_LINE: usize = 16 << 10;
 /// Length of a string within a reply that is not a message.
@@ -32,10 +34,19 @@ const MAX_BULK: usize = 64 << 10;
 
 /// Parses one reply; returns it with its length, or `None` if it is incomplete.
 pub(crate) fn parse(input: &[u8]) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
-    parse_nested(input, 0)
+    parse_nested(input, 0, MAX_ELEMENTS)
 }
 
-fn parse_nested(input: &[u8], depth: usize) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
+/// Parses the reply to `CLUSTER SLOTS`, which has up to one element for each slot.
+pub(crate) fn parse_slots(input: &[u8]) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
+    parse_nested(input, 0, MAX_RANGES)
+}
+
+fn parse_nested(
+    input: &[u8],
+    depth: usize,
+    max_elements: usize,
+) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
     let Some((text, mut len)) = line(input)? else { return Ok(None) };
     let (kind, text) = text.split_first().ok_or(InvalidReply)?;
     let reply = match kind {
@@ -51,10 +62,12 @@ fn parse_nested(input: &[u8], depth: usize) -> Result<Option<(Reply<'_>, usize)>
         }
         b'*' if text == b"-1" => Reply::Array(Vec::new()),
         b'*' => {
-            let count = length(text).filter(|count| *count <= MAX_ELEMENTS && depth < MAX_DEPTH);
+            let count = length(text).filter(|count| *count <= max_elements && depth < MAX_DEPTH);
             let mut elements = Vec::new();
             for _ in 0..count.ok_or(InvalidReply)? {
-                let Some((element, used)) = parse_nested(&input[len..], depth + 1)? else { return Ok(None) };
+                let Some((element, used)) = parse_nested(&input[len..], depth + 1, max_elements)? else {
+                    return Ok(None);
+                };
                 elements.push(element);
                 len += used;
             }
@@ -88,15 +101,19 @@ pub(crate) enum Head<'a> {
     Other,
 }
 
-/// Parses the head of a message, with a pattern or without.
+/// Parses the head of a message, with a pattern or without, or on a sharded channel.
 pub(crate) fn message_head(input: &[u8]) -> Result<Head<'_>, InvalidReply> {
     const MESSAGE: &[u8] = b"*3\r\n$7\r\nmessage\r\n";
+    const SHARDED: &[u8] = b"*3\r\n$8\r\nsmessage\r\n";
     const PATTERN: &[u8] = b"*4\r\n$8\r\npmessage\r\n";
     let has_pattern = input.starts_with(PATTERN);
     let mut at = match has_pattern {
         true => PATTERN.len(),
         false if input.starts_with(MESSAGE) => MESSAGE.len(),
-        false if MESSAGE.starts_with(input) || PATTERN.starts_with(input) => return Ok(Head::Incomplete),
+        false if input.starts_with(SHARDED) => SHARDED.len(),
+        false if [MESSAGE, SHARDED, PATTERN].iter().any(|head| head.starts_with(input)) => {
+            return Ok(Head::Incomplete);
+        }
         false => return Ok(Head::Other),
     };
     let mut pattern = None;
@@ -160,9 +177,18 @@ pub(crate) fn encode<'a>(
 
 /// Appends a PUBLISH command; returns its length.
 pub(crate) fn encode_publish(out: &mut BytesMut, name: &[u8], payload: &[u8]) -> usize {
+    encode_message(out, b"*3\r\n$7\r\nPUBLISH\r\n", name, payload)
+}
+
+/// Appends an SPUBLISH command; returns its length.
+pub(crate) fn encode_sharded_publish(out: &mut BytesMut, name: &[u8], payload: &[u8]) -> usize {
+    encode_message(out, b"*3\r\n$8\r\nSPUBLISH\r\n", name, payload)
+}
+
+fn encode_message(out: &mut BytesMut, command: &[u8], name: &[u8], payload: &[u8]) -> usize {
     let before = out.len();
     out.reserve(name.len() + payload.len() + 64);
-    out.put_slice(b"*3\r\n$7\r\nPUBLISH\r\n");
+    out.put_slice(command);
     put_string(out, name);
     put_string(out, payload);
     out.len() - before
@@ -215,7 +241,7 @@ mod tests {
 
     #[test]
     fn rejects_invalid_replies() {
-        let deep = b"*1\r\n".repeat(6);
+        let deep = b"*1\r\n".repeat(7);
         for input in [&b"?\r\n"[..], b":x\r\n", b"$99999999999\r\n", b"*65\r\n", b"\r\n", b"+a\rb", &deep] {
             assert_eq!(parse(input), Err(InvalidReply), "{}", String::from_utf8_lossy(input));
         }
@@ -225,6 +251,7 @@ mod tests {
     fn message_heads_need_all_bytes() {
         for (input, pattern) in [
             (&b"*3\r\n$7\r\nmessage\r\n$2\r\nab\r\n$5\r\n"[..], None),
+            (b"*3\r\n$8\r\nsmessage\r\n$2\r\nab\r\n$5\r\n", None),
             (b"*4\r\n$8\r\npmessage\r\n$2\r\na*\r\n$2\r\nab\r\n$5\r\n", Some(&b"a*"[..])),
         ] {
             for end in 0..input.len() {

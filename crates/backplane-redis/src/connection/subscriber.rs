@@ -9,8 +9,9 @@ use bytes::{Buf, Bytes};
 
 use super::LinkChange;
 use super::dial::text_of;
+use super::incoming::{Incoming, Messages};
 use super::link::{Link, LinkEvent, SendQueue};
-use super::resp::{self, Head, InvalidReply, Reply};
+use super::resp::{self, InvalidReply, Reply};
 use crate::config::{Address, RedisConfig};
 use crate::metrics::{Counters, add};
 
@@ -56,13 +57,11 @@ pub(crate) struct Subscriber {
     queue: SendQueue,
     counters: Counters,
     limit: usize,
-    max_message: usize,
+    incoming: Messages,
     /// Commands without all their replies.
     pending: VecDeque<Pending>,
     /// Intervals since the last reply to one of them.
     unanswered: u32,
-    /// Bytes of a dropped message that are still to be skipped.
-    skip: usize,
     has_logged_refusal: bool,
 }
 
@@ -76,13 +75,12 @@ impl Subscriber {
     pub(crate) fn new(config: Arc<RedisConfig>, counters: Counters) -> Self {
         Self {
             limit: config.send_buffer,
-            max_message: config.max_message,
+            incoming: Messages::new(config.max_message),
             link: Link::new("subscribe", config, counters.clone()),
             queue: SendQueue::default(),
             counters,
             pending: VecDeque::new(),
             unanswered: 0,
-            skip: 0,
             has_logged_refusal: false,
         }
     }
@@ -188,7 +186,7 @@ impl Subscriber {
         self.queue.clear();
         self.pending.clear();
         self.unanswered = 0;
-        self.skip = 0;
+        self.incoming.clear();
     }
 
     fn decode<N>(
@@ -196,66 +194,26 @@ impl Subscriber {
         resolve: &mut impl FnMut(Option<&[u8]>, &[u8]) -> Option<N>,
     ) -> Result<Option<SubscriberEvent<N>>, InvalidReply> {
         loop {
-            let skipped = self.skip.min(self.link.input.len());
-            self.link.input.advance(skipped);
-            self.skip -= skipped;
-            if self.link.input.is_empty() {
-                return Ok(None);
+            match self.incoming.next(&mut self.link.input, &self.counters, resolve)? {
+                Incoming::Incomplete => return Ok(None),
+                Incoming::Message(name, payload) => return Ok(Some(SubscriberEvent::Message(name, payload))),
+                Incoming::Oversized(name) => return Ok(Some(SubscriberEvent::Oversized(name))),
+                Incoming::Reply => {}
             }
-            let event = match resp::message_head(&self.link.input)? {
-                Head::Incomplete => return Ok(None),
-                Head::Message(head) => {
-                    let (start, end) = (head.len, head.len + head.payload);
-                    if head.payload > self.max_message {
-                        let name = resolve(head.pattern, head.name);
-                        self.link.input.advance(start);
-                        self.skip = end + 2 - start;
-                        add(&self.counters.oversized, 1);
-                        name.map(SubscriberEvent::Oversized)
-                    } else if self.link.input.len() < end + 2 {
-                        return Ok(None);
-                    } else {
-                        // Messages on a channel that was unsubscribed may still arrive.
-                        let name = resolve(head.pattern, head.name);
-                        add(&self.counters.received, 1);
-                        let payload = self.take_payload(start, end);
-                        name.map(|name| SubscriberEvent::Message(name, payload))
-                    }
-                }
-                Head::Other => match resp::parse(&self.link.input)? {
-                    None => return Ok(None),
-                    Some((reply, len)) => {
-                        let event = read_reply(&reply, &mut self.pending, &self.counters)?;
-                        self.unanswered = 0;
-                        if let (Some(SubscriberEvent::Refused(_)), Reply::Error(text)) = (&event, &reply)
-                            && !std::mem::replace(&mut self.has_logged_refusal, true)
-                        {
-                            let reason = text_of(text);
-                            tracing::warn!(reason, "redis refused subscriptions; they are tried again");
-                        }
-                        self.link.input.advance(len);
-                        event
-                    }
-                },
-            };
+            let Some((reply, len)) = resp::parse(&self.link.input)? else { return Ok(None) };
+            let event = read_reply(&reply, &mut self.pending, &self.counters)?;
+            self.unanswered = 0;
+            if let (Some(SubscriberEvent::Refused(_)), Reply::Error(text)) = (&event, &reply)
+                && !std::mem::replace(&mut self.has_logged_refusal, true)
+            {
+                let reason = text_of(text);
+                tracing::warn!(reason, "redis refused subscriptions; they are tried again");
+            }
+            self.link.input.advance(len);
             if event.is_some() {
                 return Ok(event);
             }
         }
-    }
-
-    fn take_payload(&mut self, start: usize, end: usize) -> Bytes {
-        let input = &mut self.link.input;
-        let payload = if end - start < SHARED_BYTES {
-            let payload = Bytes::copy_from_slice(&input[start..end]);
-            input.advance(end + 2);
-            return payload;
-        } else {
-            input.advance(start);
-            input.split_to(end - start).freeze()
-        };
-        input.advance(2);
-        payload
     }
 }
 
@@ -293,5 +251,3 @@ fn read_reply<N>(
 ///
 /// Longer than for a silent one: a reply follows the messages that Redis has queued before it.
 const UNANSWERED_TICKS: u32 = 9;
-/// Messages from this length on share the memory of the read buffer; smaller ones would keep much of it alive.
-const SHARED_BYTES: usize = 16 << 10;

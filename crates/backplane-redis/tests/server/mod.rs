@@ -1,5 +1,7 @@
 //! Redis servers of the tests: each on a free port, with a temporary folder, ended with the test.
 
+pub(crate) mod cluster;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -111,7 +113,7 @@ impl Redis {
         self.try_commands(&[&["AUTH", password], args]).unwrap_or_else(|| panic!("no reply to {args:?}"))
     }
 
-    fn try_command(&self, args: &[&str]) -> Option<String> {
+    pub(crate) fn try_command(&self, args: &[&str]) -> Option<String> {
         self.try_commands(&[args])
     }
 

@@ -255,6 +255,15 @@ impl Driver {
                     self.shared.guard.call(|| host.missed(None));
                 }
             }
+            PubSubEvent::Missed { subscriptions } => {
+                self.stats.interruptions += 1;
+                let routes = subscriptions.iter().filter_map(|name| self.subscriptions.route(name));
+                for key in routes.collect::<BTreeSet<_>>() {
+                    if let Some(host) = self.namespaces.get(&key).and_then(Entry::host) {
+                        self.shared.guard.call(|| host.missed(None));
+                    }
+                }
+            }
             PubSubEvent::Message { .. } => {}
         }
     }

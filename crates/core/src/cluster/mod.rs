@@ -267,6 +267,20 @@ pub enum ClusterValue {
     Counter(f64),
     /// Number that also decreases.
     Gauge(f64),
+    /// Numbers that only grow, each with a value of a label.
+    Counters {
+        /// Name of the label.
+        label: &'static str,
+        /// Values of the label, with the numbers.
+        values: Vec<(String, f64)>,
+    },
+    /// Numbers that also decrease, each with a value of a label.
+    Gauges {
+        /// Name of the label.
+        label: &'static str,
+        /// Values of the label, with the numbers.
+        values: Vec<(String, f64)>,
+    },
     /// Distribution.
     Histogram {
         /// Sum of all observed values.
