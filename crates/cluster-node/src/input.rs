@@ -108,9 +108,7 @@ impl Part for AnswerPart {
     fn byte_len(&self) -> usize {
         let content = match &self.0 {
             Answer::Sockets(sockets) => {
-                let rooms = |rooms: &[Room]| {
-                    rooms.iter().map(|room| room.as_str().len() + 32).sum::<usize>()
-                };
+                let rooms = |rooms: &[Room]| rooms.iter().map(|room| room.as_str().len() + 32).sum::<usize>();
                 let len = |socket: &roomcast_node_adapter::SocketDescription| {
                     socket.handshake.len() + socket.data.len() + rooms(&socket.rooms) + 128
                 };

@@ -196,7 +196,8 @@ async fn restart_without_persistence_is_told() {
     let offset = log.latest().await.expect("an offset");
     redis.kill();
     redis.restart();
-    until("the loss", || nodes.iter().all(|node| node.host.take_missed() == [None])).await;
+    until("the loss", || nodes.iter().all(|node| node.metric("cluster_stream_gaps") > 0)).await;
+    assert!(nodes.iter().all(|node| node.host.take_missed() == [None]));
     nodes[0].publish(100);
     until("the next event", || nodes.iter().all(|node| node.delivered() == 101)).await;
     let query = LogQuery { after: &offset, rooms: &[], max_bytes: 1000, node: "" };

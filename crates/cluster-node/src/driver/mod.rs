@@ -161,7 +161,7 @@ impl Driver {
             self.sinks.next_deadline(),
             self.subscriptions.next_retry(),
             self.health.poll_timeout(self.subscriptions.unconfirmed_since(), now),
-            self.stream.as_ref().and_then(Stream::poll_timeout),
+            self.stream.as_ref().and_then(|stream| stream.poll_timeout(now)),
             self.resumes_at,
             self.ends_at,
         ];
