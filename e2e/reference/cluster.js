@@ -2,6 +2,7 @@
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
 import { createAdapter } from "@socket.io/redis-adapter";
+import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
 import { Redis } from "ioredis";
 import { createClient } from "redis";
 import { Server } from "socket.io";
@@ -13,6 +14,7 @@ const { values } = parseArgs({
     library: { type: "string" },
     name: { type: "string" },
     prefix: { type: "string", default: "socket.io" },
+    adapter: { type: "string", default: "classic" },
     "own-response-channels": { type: "boolean", default: false },
   },
 });
@@ -30,10 +32,12 @@ const both = await clients();
 both.forEach((client) => client.on("error", () => {}));
 
 const http = createServer();
-const adapter = createAdapter(...both, {
-  key: values.prefix,
-  publishOnSpecificResponseChannel: values["own-response-channels"],
-});
+const ADAPTERS = {
+  classic: () =>
+    createAdapter(...both, { key: values.prefix, publishOnSpecificResponseChannel: values["own-response-channels"] }),
+  streams: () => createStreamsAdapter(both[0], { channelPrefix: values.prefix, blockTimeInMs: 200 }),
+};
+const adapter = ADAPTERS[values.adapter]();
 const io = new Server(http, { adapter, serveClient: false, connectTimeout: 60_000 });
 
 function application(nsp) {

@@ -4,7 +4,8 @@
 //! It implements [`Backplane`](roomcast_cluster::Backplane): each [`Channel`](roomcast_cluster::Channel) is a channel
 //! of Redis, named by the prefix and the channel's `Display` form. A node hears only the channels that it is subscribed
 //! to, so a message to a room without members costs it nothing. [`RedisPubSub`] connects a node to Node servers, and
-//! [`RedisClusterPubSub`] does so on the sharded channels of a Redis Cluster.
+//! [`RedisStream`] to the stream of Node's streams adapter. [`RedisClusterPubSub`] uses the sharded channels of a Redis
+//! Cluster.
 //!
 //! ```no_run
 //! use std::future::poll_fn;

@@ -65,7 +65,7 @@ pub(crate) struct Driver {
     held_bytes: usize,
     /// Whether the next publication is a request, whose bytes were counted before.
     publishes_request: bool,
-    /// Bytes of own events that have not come back from the stream.
+    /// Bytes of own events that were not read back from the stream.
     unconfirmed_bytes: usize,
     /// Counts without a result.
     counts: HashMap<u64, Count>,
@@ -172,7 +172,7 @@ impl Driver {
             self.sinks.next_deadline(),
             self.subscriptions.next_retry(),
             self.health.poll_timeout(self.subscriptions.unconfirmed_since(), now),
-            self.stream.as_ref().and_then(Stream::poll_timeout),
+            self.stream.as_ref().and_then(|stream| stream.poll_timeout(now)),
             self.resumes_at,
             self.nodes.poll_timeout(now),
             self.ends_at,

@@ -365,11 +365,11 @@ impl Stream {
         self.away_since
     }
 
-    /// Returns the time of the next work that no event announces.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    /// Returns the time of the next work that no event announces. Due work waits for the engine, which wakes the task.
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let outage = self.away_since.filter(|_| !self.is_bypassed).map(|since| since + STALL);
         let inspection = (self.is_connected && self.inspection.is_none()).then_some(self.inspects_at);
-        [outage, inspection].into_iter().flatten().min()
+        [outage, inspection].into_iter().flatten().filter(|at| *at > now).min()
     }
 }
 
