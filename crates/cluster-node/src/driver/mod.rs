@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use roomcast_cluster_task::{AckSinks, Handlers, Timer, clock};
-use roomcast_core::ClusterStatus;
+use roomcast_core::{ClusterStatus, DeferredWakes, FlushList};
 use roomcast_node_adapter::{PubSub, PubSubCommand, PubSubEvent, RequestNumber};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -59,6 +59,8 @@ pub(crate) struct Driver {
     stats: Stats,
     health: Health,
     timer: Timer,
+    /// Holds the wake-ups of connections until the events of a turn are delivered.
+    wakes: FlushList,
     /// Refused and lost publications when the engine was last in order.
     losses_before: (u64, u64),
     /// Whether subscriptions were lost with the last connection.
@@ -98,6 +100,7 @@ impl Driver {
             sinks: AckSinks::default(),
             stats: Stats::default(),
             timer: Timer::new(),
+            wakes: FlushList::new(),
             losses_before: (0, 0),
             was_unsubscribed: false,
             resumes_at: None,
@@ -111,7 +114,7 @@ impl Driver {
         self.expire_requests(now);
         self.retry_subscriptions(now);
         let mut has_more = self.take_inputs(cx, now);
-        has_more |= self.receive(cx, now);
+        has_more |= self.deliver_together(|driver| driver.receive(cx, now));
         has_more |= self.transmit(cx, now);
         self.sinks.expire(now);
         self.handlers.reap(&self.shared.guard, cx);
@@ -145,6 +148,12 @@ impl Driver {
             entry.node.handle_timeout(now);
             self.perform(key, now);
         }
+    }
+
+    /// Delivers the events of other nodes; each client then gets them in one write.
+    fn deliver_together<T>(&mut self, deliver: impl FnOnce(&mut Self) -> T) -> T {
+        let _wakes = DeferredWakes::enter_if_none(&self.wakes);
+        deliver(self)
     }
 
     /// Handles events of the engine; returns whether there may be more.
