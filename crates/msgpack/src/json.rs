@@ -74,7 +74,7 @@ impl JsonWriter {
         Self { text: Vec::new(), attachments: Vec::new(), attached: 0, limits }
     }
 
-    /// Creates an empty text with memory for this many bytes, or those of the limit.
+    /// Creates an empty text with memory for a number of bytes, up to the limit.
     #[must_use]
     pub fn with_capacity(bytes: usize, limits: JsonLimits) -> Self {
         Self { text: Vec::with_capacity(bytes.min(limits.bytes)), ..Self::new(limits) }
