@@ -37,6 +37,7 @@ pub(super) struct Numbers {
 
 impl Member {
     /// Connects and waits for the namespace.
+    #[expect(clippy::disallowed_methods, reason = "a program without a runtime, and a blocking socket")]
     pub(super) fn connect(port: u16, expected: Numbers) -> Result<Self, Error> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).doing(|| "connect".into())?;
         stream.set_nodelay(true).doing(|| "set an option of a socket".into())?;

@@ -27,7 +27,7 @@ impl Cluster<'_> {
         for load in cluster_loads() {
             let is_bare = |name: &str| name == BARE_CLIENT;
             let runs_here = |name: &&str| !is_bare(name) || load.cluster == Some(ClusterLoad::Saturated);
-            for server in servers().filter(runs_here) {
+            for server in self.servers().filter(runs_here) {
                 let time = |value: fn(&ClusterReport) -> f64| shown(self.summary(&load, server, value));
                 let ratio = |value: fn(&ClusterReport) -> f64| {
                     if server == NODE { "1".to_owned() } else { shown(self.ratio(&load, server, value)) }
@@ -83,7 +83,7 @@ impl Cluster<'_> {
         else {
             return text;
         };
-        for server in servers().filter(|name| *name != BARE_CLIENT) {
+        for server in self.servers().filter(|name| *name != BARE_CLIENT) {
             let time = |value: fn(&ClusterReport) -> f64| self.summary(&load, server, value);
             let per_core = |time: Option<Summary>| {
                 time.map_or_else(|| NOT_MEASURED.into(), |it| thousands((1e4 / it.median).round() * 100.0))
@@ -122,6 +122,13 @@ impl Cluster<'_> {
         ))
     }
 
+    /// Returns the servers that took part.
+    fn servers(&self) -> impl Iterator<Item = &'static str> {
+        let adapters = ROOMCAST_ADAPTERS.iter().chain(&NODE_ADAPTERS).map(|(name, _)| *name);
+        let runs = &self.0.runs;
+        adapters.chain([BARE_CLIENT]).filter(move |name| runs.iter().any(|run| run.server == *name))
+    }
+
     fn summary(&self, load: &Load, server: &str, value: fn(&ClusterReport) -> f64) -> Option<Summary> {
         let name = load.to_string();
         let reports = self.0.results(&name, server);
@@ -133,11 +140,6 @@ impl Cluster<'_> {
         let value = |report: &Report| report.cluster.as_ref().map(value);
         paired(self.0.runs.iter().filter(|run| run.load == name), server, NODE, value)
     }
-}
-
-fn servers() -> impl Iterator<Item = &'static str> {
-    let adapters = ROOMCAST_ADAPTERS.iter().chain(&NODE_ADAPTERS).map(|(name, _)| *name);
-    adapters.chain([BARE_CLIENT])
 }
 
 fn shown(value: Option<Summary>) -> String {

@@ -84,6 +84,12 @@ impl<'m> Reader<'m> {
         self.at == self.message.len()
     }
 
+    /// Returns the number of bytes that have not been read.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.message.len().saturating_sub(self.at)
+    }
+
     /// Reads a value, or the header of a container.
     ///
     /// # Errors
@@ -162,7 +168,10 @@ impl<'m> Reader<'m> {
     /// Returns an error if there is another value.
     pub fn text(&mut self) -> Result<Cow<'m, str>, ReadError> {
         match self.value()? {
-            Value::Text(text) => Ok(String::from_utf8_lossy(text)),
+            // Faster than the lossy conversion, which is rarely needed.
+            Value::Text(text) => {
+                Ok(str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::from))
+            }
             _ => Err(ReadError::Malformed),
         }
     }

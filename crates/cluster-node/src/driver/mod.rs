@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use bytestring::ByteString;
 use roomcast_cluster_task::{AckSinks, Handlers, Timer, clock};
-use roomcast_core::ClusterStatus;
+use roomcast_core::{ClusterStatus, DeferredWakes, FlushList};
 use roomcast_node_adapter::{PubSub, PubSubCommand, PubSubEvent, RequestNumber, StreamLog};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -79,6 +79,8 @@ pub(crate) struct Driver {
     stats: Stats,
     health: Health,
     timer: Timer,
+    /// Holds the wake-ups of connections until the events of a turn are delivered.
+    wakes: FlushList,
     /// Refused and lost publications when the engine was last in order.
     losses_before: (u64, u64),
     /// Whether subscriptions were lost with the last connection.
@@ -140,6 +142,7 @@ impl Driver {
             sinks: AckSinks::default(),
             stats: Stats::default(),
             timer: Timer::new(),
+            wakes: FlushList::new(),
             losses_before: (0, 0),
             was_unsubscribed: false,
             resumes_at: None,
@@ -153,8 +156,10 @@ impl Driver {
         self.expire_requests(now);
         self.retry_subscriptions(now);
         let mut has_more = self.take_inputs(cx, now);
-        has_more |= self.receive(cx, now);
-        has_more |= self.receive_entries(cx, now);
+        has_more |= self.deliver_together(|driver| {
+            let has_more = driver.receive(cx, now);
+            driver.receive_entries(cx, now) | has_more
+        });
         has_more |= self.transmit(cx, now);
         has_more |= self.transmit_entries(cx, now);
         self.sinks.expire(now);
@@ -193,6 +198,12 @@ impl Driver {
             entry.node.handle_timeout(now);
             self.perform(key, now);
         }
+    }
+
+    /// Delivers the events of other nodes; each client then gets them in one write.
+    fn deliver_together<T>(&mut self, deliver: impl FnOnce(&mut Self) -> T) -> T {
+        let _wakes = DeferredWakes::enter_if_none(&self.wakes);
+        deliver(self)
     }
 
     /// Handles events of the engine; returns whether there may be more.

@@ -10,12 +10,13 @@ use super::streams::InStreams;
 use crate::envelope::{Frame, Position, Tail};
 use crate::mutation::Mutation;
 use crate::{BackplaneCommand, Channel, ClusterAction, ClusterConfig, JoinResult, JoinTicket, NodeRef};
+use foldhash::fast::RandomState;
 
 /// Wanted channels, their subscriptions, pending joins, and the streams that arrive on them.
 #[derive(Debug)]
 pub(super) struct Interest {
     config: Arc<ClusterConfig>,
-    entries: HashMap<Channel, Entry>,
+    entries: HashMap<Channel, Entry, RandomState>,
     /// Channels by the digest that heartbeats name them with.
     digests: HashMap<u64, Channel>,
     streams: InStreams,
@@ -82,7 +83,7 @@ impl Interest {
         Self {
             streams: InStreams::new(config.clone()),
             config,
-            entries: HashMap::new(),
+            entries: HashMap::default(),
             digests: HashMap::new(),
             to_subscribe: Vec::new(),
             to_unsubscribe: Vec::new(),
@@ -433,7 +434,7 @@ impl Interest {
 }
 
 /// Returns whether the copy of a publication on a channel is to be expected.
-fn expectation(entries: &HashMap<Channel, Entry>, channel: &Channel) -> Expectation {
+fn expectation(entries: &HashMap<Channel, Entry, RandomState>, channel: &Channel) -> Expectation {
     match entries.get(channel) {
         Some(entry) if entry.rooms == 0 => Expectation::None,
         Some(entry) if entry.confirmed_at().is_some() => Expectation::Awaited,
