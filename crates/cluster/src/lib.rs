@@ -125,6 +125,7 @@ mod id;
 mod metrics;
 mod mutation;
 mod node;
+mod shards;
 
 pub use action::{
     Asker, ClusterAction, ClusterRequest, JoinResult, JoinTicket, LeaveReason, MissingAnswer, MissingReason,
@@ -142,3 +143,4 @@ pub use metrics::{ClusterMetrics, RequestTimes};
 #[doc(hidden)]
 pub use mutation::Mutation;
 pub use node::Node;
+pub use shards::{Server, ServerMetrics, ServersError, ShardedBackplane, Shards, ShardsMetrics};
