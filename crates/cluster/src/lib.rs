@@ -63,6 +63,11 @@
 //! to the other side are lost, and reported by `NodeLeft`, and by a gap after its next message. A shorter partition
 //! is reported by gaps.
 //!
+//! # Several servers
+//!
+//! [`ShardedBackplane`] makes one engine of several independent servers: each channel is on one of them, and membership
+//! and requests are on all. Servers are added and removed at run time.
+//!
 //! # Driving a node
 //!
 //! ```

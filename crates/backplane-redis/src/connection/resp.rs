@@ -92,11 +92,16 @@ pub(crate) enum Head<'a> {
 pub(crate) fn message_head(input: &[u8]) -> Result<Head<'_>, InvalidReply> {
     const MESSAGE: &[u8] = b"*3\r\n$7\r\nmessage\r\n";
     const PATTERN: &[u8] = b"*4\r\n$8\r\npmessage\r\n";
+    // On a sharded channel.
+    const SHARD: &[u8] = b"*3\r\n$8\r\nsmessage\r\n";
     let has_pattern = input.starts_with(PATTERN);
     let mut at = match has_pattern {
         true => PATTERN.len(),
         false if input.starts_with(MESSAGE) => MESSAGE.len(),
-        false if MESSAGE.starts_with(input) || PATTERN.starts_with(input) => return Ok(Head::Incomplete),
+        false if input.starts_with(SHARD) => SHARD.len(),
+        false if [MESSAGE, PATTERN, SHARD].iter().any(|head| head.starts_with(input)) => {
+            return Ok(Head::Incomplete);
+        }
         false => return Ok(Head::Other),
     };
     let mut pattern = None;
@@ -158,11 +163,11 @@ pub(crate) fn encode<'a>(
     out.len() - before
 }
 
-/// Appends a PUBLISH command; returns its length.
-pub(crate) fn encode_publish(out: &mut BytesMut, name: &[u8], payload: &[u8]) -> usize {
+/// Appends a PUBLISH command, or SPUBLISH for a sharded channel; returns its length.
+pub(crate) fn encode_publish(out: &mut BytesMut, is_sharded: bool, name: &[u8], payload: &[u8]) -> usize {
     let before = out.len();
     out.reserve(name.len() + payload.len() + 64);
-    out.put_slice(b"*3\r\n$7\r\nPUBLISH\r\n");
+    out.put_slice(if is_sharded { b"*3\r\n$8\r\nSPUBLISH\r\n" } else { b"*3\r\n$7\r\nPUBLISH\r\n" });
     put_string(out, name);
     put_string(out, payload);
     out.len() - before
@@ -225,6 +230,7 @@ mod tests {
     fn message_heads_need_all_bytes() {
         for (input, pattern) in [
             (&b"*3\r\n$7\r\nmessage\r\n$2\r\nab\r\n$5\r\n"[..], None),
+            (b"*3\r\n$8\r\nsmessage\r\n$2\r\nab\r\n$5\r\n", None),
             (b"*4\r\n$8\r\npmessage\r\n$2\r\na*\r\n$2\r\nab\r\n$5\r\n", Some(&b"a*"[..])),
         ] {
             for end in 0..input.len() {
@@ -243,7 +249,10 @@ mod tests {
         assert_eq!(&out[..], b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n");
         assert_eq!(len, out.len());
         out.clear();
-        encode_publish(&mut out, b"a", b"0123456789");
+        encode_publish(&mut out, false, b"a", b"0123456789");
         assert_eq!(&out[..], b"*3\r\n$7\r\nPUBLISH\r\n$1\r\na\r\n$10\r\n0123456789\r\n");
+        out.clear();
+        encode_publish(&mut out, true, b"a", b"0");
+        assert_eq!(&out[..], b"*3\r\n$8\r\nSPUBLISH\r\n$1\r\na\r\n$1\r\n0\r\n");
     }
 }

@@ -378,11 +378,11 @@ impl<B: Backplane> ShardedBackplane<B> {
         self.control.pass_on(self.up(), tick, &mut self.events);
         self.shards.iter_mut().flatten().for_each(|shard| shard.retry(tick));
         self.update();
-        self.end_early();
+        self.end_early(false);
     }
 
-    /// Sends the first publications once the servers of the other nodes must be known.
-    fn end_early(&mut self) {
+    /// Sends the first publications once the servers of the other nodes must be known, or when the node leaves.
+    fn end_early(&mut self, is_leaving: bool) {
         let (tick, up) = (self.agreement.tick, self.up());
         let Some(early) = &mut self.early else { return };
         if up != 0 {
@@ -392,7 +392,8 @@ impl<B: Backplane> ShardedBackplane<B> {
             early.heard_at.get_or_insert(tick);
         }
         let is_over = |since: Option<u64>, ticks| since.is_some_and(|since| since + ticks <= tick);
-        if is_over(early.up_at, EARLY) || is_over(early.heard_at, 1) && self.agreement.is_heard() {
+        let is_known = is_over(early.heard_at, 1) && self.agreement.is_heard();
+        if is_leaving || is_known || is_over(early.up_at, EARLY) {
             let queue = std::mem::take(&mut early.queue);
             self.early = None;
             self.publish_again(queue);
@@ -425,6 +426,9 @@ impl<B: Backplane> ShardedBackplane<B> {
     }
 
     fn unsubscribe(&mut self, channels: &[Channel]) {
+        if channels.contains(&Channel::Nodes) {
+            self.end_early(true);
+        }
         for channel in channels {
             let Some(entry) = self.interest.entries.remove(channel) else { continue };
             for slot in slots(entry.wanted) {

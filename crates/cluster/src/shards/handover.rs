@@ -28,10 +28,6 @@ struct Waiting {
 }
 
 impl Handover {
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Takes a message; it is appended to `out` behind those that it has to follow, now or later.
     pub(super) fn receive(
         &mut self,
@@ -150,7 +146,7 @@ mod tests {
         handover.mark(NODE, room(), 2, &mut out);
         assert_eq!(out, messages(&["two"]));
         assert_eq!(receive(&mut handover, NEW, "three"), messages(&["three"]));
-        assert_eq!(handover.bytes(), 0);
+        assert_eq!(handover.bytes, 0);
     }
 
     #[test]
@@ -170,7 +166,7 @@ mod tests {
         let mut out = Vec::new();
         for _ in 0..20 {
             handover.receive(NEW, NODE, room(), Bytes::from(vec![0; 100_000]), &mut out);
-            assert!(handover.bytes() <= MAX_BYTES);
+            assert!(handover.bytes <= MAX_BYTES);
         }
         assert!(!out.is_empty());
     }

@@ -243,6 +243,20 @@ impl Collector for Snapshot {
             match value {
                 ClusterValue::Counter(value) => counter(to, name, help, *value)?,
                 ClusterValue::Gauge(value) => gauge(to, name, help, *value)?,
+                ClusterValue::Counters { label, values } => {
+                    let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+                    for (of, value) in values {
+                        let labels = [(*label, of.as_str())];
+                        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(value, None)?;
+                    }
+                }
+                ClusterValue::Gauges { label, values } => {
+                    let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+                    for (of, value) in values {
+                        let labels = [(*label, of.as_str())];
+                        family.encode_family(&labels)?.encode_gauge(value)?;
+                    }
+                }
                 ClusterValue::Histogram { sum, buckets } => {
                     let count = buckets.iter().map(|(_, count)| count).sum();
                     to.encode_descriptor(name, help, None, MetricType::Histogram)?
