@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use roomcast_testkit::cluster::{Limits, SeedStats, ShardedEngine, ShardedStats, Violation, run_seed};
 
 /// Seeds of a test run.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 500;
 
 fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
