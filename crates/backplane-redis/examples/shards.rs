@@ -37,7 +37,11 @@ fn main() {
         let rounds: Vec<_> = (0..ROUNDS).map(|_| round(&urls, is_sharded)).collect();
         let least = |part: fn(&Round) -> f64| rounds.iter().map(part).fold(f64::MAX, f64::min);
         let rate = MESSAGES as f64 / least(|round| round.seconds);
-        println!("{name:24} {:10.2} {:10.2} {rate:12.0}", least(|round| round.publish), least(|round| round.receive));
+        println!(
+            "{name:24} {:10.2} {:10.2} {rate:12.0}",
+            least(|round| round.publish),
+            least(|round| round.receive)
+        );
     }
 }
 
@@ -69,9 +73,8 @@ fn cpu() -> f64 {
 }
 
 fn engine(urls: &[String], is_sharded: bool) -> Box<dyn Backplane> {
-    let config = |url: &String| {
-        RedisConfig::from_url(url).expect("a URL").ping_interval(Duration::from_secs(10))
-    };
+    let config =
+        |url: &String| RedisConfig::from_url(url).expect("a URL").ping_interval(Duration::from_secs(10));
     if is_sharded {
         Box::new(RedisShards::connect(urls.iter().map(config).collect()).expect("servers").0)
     } else {
@@ -79,7 +82,7 @@ fn engine(urls: &[String], is_sharded: bool) -> Box<dyn Backplane> {
     }
 }
 
-/// Creates a node that puts each publication into a message of its own.
+/// Creates a node that sends one publication per message.
 fn node(number: u64) -> Node {
     let mut settings = ClusterConfig::default();
     settings.heartbeat_interval = Duration::from_millis(200);

@@ -331,7 +331,7 @@ impl RedisConfig {
     /// Marks one of several servers that is being removed: it is used as long as other nodes publish by it. Default:
     /// off.
     ///
-    /// For nodes that start while others have not been told of the removal yet; see
+    /// For nodes that start before the others know of the removal; see
     /// [`Server::retired`](roomcast_cluster::Server::retired).
     #[must_use]
     pub fn retired(mut self) -> Self {

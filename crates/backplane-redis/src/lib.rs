@@ -65,7 +65,8 @@
 //!
 //! A user with access rules needs the commands `PUBLISH`, `SUBSCRIBE`, `UNSUBSCRIBE`, `PING` and `AUTH`, and the
 //! channels of the prefix; with [sharded channels](RedisConfig::sharded_channels) `SPUBLISH`, `SSUBSCRIBE` and
-//! `SUNSUBSCRIBE` instead of the first three; with sentinels also `ROLE`. `CLIENT ID` and `CLIENT KILL` are optional. On one line:
+//! `SUNSUBSCRIBE` instead of the first three; with sentinels also `ROLE`. `CLIENT ID` and `CLIENT KILL` are optional.
+//! On one line:
 //!
 //! ```text
 //! user roomcast on >PASSWORD resetchannels &roomcast* -@all +publish +subscribe +unsubscribe +ping

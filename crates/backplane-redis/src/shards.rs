@@ -12,7 +12,7 @@ use crate::{RedisBackplane, RedisConfig, RedisMetrics};
 /// Handle of a [`ShardedBackplane`] on Redis servers, to change them and to read the counters. Clones are the same
 /// handle.
 ///
-/// Servers are told apart by [`RedisConfig::server_name`], so all nodes have to write addresses alike.
+/// [`RedisConfig::server_name`] identifies a server, so all nodes have to write addresses alike.
 ///
 /// ```no_run
 /// use roomcast_backplane_redis::{RedisConfig, RedisShards};
@@ -69,8 +69,8 @@ impl RedisShards {
         lock(&self.counters).iter().map(|(name, counters)| (name.clone(), counters.snapshot())).collect()
     }
 
-    /// Returns the counters and gauges for the metrics of a server: those of the connections as sums, and some of each
-    /// server with its name as the label `server`.
+    /// Returns the counters and gauges for the metrics of a server: sums over all connections, and some by Redis server,
+    /// with its name as the label `server`.
     #[must_use]
     pub fn to_cluster_metrics(&self) -> Vec<ClusterMetric> {
         let shards = self.shards();

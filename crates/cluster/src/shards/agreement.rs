@@ -7,7 +7,7 @@ use super::note::{Announcement, Header};
 use super::servers::{ServerId, ServerSet};
 use crate::{Channel, NodeId};
 
-/// Sets of servers: the own one, and those of the other nodes.
+/// Sets of servers of this node and of the others.
 ///
 /// Time is counted in heartbeats of this node.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl Agreement {
         Announcement { changes: self.changes, publishes: self.publishes.clone(), listens: listens.collect() }
     }
 
-    /// Returns whether each other node hears what this one publishes.
+    /// Returns whether all other nodes listen to the set by which this one publishes.
     pub(super) fn is_heard(&self) -> bool {
         self.is_common(&self.publishes)
     }
@@ -215,7 +215,7 @@ impl Agreement {
 
     /// Returns what to do next; called until there is nothing more.
     ///
-    /// `has_servers` tells whether this node knows all servers of a set.
+    /// `has_servers` returns whether this node knows all servers of a set.
     pub(super) fn next_step(&mut self, has_servers: impl Fn(&ServerSet) -> bool) -> Option<Step> {
         let tick = self.tick;
         let own = [&self.goal, &self.publishes];

@@ -47,11 +47,11 @@ use crate::{Backplane, BackplaneCommand, BackplaneEvent, Channel, NodeRef};
 /// the others publishes by a set to which all listen. It needs connections to all servers of that set, so a node that
 /// starts while others may still use a server that is being removed has that as a [retired](Server::retired) one.
 /// Nodes that publish by unknown servers are counted as [strangers](super::ShardsMetrics::strangers), and losses of
-/// their messages are reported. An added server that does not respond delays the change, and affects nothing else. If a mark is lost together with its
-/// server, messages by the new one wait for three heartbeats.
+/// their messages are reported. An added server that does not respond delays the change, without other effects. If a
+/// mark is lost with its server, messages by the new one wait for three heartbeats.
 ///
-/// A node that has just started cannot know the servers of the others. Its first publications wait until it has heard
-/// of them, for three heartbeats at most.
+/// A node that has just started cannot know the servers of the others. Its first publications wait for their
+/// announcements, for three heartbeats at most.
 ///
 /// A node whose engine is one server of the set, without shards, is understood, so that a cluster on one server can
 /// get more.

@@ -1,4 +1,4 @@
-//! Messages of a node that changes its servers: those by the new server follow those by the old one.
+//! Order of the messages of a node that changes its servers.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ struct Waiting {
 }
 
 impl Handover {
-    /// Takes a message; it is appended to `out` behind those that it has to follow, now or later.
+    /// Takes a message, and appends it to `out` once the messages before it have arrived.
     pub(super) fn receive(
         &mut self,
         way: Way,

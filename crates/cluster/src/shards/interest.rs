@@ -29,7 +29,9 @@ impl Interest {
         self.entries.get(channel)
     }
 
-    /// Returns the channels of which `matches` holds, in order: the map has none, and the outputs must not depend on it.
+    /// Returns the channels of which `matches` holds, in order.
+    ///
+    /// The map has no order, and the outputs must not depend on it.
     pub(super) fn sorted(&self, matches: impl Fn(&Channel, &Entry) -> bool) -> Vec<Channel> {
         let matching = self.entries.iter().filter(|(channel, entry)| matches(channel, entry));
         let mut channels: Vec<_> = matching.map(|(channel, _)| channel.clone()).collect();

@@ -36,7 +36,7 @@ impl<B> Server<B> {
 
     /// Marks a server that is being removed: it is used only as long as other nodes publish by it.
     ///
-    /// For nodes that start while others have not been told of the removal yet.
+    /// For nodes that start before the others know of the removal.
     #[must_use]
     pub fn retired(mut self) -> Self {
         self.is_retired = true;
@@ -181,5 +181,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Servers of a set.
 const MAX_SERVERS: usize = 16;
-/// Servers of a node, those that it leaves included; they are the bits of a number.
+/// Servers of a node, removed ones in use included; they are the bits of a number.
 const MAX_SLOTS: usize = 32;

@@ -7,7 +7,7 @@ use crate::envelope::wire::{FieldReader, FieldWriter};
 use crate::envelope::{DecodeError, EnvelopeWriter, SHARDS, VERSION, fields};
 use crate::{NodeId, NodeRef};
 
-/// Sender of an envelope, and what it says about its servers.
+/// Sender of an envelope, and its note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) node: NodeRef,

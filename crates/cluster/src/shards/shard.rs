@@ -137,7 +137,7 @@ impl<B: Backplane> Shard<B> {
         is_last
     }
 
-    /// Requests again what was not confirmed for two heartbeats.
+    /// Requests the subscriptions again that were not confirmed for two heartbeats.
     pub(super) fn retry(&mut self, tick: u64) {
         let late: Vec<_> = self
             .requested

@@ -146,7 +146,8 @@ impl Harness for ShardedEngine {
             }
             fault => {
                 // On each of them, also if one does not support it.
-                let injected = self.engines.iter_mut().filter_map(|engine| engine.inject(fault).then_some(()));
+                let injected =
+                    self.engines.iter_mut().filter_map(|engine| engine.inject(fault).then_some(()));
                 injected.count() == MAX_ENGINES
             }
         }
