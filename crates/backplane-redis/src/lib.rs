@@ -61,10 +61,18 @@
 //!
 //! Redis refuses no publication when it is out of memory: PUBLISH uses none of `maxmemory`.
 //!
+//! # Several servers
+//!
+//! [`RedisShards`] connects nodes of Roomcast by several independent servers, among which the rooms are divided. Each
+//! connection is restored by itself, and the loss of a server concerns its rooms only. See
+//! [`ShardedBackplane`](roomcast_cluster::ShardedBackplane) for the guarantees, and for adding and removing servers.
+//!
 //! # Permissions
 //!
 //! A user with access rules needs the commands `PUBLISH`, `SUBSCRIBE`, `UNSUBSCRIBE`, `PING` and `AUTH`, and the
-//! channels of the prefix; with sentinels also `ROLE`. `CLIENT ID` and `CLIENT KILL` are optional. On one line:
+//! channels of the prefix; with [sharded channels](RedisConfig::sharded_channels) `SPUBLISH`, `SSUBSCRIBE` and
+//! `SUNSUBSCRIBE` instead of the first three; with sentinels also `ROLE`. `CLIENT ID` and `CLIENT KILL` are optional.
+//! On one line:
 //!
 //! ```text
 //! user roomcast on >PASSWORD resetchannels &roomcast* -@all +publish +subscribe +unsubscribe +ping
@@ -86,6 +94,7 @@ mod connection;
 mod metrics;
 mod native;
 mod pubsub;
+mod shards;
 mod stream;
 
 pub use cluster::{RedisClusterMetrics, RedisClusterPubSub, RedisShardMetrics};
@@ -93,4 +102,5 @@ pub use config::{ConfigError, RedisConfig};
 pub use metrics::RedisMetrics;
 pub use native::RedisBackplane;
 pub use pubsub::RedisPubSub;
+pub use shards::RedisShards;
 pub use stream::{RedisStream, RedisStreamMetrics};

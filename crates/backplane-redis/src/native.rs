@@ -24,6 +24,8 @@ pub struct RedisBackplane {
     pending: VecDeque<Pending>,
     counters: Counters,
     name: String,
+    subscribe: Verb,
+    unsubscribe: Verb,
 }
 
 #[derive(Debug)]
@@ -44,14 +46,23 @@ impl RedisBackplane {
     /// Creates an engine, which connects when it is polled.
     #[must_use]
     pub fn new(config: RedisConfig) -> Self {
-        let counters = Counters::default();
+        Self::with_counters(config, Counters::default())
+    }
+
+    pub(crate) fn with_counters(config: RedisConfig, counters: Counters) -> Self {
         let prefix = config.prefix.clone();
+        let (subscribe, unsubscribe) = match config.sharded_channels {
+            true => (Verb::ShardSubscribe, Verb::ShardUnsubscribe),
+            false => (Verb::Subscribe, Verb::Unsubscribe),
+        };
         Self {
             connections: Pair::new(Arc::new(config), &counters),
             channels: Channels { prefix, by_name: HashMap::default() },
             pending: VecDeque::new(),
             counters,
             name: String::new(),
+            subscribe,
+            unsubscribe,
         }
     }
 
@@ -119,14 +130,14 @@ impl Backplane for RedisBackplane {
             BackplaneCommand::Subscribe { channels, token } => {
                 let names: Vec<_> = channels.iter().map(|channel| self.channels.name(channel)).collect();
                 let iter = names.iter().map(|name| &**name);
-                let Some(number) = self.connections.command(Verb::Subscribe, iter) else { return };
+                let Some(number) = self.connections.command(self.subscribe, iter) else { return };
                 self.channels.by_name.extend(names.into_iter().zip(channels.iter().cloned()));
                 self.pending.push_back(Pending { number, channels, token });
             }
             BackplaneCommand::Unsubscribe { channels } => {
                 let names: Vec<_> = channels.iter().map(|channel| self.channels.name(channel)).collect();
                 let iter = names.iter().map(|name| &**name);
-                self.connections.command(Verb::Unsubscribe, iter);
+                self.connections.command(self.unsubscribe, iter);
                 names.iter().for_each(|name| _ = self.channels.by_name.remove(name));
             }
             other => tracing::warn!(command = ?other, "unknown command to the message engine"),

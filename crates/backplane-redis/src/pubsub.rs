@@ -51,7 +51,8 @@ impl RedisPubSub {
     pub fn new(config: RedisConfig) -> Self {
         let counters = Counters::default();
         Self {
-            connections: Pair::new(Arc::new(config), &counters),
+            // Node's classic adapter uses plain channels.
+            connections: Pair::new(Arc::new(config.sharded_channels(false)), &counters),
             counters,
             names: HashMap::default(),
             pending: VecDeque::new(),

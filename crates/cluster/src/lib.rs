@@ -71,6 +71,11 @@
 //! to the other side are lost, and reported by `NodeLeft`, and by a gap after its next message. A shorter partition
 //! is reported by gaps.
 //!
+//! # Several servers
+//!
+//! [`ShardedBackplane`] makes one engine of several independent servers: each channel is on one of them, and membership
+//! and requests are on all. Servers are added and removed at run time.
+//!
 //! # Driving a node
 //!
 //! ```
@@ -133,6 +138,7 @@ mod id;
 mod metrics;
 mod mutation;
 mod node;
+mod shards;
 
 pub use action::{
     Asker, ClusterAction, ClusterRequest, JoinResult, JoinTicket, LeaveReason, MissingAnswer, MissingReason,
@@ -151,3 +157,4 @@ pub use metrics::ClusterMetrics;
 pub use mutation::Mutation;
 pub use node::Node;
 pub use roomcast_core::RequestTimes;
+pub use shards::{Server, ServerMetrics, ServersError, ShardedBackplane, Shards, ShardsMetrics};

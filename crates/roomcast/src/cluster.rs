@@ -9,11 +9,13 @@
 
 #[cfg(feature = "redis")]
 pub use roomcast_backplane_redis::{
-    ConfigError as RedisConfigError, RedisBackplane, RedisConfig, RedisMetrics, RedisPubSub, RedisStream,
-    RedisStreamMetrics,
+    ConfigError as RedisConfigError, RedisBackplane, RedisConfig, RedisMetrics, RedisPubSub, RedisShards,
+    RedisStream, RedisStreamMetrics,
 };
 #[cfg(feature = "redis")]
-pub use roomcast_cluster::{Backplane, BackplaneCommand, BackplaneEvent, Channel, ClusterConfig, NodeId};
+pub use roomcast_cluster::{
+    Backplane, BackplaneCommand, BackplaneEvent, Channel, ClusterConfig, NodeId, ServersError, ShardsMetrics,
+};
 #[cfg(feature = "redis")]
 pub use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
 #[cfg(feature = "redis")]
@@ -71,6 +73,40 @@ pub fn redis_with(redis: RedisConfig, connection: ConnectionConfig) -> Result<Cl
         return Ok(ClusterConnection::start(connection, engine));
     }
     ClusterConnection::start_thread(connection, engine).map_err(RedisError::Thread)
+}
+
+/// Connects a server to the other servers on several independent Redis servers, among which the rooms are divided.
+///
+/// The handle adds and removes Redis servers at run time. The connection runs as that of [`redis_with`].
+///
+/// ```no_run
+/// use roomcast::cluster::{self, ConnectionConfig, RedisConfig};
+/// use roomcast::Io;
+///
+/// # fn build() -> Result<(), cluster::RedisError> {
+/// let hosts = ["redis://one.example", "redis://two.example"];
+/// let servers = hosts.into_iter().map(RedisConfig::from_url).collect::<Result<Vec<_>, _>>()?;
+/// let (connection, shards) = cluster::redis_servers(servers, ConnectionConfig::new())?;
+/// let io = Io::builder().cluster(connection).build();
+/// # drop(shards);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Returns an error if the servers cannot be used together, or if the thread of the connection cannot be started.
+#[cfg(feature = "redis")]
+pub fn redis_servers(
+    servers: Vec<RedisConfig>,
+    connection: ConnectionConfig,
+) -> Result<(ClusterConnection, RedisShards), RedisError> {
+    let (engine, shards) = RedisShards::connect(servers)?;
+    let metrics = shards.clone();
+    let connection = connection.engine_metrics(move || metrics.to_cluster_metrics());
+    if tokio::runtime::Handle::try_current().is_ok() {
+        return Ok((ClusterConnection::start(connection, engine), shards));
+    }
+    let connection = ClusterConnection::start_thread(connection, engine).map_err(RedisError::Thread)?;
+    Ok((connection, shards))
 }
 
 /// Joins the cluster of the Node servers on the Redis of a URL, with default settings.
@@ -187,6 +223,9 @@ pub enum RedisError {
     /// The settings are invalid.
     #[error(transparent)]
     Config(#[from] RedisConfigError),
+    /// The servers cannot be used together.
+    #[error(transparent)]
+    Servers(#[from] ServersError),
     /// The thread of the connection cannot be started.
     #[error("cannot start the thread of the cluster connection")]
     Thread(#[source] std::io::Error),

@@ -12,7 +12,7 @@ use super::outbox::Publication;
 use super::slots::Rejection;
 use crate::RedisConfig;
 use crate::config::Address;
-use crate::connection::{Link, LinkEvent, Reply, SendQueue, encode, encode_sharded_publish, parse, text_of};
+use crate::connection::{Link, LinkEvent, Reply, SendQueue, encode, encode_publish, parse, text_of};
 use crate::metrics::Counters;
 
 /// Publishing connection to one master. Commands are kept until they are answered.
@@ -88,7 +88,7 @@ impl Publisher {
     /// Queues a publication; the connection is established.
     pub(super) fn publish(&mut self, publication: Publication) {
         let (name, payload) = (publication.channel.as_bytes(), &publication.payload);
-        self.queue.push(|out| encode_sharded_publish(out, name, payload));
+        self.queue.push(|out| encode_publish(out, true, name, payload));
         self.bytes += publication.len();
         self.commands.push_back(Command::Publish(publication));
     }

@@ -22,7 +22,7 @@ pub(crate) use log_reader::LogReader;
 pub(crate) use log_writer::LogWriter;
 pub(crate) use pair::{Pair, PairEvent};
 use publisher::Publisher;
-pub(crate) use resp::{InvalidReply, Reply, encode, encode_sharded_publish, parse};
+pub(crate) use resp::{InvalidReply, Reply, encode, encode_publish, parse};
 pub(crate) use subscriber::Verb;
 use subscriber::{Subscriber, SubscriberEvent};
 

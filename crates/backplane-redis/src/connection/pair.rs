@@ -101,7 +101,7 @@ impl<N> Pair<N> {
         if !self.subscriber.command(verb, names, self.last_number) {
             return None;
         }
-        if matches!(verb, Verb::Subscribe | Verb::PatternSubscribe) {
+        if matches!(verb, Verb::Subscribe | Verb::PatternSubscribe | Verb::ShardSubscribe) {
             // A command takes effect before later ones, but publications have another connection.
             self.publisher.hold(self.last_number);
         }

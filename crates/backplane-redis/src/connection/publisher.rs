@@ -34,6 +34,8 @@ pub(crate) struct Publisher {
     /// Positions in the queue behind which commands wait, with the number that ends each.
     barriers: VecDeque<(u64, usize)>,
     has_logged_refusal: bool,
+    /// Uses sharded channels.
+    is_sharded: bool,
 }
 
 /// Command that is no publication.
@@ -47,6 +49,7 @@ impl Publisher {
     pub(crate) fn new(config: Arc<RedisConfig>, counters: Counters) -> Self {
         Self {
             limit: config.send_buffer,
+            is_sharded: config.sharded_channels,
             link: Link::new("publish", config, counters.clone()),
             queue: SendQueue::default(),
             counters,
@@ -77,7 +80,7 @@ impl Publisher {
 
     /// Queues a publication.
     pub(crate) fn publish(&mut self, name: &[u8], payload: &[u8]) {
-        self.queue.push(|out| resp::encode_publish(out, name, payload));
+        self.queue.push(|out| resp::encode_publish(out, self.is_sharded, name, payload));
         add(&self.counters.accepted, 1);
     }
 

@@ -175,20 +175,11 @@ pub(crate) fn encode<'a>(
     out.len() - before
 }
 
-/// Appends a PUBLISH command; returns its length.
-pub(crate) fn encode_publish(out: &mut BytesMut, name: &[u8], payload: &[u8]) -> usize {
-    encode_message(out, b"*3\r\n$7\r\nPUBLISH\r\n", name, payload)
-}
-
-/// Appends an SPUBLISH command; returns its length.
-pub(crate) fn encode_sharded_publish(out: &mut BytesMut, name: &[u8], payload: &[u8]) -> usize {
-    encode_message(out, b"*3\r\n$8\r\nSPUBLISH\r\n", name, payload)
-}
-
-fn encode_message(out: &mut BytesMut, command: &[u8], name: &[u8], payload: &[u8]) -> usize {
+/// Appends a PUBLISH command, or SPUBLISH for a sharded channel; returns its length.
+pub(crate) fn encode_publish(out: &mut BytesMut, is_sharded: bool, name: &[u8], payload: &[u8]) -> usize {
     let before = out.len();
     out.reserve(name.len() + payload.len() + 64);
-    out.put_slice(command);
+    out.put_slice(if is_sharded { b"*3\r\n$8\r\nSPUBLISH\r\n" } else { b"*3\r\n$7\r\nPUBLISH\r\n" });
     put_string(out, name);
     put_string(out, payload);
     out.len() - before
@@ -270,7 +261,10 @@ mod tests {
         assert_eq!(&out[..], b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n");
         assert_eq!(len, out.len());
         out.clear();
-        encode_publish(&mut out, b"a", b"0123456789");
+        encode_publish(&mut out, false, b"a", b"0123456789");
         assert_eq!(&out[..], b"*3\r\n$7\r\nPUBLISH\r\n$1\r\na\r\n$10\r\n0123456789\r\n");
+        out.clear();
+        encode_publish(&mut out, true, b"a", b"0");
+        assert_eq!(&out[..], b"*3\r\n$8\r\nSPUBLISH\r\n$1\r\na\r\n$1\r\n0\r\n");
     }
 }

@@ -22,6 +22,8 @@ pub(crate) enum Verb {
     Unsubscribe,
     PatternSubscribe,
     PatternUnsubscribe,
+    ShardSubscribe,
+    ShardUnsubscribe,
 }
 
 impl Verb {
@@ -31,6 +33,8 @@ impl Verb {
             Self::Unsubscribe => b"UNSUBSCRIBE",
             Self::PatternSubscribe => b"PSUBSCRIBE",
             Self::PatternUnsubscribe => b"PUNSUBSCRIBE",
+            Self::ShardSubscribe => b"SSUBSCRIBE",
+            Self::ShardUnsubscribe => b"SUNSUBSCRIBE",
         }
     }
 }

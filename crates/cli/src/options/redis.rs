@@ -24,9 +24,26 @@ use crate::sources::Sources;
 #[command(group = ArgGroup::new("redis_server").args(["redis", "redis_sentinel"]))]
 pub(crate) struct Redis {
     /// Connect to the other servers on this Redis: redis://HOST:PORT, or rediss:// with TLS. Put the password into
-    /// ROOMCAST_REDIS_PASSWORD, --redis-password-file or the variable ROOMCAST_REDIS, not into this flag
-    #[arg(long, value_name = "URL", env = "ROOMCAST_REDIS", hide_env_values = true)]
-    redis: Option<Url>,
+    /// ROOMCAST_REDIS_PASSWORD, --redis-password-file or the variable ROOMCAST_REDIS, not into this flag. May be
+    /// repeated, in mode native: the rooms are divided among independent servers
+    #[arg(long, value_name = "URL", value_delimiter = ' ', env = "ROOMCAST_REDIS", hide_env_values = true)]
+    redis: Vec<Url>,
+
+    /// Redis that is being removed from several: it is used as long as other servers use it; may be repeated
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ' ',
+        requires = "redis",
+        env = "ROOMCAST_REDIS_RETIRED"
+    )]
+    #[arg(hide_env_values = true)]
+    redis_retired: Vec<Url>,
+
+    /// Use sharded channels (SSUBSCRIBE, SPUBLISH) in mode native; needs Redis 7, and the same on all servers
+    #[arg(long, requires = "redis_server", env = "ROOMCAST_REDIS_SHARDED_CHANNELS")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    redis_sharded_channels: bool,
 
     /// Connect to the Redis that these sentinels name, each as HOST:PORT; may be repeated
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', env = "ROOMCAST_REDIS_SENTINEL")]
@@ -141,8 +158,9 @@ impl Redis {
     /// # Errors
     /// Returns an error that names the invalid flag or variable.
     pub(crate) fn connect(&self, builder: IoBuilder, sources: &Sources<'_>) -> Result<IoBuilder, String> {
-        let Some(redis) = self.config(sources)? else { return Ok(builder) };
-        if self.redis.as_ref().is_some_and(Url::has_password) && sources.is_typed("redis") {
+        let servers = self.servers(sources)?;
+        let Some(redis) = servers.first().cloned() else { return Ok(builder) };
+        if self.redis.iter().any(Url::has_password) && sources.is_typed("redis") {
             tracing::warn!(
                 "the password in --redis is visible to other users of this machine; set ROOMCAST_REDIS instead"
             );
@@ -150,14 +168,28 @@ impl Redis {
         let connected = match self.redis_mode {
             RedisMode::Native => {
                 let connection = ConnectionConfig::new().node(|node| node.queue_bytes = self.redis_queue);
-                let redis = match &self.redis_prefix {
-                    Some(prefix) => redis.prefix(prefix),
-                    None => redis,
+                let settings = |redis: RedisConfig| {
+                    let redis = redis.sharded_channels(self.redis_sharded_channels);
+                    match &self.redis_prefix {
+                        Some(prefix) => redis.prefix(prefix),
+                        None => redis,
+                    }
                 };
-                cluster::redis_with(redis, connection).map(|connection| {
+                let connected = match servers.len() {
+                    1 => cluster::redis_with(settings(redis), connection),
+                    _ => {
+                        let servers = servers.into_iter().map(settings).collect();
+                        cluster::redis_servers(servers, connection).map(|(connection, _)| connection)
+                    }
+                };
+                connected.map(|connection| {
                     tracing::info!(node = %connection.id(), "connecting to the other servers by Redis");
                     builder.cluster(connection)
                 })
+            }
+            RedisMode::Classic if servers.len() > 1 || self.redis_sharded_channels => {
+                let name = sources.name(if servers.len() > 1 { "redis" } else { "redis_sharded_channels" });
+                return Err(format!("{name}: several servers and sharded channels need --redis-mode native"));
             }
             RedisMode::Classic => {
                 let mut classic = NodeClusterConfig::new().queue_bytes(self.redis_queue);
@@ -193,22 +225,38 @@ impl Redis {
         })
     }
 
-    /// Returns the server and the credentials; `None` without a server.
-    fn config(&self, sources: &Sources<'_>) -> Result<Option<RedisConfig>, String> {
+    /// Returns the servers with the credentials; none if no server is configured.
+    fn servers(&self, sources: &Sources<'_>) -> Result<Vec<RedisConfig>, String> {
         let named = |id| move |error: RedisConfigError| explain(id, &error, sources);
-        let mut config = match &self.redis {
-            Some(Url(url)) => RedisConfig::from_url(url).map_err(named("redis"))?,
-            None if self.redis_sentinel.is_empty() => return Ok(None),
-            None => RedisConfig::sentinel(&self.redis_master, &self.redis_sentinel)
-                .map_err(named("redis_sentinel"))?,
-        };
+        if !self.redis_sentinel.is_empty() {
+            let config = RedisConfig::sentinel(&self.redis_master, &self.redis_sentinel);
+            return Ok(vec![self.config(config.map_err(named("redis_sentinel"))?, false, sources)?]);
+        }
+        let mut servers = Vec::new();
+        for (id, urls) in [("redis", &self.redis), ("redis_retired", &self.redis_retired)] {
+            for url in urls {
+                let config = RedisConfig::from_url(&url.0).map_err(named(id))?;
+                let config = self.config(config, url.has_password(), sources)?;
+                servers.push(if id == "redis" { config } else { config.retired() });
+            }
+        }
+        Ok(servers)
+    }
+
+    /// Adds TLS and the credentials to the settings of a server.
+    fn config(
+        &self,
+        mut config: RedisConfig,
+        mut has_password: bool,
+        sources: &Sources<'_>,
+    ) -> Result<RedisConfig, String> {
+        let named = |id| move |error: RedisConfigError| explain(id, &error, sources);
         if self.redis_tls {
             config = config.tls();
         }
         if let Some(file) = &self.redis_ca_file {
             config = config.ca_file(file).map_err(named("redis_ca_file"))?;
         }
-        let mut has_password = self.redis.as_ref().is_some_and(Url::has_password);
         if let Some(file) = &self.redis_password_file {
             config = config.password_file(file).map_err(named("redis_password_file"))?;
             has_password = true;
@@ -233,7 +281,7 @@ impl Redis {
             }
             (None, None) => {}
         }
-        Ok(Some(config))
+        Ok(config)
     }
 }
 
@@ -281,6 +329,15 @@ mod tests {
         }
         assert!(parse(&["--redis=redis://h", "--redis-sentinel=h:1"]).is_err());
         assert!(parse(&["--redis=redis://h", "--redis-master=m"]).is_err());
+    }
+
+    #[test]
+    fn several_servers_are_accepted() {
+        let options =
+            parse(&["--redis=redis://a", "--redis=redis://b redis://c", "--redis-retired=redis://d"]);
+        let options = options.expect("valid flags");
+        assert_eq!((options.redis.redis.len(), options.redis.redis_retired.len()), (3, 1));
+        assert!(parse(&["--redis-retired=redis://d"]).is_err());
     }
 
     #[test]

@@ -305,6 +305,7 @@ impl Driver {
     /// Updates the status and the gauges.
     fn report(&mut self, now: Instant) {
         let metrics = self.node.metrics();
+        self.health.note_part(self.engine.is_degraded(), now);
         let status =
             if self.has_left { ClusterStatus::Left } else { self.health.status(metrics.degraded, now) };
         let (nodes, queue_bytes) = (metrics.nodes, metrics.queue_bytes + self.shared.inlet.bytes());

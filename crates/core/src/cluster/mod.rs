@@ -257,6 +257,28 @@ impl ClusterMetric {
     pub fn gauge(name: &'static str, help: &'static str, value: f64) -> Self {
         Self { name, help, value: ClusterValue::Gauge(value) }
     }
+
+    /// Returns numbers that only grow, by the values of a label. The values should be few.
+    #[must_use]
+    pub fn counters(
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: Vec<(String, f64)>,
+    ) -> Self {
+        Self { name, help, value: ClusterValue::Counters { label, values } }
+    }
+
+    /// Returns numbers that also decrease, by the values of a label. The values should be few.
+    #[must_use]
+    pub fn gauges(
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: Vec<(String, f64)>,
+    ) -> Self {
+        Self { name, help, value: ClusterValue::Gauges { label, values } }
+    }
 }
 
 /// Value of a [`ClusterMetric`].
@@ -267,18 +289,18 @@ pub enum ClusterValue {
     Counter(f64),
     /// Number that also decreases.
     Gauge(f64),
-    /// Numbers that only grow, each with a value of a label.
+    /// Numbers that only grow, such as one for each server of an engine.
     Counters {
         /// Name of the label.
         label: &'static str,
-        /// Values of the label, with the numbers.
+        /// Numbers by value of the label.
         values: Vec<(String, f64)>,
     },
-    /// Numbers that also decrease, each with a value of a label.
+    /// Numbers that also decrease.
     Gauges {
         /// Name of the label.
         label: &'static str,
-        /// Values of the label, with the numbers.
+        /// Numbers by value of the label.
         values: Vec<(String, f64)>,
     },
     /// Distribution.
