@@ -4,6 +4,7 @@
 //! It implements [`Backplane`](roomcast_cluster::Backplane): each [`Channel`](roomcast_cluster::Channel) is a channel
 //! of Redis, named by the prefix and the channel's `Display` form. A node hears only the channels that it is subscribed
 //! to, so a message to a room without members costs it nothing. [`RedisPubSub`] connects a node to Node servers.
+//! [`RedisSessionStore`] keeps the sessions of clients, for their recovery on other nodes.
 //!
 //! ```no_run
 //! use std::future::poll_fn;
@@ -79,8 +80,10 @@ mod connection;
 mod metrics;
 mod native;
 mod pubsub;
+mod sessions;
 
 pub use config::{ConfigError, RedisConfig};
 pub use metrics::RedisMetrics;
 pub use native::RedisBackplane;
 pub use pubsub::RedisPubSub;
+pub use sessions::RedisSessionStore;

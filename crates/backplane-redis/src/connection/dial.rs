@@ -41,7 +41,7 @@ pub(super) struct Identity {
 
 /// Failed attempt to connect.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DialError {
+pub(crate) enum DialError {
     #[error("connecting to {0}: {1}")]
     Connect(Address, io::Error),
     #[error("{0} closed the connection or failed: {1}")]

@@ -3,6 +3,7 @@
 //! No task is spawned: the task that polls an engine reads and writes, so a message passes no other one. The
 //! polls need a tokio runtime with I/O and time.
 
+mod caller;
 mod dial;
 mod link;
 mod pair;
@@ -10,8 +11,10 @@ mod publisher;
 mod resp;
 mod subscriber;
 
+pub(crate) use caller::{CallError, Caller, Commands};
 pub(crate) use pair::{Pair, PairEvent};
 use publisher::Publisher;
+pub(crate) use resp::{InvalidReply, Reply};
 pub(crate) use subscriber::Verb;
 use subscriber::{Subscriber, SubscriberEvent};
 

@@ -32,10 +32,19 @@ const MAX_BULK: usize = 64 << 10;
 
 /// Parses one reply; returns it with its length, or `None` if it is incomplete.
 pub(crate) fn parse(input: &[u8]) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
-    parse_nested(input, 0)
+    parse_nested(input, 0, MAX_BULK)
 }
 
-fn parse_nested(input: &[u8], depth: usize) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
+/// Parses one reply with strings of at most this many bytes.
+pub(crate) fn parse_up_to(input: &[u8], max_bulk: usize) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
+    parse_nested(input, 0, max_bulk)
+}
+
+fn parse_nested(
+    input: &[u8],
+    depth: usize,
+    max_bulk: usize,
+) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
     let Some((text, mut len)) = line(input)? else { return Ok(None) };
     let (kind, text) = text.split_first().ok_or(InvalidReply)?;
     let reply = match kind {
@@ -44,7 +53,7 @@ fn parse_nested(input: &[u8], depth: usize) -> Result<Option<(Reply<'_>, usize)>
         b':' => Reply::Integer(integer(text)?),
         b'$' if text == b"-1" => Reply::Bulk(None),
         b'$' => {
-            let size = length(text).filter(|size| *size <= MAX_BULK).ok_or(InvalidReply)?;
+            let size = length(text).filter(|size| *size <= max_bulk).ok_or(InvalidReply)?;
             let Some(content) = input.get(len..len + size + 2) else { return Ok(None) };
             len += size + 2;
             Reply::Bulk(Some(content.strip_suffix(b"\r\n").ok_or(InvalidReply)?))
@@ -54,7 +63,8 @@ fn parse_nested(input: &[u8], depth: usize) -> Result<Option<(Reply<'_>, usize)>
             let count = length(text).filter(|count| *count <= MAX_ELEMENTS && depth < MAX_DEPTH);
             let mut elements = Vec::new();
             for _ in 0..count.ok_or(InvalidReply)? {
-                let Some((element, used)) = parse_nested(&input[len..], depth + 1)? else { return Ok(None) };
+                let nested = parse_nested(&input[len..], depth + 1, max_bulk)?;
+                let Some((element, used)) = nested else { return Ok(None) };
                 elements.push(element);
                 len += used;
             }
