@@ -5,7 +5,7 @@
 //! of Redis, named by the prefix and the channel's `Display` form. A node hears only the channels that it is subscribed
 //! to, so a message to a room without members costs it nothing. [`RedisPubSub`] connects a node to Node servers, and
 //! [`RedisStream`] to the stream of Node's streams adapter. [`RedisClusterPubSub`] uses the sharded channels of a Redis
-//! Cluster.
+//! Cluster. [`RedisSessionStore`] keeps the sessions of clients, for their recovery on other nodes.
 //!
 //! ```no_run
 //! use std::future::poll_fn;
@@ -94,6 +94,7 @@ mod connection;
 mod metrics;
 mod native;
 mod pubsub;
+mod sessions;
 mod shards;
 mod stream;
 
@@ -102,5 +103,6 @@ pub use config::{ConfigError, RedisConfig};
 pub use metrics::RedisMetrics;
 pub use native::RedisBackplane;
 pub use pubsub::RedisPubSub;
+pub use sessions::RedisSessionStore;
 pub use shards::RedisShards;
 pub use stream::{RedisStream, RedisStreamMetrics};

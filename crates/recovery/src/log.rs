@@ -10,7 +10,6 @@ use roomcast_core::{Event, MemberKey, Room};
 use crate::RecoveryConfig;
 use crate::owner::{Owner, share};
 use crate::retained::{RetainedSession, RoomHistory};
-use crate::shared_log::event_bytes;
 
 /// Log of recent events, by ascending number.
 ///
@@ -348,6 +347,12 @@ impl Entry {
     pub(crate) fn body_bytes(&self) -> usize {
         event_bytes(&self.event)
     }
+}
+
+/// Returns the approximate cost of an event in an outbox, without the namespace.
+pub(crate) fn event_bytes(event: &Event) -> usize {
+    let Event { name, args, offset, .. } = event;
+    name.len() + args.byte_len() + offset.as_deref().map_or(0, str::len)
 }
 
 /// Empty slots tolerated beyond the number of events.

@@ -8,6 +8,7 @@ use roomcast_core::{
     Delivery, Event, EventLog, EventLogError, Frame, LogQuery, Member, MemberKey, Overflow, Room, SocketId,
 };
 
+use crate::log::event_bytes;
 use crate::owner::Owner;
 use crate::pending_recovery::{Order, RecoveryError};
 use crate::recovery::{ClaimResult, PendingRecovery};
@@ -220,10 +221,4 @@ impl Drop for SharedClaim {
             state.absent.insert(self.retained.clone(), now, &self.sequencer.config);
         }
     }
-}
-
-/// Returns the approximate cost of an event in an outbox, without the namespace.
-pub(crate) fn event_bytes(event: &Event) -> usize {
-    let Event { name, args, offset, .. } = event;
-    name.len() + args.byte_len() + offset.as_deref().map_or(0, str::len)
 }

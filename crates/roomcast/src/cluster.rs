@@ -8,9 +8,14 @@
 //! responds. `docs/scaling.md` describes load balancing, sizing, and the guarantees in each failure.
 
 #[cfg(feature = "redis")]
+use std::hash::{BuildHasher, Hasher, RandomState};
+#[cfg(feature = "redis")]
+use std::sync::Arc;
+
+#[cfg(feature = "redis")]
 pub use roomcast_backplane_redis::{
-    ConfigError as RedisConfigError, RedisBackplane, RedisConfig, RedisMetrics, RedisPubSub, RedisShards,
-    RedisStream, RedisStreamMetrics,
+    ConfigError as RedisConfigError, RedisBackplane, RedisConfig, RedisMetrics, RedisPubSub,
+    RedisSessionStore, RedisShards, RedisStream, RedisStreamMetrics,
 };
 #[cfg(feature = "redis")]
 pub use roomcast_cluster::{
@@ -20,7 +25,11 @@ pub use roomcast_cluster::{
 pub use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
 #[cfg(feature = "redis")]
 pub use roomcast_cluster_runtime::{ClusterConnection, ConnectionConfig};
+#[cfg(feature = "redis")]
+use roomcast_server::Config;
 pub use roomcast_server::cluster::{Cluster, ClusterMetric, ClusterStatus, ClusterValue};
+#[cfg(feature = "redis")]
+use roomcast_server::recovery::{SessionQueue, StoreConfig, StoredSessions};
 
 /// Connects a server to the other servers on the Redis of a URL, with default settings.
 ///
@@ -207,6 +216,43 @@ pub fn redis_streams_with(redis: RedisConfig, cluster: NodeClusterConfig) -> Res
         return Ok(NodeCluster::start_streams(cluster, engine, log));
     }
     NodeCluster::start_streams_thread(cluster, engine, log).map_err(RedisError::Thread)
+}
+
+/// Stores the sessions of a server in Redis as they change, for their recovery on other servers.
+///
+/// The servers have to share a log of events ([`EventLog`](roomcast_server::cluster::EventLog)), such as a Redis stream;
+/// with other clusters, a client recovers on the server that it was connected to only. Turn recovery on as well.
+/// The sessions are written by a task of the current tokio runtime, or outside of one on a separate thread.
+///
+/// ```no_run
+/// use roomcast::cluster::{self, RedisConfig, RedisSessionStore};
+/// use roomcast::{Config, Io};
+///
+/// # fn build() -> Result<(), cluster::RedisError> {
+/// let store = RedisSessionStore::new(RedisConfig::from_url("redis://127.0.0.1:6379")?);
+/// let config = cluster::redis_sessions(Config::new().recovery(|recovery| recovery), store, Default::default())?;
+/// let io = Io::builder().config(config).build();
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Returns an error if the thread cannot be started. Redis need not be available.
+#[cfg(feature = "redis")]
+pub fn redis_sessions(
+    config: Config,
+    store: RedisSessionStore,
+    settings: StoreConfig,
+) -> Result<Config, RedisError> {
+    // Unique among all runs of all servers: the keys of each state are random.
+    let [one, other] = [(); 2].map(|()| RandomState::new().build_hasher().finish());
+    let node = roomcast_server::recovery::NodeId(format!("{one:016x}{other:016x}").into());
+    let queue = Arc::new(SessionQueue::new(node, Arc::new(store), settings));
+    let writing = roomcast_runtime::store_sessions(queue.clone());
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn(writing)),
+        Err(_) => roomcast_cluster_task::spawn_thread(move || writing).map_err(RedisError::Thread)?,
+    }
+    Ok(config.recovery_factory(move |name, inner| StoredSessions::new(name.clone(), inner, queue.clone())))
 }
 
 /// Returns an error for a Redis Cluster, whose servers have not all the channels that a pattern or a server needs.

@@ -27,6 +27,7 @@ struct Cluster {
 }
 
 struct Node {
+    store: Arc<MemorySessionStore>,
     recovery: Arc<StoredSessions>,
     queue: Arc<SessionQueue>,
     reader: Arc<LogReader>,
@@ -59,7 +60,7 @@ impl Cluster {
         let reader = self.log.reader(name);
         recovery.use_event_log(reader.clone());
         let tasks = vec![tokio::spawn(store_sessions(queue.clone()))];
-        Node { recovery, queue, reader, codec: TextCodec::new("t"), tasks }
+        Node { store: self.store.clone(), recovery, queue, reader, codec: TextCodec::new("t"), tasks }
     }
 
     fn start(&self, name: &'static str) -> Node {
@@ -68,9 +69,7 @@ impl Cluster {
         node.tasks.push(tokio::spawn(async move {
             loop {
                 reader.wait().await;
-                while reader.deliver(|target, event| drop(recovery.broadcast(target, event).flush_backlog()))
-                {
-                }
+                while reader.deliver(|target, event| _ = recovery.broadcast(target, event).flush_backlog()) {}
             }
         }));
         node
@@ -135,7 +134,7 @@ impl Node {
     fn deliver(&self, entries: usize) {
         for _ in 0..entries {
             let host =
-                |target: &Target, event: &Event| drop(self.recovery.broadcast(target, event).flush_backlog());
+                |target: &Target, event: &Event| _ = self.recovery.broadcast(target, event).flush_backlog();
             assert!(self.reader.deliver(host));
         }
     }
@@ -143,6 +142,7 @@ impl Node {
     /// Ends the process without a word.
     fn kill(self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+        self.store.disconnect(self.queue.node());
     }
 
     fn rooms(&self, client: &Client) -> Vec<String> {
@@ -410,7 +410,7 @@ async fn events_during_claim_arrive_once() {
         cluster.emit(&["red"]);
         let back = b.resume("s", pending).expect("it recovers");
         let before = back.numbers();
-        while b.reader.deliver(|target, event| drop(b.recovery.broadcast(target, event).flush_backlog())) {}
+        while b.reader.deliver(|target, event| _ = b.recovery.broadcast(target, event).flush_backlog()) {}
         let mut heard = before.clone();
         heard.extend(back.numbers());
         assert_eq!(heard, [1, 2, 3, 5], "lag {lag}, before {before:?}");
@@ -485,12 +485,66 @@ async fn concurrent_claims_attach_once() {
         (b.claim("s", None).await.expect("a claim"), b.claim("s", None).await.expect("a claim"));
     let kept = b.resume("s", first).expect("the first wins");
     assert_eq!(b.resume("s", second).err(), Some(RecoveryError::Unknown));
-    let taken = c.recover("s", None).await.expect("it takes the session over");
     settle().await;
-    // The node that lost it drops its socket.
+    let began = Instant::now();
+    let taken = c.recover("s", None).await.expect("it takes the session over");
+    // The node that lost it is told, and drops its socket before. This one leaves no room, so the claim waits.
     assert_eq!((kept.control.displaced(), taken.control.displaced()), (1, 0));
+    assert!(began.elapsed() >= Duration::from_millis(100));
+    settle().await;
     assert_eq!((b.queue.stats().displaced, c.members()), (1, 1));
     assert_eq!(cluster.store.get(&id("s")).expect("it is stored").node, "c");
+}
+
+#[tokio::test(start_paused = true)]
+async fn claim_in_progress_is_superseded() {
+    let mut cluster = Cluster::new();
+    let (a, b, c) = (cluster.start("a"), cluster.start("b"), cluster.start("c"));
+    a.connect("s", &["red"]);
+    settle().await;
+    a.kill();
+    cluster.emit(&["red"]);
+    settle().await;
+    let early = b.claim("s", None).await.expect("a claim");
+    let late = c.claim("s", None).await.expect("a claim");
+    settle().await;
+    // Nothing of it was written on the first node, which was told.
+    assert_eq!(b.resume("s", early).err(), Some(RecoveryError::Unknown));
+    assert_eq!(c.resume("s", late).expect("it recovers").numbers(), [1]);
+    settle().await;
+    assert_eq!((b.members(), c.members()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn frozen_node_drops_claimed_session() {
+    let mut cluster = Cluster::new();
+    let (a, b) = (cluster.start("a"), cluster.start("b"));
+    let client = a.connect("s", &["red"]);
+    settle().await;
+    // Neither its tasks nor its connection to the store answer.
+    cluster.store.disconnect(&NodeId("a".into()));
+    cluster.emit(&["red"]);
+    settle().await;
+    let back = b.recover("s", Some("0-0")).await.expect("it recovers");
+    settle().await;
+    let stored = cluster.store.get(&id("s"));
+    assert_eq!((client.control.displaced(), back.numbers()), (0, vec![1]));
+    // It looks at the clock when it wakes up, and writes all sessions.
+    a.queue.mark_all();
+    settle().await;
+    assert_eq!((client.control.displaced(), back.control.displaced()), (1, 0));
+    assert_eq!(cluster.store.get(&id("s")), stored);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_sessions_are_refreshed() {
+    let cluster = Cluster::new();
+    let a = cluster.start("a");
+    a.connect("s", &[]);
+    settle().await;
+    assert_eq!(a.queue.stats().written, 1);
+    sleep(Duration::from_secs(7 * 3_600)).await;
+    assert_eq!(a.queue.stats().written, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,7 +37,7 @@ pub mod config {
 pub mod cluster {
     //! Connection to the other nodes of a cluster.
 
-    pub use roomcast_core::{Cluster, ClusterMetric, ClusterStatus, ClusterValue};
+    pub use roomcast_core::{Cluster, ClusterMetric, ClusterStatus, ClusterValue, EventLog};
 }
 
 pub mod recovery {

@@ -3,6 +3,7 @@
 //! No task is spawned: the task that polls an engine reads and writes, so a message passes no other one. The
 //! polls need a tokio runtime with I/O and time.
 
+mod caller;
 mod dial;
 mod entries;
 mod incoming;
@@ -15,6 +16,7 @@ mod publisher;
 mod resp;
 mod subscriber;
 
+pub(crate) use caller::{CallError, Caller, Commands};
 pub(crate) use dial::{DialError, slots, text_of};
 pub(crate) use incoming::{Incoming, Messages};
 pub(crate) use link::{Link, LinkEvent, SendQueue};

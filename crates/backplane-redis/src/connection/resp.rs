@@ -34,18 +34,24 @@ const MAX_BULK: usize = 64 << 10;
 
 /// Parses one reply; returns it with its length, or `None` if it is incomplete.
 pub(crate) fn parse(input: &[u8]) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
-    parse_nested(input, 0, MAX_ELEMENTS)
+    parse_nested(input, 0, MAX_ELEMENTS, MAX_BULK)
 }
 
 /// Parses the reply to `CLUSTER SLOTS`, which has up to one element for each slot.
 pub(crate) fn parse_slots(input: &[u8]) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
-    parse_nested(input, 0, MAX_RANGES)
+    parse_nested(input, 0, MAX_RANGES, MAX_BULK)
+}
+
+/// Parses one reply with strings of at most this many bytes.
+pub(crate) fn parse_up_to(input: &[u8], max_bulk: usize) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
+    parse_nested(input, 0, MAX_ELEMENTS, max_bulk)
 }
 
 fn parse_nested(
     input: &[u8],
     depth: usize,
     max_elements: usize,
+    max_bulk: usize,
 ) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
     let Some((text, mut len)) = line(input)? else { return Ok(None) };
     let (kind, text) = text.split_first().ok_or(InvalidReply)?;
@@ -55,7 +61,7 @@ fn parse_nested(
         b':' => Reply::Integer(integer(text)?),
         b'$' if text == b"-1" => Reply::Bulk(None),
         b'$' => {
-            let size = length(text).filter(|size| *size <= MAX_BULK).ok_or(InvalidReply)?;
+            let size = length(text).filter(|size| *size <= max_bulk).ok_or(InvalidReply)?;
             let Some(content) = input.get(len..len + size + 2) else { return Ok(None) };
             len += size + 2;
             Reply::Bulk(Some(content.strip_suffix(b"\r\n").ok_or(InvalidReply)?))
@@ -65,9 +71,8 @@ fn parse_nested(
             let count = length(text).filter(|count| *count <= max_elements && depth < MAX_DEPTH);
             let mut elements = Vec::new();
             for _ in 0..count.ok_or(InvalidReply)? {
-                let Some((element, used)) = parse_nested(&input[len..], depth + 1, max_elements)? else {
-                    return Ok(None);
-                };
+                let nested = parse_nested(&input[len..], depth + 1, max_elements, max_bulk)?;
+                let Some((element, used)) = nested else { return Ok(None) };
                 elements.push(element);
                 len += used;
             }

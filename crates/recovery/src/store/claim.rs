@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use bytestring::ByteString;
 use roomcast_core::{Member, MemberKey, Room, SocketId};
 
-use super::queue::{Held, SessionQueue, SessionSource};
+use super::queue::{Claiming, Held, SessionQueue, SessionSource};
 use super::{Claimed, Epoch, SessionId};
 use crate::owner::Owner;
 use crate::pending_recovery::{Order, RecoveryError};
@@ -29,6 +29,7 @@ impl SessionClaim {
     /// `held` is its state on this node, if any.
     pub(crate) async fn run(self, held: Option<Held>) -> ClaimResult {
         let Self { inner, queue, id, offset, budget, .. } = &self;
+        let claiming = queue.claiming(id);
         let claimed = queue.store().claim(queue.node(), id).await.map_err(|_| RecoveryError::Unavailable)?;
         let is_own = claimed.as_ref().is_none_or(|claimed| claimed.previous == *queue.node());
         let held = match held {
@@ -45,7 +46,7 @@ impl SessionClaim {
         };
         let Some(held) = held else {
             return match claimed {
-                Some(claimed) => self.adopt(claimed).await,
+                Some(claimed) => self.adopt(claimed, claiming).await,
                 None => Err(RecoveryError::Unknown),
             };
         };
@@ -65,12 +66,12 @@ impl SessionClaim {
     }
 
     /// Recovers a session that another process retained.
-    async fn adopt(self, claimed: Claimed) -> ClaimResult {
+    async fn adopt(self, claimed: Claimed, claiming: Claiming) -> ClaimResult {
         let Self { inner, queue, source, id, offset, budget } = self;
         let Claimed { epoch, session, .. } = claimed;
         match inner.claim_stored(&id.secret, &session, offset.as_deref(), budget).outcome().await {
             Ok(pending) => {
-                let adopted = Some(Adopted { id, epoch, source });
+                let adopted = Some(Adopted { id, epoch, source, claiming });
                 Ok(Box::new(StoredClaim { pending, queue, adopted }))
             }
             Err(refused) => {
@@ -88,6 +89,7 @@ struct Adopted {
     id: SessionId,
     epoch: Epoch,
     source: Weak<dyn SessionSource>,
+    claiming: Claiming,
 }
 
 /// Pending recovery whose session is stored again once it is attached.
@@ -138,10 +140,14 @@ impl PendingRecovery for StoredClaim {
     ) -> Result<MemberKey, RecoveryError> {
         let Self { pending, queue, adopted } = *self;
         let (before, socket) = (pending.key(), pending.id().clone());
+        // Another node may have claimed it in the meantime, and goes on without waiting for this one.
+        if adopted.as_ref().is_some_and(|adopted| adopted.claiming.is_superseded(adopted.epoch)) {
+            return Err(RecoveryError::Unknown);
+        }
         let resumed = pending.resume(member, owner, order, welcome);
         match (&resumed, adopted) {
             (Ok(key), None) => queue.returned(*key),
-            (Ok(key), Some(Adopted { id, epoch, source })) => queue.add(*key, id, socket, epoch, source),
+            (Ok(key), Some(Adopted { id, epoch, source, .. })) => queue.add(*key, id, socket, epoch, source),
             (Err(_), None) => queue.ended(before),
             (Err(refused), Some(Adopted { id, epoch, .. })) if refused.drops_session() => {
                 queue.remove(id, epoch);
