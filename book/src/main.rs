@@ -65,6 +65,10 @@ fn build(root: &Path, dest: Option<PathBuf>) -> Result<String, Problems> {
         // mdBook resolves it against the folder of `book.toml`.
         book.config.build.build_dir = std::path::absolute(dest)?;
     }
+    let address = env!("CARGO_PKG_REPOSITORY");
+    if !address.is_empty() {
+        book.config.set("output.html.git-repository-url", address)?;
+    }
     let dest = book.build_dir_for("html");
     std::fs::create_dir_all(&dest)?;
     let root = root.canonicalize()?;

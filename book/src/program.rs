@@ -1,6 +1,6 @@
 //! Rust program that grows with the blocks of a page.
 
-/// Source file of a reader who follows a page: each block replaces the items that it repeats, and adds the others.
+/// Source file built from the blocks of a page: each block replaces the items that it repeats, and adds the others.
 #[derive(Debug, Clone, Default)]
 pub struct Program {
     /// `use` lines, sorted.
