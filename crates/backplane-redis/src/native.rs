@@ -47,7 +47,7 @@ impl RedisBackplane {
         let counters = Counters::default();
         let prefix = config.prefix.clone();
         Self {
-            connections: Pair::new(Arc::new(config), &counters),
+            connections: Pair::new(Arc::new(config), &counters, false),
             channels: Channels { prefix, by_name: HashMap::default() },
             pending: VecDeque::new(),
             counters,

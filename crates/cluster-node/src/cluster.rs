@@ -6,7 +6,9 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use roomcast_cluster_task::{EngineMetrics, clock, spawn_thread};
 use roomcast_core::{Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, Namespace};
-use roomcast_node_adapter::{ClassicWriter, PubSub, StreamLog, StreamsWriter, cluster_uid, node_uid};
+use roomcast_node_adapter::{
+    ClassicWriter, PubSub, ShardedWriter, StreamLog, StreamsWriter, cluster_uid, node_uid,
+};
 
 use crate::config::NodeClusterConfig;
 use crate::driver::Driver;
@@ -105,7 +107,7 @@ impl NodeCluster {
         engine: E,
         log: L,
     ) -> (Self, impl FnOnce() -> Driver + Send + use<E, L>) {
-        let config = config.streams(|_| {});
+        let config = NodeClusterConfig { sharded: None, ..config }.streams(|_| {});
         let shared = Shared::new(&config);
         let cluster = Self { shared: shared.clone(), engine_metrics: config.engine_metrics.clone() };
         (cluster, move || Driver::new(shared, config, Box::new(engine), Some(Box::new(log))))
@@ -115,13 +117,17 @@ impl NodeCluster {
 #[async_trait]
 impl Cluster for NodeCluster {
     fn open(&self, namespace: &Namespace, host: Weak<dyn ClusterHost>) -> Box<dyn ClusterNamespace> {
-        let writer = match &self.shared.streams {
-            None => {
+        let writer = match (&self.shared.streams, &self.shared.sharded) {
+            (None, Some(sharded)) => {
+                let uid = cluster_uid(clock::random());
+                Writer::Sharded(Arc::new(ShardedWriter::new(sharded, namespace.clone(), &uid)))
+            }
+            (None, None) => {
                 let uid = node_uid(clock::random());
                 let prefix = &self.shared.classic.prefix;
                 Writer::Classic(Arc::new(ClassicWriter::new(prefix, namespace.clone(), &uid)))
             }
-            Some(streams) => {
+            (Some(streams), _) => {
                 let uid = cluster_uid(clock::random());
                 Writer::Streams(Arc::new(StreamsWriter::new(streams, namespace.clone(), &uid)))
             }

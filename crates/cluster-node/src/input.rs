@@ -3,6 +3,7 @@
 use std::sync::Weak;
 use std::time::Duration;
 
+use bytestring::ByteString;
 use roomcast_cluster_task::reply::{Part, ReplySender};
 use roomcast_core::{ClusterHost, Event, Heard, Target};
 use roomcast_node_adapter::{Answer, Asker, Composed, EntryFields, Query, Response};
@@ -31,8 +32,16 @@ pub(crate) enum Input {
     Close {
         key: Key,
     },
+    /// A room with a channel of its own got its first member, or lost its last.
+    Room {
+        key: Key,
+        channel: ByteString,
+        has_members: bool,
+    },
+    /// `channel` is that of a room.
     Heard {
         key: Key,
+        channel: Option<ByteString>,
         reply: oneshot::Sender<Heard>,
     },
     Confirm {

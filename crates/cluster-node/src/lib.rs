@@ -114,3 +114,4 @@ mod writer;
 
 pub use cluster::NodeCluster;
 pub use config::NodeClusterConfig;
+pub use roomcast_node_adapter::SubscriptionMode;

@@ -2,7 +2,7 @@
 
 use roomcast_core::ClusterMetric;
 
-use crate::shared::{Shared, StreamStats};
+use crate::shared::{RoomStats, Shared, StreamStats};
 
 /// Returns all counters and gauges of a cluster.
 pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
@@ -69,6 +69,11 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
         ("cluster_subscribe_retries", "Subscriptions requested again.", stats.subscribe_retries),
         ("cluster_disconnects", "Times that the engine was disconnected.", stats.disconnects),
         (
+            "cluster_mixed",
+            "Signs of servers with another adapter on the same prefix, or with another subscription mode.",
+            stats.mixed,
+        ),
+        (
             "cluster_host_panics",
             "Panics of the server while it handled something of another node.",
             shared.guard.panics(),
@@ -77,7 +82,21 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
     let gauges = gauges.into_iter().map(|(name, help, value)| ClusterMetric::gauge(name, help, value as f64));
     let counters =
         counters.into_iter().map(|(name, help, value)| ClusterMetric::counter(name, help, value as f64));
-    gauges.chain(counters).chain(stats.stream.iter().flat_map(collect_stream)).collect()
+    let rooms = stats.rooms.iter().flat_map(collect_rooms);
+    gauges.chain(counters).chain(rooms).chain(stats.stream.iter().flat_map(collect_stream)).collect()
+}
+
+/// Returns the gauges of the channels of rooms.
+fn collect_rooms(rooms: &RoomStats) -> [ClusterMetric; 2] {
+    let gauge = |name, help, value: usize| ClusterMetric::gauge(name, help, value as f64);
+    [
+        gauge("cluster_rooms", "Channels of rooms with members on this node.", rooms.channels),
+        gauge(
+            "cluster_rooms_unconfirmed",
+            "Channels of rooms whose subscription is not confirmed.",
+            rooms.unconfirmed,
+        ),
+    ]
 }
 
 /// Returns the counters and gauges of the stream.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use roomcast_cluster_task::reply::{self, AnswerMemory, Members, Missing, ReplyReceiver, ReplySender};
 use roomcast_cluster_task::{HostGuard, Inlet, Status};
 use roomcast_core::{PublishRefusal, Published};
-use roomcast_node_adapter::{AdapterMetrics, ClassicConfig, Composed, StreamsConfig};
+use roomcast_node_adapter::{AdapterMetrics, ClassicConfig, Composed, ShardedConfig, StreamsConfig};
 use tokio::sync::watch;
 
 use crate::config::NodeClusterConfig;
@@ -20,6 +20,8 @@ use crate::writer::Publication;
 pub(crate) struct Shared {
     pub(crate) inlet: Inlet<Input>,
     pub(crate) classic: Arc<ClassicConfig>,
+    /// Settings of the sharded adapter, if that is the adapter.
+    pub(crate) sharded: Option<Arc<ShardedConfig>>,
     /// Settings of the streams adapter, if that is the adapter.
     pub(crate) streams: Option<Arc<StreamsConfig>>,
     /// Position in the stream after the last turn of the task.
@@ -45,8 +47,12 @@ pub(crate) struct Stats {
     pub(crate) handlers: usize,
     /// Sum of all namespaces, closed ones included.
     pub(crate) adapter: AdapterMetrics,
+    /// With the sharded adapter.
+    pub(crate) rooms: Option<RoomStats>,
     /// With the streams adapter.
     pub(crate) stream: Option<StreamStats>,
+    /// Signs of servers with another adapter or mode.
+    pub(crate) mixed: u64,
     pub(crate) messages_out: u64,
     pub(crate) bytes_out: u64,
     pub(crate) bytes_in: u64,
@@ -61,6 +67,13 @@ pub(crate) struct Stats {
     pub(crate) lost: u64,
     pub(crate) subscribe_retries: u64,
     pub(crate) disconnects: u64,
+}
+
+/// Channels of rooms.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RoomStats {
+    pub(crate) channels: usize,
+    pub(crate) unconfirmed: usize,
 }
 
 /// Counters and gauges of the stream.
@@ -99,6 +112,7 @@ impl Shared {
         Arc::new(Self {
             inlet: Inlet::new(config.queue_bytes),
             classic: Arc::new(config.classic.clone()),
+            sharded: config.sharded.clone().map(Arc::new),
             streams: config.streams.clone().map(Arc::new),
             position: watch::Sender::default(),
             max_publication: config.max_publication,

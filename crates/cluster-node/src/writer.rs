@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use roomcast_core::{Args, Delivery, Event, Membership, Target};
+use roomcast_core::{Args, Delivery, Event, Membership, Room, Target};
 use roomcast_node_adapter::{
-    ClassicWriter, Composed, EncodeError, EntryFields, Flags, Recipients, StreamsWriter, entry_bytes,
+    ClassicWriter, Composed, EncodeError, EntryFields, Flags, Recipients, ShardedWriter, StreamsWriter,
+    entry_bytes,
 };
 
 use crate::input::{Input, Key};
@@ -15,6 +16,7 @@ use crate::shared::{MESSAGE_COST, cost};
 #[derive(Debug, Clone)]
 pub(crate) enum Writer {
     Classic(Arc<ClassicWriter>),
+    Sharded(Arc<ShardedWriter>),
     Streams(Arc<StreamsWriter>),
 }
 
@@ -22,11 +24,20 @@ pub(crate) enum Writer {
 pub(crate) type Publication = Result<(Input, usize), EncodeError>;
 
 impl Writer {
+    /// Returns the channel of a room, if it has a subscription of its own.
+    pub(crate) fn room_channel(&self, room: &Room) -> Option<ByteString> {
+        match self {
+            Self::Sharded(writer) => writer.room_channel(room),
+            Self::Classic(_) | Self::Streams(_) => None,
+        }
+    }
+
     pub(crate) fn broadcast(&self, key: Key, target: &Target, event: &Event) -> Publication {
         let recipients = Recipients::from(target);
         let flags = flags(target, event);
         match self {
             Self::Classic(writer) => writer.broadcast(&recipients, &flags, event).map(message),
+            Self::Sharded(writer) => writer.broadcast(&recipients, &flags, event).map(message),
             Self::Streams(writer) => {
                 let fields = writer.broadcast(&recipients, &flags, event)?;
                 // The server delivers volatile events itself.
@@ -40,6 +51,7 @@ impl Writer {
     pub(crate) fn update(&self, key: Key, recipients: Recipients, change: Membership) -> Publication {
         Ok(match self {
             Self::Classic(writer) => message(writer.update(recipients, change)),
+            Self::Sharded(writer) => message(writer.update(recipients, change)),
             Self::Streams(writer) => entry(key, writer.update(recipients, change), None),
         })
     }
@@ -47,6 +59,7 @@ impl Writer {
     pub(crate) fn disconnect(&self, key: Key, recipients: Recipients, close: bool) -> Publication {
         Ok(match self {
             Self::Classic(writer) => message(writer.disconnect(recipients, close)),
+            Self::Sharded(writer) => message(writer.disconnect(recipients, close)),
             Self::Streams(writer) => entry(key, writer.disconnect(recipients, close), None),
         })
     }
@@ -54,6 +67,7 @@ impl Writer {
     pub(crate) fn server_side_emit(&self, name: &ByteString, args: &Args) -> Publication {
         match self {
             Self::Classic(writer) => writer.server_side_emit(name, args).map(message),
+            Self::Sharded(writer) => writer.server_side_emit(name, args).map(message),
             Self::Streams(writer) => writer.server_side_emit(name, args).map(message),
         }
     }

@@ -1,7 +1,7 @@
 //! Several servers as one: emits, rooms, queries and disconnects reach the clients of all of them.
 //!
-//! With the feature `redis`, `redis` connects servers of Roomcast by a Redis server, and `redis_classic` joins a
-//! cluster of Socket.IO servers on Node. An engine of your own implements `roomcast_cluster::Backplane`, and is passed
+//! With the feature `redis`, `redis` connects servers of Roomcast by a Redis server, and `redis_classic` and
+//! `redis_sharded` join a cluster of Socket.IO servers on Node. An engine of your own implements `roomcast_cluster::Backplane`, and is passed
 //! to `roomcast_cluster_runtime::ClusterConnection::start`.
 //!
 //! A server starts without its engine as well: it serves its own clients, and joins the cluster when the engine
@@ -14,7 +14,7 @@ pub use roomcast_backplane_redis::{
 #[cfg(feature = "redis")]
 pub use roomcast_cluster::{Backplane, BackplaneCommand, BackplaneEvent, Channel, ClusterConfig, NodeId};
 #[cfg(feature = "redis")]
-pub use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
+pub use roomcast_cluster_node::{NodeCluster, NodeClusterConfig, SubscriptionMode};
 #[cfg(feature = "redis")]
 pub use roomcast_cluster_runtime::{ClusterConnection, ConnectionConfig};
 pub use roomcast_server::cluster::{Cluster, ClusterMetric, ClusterStatus, ClusterValue};
@@ -105,6 +105,56 @@ pub fn redis_classic_with(redis: RedisConfig, cluster: NodeClusterConfig) -> Res
     let engine = RedisPubSub::new(redis);
     let metrics = engine.metrics_reader();
     let cluster = cluster.engine_metrics(move || metrics().to_cluster_metrics());
+    if tokio::runtime::Handle::try_current().is_ok() {
+        return Ok(NodeCluster::start(cluster, engine));
+    }
+    NodeCluster::start_thread(cluster, engine).map_err(RedisError::Thread)
+}
+
+/// Joins the cluster of the Node servers with the sharded adapter on the Redis of a URL, with default settings.
+///
+/// The Node servers use `@socket.io/redis-adapter` 8.3 (`createShardedAdapter`) with the subscription mode `dynamic`,
+/// on Redis 7 or later. A server receives the events of its own rooms only.
+///
+/// ```no_run
+/// use roomcast::{Io, cluster};
+///
+/// # fn build() -> Result<(), cluster::RedisError> {
+/// let io = Io::builder().cluster(cluster::redis_sharded("redis://127.0.0.1:6379")?).build();
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Returns an error if the URL is invalid, or if the thread of the connection cannot be started. Redis need not be
+/// available.
+#[cfg(feature = "redis")]
+pub fn redis_sharded(url: &str) -> Result<NodeCluster, RedisError> {
+    redis_sharded_with(RedisConfig::from_url(url)?, NodeClusterConfig::new())
+}
+
+/// Joins the cluster of the Node servers with the sharded adapter on a Redis.
+///
+/// [`NodeClusterConfig::sharded`] has the subscription mode, which **must be the same on all servers**. The connection
+/// runs as a task of the current tokio runtime, or outside of one on a separate thread.
+///
+/// ```no_run
+/// use roomcast::cluster::{self, NodeClusterConfig, RedisConfig, SubscriptionMode};
+/// use roomcast::Io;
+///
+/// # fn build() -> Result<(), cluster::RedisError> {
+/// let redis = RedisConfig::from_url("redis://127.0.0.1:6379")?;
+/// let cluster = NodeClusterConfig::new().sharded(|sharded| sharded.mode = SubscriptionMode::Static);
+/// let io = Io::builder().cluster(cluster::redis_sharded_with(redis, cluster)?).build();
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Returns an error if the thread of the connection cannot be started.
+#[cfg(feature = "redis")]
+pub fn redis_sharded_with(redis: RedisConfig, cluster: NodeClusterConfig) -> Result<NodeCluster, RedisError> {
+    let engine = RedisPubSub::sharded(redis);
+    let metrics = engine.metrics_reader();
+    let cluster = cluster.sharded(|_| {}).engine_metrics(move || metrics().to_cluster_metrics());
     if tokio::runtime::Handle::try_current().is_ok() {
         return Ok(NodeCluster::start(cluster, engine));
     }

@@ -43,9 +43,10 @@ pub(crate) enum PairEvent<N> {
 }
 
 impl<N> Pair<N> {
-    pub(crate) fn new(config: Arc<RedisConfig>, counters: &Counters) -> Self {
+    /// Creates connections; `is_sharded` is whether publications and counts are for sharded channels.
+    pub(crate) fn new(config: Arc<RedisConfig>, counters: &Counters, is_sharded: bool) -> Self {
         Self {
-            publisher: Publisher::new(config.clone(), counters.clone()),
+            publisher: Publisher::new(config.clone(), counters.clone(), is_sharded),
             subscriber: Subscriber::new(config, counters.clone()),
             last_number: 0,
             events: VecDeque::new(),
@@ -86,8 +87,8 @@ impl<N> Pair<N> {
     }
 
     /// Queues a count of the subscribers of a channel.
-    pub(crate) fn count(&mut self, name: &[u8], number: u64) {
-        self.publisher.count(name, number);
+    pub(crate) fn count(&mut self, name: &[u8], number: u64, of_other_kind: bool) {
+        self.publisher.count(name, number, of_other_kind);
         self.wake();
     }
 
@@ -101,7 +102,7 @@ impl<N> Pair<N> {
         if !self.subscriber.command(verb, names, self.last_number) {
             return None;
         }
-        if matches!(verb, Verb::Subscribe | Verb::PatternSubscribe) {
+        if matches!(verb, Verb::Subscribe | Verb::PatternSubscribe | Verb::ShardedSubscribe) {
             // A command takes effect before later ones, but publications have another connection.
             self.publisher.hold(self.last_number);
         }

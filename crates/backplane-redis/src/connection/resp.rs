@@ -88,15 +88,19 @@ pub(crate) enum Head<'a> {
     Other,
 }
 
-/// Parses the head of a message, with a pattern or without.
+/// Parses the head of a message, with a pattern or without, or on a sharded channel.
 pub(crate) fn message_head(input: &[u8]) -> Result<Head<'_>, InvalidReply> {
     const MESSAGE: &[u8] = b"*3\r\n$7\r\nmessage\r\n";
+    const SHARDED: &[u8] = b"*3\r\n$8\r\nsmessage\r\n";
     const PATTERN: &[u8] = b"*4\r\n$8\r\npmessage\r\n";
     let has_pattern = input.starts_with(PATTERN);
     let mut at = match has_pattern {
         true => PATTERN.len(),
         false if input.starts_with(MESSAGE) => MESSAGE.len(),
-        false if MESSAGE.starts_with(input) || PATTERN.starts_with(input) => return Ok(Head::Incomplete),
+        false if input.starts_with(SHARDED) => SHARDED.len(),
+        false if [MESSAGE, SHARDED, PATTERN].iter().any(|head| head.starts_with(input)) => {
+            return Ok(Head::Incomplete);
+        }
         false => return Ok(Head::Other),
     };
     let mut pattern = None;
@@ -160,9 +164,18 @@ pub(crate) fn encode<'a>(
 
 /// Appends a PUBLISH command; returns its length.
 pub(crate) fn encode_publish(out: &mut BytesMut, name: &[u8], payload: &[u8]) -> usize {
+    encode_message(out, b"*3\r\n$7\r\nPUBLISH\r\n", name, payload)
+}
+
+/// Appends an SPUBLISH command; returns its length.
+pub(crate) fn encode_sharded_publish(out: &mut BytesMut, name: &[u8], payload: &[u8]) -> usize {
+    encode_message(out, b"*3\r\n$8\r\nSPUBLISH\r\n", name, payload)
+}
+
+fn encode_message(out: &mut BytesMut, command: &[u8], name: &[u8], payload: &[u8]) -> usize {
     let before = out.len();
     out.reserve(name.len() + payload.len() + 64);
-    out.put_slice(b"*3\r\n$7\r\nPUBLISH\r\n");
+    out.put_slice(command);
     put_string(out, name);
     put_string(out, payload);
     out.len() - before
@@ -225,6 +238,7 @@ mod tests {
     fn message_heads_need_all_bytes() {
         for (input, pattern) in [
             (&b"*3\r\n$7\r\nmessage\r\n$2\r\nab\r\n$5\r\n"[..], None),
+            (b"*3\r\n$8\r\nsmessage\r\n$2\r\nab\r\n$5\r\n", None),
             (b"*4\r\n$8\r\npmessage\r\n$2\r\na*\r\n$2\r\nab\r\n$5\r\n", Some(&b"a*"[..])),
         ] {
             for end in 0..input.len() {

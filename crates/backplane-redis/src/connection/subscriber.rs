@@ -21,6 +21,8 @@ pub(crate) enum Verb {
     Unsubscribe,
     PatternSubscribe,
     PatternUnsubscribe,
+    ShardedSubscribe,
+    ShardedUnsubscribe,
 }
 
 impl Verb {
@@ -30,6 +32,8 @@ impl Verb {
             Self::Unsubscribe => b"UNSUBSCRIBE",
             Self::PatternSubscribe => b"PSUBSCRIBE",
             Self::PatternUnsubscribe => b"PUNSUBSCRIBE",
+            Self::ShardedSubscribe => b"SSUBSCRIBE",
+            Self::ShardedUnsubscribe => b"SUNSUBSCRIBE",
         }
     }
 }
