@@ -3,7 +3,8 @@
 //! [`RedisBackplane`] connects nodes of Roomcast by a Redis server, version 6 or later, or one that sentinels choose.
 //! It implements [`Backplane`](roomcast_cluster::Backplane): each [`Channel`](roomcast_cluster::Channel) is a channel
 //! of Redis, named by the prefix and the channel's `Display` form. A node hears only the channels that it is subscribed
-//! to, so a message to a room without members costs it nothing. [`RedisPubSub`] connects a node to Node servers.
+//! to, so a message to a room without members costs it nothing. [`RedisPubSub`] connects a node to Node servers, and
+//! [`RedisStream`] to the stream of Node's streams adapter.
 //!
 //! ```no_run
 //! use std::future::poll_fn;

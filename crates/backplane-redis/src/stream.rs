@@ -1,4 +1,4 @@
-//! A stream of Redis: the engine of clusters with Node's streams adapter, beside pub/sub.
+//! A stream of Redis, for clusters with Node's streams adapter.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};

@@ -12,11 +12,10 @@ use roomcast_node_adapter::{
 
 use crate::config::NodeClusterConfig;
 use crate::driver::Driver;
-use crate::input::Input;
+use crate::input::{Input, Writer};
 use crate::metrics;
 use crate::namespace::OpenNamespace;
 use crate::shared::Shared;
-use crate::writer::Writer;
 
 /// Connection of a server to Node servers that use `@socket.io/redis-adapter`, and to other Roomcast servers like it.
 ///

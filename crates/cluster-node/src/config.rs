@@ -109,6 +109,12 @@ impl NodeClusterConfig {
         self
     }
 
+    /// Returns the name of the stream, if the streams adapter is selected.
+    #[must_use]
+    pub fn stream_name(&self) -> Option<&str> {
+        self.streams.as_ref().map(|streams| &*streams.stream)
+    }
+
     /// Sets the maximum bytes of publications, requests and answers that wait for the engine. Default: 16 MiB.
     ///
     /// Above it, publications are refused, and answers to other nodes are dropped; both are counted. The engine's

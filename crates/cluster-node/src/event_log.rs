@@ -4,37 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytestring::ByteString;
-use roomcast_core::{EventLog, EventLogError, LogQuery, MissedEvents, Room};
+use roomcast_core::{EventLog, EventLogError, LogQuery, MissedEvents};
 use roomcast_node_adapter::EntryId;
 use tokio::sync::{oneshot, watch};
 
-use crate::input::{Input, Key};
+use crate::input::{Input, Key, LogInput, MissedQuestion, StreamPosition};
 use crate::shared::{MESSAGE_COST, Shared};
-
-/// Position of the task in the stream.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct StreamPosition {
-    /// Last entry whose effects have taken place; `None` before the first one is known.
-    pub(crate) id: Option<EntryId>,
-    /// Whether the stream is being read.
-    pub(crate) is_reading: bool,
-}
-
-/// Question to the task about the stream.
-#[derive(Debug)]
-pub(crate) enum LogInput {
-    Latest { reply: oneshot::Sender<Option<EntryId>> },
-    Missed { key: Key, question: MissedQuestion, reply: oneshot::Sender<Result<MissedEvents, EventLogError>> },
-}
-
-/// Owned form of a [`LogQuery`].
-#[derive(Debug)]
-pub(crate) struct MissedQuestion {
-    pub(crate) after: EntryId,
-    pub(crate) rooms: Vec<Room>,
-    pub(crate) max_bytes: usize,
-    pub(crate) node: ByteString,
-}
 
 /// Stream of a cluster, as the log of one namespace.
 #[derive(Debug)]

@@ -1,16 +1,16 @@
 //! Inputs from other threads to the task of a cluster.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytestring::ByteString;
 use roomcast_cluster_task::reply::{Part, ReplySender};
-use roomcast_core::{ClusterHost, Event, Heard, Target};
-use roomcast_node_adapter::{Answer, Asker, Composed, EntryFields, Query, Response};
+use roomcast_core::{ClusterHost, Event, EventLogError, Heard, MissedEvents, Room, Target};
+use roomcast_node_adapter::{
+    Answer, Asker, ClassicWriter, Composed, EncodeError, EntryFields, EntryId, Query, Response,
+    ShardedWriter, StreamsWriter,
+};
 use tokio::sync::oneshot;
-
-use crate::event_log::LogInput;
-use crate::writer::Writer;
 
 /// Number of an open namespace. A namespace that is opened again has another one.
 pub(crate) type Key = u64;
@@ -75,6 +75,42 @@ pub(crate) enum Input {
     Abandon,
 }
 
+/// Writer of a namespace, with any adapter.
+#[derive(Debug, Clone)]
+pub(crate) enum Writer {
+    Classic(Arc<ClassicWriter>),
+    Sharded(Arc<ShardedWriter>),
+    Streams(Arc<StreamsWriter>),
+}
+
+/// Input with the bytes that it takes in the queue.
+pub(crate) type Publication = Result<(Input, usize), EncodeError>;
+
+/// Question to the task about the stream.
+#[derive(Debug)]
+pub(crate) enum LogInput {
+    Latest { reply: oneshot::Sender<Option<EntryId>> },
+    Missed { key: Key, question: MissedQuestion, reply: oneshot::Sender<Result<MissedEvents, EventLogError>> },
+}
+
+/// Owned form of a [`LogQuery`](roomcast_core::LogQuery).
+#[derive(Debug)]
+pub(crate) struct MissedQuestion {
+    pub(crate) after: EntryId,
+    pub(crate) rooms: Vec<Room>,
+    pub(crate) max_bytes: usize,
+    pub(crate) node: ByteString,
+}
+
+/// Position of the task in the stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct StreamPosition {
+    /// Last entry whose effects have taken place; `None` before the first one is known.
+    pub(crate) id: Option<EntryId>,
+    /// Whether the stream is being read.
+    pub(crate) is_reading: bool,
+}
+
 /// Answer of another node.
 pub(crate) struct AnswerPart(pub(crate) Answer);
 
@@ -82,9 +118,7 @@ impl Part for AnswerPart {
     fn byte_len(&self) -> usize {
         let content = match &self.0 {
             Answer::Sockets(sockets) => {
-                let rooms = |rooms: &[roomcast_core::Room]| {
-                    rooms.iter().map(|room| room.as_str().len() + 32).sum::<usize>()
-                };
+                let rooms = |rooms: &[Room]| rooms.iter().map(|room| room.as_str().len() + 32).sum::<usize>();
                 let len = |socket: &roomcast_node_adapter::SocketDescription| {
                     socket.handshake.len() + socket.data.len() + rooms(&socket.rooms) + 128
                 };

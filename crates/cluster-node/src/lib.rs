@@ -16,6 +16,10 @@
 //! # Ok(()) }
 //! ```
 //!
+//! [`NodeCluster::start_streams`] joins a cluster of `@socket.io/redis-streams-adapter` 0.3 instead, with a
+//! [`StreamsNamespace`](roomcast_node_adapter::StreamsNamespace) for each namespace and a
+//! [`StreamLog`](roomcast_node_adapter::StreamLog) in addition to the engine; see [Streams](#streams).
+//!
 //! A cluster of Roomcast servers alone is better served by `roomcast-cluster-runtime`, which detects losses, delivers
 //! to interested nodes only, and names the nodes that do not answer.
 //!
@@ -43,7 +47,33 @@
 //! - **Leaving** publishes the queue, then unsubscribes. The protocol has no goodbye.
 //! - **A panic** of a host or handler affects one event; the task continues.
 //!
+//! # Streams
+//!
+//! With the streams adapter, events and changes of sockets are entries of a stream, and only queries are messages.
+//!
+//! - **Order**: reliable events take effect on all nodes in the order of the stream, also on this one, when they come
+//!   back from it, with their offsets. So the clients of all Roomcast servers receive them in one order, and the offset
+//!   of an event says that all earlier ones were delivered.
+//! - **Confirmation**: `confirm` completes once Redis has stored all entries. An entry that Redis refuses,
+//!   as without memory, is an error, and its event reaches the clients of this node only.
+//! - **An answer is lost** with its connection: no entry is appended until the node has read the stream up to its
+//!   end on the new connection. Entries that came back were stored; the others are appended again, before all later
+//!   ones. If that fails, since the entry was trimmed or access rules forbid `CLIENT KILL`, the entry is stored twice with
+//!   one number, and Roomcast servers deliver it once; Node servers deliver it twice.
+//! - **The stream is away** for 250 ms: own events are delivered at once, without an offset, and the entries wait. They
+//!   are marked when they are written, and [`EventLog::missed`](roomcast_core::EventLog::missed) leaves them out for
+//!   clients of this node. An entry that was under way at the begin of the outage has no mark.
+//! - **An own entry does not come back** in 5 s ([`confirm_timeout`](roomcast_node_adapter::StreamsConfig)): its event is
+//!   delivered without an offset, and ignored if it comes back later.
+//! - **Gaps**: entries that were trimmed before this node has read them, and a stream that was replaced or has lost its
+//!   last entries, are reported to [`ClusterHost::missed`](roomcast_core::ClusterHost::missed), logged, and counted.
+//! - **Memory**: waiting entries, and own events until they come back, count towards
+//!   [`queue_bytes`](NodeClusterConfig::queue_bytes).
+//! - **Repeated entries** are recognized for 4,096 senders.
+//!
 //! # Loss
+//!
+//! Without a stream:
 //!
 //! | Lost | When | Reported by |
 //! | --- | --- | --- |

@@ -16,9 +16,9 @@ use roomcast_node_adapter::{Answer, Query, Recipients, SocketDescription};
 use tokio::sync::oneshot;
 
 use crate::event_log::StreamEventLog;
-use crate::input::{AnswerPart, Input, Key};
+use crate::input::{AnswerPart, Input, Key, Writer};
 use crate::shared::{MESSAGE_COST, Shared};
-use crate::writer::{Writer, flags};
+use crate::writer::flags;
 
 /// Namespace of a [`NodeCluster`](crate::NodeCluster).
 #[derive(Debug)]

@@ -11,9 +11,7 @@ use roomcast_node_adapter::{AdapterMetrics, ClassicConfig, Composed, ShardedConf
 use tokio::sync::watch;
 
 use crate::config::NodeClusterConfig;
-use crate::event_log::StreamPosition;
-use crate::input::{AnswerPart, Input, Key};
-use crate::writer::Publication;
+use crate::input::{AnswerPart, Input, Key, Publication, StreamPosition};
 
 /// State that a cluster, its namespaces and its task share.
 #[derive(Debug)]
@@ -84,8 +82,9 @@ pub(crate) struct StreamStats {
     /// Entries whose events took effect on this node before they were stored.
     pub(crate) delivered_before: u64,
     pub(crate) refused: u64,
-    /// Entries without an answer that were found in the stream, and those that were appended again.
+    /// Entries without an answer that were found in the stream.
     pub(crate) found: u64,
+    /// Entries without an answer that were appended again.
     pub(crate) repeated: u64,
     pub(crate) waiting: usize,
     pub(crate) gaps: u64,

@@ -1,27 +1,11 @@
 //! Publications of a namespace, composed on the calling thread.
 
-use std::sync::Arc;
-
 use bytestring::ByteString;
 use roomcast_core::{Args, Delivery, Event, Membership, Room, Target};
-use roomcast_node_adapter::{
-    ClassicWriter, Composed, EncodeError, EntryFields, Flags, Recipients, ShardedWriter, StreamsWriter,
-    entry_bytes,
-};
+use roomcast_node_adapter::{Composed, EntryFields, Flags, Recipients, entry_bytes};
 
-use crate::input::{Input, Key};
+use crate::input::{Input, Key, Publication, Writer};
 use crate::shared::{MESSAGE_COST, cost};
-
-/// Writer of a namespace, with any adapter.
-#[derive(Debug, Clone)]
-pub(crate) enum Writer {
-    Classic(Arc<ClassicWriter>),
-    Sharded(Arc<ShardedWriter>),
-    Streams(Arc<StreamsWriter>),
-}
-
-/// Input with the bytes that it takes in the queue.
-pub(crate) type Publication = Result<(Input, usize), EncodeError>;
 
 impl Writer {
     /// Returns the channel of a room, if it has a subscription of its own.

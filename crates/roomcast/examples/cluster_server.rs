@@ -12,8 +12,8 @@ use roomcast::namespace::NamespaceHandle;
 use roomcast::rooms::RemoteSocket;
 use roomcast::socket::SocketId;
 use roomcast::{Ack, Args, EmitError, Io, Server, Socket, Value, json};
-use roomcast_backplane_redis::{RedisConfig, RedisPubSub};
-use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
+use roomcast_backplane_redis::{RedisConfig, RedisPubSub, RedisStream};
+use roomcast_cluster_node::{NodeCluster, NodeClusterConfig, SubscriptionMode};
 use serde::Deserialize;
 
 #[derive(Parser)]
@@ -30,6 +30,9 @@ struct Options {
     /// First part of the channels' names
     #[arg(long, default_value = "socket.io")]
     prefix: String,
+    /// Adapter of the Node servers: classic, streams, or sharded with its subscription mode, as in `sharded-dynamic`
+    #[arg(long, default_value = "classic")]
+    adapter: String,
     /// Whether answers are published on the channels of the asking nodes
     #[arg(long)]
     own_response_channels: bool,
@@ -42,12 +45,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let redis =
-        RedisPubSub::new(RedisConfig::from_url(&options.redis)?.ping_interval(Duration::from_millis(250)));
+    let redis = RedisConfig::from_url(&options.redis)?.ping_interval(Duration::from_millis(250));
     let config = NodeClusterConfig::new()
         .prefix(&options.prefix)
         .classic(|classic| classic.own_response_channels = options.own_response_channels);
-    let io = Io::builder().cluster(NodeCluster::start(config, redis)).build();
+    let cluster = match options.adapter.as_str() {
+        "classic" => NodeCluster::start(config, RedisPubSub::new(redis)),
+        "streams" => {
+            let stream = RedisStream::new(redis.clone(), "socket.io");
+            NodeCluster::start_streams(config, RedisPubSub::new(redis), stream)
+        }
+        "sharded-static" => sharded(config, redis, SubscriptionMode::Static),
+        "sharded-dynamic" => sharded(config, redis, SubscriptionMode::Dynamic),
+        "sharded-dynamic-private" => sharded(config, redis, SubscriptionMode::DynamicPrivate),
+        other => return Err(format!("unknown adapter {other}").into()),
+    };
+    let io = Io::builder().cluster(cluster).build();
     let name = options.name;
     for namespace in ["/", "/chat", "/a*?c"] {
         application(&io.of(namespace), name.clone());
@@ -61,6 +74,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bound = Server::new(io).bind(("127.0.0.1", options.port))?;
     println!("listening on http://{}", bound.address());
     match bound.serve().await? {}
+}
+
+fn sharded(config: NodeClusterConfig, redis: RedisConfig, mode: SubscriptionMode) -> NodeCluster {
+    NodeCluster::start(config.sharded(|sharded| sharded.mode = mode), RedisPubSub::sharded(redis))
 }
 
 fn application(namespace: &NamespaceHandle, name: String) {

@@ -1,15 +1,16 @@
 //! Several servers as one: emits, rooms, queries and disconnects reach the clients of all of them.
 //!
-//! With the feature `redis`, `redis` connects servers of Roomcast by a Redis server, and `redis_classic` and
-//! `redis_sharded` join a cluster of Socket.IO servers on Node. An engine of your own implements `roomcast_cluster::Backplane`, and is passed
-//! to `roomcast_cluster_runtime::ClusterConnection::start`.
+//! With the feature `redis`, `redis` connects servers of Roomcast by a Redis server, and `redis_classic`,
+//! `redis_sharded` and `redis_streams` join a cluster of Socket.IO servers on Node. An engine of your own implements
+//! `roomcast_cluster::Backplane`, and is passed to `roomcast_cluster_runtime::ClusterConnection::start`.
 //!
 //! A server starts without its engine as well: it serves its own clients, and joins the cluster when the engine
 //! responds. `docs/scaling.md` describes load balancing, sizing, and the guarantees in each failure.
 
 #[cfg(feature = "redis")]
 pub use roomcast_backplane_redis::{
-    ConfigError as RedisConfigError, RedisBackplane, RedisConfig, RedisMetrics, RedisPubSub,
+    ConfigError as RedisConfigError, RedisBackplane, RedisConfig, RedisMetrics, RedisPubSub, RedisStream,
+    RedisStreamMetrics,
 };
 #[cfg(feature = "redis")]
 pub use roomcast_cluster::{Backplane, BackplaneCommand, BackplaneEvent, Channel, ClusterConfig, NodeId};
@@ -109,6 +110,64 @@ pub fn redis_classic_with(redis: RedisConfig, cluster: NodeClusterConfig) -> Res
         return Ok(NodeCluster::start(cluster, engine));
     }
     NodeCluster::start_thread(cluster, engine).map_err(RedisError::Thread)
+}
+
+/// Joins the cluster of the servers on a stream on the Redis of a URL, with default settings.
+///
+/// The other servers are of Roomcast, or on Node with `@socket.io/redis-streams-adapter` 0.3. Events are stored in the
+/// stream, and all servers deliver them in its order. The stream keeps about 10,000 entries, which is short for a
+/// recovery of clients: [`redis_streams_with`] takes all settings.
+///
+/// ```no_run
+/// use roomcast::{Io, cluster};
+///
+/// # fn build() -> Result<(), cluster::RedisError> {
+/// let io = Io::builder().cluster(cluster::redis_streams("redis://127.0.0.1:6379")?).build();
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Returns an error if the URL is invalid, or if the thread of the connection cannot be started. Redis need not be
+/// available.
+#[cfg(feature = "redis")]
+pub fn redis_streams(url: &str) -> Result<NodeCluster, RedisError> {
+    redis_streams_with(RedisConfig::from_url(url)?, NodeClusterConfig::new())
+}
+
+/// Joins the cluster of the servers on a stream of a Redis.
+///
+/// [`NodeClusterConfig::streams`] has the name of the stream and its length, which all servers and emitters should
+/// share: the smallest length applies. The connection runs as a task of the current tokio runtime, or outside of one on
+/// a separate thread.
+///
+/// ```no_run
+/// use roomcast::cluster::{self, NodeClusterConfig, RedisConfig};
+/// use roomcast::Io;
+///
+/// # fn build() -> Result<(), cluster::RedisError> {
+/// let redis = RedisConfig::from_url("redis://127.0.0.1:6379")?;
+/// let cluster = NodeClusterConfig::new().streams(|streams| streams.max_len = 1_000_000);
+/// let io = Io::builder().cluster(cluster::redis_streams_with(redis, cluster)?).build();
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Returns an error if the thread of the connection cannot be started.
+#[cfg(feature = "redis")]
+pub fn redis_streams_with(redis: RedisConfig, cluster: NodeClusterConfig) -> Result<NodeCluster, RedisError> {
+    let cluster = cluster.streams(|_| {});
+    let log = RedisStream::new(redis.clone(), cluster.stream_name().unwrap_or_default());
+    let engine = RedisPubSub::new(redis);
+    let (metrics, log_metrics) = (engine.metrics_reader(), log.metrics_reader());
+    let cluster = cluster.engine_metrics(move || {
+        let mut all = metrics().to_cluster_metrics();
+        all.extend(log_metrics().to_cluster_metrics());
+        all
+    });
+    if tokio::runtime::Handle::try_current().is_ok() {
+        return Ok(NodeCluster::start_streams(cluster, engine, log));
+    }
+    NodeCluster::start_streams_thread(cluster, engine, log).map_err(RedisError::Thread)
 }
 
 /// Joins the cluster of the Node servers with the sharded adapter on the Redis of a URL, with default settings.

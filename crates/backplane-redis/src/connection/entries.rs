@@ -107,7 +107,7 @@ impl EntryParser {
 }
 
 impl Discarded {
-    /// Skips what has arrived; returns whether the entry has ended.
+    /// Skips the bytes that have arrived; returns whether the entry has ended.
     fn skip(&mut self, input: &mut BytesMut) -> Result<bool, InvalidReply> {
         loop {
             let skipped = self.bytes.min(input.len());
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn entry_over_limit_is_skipped() {
-        // The last string of the second entry ends at its 50th byte, those of the first one at its 31st.
+        // The last string of the second entry ends at its 50th byte, that of the first one at its 31st.
         let expected =
             [whole(EntryId::new(5, 0), &[("a", "1\r\n")]), Part::Oversized(EntryId::new(5, 12)), Part::End];
         for step in 1..RANGE.len() {

@@ -19,7 +19,7 @@ use crate::metrics::{Counters, add};
 
 /// Appending connection of a stream.
 ///
-/// All commands without a reply end with the connection, those that were not sent as well: the caller knows which of
+/// All commands without a reply end with the connection, whether they were sent or not: the caller knows which of
 /// them to repeat, and in which order.
 #[derive(Debug)]
 pub(crate) struct LogWriter {

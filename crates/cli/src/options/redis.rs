@@ -53,6 +53,18 @@ pub(crate) struct Redis {
     #[arg(long, value_name = "TEXT", requires = "redis_server", env = "ROOMCAST_REDIS_PREFIX")]
     redis_prefix: Option<String>,
 
+    /// Name of the stream in mode streams, the option `streamName` of Node's adapter; clusters that share a Redis need
+    /// different ones
+    #[arg(long, value_name = "NAME", default_value = "socket.io", requires = "redis_server")]
+    #[arg(env = "ROOMCAST_REDIS_STREAM")]
+    redis_stream: String,
+
+    /// Approximate number of entries that the stream keeps, the option `maxLen` of Node's adapter. The smallest one of
+    /// all servers and emitters applies
+    #[arg(long, value_name = "N", default_value_t = 10_000, requires = "redis_server")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..), env = "ROOMCAST_REDIS_MAX_LEN")]
+    redis_max_len: u64,
+
     /// Channels of rooms in mode sharded, the option subscriptionMode of Node's adapter; the same on all servers
     #[arg(long, value_name = "MODE", value_enum, default_value = "dynamic", requires = "redis_server")]
     #[arg(env = "ROOMCAST_REDIS_SUBSCRIPTION_MODE")]
@@ -100,6 +112,8 @@ enum RedisMode {
     Classic,
     /// Together with Node servers on @socket.io/redis-adapter 8.3 (createShardedAdapter), on Redis 7 or later
     Sharded,
+    /// Events stored in a stream, alone or together with Node servers on @socket.io/redis-streams-adapter 0.3
+    Streams,
 }
 
 /// Rooms that have a channel of their own
@@ -187,6 +201,23 @@ impl Redis {
                 });
                 cluster::redis_sharded_with(redis, config).map(|cluster| {
                     tracing::info!("connecting to Node servers and others by sharded channels of Redis");
+                    builder.cluster(cluster)
+                })
+            }
+            RedisMode::Streams => {
+                let mut config = NodeClusterConfig::new().queue_bytes(self.redis_queue);
+                if let Some(prefix) = &self.redis_prefix {
+                    config = config.prefix(prefix);
+                }
+                let config = config.streams(|streams| {
+                    streams.stream = self.redis_stream.as_str().into();
+                    streams.max_len = self.redis_max_len;
+                });
+                cluster::redis_streams_with(redis, config).map(|cluster| {
+                    tracing::info!(
+                        stream = self.redis_stream,
+                        "connecting to the other servers by a stream of Redis"
+                    );
                     builder.cluster(cluster)
                 })
             }
@@ -278,7 +309,11 @@ mod tests {
     #[test]
     fn settings_require_server() {
         let flags = ["--redis-prefix=a", "--redis-mode=native", "--redis-queue=1", "--redis-password-file=f"];
-        for flag in flags.into_iter().chain(["--redis-subscription-mode=static"]) {
+        for flag in flags.into_iter().chain([
+            "--redis-stream=s",
+            "--redis-max-len=5",
+            "--redis-subscription-mode=static",
+        ]) {
             assert!(parse(&[flag]).is_err(), "{flag}");
             assert!(parse(&["--redis=redis://h", flag]).is_ok(), "{flag}");
             assert!(parse(&["--redis-sentinel=h:1", flag]).is_ok(), "{flag}");

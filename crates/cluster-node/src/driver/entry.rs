@@ -31,7 +31,7 @@ pub(super) struct Entry {
     pub(super) requests: HashMap<RequestNumber, PendingRequest>,
     /// Pending requests by the number that their future knows.
     pub(super) numbers: HashMap<u64, RequestNumber>,
-    /// Bytes of own events that have not come back from the stream.
+    /// Bytes of own events that were not read back from the stream.
     pub(super) unconfirmed_bytes: usize,
     /// Registered deadline of a request.
     pub(super) deadline: Option<Instant>,

@@ -12,8 +12,7 @@ use super::adapter::Adapter;
 use super::entry::{Entry, PendingRequest, Subscription};
 use super::queue::Command;
 use super::{Confirm, Driver};
-use crate::input::{AnswerPart, Input, Key};
-use crate::writer::Writer;
+use crate::input::{AnswerPart, Input, Key, Writer};
 
 impl Driver {
     /// Handles inputs; returns whether there are more.

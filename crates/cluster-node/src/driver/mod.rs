@@ -65,7 +65,7 @@ pub(crate) struct Driver {
     held_bytes: usize,
     /// Whether the next publication is a request, whose bytes were counted before.
     publishes_request: bool,
-    /// Bytes of own events that have not come back from the stream.
+    /// Bytes of own events that were not read back from the stream.
     unconfirmed_bytes: usize,
     /// Counts without a result.
     counts: HashMap<u64, (Key, RequestNumber)>,

@@ -7,7 +7,7 @@ use roomcast_node_adapter::{CodecLimits, Entries, MissedReader};
 use tokio::sync::oneshot;
 
 use super::stream::Stream;
-use crate::event_log::MissedQuestion;
+use crate::input::MissedQuestion;
 
 /// Questions of the server about the stream.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Replays {
         while self.active.len() < MAX_ACTIVE
             && let Some(replay) = self.waiting.pop_front()
         {
-            // The client may have gone, or its time is over.
+            // Its future may have been dropped.
             if !replay.reply.is_closed() {
                 self.ask_range(replay, stream);
             }
@@ -70,7 +70,7 @@ impl Replays {
         if !is_end {
             self.active.insert(token, replay);
         } else if replay.reply.is_closed() {
-            // Nobody waits for it any more.
+            // Its future was dropped.
         } else if replay.count == RANGE {
             replay.reader.handle_range_end();
             self.ask_range(replay, stream);

@@ -1,4 +1,4 @@
-//! Entries of the stream: those of other nodes, and those of this one on their way.
+//! Entries of the stream: received, and on their way to it.
 
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -9,8 +9,7 @@ use roomcast_node_adapter::{EntryFields, StreamEntry};
 use super::entry::{Entry, Subscription};
 use super::stream::StreamEvent;
 use super::{Driver, TURN_WORK};
-use crate::event_log::{LogInput, StreamPosition};
-use crate::input::Key;
+use crate::input::{Key, LogInput, StreamPosition};
 
 impl Driver {
     /// Numbers an entry of a namespace, and queues it. `local` takes effect when it comes back from the stream.

@@ -15,7 +15,7 @@ pub(crate) struct MemoryStream(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Entries by their id; those of others are `None`.
+    /// Entries by their id; `None` stands for an entry of another application.
     entries: VecDeque<(EntryId, Option<StreamEntry>)>,
     last: u64,
     connections: Vec<Connection>,

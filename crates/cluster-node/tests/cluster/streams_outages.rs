@@ -206,7 +206,7 @@ async fn gaps_are_reported_to_all_namespaces() {
     settle().await;
     assert_eq!((servers[0].host.take_missed().len(), servers[1].host.take_missed()), (0, vec![None]));
     assert_eq!(servers[1].metric("cluster_stream_gaps"), 1);
-    // The stream begins anew.
+    // The stream is replaced.
     stream.stop();
     stream.trim(0);
     stream.start();

@@ -85,7 +85,7 @@ pub struct StreamEntry {
     pub data: ByteString,
     /// Number by which nodes of Roomcast recognize own and repeated entries, a field that Node ignores.
     ///
-    /// It is larger than those of the sender's earlier entries, except of an entry that was stored twice.
+    /// It increases with each entry of the sender; an entry that was stored twice has the same number.
     pub number: Option<u64>,
     /// Whether the sender, a node of Roomcast, delivered the event to its own clients before, without an offset.
     pub was_delivered: bool,

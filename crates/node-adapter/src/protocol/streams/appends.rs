@@ -9,12 +9,12 @@ use crate::{AppendResult, EntryFields, EntryId, push_delivered};
 /// Entries of all namespaces of a node on their way to the stream, each stored once and in order.
 ///
 /// `K` is the driver's key of a namespace. The driver sends the entries of [`next`](Self::next) over one connection,
-/// and passes on what happens to them. When the connection is lost, entries without an answer may be stored or not. So
-/// nothing is sent until the reader has read what was the end of the stream on the new connection: then those that came
-/// back were stored, and the others are sent again, before all later ones.
+/// and reports their answers. When the connection is lost, an entry without an answer may be stored. The queue then
+/// sends no entry until the reader has read the stream up to its end on the new connection. Entries that came back were
+/// stored; the others are sent again, before all later ones.
 #[derive(Debug)]
 pub struct AppendQueue<K> {
-    /// Entries that were sent without an answer, then those that wait.
+    /// Entries that were sent without an answer, followed by entries that wait.
     entries: VecDeque<Pending<K>>,
     /// Number of entries that were sent.
     sent: usize,

@@ -62,7 +62,7 @@ impl MissedReader {
     /// Handles entries of a range, in one or more parts. Entries that cannot be read are skipped, as on arrival.
     ///
     /// # Errors
-    /// Returns an error if the client has to begin anew.
+    /// Returns an error if the client has to begin a new session.
     pub fn handle_entries(&mut self, entries: &Entries) -> Result<(), EventLogError> {
         let mut rest = &entries.entries[..];
         if !self.is_anchored && entries.count > 0 {

@@ -12,7 +12,7 @@ pub(super) struct OwnEntries {
     last: u64,
     /// Bytes of the events.
     bytes: usize,
-    /// Numbers of entries that took effect without coming back, and have not come back since.
+    /// Numbers of entries that took effect before they were read back.
     released: VecDeque<u64>,
 }
 

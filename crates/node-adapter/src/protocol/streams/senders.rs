@@ -24,7 +24,7 @@ impl Senders {
             return is_repeated;
         }
         if self.0.len() == MAX_SENDERS {
-            // Senders are nodes, which get a new id at each start. Those that still write are noted again.
+            // Senders are nodes, which get a new id at each start. Active ones are added again.
             self.0.clear();
         }
         self.0.insert(entry.sender.clone(), number);
