@@ -8,6 +8,7 @@ mod inputs;
 mod modes;
 mod queue;
 mod replay;
+mod rooming;
 mod rooms;
 mod stream;
 mod streaming;

@@ -9,8 +9,6 @@ use bytestring::ByteString;
 use roomcast_core::Namespace;
 use serde::{Deserialize, Serialize};
 
-use super::sharded::SubscriptionMode;
-
 /// Notice of a node about its mode.
 #[derive(Serialize, Deserialize)]
 struct Notice<'t> {
@@ -34,10 +32,10 @@ pub(super) struct Received {
     pub(super) is_first: bool,
 }
 
-pub(super) fn encode(uid: &str, namespace: &Namespace, mode: SubscriptionMode, is_first: bool) -> Bytes {
+pub(super) fn encode(uid: &str, namespace: &Namespace, mode: &str, is_first: bool) -> Bytes {
     let notice = Notice {
         kind: if is_first { FIRST } else { ANSWER },
-        mode: mode.as_str().into(),
+        mode: mode.into(),
         uid: uid.into(),
         namespace: namespace.as_str().into(),
     };
@@ -71,7 +69,7 @@ mod tests {
     #[test]
     fn notices_are_read_by_others() {
         let namespace = Namespace::new("/\"é");
-        let payload = encode("a", &namespace, SubscriptionMode::Static, true);
+        let payload = encode("a", &namespace, "static", true);
         assert_eq!(&payload[..], r#"{"type":1,"mode":"static","uid":"a","nsp":"/\"é"}"#.as_bytes());
         let expected = Received { node: "a".into(), mode: "static".into(), is_first: true };
         assert_eq!(decode(&payload, &namespace, "b"), Some(expected));

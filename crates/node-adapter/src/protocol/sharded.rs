@@ -217,7 +217,7 @@ impl ShardedNamespace {
     }
 
     fn publish_mode(&mut self, is_first: bool) {
-        let payload = modes::encode(&self.core.uid, &self.core.namespace, self.mode, is_first);
+        let payload = modes::encode(&self.core.uid, &self.core.namespace, self.mode.as_str(), is_first);
         self.core.publish(self.core.channels.common().clone(), payload);
     }
 
