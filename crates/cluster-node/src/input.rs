@@ -32,7 +32,7 @@ pub(crate) enum Input {
     Close {
         key: Key,
     },
-    /// A room with a channel of its own got its first member, or lost its last.
+    /// A room with a channel got its first member, or lost its last.
     Room {
         key: Key,
         channel: ByteString,

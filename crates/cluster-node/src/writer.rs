@@ -8,7 +8,7 @@ use crate::input::{Input, Key, Publication, Writer};
 use crate::shared::{MESSAGE_COST, cost};
 
 impl Writer {
-    /// Returns the channel of a room, if it has a subscription of its own.
+    /// Returns the channel of a room, if it has one.
     pub(crate) fn room_channel(&self, room: &Room) -> Option<ByteString> {
         match self {
             Self::Sharded(writer) => writer.room_channel(room),

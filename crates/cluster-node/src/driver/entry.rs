@@ -88,7 +88,7 @@ impl Entry {
         matches!(self.subscription, Subscription::Ending | Subscription::EndRequested(_))
     }
 
-    /// Completes the waiting joins; those to a room with a channel of its own wait for that if the outcome is good.
+    /// Completes the waiting joins. A join to a room with a channel then waits for the channel if the outcome is good.
     pub(super) fn complete_joins(&mut self, outcome: Heard) {
         for (channel, join) in self.joins.drain(..) {
             match channel {

@@ -20,7 +20,7 @@ impl Driver {
         }
     }
 
-    /// Counts the servers with another adapter in the next namespace whose time has come.
+    /// Counts the servers with another adapter in each namespace where a search is due.
     pub(super) fn search(&mut self, cx: &mut Context<'_>, now: Instant) {
         while let Some((_, key)) = self.searches.pop_front_if(|(at, _)| *at <= now) {
             let Some(entry) = self.namespaces.get(&key).filter(|entry| !entry.is_closed()) else { continue };

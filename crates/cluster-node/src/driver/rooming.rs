@@ -14,7 +14,7 @@ use super::subscriptions::Subscriptions;
 use crate::input::Key;
 
 impl Subscriptions {
-    /// Lists a namespace among those that need a command, if one of its rooms does.
+    /// Lists a namespace if one of its rooms needs a command.
     pub(super) fn list_rooms(&mut self, key: Key, rooms: &mut RoomChannels) {
         self.have_rooms_changed |= rooms.len() > 0;
         if rooms.has_changes() && !std::mem::replace(&mut rooms.is_listed, true) {

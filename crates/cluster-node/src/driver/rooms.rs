@@ -22,7 +22,7 @@ pub(super) struct RoomChannels {
     /// Channels that were lost with a connection, and are not subscribed again.
     restoring: usize,
     subscribed: usize,
-    /// Whether the namespace is listed among those that need a command for a room.
+    /// Whether the namespace is listed because of a room.
     pub(super) is_listed: bool,
 }
 
@@ -228,7 +228,7 @@ impl RoomChannels {
         *subscribed = 0;
     }
 
-    /// Forgets all channels; returns those that are or may be subscribed.
+    /// Forgets all channels; returns the ones that may be subscribed.
     pub(super) fn close(&mut self) -> Vec<ByteString> {
         let Self { channels, removed, .. } = std::mem::take(self);
         self.removed = removed;

@@ -44,7 +44,7 @@ pub(super) fn encode(uid: &str, namespace: &Namespace, mode: &str, is_first: boo
 
 /// Decodes a notice; `None` if the message is another one, that of this node, or of another namespace.
 pub(super) fn decode(payload: &[u8], namespace: &Namespace, own_uid: &str) -> Option<Received> {
-    // Other messages are told apart by their first bytes.
+    // Other messages are recognised by their first bytes.
     if !PREFIXES.iter().any(|prefix| payload.starts_with(prefix)) || payload.len() > MAX_LEN {
         return None;
     }
