@@ -15,7 +15,7 @@ for (const mode of ["classic", "streams"]) {
 
     before(async () => {
       redis = await startRedis();
-      node = await startClusterServer("ioredis", redis.port, { name: "node", prefix: "chat", adapter: mode });
+      node = await startClusterServer("ioredis", redis.port, { name: "node", prefix: "chat", mode });
       roomcast = await startDemo(0, {
         redis: `redis://127.0.0.1:${redis.port}`,
         "redis-mode": mode,

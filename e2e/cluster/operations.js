@@ -31,7 +31,7 @@ export function registerOperations(adapter, more) {
       NAMES.map(async (name) => {
         // Answers on either kind of channel.
         const own = name === "roomcast 2" || name === "redis";
-        const flags = { name: name.replace(" ", "-"), adapter, "own-response-channels": own };
+        const flags = { name: name.replace(" ", "-"), mode: adapter, "own-response-channels": own };
         servers[name] = await startClusterServer(SERVERS[name], redis.port, flags);
       }),
     );

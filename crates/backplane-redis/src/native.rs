@@ -52,7 +52,7 @@ impl RedisBackplane {
     pub(crate) fn with_counters(config: RedisConfig, counters: Counters) -> Self {
         let prefix = config.prefix.clone();
         let (subscribe, unsubscribe) = match config.sharded_channels {
-            true => (Verb::ShardSubscribe, Verb::ShardUnsubscribe),
+            true => (Verb::ShardedSubscribe, Verb::ShardedUnsubscribe),
             false => (Verb::Subscribe, Verb::Unsubscribe),
         };
         Self {

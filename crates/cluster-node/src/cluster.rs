@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use roomcast_cluster_task::{EngineMetrics, spawn_thread};
 use roomcast_core::{Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterStatus, Namespace};
-use roomcast_node_adapter::{ClassicWriter, PubSub, StreamLog, StreamsWriter};
+use roomcast_node_adapter::{ClassicWriter, PubSub, ShardedWriter, StreamLog, StreamsWriter};
 
 use crate::config::NodeClusterConfig;
 use crate::driver::Driver;
@@ -104,7 +104,7 @@ impl NodeCluster {
         engine: E,
         log: L,
     ) -> (Self, impl FnOnce() -> Driver + Send + use<E, L>) {
-        let config = config.streams(|_| {});
+        let config = NodeClusterConfig { sharded: None, ..config }.streams(|_| {});
         let shared = Shared::new(&config);
         let cluster = Self { shared: shared.clone(), engine_metrics: config.engine_metrics.clone() };
         (cluster, move || Driver::new(shared, config, Box::new(engine), Some(Box::new(log))))
@@ -114,10 +114,12 @@ impl NodeCluster {
 #[async_trait]
 impl Cluster for NodeCluster {
     fn open(&self, namespace: &Namespace, host: Weak<dyn ClusterHost>) -> Box<dyn ClusterNamespace> {
-        let Shared { classic, streams, uid, .. } = &*self.shared;
-        let writer = match streams {
-            None => Writer::Classic(Arc::new(ClassicWriter::new(&classic.prefix, namespace.clone(), uid))),
-            Some(streams) => Writer::Streams(Arc::new(StreamsWriter::new(streams, namespace.clone(), uid))),
+        let Shared { classic, sharded, streams, uid, .. } = &*self.shared;
+        let namespace = namespace.clone();
+        let writer = match (streams, sharded) {
+            (Some(streams), _) => Writer::Streams(Arc::new(StreamsWriter::new(streams, namespace, uid))),
+            (None, Some(sharded)) => Writer::Sharded(Arc::new(ShardedWriter::new(sharded, namespace, uid))),
+            (None, None) => Writer::Classic(Arc::new(ClassicWriter::new(&classic.prefix, namespace, uid))),
         };
         let key = self.shared.next_number();
         self.shared.inlet.push_unbounded(Input::Open { key, writer: writer.clone(), host });

@@ -7,7 +7,8 @@ use bytestring::ByteString;
 use roomcast_cluster_task::reply::{Part, ReplySender};
 use roomcast_core::{ClusterHost, Event, EventLogError, Heard, MissedEvents, Room, Target};
 use roomcast_node_adapter::{
-    Answer, Asker, ClassicWriter, Composed, EncodeError, EntryFields, EntryId, Query, Response, StreamsWriter,
+    Answer, Asker, ClassicWriter, Composed, EncodeError, EntryFields, EntryId, Query, Response,
+    ShardedWriter, StreamsWriter,
 };
 use tokio::sync::oneshot;
 
@@ -31,8 +32,16 @@ pub(crate) enum Input {
     Close {
         key: Key,
     },
+    /// A room with a channel got its first member, or lost its last.
+    Room {
+        key: Key,
+        channel: ByteString,
+        has_members: bool,
+    },
+    /// `channel` is that of a room.
     Heard {
         key: Key,
+        channel: Option<ByteString>,
         reply: oneshot::Sender<Heard>,
     },
     Confirm {
@@ -70,6 +79,7 @@ pub(crate) enum Input {
 #[derive(Debug, Clone)]
 pub(crate) enum Writer {
     Classic(Arc<ClassicWriter>),
+    Sharded(Arc<ShardedWriter>),
     Streams(Arc<StreamsWriter>),
 }
 

@@ -4,7 +4,8 @@
 //! `@socket.io/redis-emitter` 5. It implements [`Cluster`](roomcast_core::Cluster), and drives one
 //! [`ClassicNamespace`](roomcast_node_adapter::ClassicNamespace) for each open namespace over a
 //! [`PubSub`](roomcast_node_adapter::PubSub), the engine. Roomcast servers that join in this way understand each other
-//! as well.
+//! as well. [`NodeClusterConfig::sharded`] selects the adapter `createShardedAdapter` instead, and
+//! [`NodeCluster::start_streams`] that of `@socket.io/redis-streams-adapter`.
 //!
 //! ```no_run
 //! use roomcast_backplane_redis::{RedisConfig, RedisPubSub};
@@ -154,3 +155,4 @@ mod writer;
 
 pub use cluster::NodeCluster;
 pub use config::NodeClusterConfig;
+pub use roomcast_node_adapter::{PubSub, StreamLog, SubscriptionMode};

@@ -2,7 +2,7 @@
 
 use roomcast_core::ClusterMetric;
 
-use crate::shared::{Shared, StreamStats};
+use crate::shared::{RoomStats, Shared, StreamStats};
 
 /// Returns all counters and gauges of a cluster.
 pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
@@ -79,6 +79,11 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
             stats.interruptions,
         ),
         (
+            "cluster_mixed",
+            "Signs of servers with another adapter on the same prefix, or with another subscription mode.",
+            stats.mixed,
+        ),
+        (
             "cluster_host_panics",
             "Panics of the server while it handled something of another node.",
             shared.guard.panics(),
@@ -87,8 +92,23 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
     let gauges = gauges.into_iter().map(|(name, help, value)| ClusterMetric::gauge(name, help, value as f64));
     let counters =
         counters.into_iter().map(|(name, help, value)| ClusterMetric::counter(name, help, value as f64));
+    let rooms = stats.rooms.iter().flat_map(collect_rooms);
     let stream = stats.stream.iter().flat_map(collect_stream);
-    gauges.chain(counters).chain([stats.request_times.to_cluster_metric()]).chain(stream).collect()
+    let times = [stats.request_times.to_cluster_metric()];
+    gauges.chain(counters).chain(times).chain(rooms).chain(stream).collect()
+}
+
+/// Returns the gauges of the channels of rooms.
+fn collect_rooms(rooms: &RoomStats) -> [ClusterMetric; 2] {
+    let gauge = |name, help, value: usize| ClusterMetric::gauge(name, help, value as f64);
+    [
+        gauge("cluster_rooms", "Channels of rooms with members on this node.", rooms.channels),
+        gauge(
+            "cluster_rooms_unconfirmed",
+            "Channels of rooms whose subscription is not confirmed.",
+            rooms.unconfirmed,
+        ),
+    ]
 }
 
 /// Returns the counters and gauges of the stream.

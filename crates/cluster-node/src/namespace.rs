@@ -36,7 +36,7 @@ impl OpenNamespace {
             Writer::Streams(streams) => {
                 Some(Arc::new(StreamEventLog::new(key, streams.uid().clone(), shared.clone())))
             }
-            Writer::Classic(_) => None,
+            Writer::Classic(_) | Writer::Sharded(_) => None,
         };
         Self { key, writer, log, shared }
     }
@@ -65,6 +65,14 @@ impl OpenNamespace {
                 Ok(AnswerPart(answer)) => read(&mut answers, answer),
                 Err(missing) => return missing.result(answers),
             }
+        }
+    }
+
+    /// Subscribes to the channel of a room, or ends that. With other adapters, the host counts the members of a room
+    /// when a message to it arrives.
+    fn room_changed(&self, room: &Room, has_members: bool) {
+        if let Some(channel) = self.writer.room_channel(room) {
+            self.shared.inlet.push_unbounded(Input::Room { key: self.key, channel, has_members });
         }
     }
 
@@ -124,10 +132,11 @@ impl ClusterNamespace for OpenNamespace {
         }
     }
 
-    async fn heard(&self, _: Option<&Room>) -> Heard {
-        // The subscription of the namespace is that of all its rooms.
+    async fn heard(&self, room: Option<&Room>) -> Heard {
+        // Without a channel, the subscription of the namespace is that of the room.
+        let channel = room.and_then(|room| self.writer.room_channel(room));
         let (reply, heard) = oneshot::channel();
-        if !self.shared.inlet.push_unbounded(Input::Heard { key: self.key, reply }) {
+        if !self.shared.inlet.push_unbounded(Input::Heard { key: self.key, channel, reply }) {
             return Heard::Left;
         }
         match tokio::time::timeout(self.shared.join_timeout, heard).await {
@@ -136,10 +145,13 @@ impl ClusterNamespace for OpenNamespace {
         }
     }
 
-    // The host counts the members of a room when a message to it arrives.
-    fn room_created(&self, _: &Room) {}
+    fn room_created(&self, room: &Room) {
+        self.room_changed(room, true);
+    }
 
-    fn room_deleted(&self, _: &Room) {}
+    fn room_deleted(&self, room: &Room) {
+        self.room_changed(room, false);
+    }
 
     async fn fetch(
         &self,

@@ -8,7 +8,7 @@ use roomcast_cluster_task::reply::{self, AnswerMemory, Members, Missing, ReplyRe
 use roomcast_cluster_task::{HostGuard, Inlet, Status, clock};
 use roomcast_core::{PublishRefusal, Published, RequestTimes};
 use roomcast_node_adapter::{
-    AdapterMetrics, ClassicConfig, Composed, StreamsConfig, cluster_uid, node_uid,
+    AdapterMetrics, ClassicConfig, Composed, ShardedConfig, StreamsConfig, cluster_uid, node_uid,
 };
 use tokio::sync::watch;
 
@@ -20,6 +20,8 @@ use crate::input::{AnswerPart, Input, Key, Publication, StreamPosition};
 pub(crate) struct Shared {
     pub(crate) inlet: Inlet<Input>,
     pub(crate) classic: Arc<ClassicConfig>,
+    /// Settings of the sharded adapter, if that is the adapter.
+    pub(crate) sharded: Option<Arc<ShardedConfig>>,
     /// Settings of the streams adapter, if that is the adapter.
     pub(crate) streams: Option<Arc<StreamsConfig>>,
     /// Position in the stream after the last turn of the task.
@@ -48,8 +50,12 @@ pub(crate) struct Stats {
     pub(crate) silent: usize,
     /// Sum of all namespaces, closed ones included.
     pub(crate) adapter: AdapterMetrics,
+    /// With the sharded adapter.
+    pub(crate) rooms: Option<RoomStats>,
     /// With the streams adapter.
     pub(crate) stream: Option<StreamStats>,
+    /// Signs of servers with another adapter or mode.
+    pub(crate) mixed: u64,
     pub(crate) messages_out: u64,
     pub(crate) bytes_out: u64,
     pub(crate) bytes_in: u64,
@@ -67,6 +73,13 @@ pub(crate) struct Stats {
     pub(crate) lost: u64,
     pub(crate) subscribe_retries: u64,
     pub(crate) disconnects: u64,
+}
+
+/// Channels of rooms.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RoomStats {
+    pub(crate) channels: usize,
+    pub(crate) unconfirmed: usize,
 }
 
 /// Counters and gauges of the stream.
@@ -104,17 +117,22 @@ impl Members for Unknown {
 impl Shared {
     /// Returns the prefix of all channels.
     pub(crate) fn prefix(&self) -> &str {
-        self.streams.as_deref().map_or(&*self.classic.prefix, |streams| &*streams.prefix)
+        match (&self.streams, &self.sharded) {
+            (Some(streams), _) => &streams.prefix,
+            (None, Some(sharded)) => &sharded.prefix,
+            (None, None) => &self.classic.prefix,
+        }
     }
 
     pub(crate) fn new(config: &NodeClusterConfig) -> Arc<Self> {
         Arc::new(Self {
             inlet: Inlet::new(config.queue_bytes),
             classic: Arc::new(config.classic.clone()),
-            uid: match &config.streams {
-                None => node_uid(clock::random()),
-                Some(_) => cluster_uid(clock::random()),
+            uid: match (&config.streams, &config.sharded) {
+                (None, None) => node_uid(clock::random()),
+                _ => cluster_uid(clock::random()),
             },
+            sharded: config.sharded.clone().map(Arc::new),
             streams: config.streams.clone().map(Arc::new),
             position: watch::Sender::default(),
             max_publication: config.max_publication,

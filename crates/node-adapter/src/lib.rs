@@ -62,7 +62,7 @@ pub use protocol::{
     Action, AdapterMetrics, AdapterNamespace, Answer, AppendQueue, AppendState, Asker, ClassicAction,
     ClassicConfig, ClassicMetrics, ClassicNamespace, ClassicWriter, Composed, MissedReader, PublishRefused,
     Query, QueryRefused, ReadRequest, RequestNumber, RestoreError, RestoreStep, Restored, SessionRestore,
-    ShardedConfig, ShardedNamespace, StreamReader, StreamsConfig, StreamsNamespace, StreamsWriter,
-    SubscriptionMode, Wanted, cluster_uid, entry_bytes, node_uid,
+    ShardedConfig, ShardedNamespace, ShardedWriter, StreamReader, StreamsConfig, StreamsNamespace,
+    StreamsWriter, SubscriptionMode, Wanted, cluster_uid, entry_bytes, node_uid,
 };
 pub use stream_log::{AppendResult, Entries, LogCommand, LogEvent, StreamLog};

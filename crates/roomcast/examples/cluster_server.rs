@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use roomcast::cluster::{
-    ConnectionConfig, NodeClusterConfig, RedisConfig, redis_classic_with, redis_streams_with, redis_with,
+    ConnectionConfig, NodeClusterConfig, RedisConfig, SubscriptionMode, redis_classic_with,
+    redis_sharded_with, redis_streams_with, redis_with,
 };
 use roomcast::emit::Emit;
 use roomcast::namespace::NamespaceHandle;
@@ -51,6 +52,9 @@ enum Mode {
     Native,
     Classic,
     Streams,
+    ShardedStatic,
+    ShardedDynamic,
+    ShardedDynamicPrivate,
 }
 
 #[tokio::main]
@@ -62,24 +66,27 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .init();
     let redis = RedisConfig::from_url(&options.redis)?;
     let redis = redis.prefix(&options.prefix).ping_interval(Duration::from_millis(options.ping_interval));
-    let io = match options.mode {
+    let config = NodeClusterConfig::new()
+        .prefix(&options.prefix)
+        .queue_bytes(options.queue)
+        .classic(|classic| classic.own_response_channels = options.own_response_channels);
+    let sharded = |mode| {
+        let config = config.clone().sharded(|sharded| sharded.mode = mode);
+        redis_sharded_with(redis.clone(), config)
+    };
+    let builder = Io::builder();
+    let builder = match options.mode {
         Mode::Native => {
             let connection = ConnectionConfig::new().node(|node| node.queue_bytes = options.queue);
-            Io::builder().cluster(redis_with(redis, connection)?)
+            builder.cluster(redis_with(redis, connection)?)
         }
-        Mode::Classic => {
-            let config = NodeClusterConfig::new()
-                .prefix(&options.prefix)
-                .queue_bytes(options.queue)
-                .classic(|classic| classic.own_response_channels = options.own_response_channels);
-            Io::builder().cluster(redis_classic_with(redis, config)?)
-        }
-        Mode::Streams => {
-            let config = NodeClusterConfig::new().prefix(&options.prefix).queue_bytes(options.queue);
-            Io::builder().cluster(redis_streams_with(redis, config)?)
-        }
+        Mode::Classic => builder.cluster(redis_classic_with(redis, config)?),
+        Mode::ShardedStatic => builder.cluster(sharded(SubscriptionMode::Static)?),
+        Mode::ShardedDynamic => builder.cluster(sharded(SubscriptionMode::Dynamic)?),
+        Mode::ShardedDynamicPrivate => builder.cluster(sharded(SubscriptionMode::DynamicPrivate)?),
+        Mode::Streams => builder.cluster(redis_streams_with(redis, config)?),
     };
-    let io = io.build();
+    let io = builder.build();
     let name = options.name;
     for namespace in ["/", "/chat", "/a*?c"] {
         application(&io.of(namespace), name.clone());

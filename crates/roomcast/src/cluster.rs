@@ -14,15 +14,17 @@ use std::sync::Arc;
 
 #[cfg(feature = "redis")]
 pub use roomcast_backplane_redis::{
-    ConfigError as RedisConfigError, RedisBackplane, RedisConfig, RedisMetrics, RedisPubSub,
-    RedisSessionStore, RedisShards, RedisStream, RedisStreamMetrics,
+    ConfigError as RedisConfigError, RedisBackplane, RedisClusterMetrics, RedisClusterPubSub, RedisConfig,
+    RedisMetrics, RedisPubSub, RedisSessionStore, RedisShards, RedisStream, RedisStreamMetrics,
 };
 #[cfg(feature = "redis")]
 pub use roomcast_cluster::{
     Backplane, BackplaneCommand, BackplaneEvent, Channel, ClusterConfig, NodeId, ServersError, ShardsMetrics,
 };
 #[cfg(feature = "redis")]
-pub use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
+use roomcast_cluster_node::PubSub;
+#[cfg(feature = "redis")]
+pub use roomcast_cluster_node::{NodeCluster, NodeClusterConfig, SubscriptionMode};
 #[cfg(feature = "redis")]
 pub use roomcast_cluster_runtime::{ClusterConnection, ConnectionConfig};
 #[cfg(feature = "redis")]
@@ -152,11 +154,7 @@ pub fn redis_classic_with(redis: RedisConfig, cluster: NodeClusterConfig) -> Res
     refuse_cluster(&redis)?;
     let engine = RedisPubSub::new(redis);
     let metrics = engine.metrics_reader();
-    let cluster = cluster.engine_metrics(move || metrics().to_cluster_metrics());
-    if tokio::runtime::Handle::try_current().is_ok() {
-        return Ok(NodeCluster::start(cluster, engine));
-    }
-    NodeCluster::start_thread(cluster, engine).map_err(RedisError::Thread)
+    start(cluster.engine_metrics(move || metrics().to_cluster_metrics()), engine)
 }
 
 /// Joins the cluster of the servers on a stream on the Redis of a URL, with default settings.
@@ -216,6 +214,68 @@ pub fn redis_streams_with(redis: RedisConfig, cluster: NodeClusterConfig) -> Res
         return Ok(NodeCluster::start_streams(cluster, engine, log));
     }
     NodeCluster::start_streams_thread(cluster, engine, log).map_err(RedisError::Thread)
+}
+
+/// Joins the cluster of the Node servers with the sharded adapter on the Redis of a URL, with default settings.
+///
+/// The Node servers use `@socket.io/redis-adapter` 8.3 (`createShardedAdapter`) with the subscription mode `dynamic`,
+/// on Redis 7 or later. A server receives the events of its own rooms only.
+///
+/// ```no_run
+/// use roomcast::{Io, cluster};
+///
+/// # fn build() -> Result<(), cluster::RedisError> {
+/// let io = Io::builder().cluster(cluster::redis_sharded("redis://127.0.0.1:6379")?).build();
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Returns an error if the URL is invalid, or if the thread of the connection cannot be started. Redis need not be
+/// available.
+#[cfg(feature = "redis")]
+pub fn redis_sharded(url: &str) -> Result<NodeCluster, RedisError> {
+    redis_sharded_with(RedisConfig::from_url(url)?, NodeClusterConfig::new())
+}
+
+/// Joins the cluster of the Node servers with the sharded adapter on a Redis.
+///
+/// Several servers in the URL, or [`RedisConfig::cluster`], mean a Redis Cluster. [`NodeClusterConfig::sharded`] has the
+/// subscription mode, which **must be the same on all servers**. The connection
+/// runs as a task of the current tokio runtime, or outside of one on a separate thread.
+///
+/// ```no_run
+/// use roomcast::cluster::{self, NodeClusterConfig, RedisConfig, SubscriptionMode};
+/// use roomcast::Io;
+///
+/// # fn build() -> Result<(), cluster::RedisError> {
+/// let redis = RedisConfig::from_url("redis://127.0.0.1:6379")?;
+/// let cluster = NodeClusterConfig::new().sharded(|sharded| sharded.mode = SubscriptionMode::Static);
+/// let io = Io::builder().cluster(cluster::redis_sharded_with(redis, cluster)?).build();
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Returns an error if the thread of the connection cannot be started.
+#[cfg(feature = "redis")]
+pub fn redis_sharded_with(redis: RedisConfig, cluster: NodeClusterConfig) -> Result<NodeCluster, RedisError> {
+    let cluster = cluster.sharded(|_| {});
+    if redis.is_cluster() {
+        let engine = RedisClusterPubSub::new(redis);
+        let metrics = engine.metrics_reader();
+        return start(cluster.engine_metrics(move || metrics().to_cluster_metrics()), engine);
+    }
+    let engine = RedisPubSub::sharded(redis);
+    let metrics = engine.metrics_reader();
+    start(cluster.engine_metrics(move || metrics().to_cluster_metrics()), engine)
+}
+
+/// Starts a node on the current runtime, or outside of one on a separate thread.
+#[cfg(feature = "redis")]
+fn start(cluster: NodeClusterConfig, engine: impl PubSub + 'static) -> Result<NodeCluster, RedisError> {
+    if tokio::runtime::Handle::try_current().is_ok() {
+        return Ok(NodeCluster::start(cluster, engine));
+    }
+    NodeCluster::start_thread(cluster, engine).map_err(RedisError::Thread)
 }
 
 /// Stores the sessions of a server in Redis as they change, for their recovery on other servers.

@@ -25,6 +25,8 @@ pub(crate) struct Publisher {
     queue: SendQueue,
     counters: Counters,
     limit: usize,
+    /// Whether the channels are sharded.
+    is_sharded: bool,
     /// Replies that arrived, of all commands that were completed.
     replied: u64,
     /// Commands without a reply that are no publications, by their index.
@@ -34,8 +36,6 @@ pub(crate) struct Publisher {
     /// Positions in the queue behind which commands wait, with the number that ends each.
     barriers: VecDeque<(u64, usize)>,
     has_logged_refusal: bool,
-    /// Uses sharded channels.
-    is_sharded: bool,
 }
 
 /// Command that is no publication.
@@ -84,10 +84,11 @@ impl Publisher {
         add(&self.counters.accepted, 1);
     }
 
-    /// Queues a count of the subscribers of a channel.
-    pub(crate) fn count(&mut self, name: &[u8], token: u64) {
+    /// Queues a count of the subscribers of a channel, which is sharded like those of messages unless `of_other_kind`.
+    pub(crate) fn count(&mut self, name: &[u8], token: u64, of_other_kind: bool) {
         self.others.push_back((self.queue.next_index(), Other::Count(token)));
-        self.queue.push(|out| resp::encode(out, b"PUBSUB", [&b"NUMSUB"[..], name].into_iter()));
+        let count = if self.is_sharded == of_other_kind { &b"NUMSUB"[..] } else { b"SHARDNUMSUB" };
+        self.queue.push(|out| resp::encode(out, b"PUBSUB", [count, name].into_iter()));
     }
 
     /// Returns the next result of a count.
@@ -226,7 +227,7 @@ impl Publisher {
     }
 }
 
-/// Returns the number in the reply to `PUBSUB NUMSUB` with one channel.
+/// Returns the number in the reply to `PUBSUB NUMSUB` or `SHARDNUMSUB` with one channel.
 fn count_of(reply: &Reply<'_>) -> SubscriberCount {
     if let Reply::Array(parts) = reply
         && let [_, Reply::Integer(number)] = &parts[..]

@@ -22,8 +22,8 @@ pub(crate) enum Verb {
     Unsubscribe,
     PatternSubscribe,
     PatternUnsubscribe,
-    ShardSubscribe,
-    ShardUnsubscribe,
+    ShardedSubscribe,
+    ShardedUnsubscribe,
 }
 
 impl Verb {
@@ -33,8 +33,8 @@ impl Verb {
             Self::Unsubscribe => b"UNSUBSCRIBE",
             Self::PatternSubscribe => b"PSUBSCRIBE",
             Self::PatternUnsubscribe => b"PUNSUBSCRIBE",
-            Self::ShardSubscribe => b"SSUBSCRIBE",
-            Self::ShardUnsubscribe => b"SUNSUBSCRIBE",
+            Self::ShardedSubscribe => b"SSUBSCRIBE",
+            Self::ShardedUnsubscribe => b"SUNSUBSCRIBE",
         }
     }
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args, ValueEnum};
 use roomcast::cluster::{
-    self, ConnectionConfig, NodeClusterConfig, RedisConfig, RedisConfigError, RedisError,
+    self, ConnectionConfig, NodeClusterConfig, RedisConfig, RedisConfigError, RedisError, SubscriptionMode,
 };
 use roomcast::config::IoBuilder;
 
@@ -82,6 +82,11 @@ pub(crate) struct Redis {
     #[arg(value_parser = clap::value_parser!(u64).range(1..), env = "ROOMCAST_REDIS_MAX_LEN")]
     redis_max_len: u64,
 
+    /// Channels of rooms in mode sharded, the option subscriptionMode of Node's adapter; the same on all servers
+    #[arg(long, value_name = "MODE", value_enum, default_value = "dynamic", requires = "redis_server")]
+    #[arg(env = "ROOMCAST_REDIS_SUBSCRIPTION_MODE")]
+    redis_subscription_mode: Subscriptions,
+
     /// User at Redis. Default: that of the URL, or the default user
     #[arg(long, value_name = "NAME", requires = "redis_server", env = "ROOMCAST_REDIS_USER")]
     redis_user: Option<String>,
@@ -122,8 +127,21 @@ enum RedisMode {
     Native,
     /// Together with Node servers on @socket.io/redis-adapter 8 (createAdapter)
     Classic,
+    /// Together with Node servers on @socket.io/redis-adapter 8.3 (createShardedAdapter), on Redis 7 or later
+    Sharded,
     /// Events stored in a stream, alone or together with Node servers on @socket.io/redis-streams-adapter 0.3
     Streams,
+}
+
+/// Rooms that have a channel of their own
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+enum Subscriptions {
+    /// None: each server receives all events
+    Static,
+    /// All rooms but those of socket ids: each server receives the events of its own rooms
+    Dynamic,
+    /// All rooms, also those of socket ids
+    DynamicPrivate,
 }
 
 /// URL that may hold a password, which is not printed.
@@ -198,6 +216,23 @@ impl Redis {
                 }
                 cluster::redis_classic_with(redis, classic).map(|cluster| {
                     tracing::info!("connecting to Node servers and others by Redis");
+                    builder.cluster(cluster)
+                })
+            }
+            RedisMode::Sharded => {
+                let mut config = NodeClusterConfig::new().queue_bytes(self.redis_queue);
+                if let Some(prefix) = &self.redis_prefix {
+                    config = config.prefix(prefix);
+                }
+                let config = config.sharded(|sharded| {
+                    sharded.mode = match self.redis_subscription_mode {
+                        Subscriptions::Static => SubscriptionMode::Static,
+                        Subscriptions::Dynamic => SubscriptionMode::Dynamic,
+                        Subscriptions::DynamicPrivate => SubscriptionMode::DynamicPrivate,
+                    };
+                });
+                cluster::redis_sharded_with(redis, config).map(|cluster| {
+                    tracing::info!("connecting to Node servers and others by sharded channels of Redis");
                     builder.cluster(cluster)
                 })
             }
@@ -322,7 +357,11 @@ mod tests {
     #[test]
     fn settings_require_server() {
         let flags = ["--redis-prefix=a", "--redis-mode=native", "--redis-queue=1", "--redis-password-file=f"];
-        for flag in flags.into_iter().chain(["--redis-stream=s", "--redis-max-len=5"]) {
+        for flag in flags.into_iter().chain([
+            "--redis-stream=s",
+            "--redis-max-len=5",
+            "--redis-subscription-mode=static",
+        ]) {
             assert!(parse(&[flag]).is_err(), "{flag}");
             assert!(parse(&["--redis=redis://h", flag]).is_ok(), "{flag}");
             assert!(parse(&["--redis-sentinel=h:1", flag]).is_ok(), "{flag}");

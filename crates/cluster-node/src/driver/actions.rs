@@ -27,6 +27,13 @@ impl Driver {
         now: Instant,
     ) -> usize {
         let Some(key) = self.subscriptions.route(subscription) else { return 0 };
+        let others = self.subscriptions.others(subscription).into_iter();
+        let work: usize = others.map(|key| self.receive_in(key, channel, payload, now)).sum();
+        work + self.receive_in(key, channel, payload, now)
+    }
+
+    /// Handles a message in one of the namespaces that have its channel.
+    fn receive_in(&mut self, key: Key, channel: &str, payload: &bytes::Bytes, now: Instant) -> usize {
         let Some(entry) = self.namespaces.get_mut(&key) else { return 0 };
         self.stats.bytes_in += payload.len() as u64;
         let host = entry.host();
@@ -119,7 +126,7 @@ impl Driver {
         now: Instant,
     ) -> usize {
         match action {
-            // All subscriptions of these adapters are for the whole life of a namespace; see `Names`.
+            // See `Names` and `RoomChannels`.
             Action::Subscribe { .. } | Action::Unsubscribe { .. } => {}
             Action::Append { fields, number, .. } => {
                 if let Some(stream) = &mut self.stream {
@@ -162,6 +169,7 @@ impl Driver {
                     pending.reply.part(None, AnswerPart(answer));
                 }
             }
+            Action::OtherMode { node, mode } => self.note_other_mode(&node, mode.as_ref()),
             Action::Done { request, missing, .. } => self.end_request(key, request, missing, now),
             other => tracing::debug!(?other, "unknown action of a namespace"),
         }

@@ -3,16 +3,19 @@
 use std::ops::{Deref, DerefMut};
 
 use bytestring::ByteString;
-use roomcast_node_adapter::{AdapterMetrics, AdapterNamespace, ClassicNamespace, StreamsNamespace};
+use roomcast_node_adapter::{
+    AdapterMetrics, AdapterNamespace, ClassicNamespace, ClusterChannels, ShardedNamespace, StreamsNamespace,
+};
 
 /// State machine of a namespace.
 #[derive(Debug)]
 pub(super) enum Adapter {
     Classic(ClassicNamespace),
+    Sharded(Box<ShardedNamespace>),
     Streams(Box<StreamsNamespace>),
 }
 
-/// Subscriptions of a namespace, all for its whole life.
+/// Subscriptions of a namespace for its whole life. The channels of rooms are [others](super::rooms::RoomChannels).
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     /// Channels. The last one is counted, so it is the last to begin, and the first to end.
@@ -21,6 +24,10 @@ pub(super) struct Names {
 }
 
 impl Names {
+    fn of_cluster(channels: &ClusterChannels) -> Self {
+        Self { channels: vec![channels.own().clone(), channels.common().clone()], patterns: Vec::new() }
+    }
+
     pub(super) fn all(&self) -> impl Iterator<Item = &ByteString> {
         self.channels.iter().chain(&self.patterns)
     }
@@ -37,13 +44,25 @@ impl Adapter {
                     patterns: vec![channels.pattern().clone()],
                 }
             }
-            Self::Streams(node) => {
-                let channels = node.channels();
-                Names {
-                    channels: vec![channels.own().clone(), channels.common().clone()],
-                    patterns: Vec::new(),
-                }
-            }
+            Self::Sharded(node) => Names::of_cluster(node.channels()),
+            Self::Streams(node) => Names::of_cluster(node.channels()),
+        }
+    }
+
+    /// Returns the channel that servers with another adapter on the same prefix are counted by, of the kind that the
+    /// engine does not use.
+    pub(super) fn other_channel(&self) -> Option<ByteString> {
+        match self {
+            Self::Classic(node) => Some(node.channels().broadcast(&[])),
+            Self::Sharded(node) => Some(node.classic_channel().clone()),
+            Self::Streams(_) => None,
+        }
+    }
+
+    pub(super) fn as_sharded(&mut self) -> Option<&mut ShardedNamespace> {
+        match self {
+            Self::Sharded(node) => Some(node),
+            Self::Classic(_) | Self::Streams(_) => None,
         }
     }
 
@@ -51,6 +70,7 @@ impl Adapter {
     pub(super) fn answers_to(&self, uid: &str) -> ByteString {
         match self {
             Self::Classic(node) => node.channels().response_to(uid),
+            Self::Sharded(node) => node.channels().node(uid),
             Self::Streams(node) => node.channels().node(uid),
         }
     }
@@ -59,6 +79,7 @@ impl Adapter {
     pub(super) fn take_metrics(&mut self) -> AdapterMetrics {
         match self {
             Self::Classic(node) => node.take_metrics(),
+            Self::Sharded(node) => node.take_metrics(),
             Self::Streams(node) => node.take_metrics(),
         }
     }
@@ -66,7 +87,7 @@ impl Adapter {
     pub(super) fn as_streams(&mut self) -> Option<&mut StreamsNamespace> {
         match self {
             Self::Streams(node) => Some(node),
-            Self::Classic(_) => None,
+            Self::Classic(_) | Self::Sharded(_) => None,
         }
     }
 }
@@ -77,6 +98,7 @@ impl Deref for Adapter {
     fn deref(&self) -> &Self::Target {
         match self {
             Self::Classic(node) => node,
+            Self::Sharded(node) => &**node,
             Self::Streams(node) => &**node,
         }
     }
@@ -86,6 +108,7 @@ impl DerefMut for Adapter {
     fn deref_mut(&mut self) -> &mut Self::Target {
         match self {
             Self::Classic(node) => node,
+            Self::Sharded(node) => &mut **node,
             Self::Streams(node) => &mut **node,
         }
     }

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use bytestring::ByteString;
 use roomcast_cluster_task::reply::ReplySender;
 use roomcast_core::{ClusterHost, Heard};
 use roomcast_node_adapter::RequestNumber;
 use tokio::sync::oneshot;
 
 use super::adapter::{Adapter, Names};
+use super::rooms::RoomChannels;
 use crate::input::AnswerPart;
 
 /// Open namespace, or one whose subscriptions are ending.
@@ -23,8 +25,9 @@ pub(super) struct Entry {
     pub(super) since: Instant,
     /// Whether events may have been lost since the last subscription.
     pub(super) has_missed: bool,
-    /// Joins that wait for the subscription.
-    pub(super) joins: Vec<oneshot::Sender<Heard>>,
+    /// Joins that wait for the subscription, with the channel of their room.
+    pub(super) joins: Vec<(Option<ByteString>, oneshot::Sender<Heard>)>,
+    pub(super) rooms: RoomChannels,
     pub(super) requests: HashMap<RequestNumber, PendingRequest>,
     /// Pending requests by the number that their future knows.
     pub(super) numbers: HashMap<u64, RequestNumber>,
@@ -70,6 +73,7 @@ impl Entry {
             since: now,
             has_missed: false,
             joins: Vec::new(),
+            rooms: RoomChannels::default(),
             requests: HashMap::new(),
             numbers: HashMap::new(),
             unconfirmed_bytes: 0,
@@ -87,10 +91,13 @@ impl Entry {
         matches!(self.subscription, Subscription::Ending | Subscription::EndRequested(_))
     }
 
-    /// Completes the waiting joins.
+    /// Completes the waiting joins. A join to a room with a channel then waits for the channel if the outcome is good.
     pub(super) fn complete_joins(&mut self, outcome: Heard) {
-        for join in self.joins.drain(..) {
-            let _ = join.send(outcome);
+        for (channel, join) in self.joins.drain(..) {
+            match channel {
+                Some(channel) if outcome == Heard::Confirmed => self.rooms.join(&channel, join),
+                _ => _ = join.send(outcome),
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use roomcast_cluster_task::clock;
 use roomcast_cluster_task::reply::{Missing, ReplySender};
 use roomcast_core::Heard;
-use roomcast_node_adapter::{ClassicNamespace, Query, StreamsNamespace};
+use roomcast_node_adapter::{ClassicNamespace, Query, ShardedNamespace, StreamsNamespace};
 
 use super::adapter::Adapter;
 use super::entry::{Entry, PendingRequest, Subscription};
@@ -44,38 +44,50 @@ impl Driver {
                 if self.health.is_leaving() {
                     return;
                 }
-                let node = match (writer, &self.shared.streams) {
-                    (Writer::Streams(writer), Some(config)) => {
+                let node = match (writer, &self.shared.streams, &self.shared.sharded) {
+                    (Writer::Sharded(writer), _, Some(config)) => {
+                        let name = writer.namespace().clone();
+                        Adapter::Sharded(Box::new(ShardedNamespace::new(config.clone(), name, writer.uid())))
+                    }
+                    (Writer::Streams(writer), Some(config), _) => {
                         let name = writer.namespace().clone();
                         self.by_namespace.insert(name.as_str().into(), key);
                         Adapter::Streams(Box::new(StreamsNamespace::new(config.clone(), name, writer.uid())))
                     }
-                    (Writer::Classic(writer), _) => {
+                    (Writer::Classic(writer), ..) => {
                         Adapter::Classic(ClassicNamespace::with_writer(self.shared.classic.clone(), writer))
                     }
                     // The kind of the writers follows from the settings.
-                    (Writer::Streams(_), None) => return,
+                    (Writer::Sharded(_) | Writer::Streams(_), ..) => return,
                 };
                 let entry = Entry::new(node, host, now);
-                self.subscriptions.want(key, &entry.names, now);
+                let namespaces = &self.namespaces;
+                let has_room = |key, name: &str| {
+                    namespaces.get(&key).is_some_and(|entry: &Entry| entry.rooms.contains(name))
+                };
+                self.subscriptions.want(key, &entry.names, now, has_room);
                 self.namespaces.insert(key, entry);
             }
             Input::Append { key, fields, local } => self.append(key, fields, local, now),
             Input::Log(input) => self.ask_log(input),
             Input::Close { key } => self.close(key, now),
-            Input::Heard { key, reply } => {
+            Input::Room { key, channel, has_members } => self.change_room(key, channel, has_members),
+            Input::Heard { key, channel, reply } => {
                 let join_timeout = self.shared.join_timeout;
                 let Some(entry) = self.namespaces.get_mut(&key).filter(|entry| !entry.is_closed()) else {
                     let _ = reply.send(Heard::Left);
                     return;
                 };
                 if entry.subscription == Subscription::Active && self.has_position {
-                    let _ = reply.send(Heard::Confirmed);
+                    match channel {
+                        Some(channel) => entry.rooms.join(&channel, reply),
+                        None => _ = reply.send(Heard::Confirmed),
+                    }
                 } else if entry.since + join_timeout <= now {
                     // The status reports it already; further clients need not wait.
                     let _ = reply.send(Heard::Degraded);
                 } else {
-                    entry.joins.push(reply);
+                    entry.joins.push((channel, reply));
                 }
             }
             Input::Confirm { reply } => {

@@ -5,9 +5,12 @@ mod adapter;
 mod entry;
 mod health;
 mod inputs;
+mod modes;
 mod nodes;
 mod queue;
 mod replay;
+mod rooming;
+mod rooms;
 mod stream;
 mod streaming;
 mod subscribing;
@@ -34,11 +37,12 @@ use self::health::Health;
 use self::nodes::Nodes;
 use self::queue::{Command, Outgoing};
 use self::replay::Replays;
+use self::rooms::RoomChannels;
 use self::stream::Stream;
 use self::subscriptions::Subscriptions;
 use crate::config::NodeClusterConfig;
 use crate::input::{Input, Key};
-use crate::shared::{Shared, Stats};
+use crate::shared::{RoomStats, Shared, Stats};
 
 /// Task of a cluster: owns the namespaces and the engine, without a lock.
 ///
@@ -70,6 +74,10 @@ pub(crate) struct Driver {
     /// Counts without a result.
     counts: HashMap<u64, Count>,
     last_count: u64,
+    /// Namespaces in which servers with another adapter are searched, with the time of the next search.
+    searches: VecDeque<(Instant, Key)>,
+    /// Searches without a result.
+    searching: HashMap<u64, Key>,
     /// First deadline of each namespace's requests.
     deadlines: BTreeSet<(Instant, Key)>,
     confirms: VecDeque<Confirm>,
@@ -117,6 +125,7 @@ impl Driver {
     ) -> Self {
         let max_len = shared.streams.as_ref().map_or(0, |streams| streams.max_len);
         let stream = log.map(|log| Stream::new(log, max_len, clock::now()));
+        let rooms = shared.sharded.is_some().then(RoomStats::default);
         Self {
             has_position: stream.is_none(),
             stream,
@@ -137,10 +146,12 @@ impl Driver {
             unconfirmed_bytes: 0,
             counts: HashMap::new(),
             last_count: 0,
+            searches: VecDeque::new(),
+            searching: HashMap::new(),
             deadlines: BTreeSet::new(),
             confirms: VecDeque::new(),
             sinks: AckSinks::default(),
-            stats: Stats::default(),
+            stats: Stats { rooms, ..Stats::default() },
             timer: Timer::new(),
             wakes: FlushList::new(),
             losses_before: (0, 0),
@@ -161,6 +172,7 @@ impl Driver {
             driver.receive_entries(cx, now) | has_more
         });
         has_more |= self.transmit(cx, now);
+        self.search(cx, now);
         has_more |= self.transmit_entries(cx, now);
         self.sinks.expire(now);
         self.handlers.reap(&self.shared.guard, cx);
@@ -176,6 +188,7 @@ impl Driver {
             self.deadlines.first().map(|(at, _)| *at),
             self.sinks.next_deadline(),
             self.subscriptions.next_retry(),
+            self.searches.front().map(|(at, _)| *at),
             self.health.poll_timeout(self.subscriptions.unconfirmed_since(), now),
             self.stream.as_ref().and_then(|stream| stream.poll_timeout(now)),
             self.resumes_at,
@@ -252,28 +265,20 @@ impl Driver {
             }
             PubSubEvent::Done { token: nodes::TOKEN } => self.nodes.confirm(true, now),
             PubSubEvent::Refused { token: nodes::TOKEN } => self.nodes.confirm(false, now),
-            PubSubEvent::Done { token } => self.confirm_subscription(token),
+            PubSubEvent::Done { token } => self.confirm_subscription(token, now),
             PubSubEvent::Refused { token } => self.refuse_subscription(token, now),
-            PubSubEvent::Counted { token, count } => self.continue_request(token, count, now),
+            PubSubEvent::Counted { token, count } => {
+                if !self.finish_search(token, count) {
+                    self.continue_request(token, count, now);
+                }
+            }
             PubSubEvent::Oversized { subscription } => {
                 self.stats.oversized += 1;
-                if self.stream.is_some() {
-                    return;
-                }
-                let host =
-                    self.subscriptions.route(&subscription).and_then(|key| self.namespaces.get(&key)?.host());
-                if let Some(host) = host {
-                    self.shared.guard.call(|| host.missed(None));
-                }
+                self.report_missed(&subscription);
             }
             PubSubEvent::Missed { subscriptions } => {
                 self.stats.interruptions += 1;
-                let routes = subscriptions.iter().filter_map(|name| self.subscriptions.route(name));
-                for key in routes.collect::<BTreeSet<_>>() {
-                    if let Some(host) = self.namespaces.get(&key).and_then(Entry::host) {
-                        self.shared.guard.call(|| host.missed(None));
-                    }
-                }
+                subscriptions.iter().for_each(|subscription| self.report_missed(subscription));
             }
             PubSubEvent::Message { .. } => {}
         }
@@ -393,6 +398,13 @@ impl Driver {
         self.stats.unconfirmed = self.subscriptions.unconfirmed.len();
         self.stats.queue_len = self.queue.len();
         self.stats.queue_bytes = self.queued_bytes();
+        if std::mem::take(&mut self.subscriptions.have_rooms_changed) {
+            let rooms = || self.namespaces.values().map(|entry| &entry.rooms);
+            self.stats.rooms = Some(RoomStats {
+                channels: rooms().map(RoomChannels::len).sum(),
+                unconfirmed: rooms().map(RoomChannels::unconfirmed).sum(),
+            });
+        }
         self.stats.stream = self.stream.as_ref().map(Stream::stats);
         self.stats.handlers = self.handlers.len();
         self.stats.silent = self.nodes.silent().count();

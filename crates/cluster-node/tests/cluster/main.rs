@@ -12,6 +12,7 @@ mod life_cycle;
 mod outages;
 mod queries;
 mod rig;
+mod sharded;
 mod stream_log;
 mod streams;
 mod streams_outages;
