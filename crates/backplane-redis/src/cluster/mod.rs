@@ -188,7 +188,9 @@ impl RedisClusterPubSub {
     }
 
     fn pass_waiting(&mut self) {
-        while let Some((_, command)) = self.waiting.pop_front_if(|(token, _)| !self.interest.blocks(*token)) {
+        while self.waiting.front().is_some_and(|(token, _)| !self.interest.blocks(*token))
+            && let Some((_, command)) = self.waiting.pop_front()
+        {
             self.waiting_bytes -= command.len();
             match command {
                 Waiting::Publish(publication) => self.publish(publication),

@@ -22,7 +22,9 @@ impl Driver {
 
     /// Counts the servers with another adapter in each namespace where a search is due.
     pub(super) fn search(&mut self, cx: &mut Context<'_>, now: Instant) {
-        while let Some((_, key)) = self.searches.pop_front_if(|(at, _)| *at <= now) {
+        while self.searches.front().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, key)) = self.searches.pop_front()
+        {
             let Some(entry) = self.namespaces.get(&key).filter(|entry| !entry.is_closed()) else { continue };
             let Some(channel) = entry.node.other_channel() else { continue };
             self.searches.push_back((clock::after(now, SEARCH_INTERVAL), key));

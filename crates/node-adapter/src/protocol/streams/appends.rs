@@ -139,7 +139,8 @@ impl<K: Copy + Eq> AppendQueue<K> {
 
     /// Answers are in the order of the entries.
     fn pop(&mut self, token: u64) -> Option<Pending<K>> {
-        let entry = self.entries.pop_front_if(|entry| entry.token == token)?;
+        self.entries.front().filter(|entry| entry.token == token)?;
+        let entry = self.entries.pop_front()?;
         self.sent -= 1;
         self.bytes -= entry.bytes;
         self.settled += 1;
@@ -188,7 +189,9 @@ impl<K: Copy + Eq> AppendQueue<K> {
             return;
         }
         self.state = AppendState::Open;
-        while let Some(entry) = self.entries.pop_front_if(|entry| entry.is_uncertain && entry.was_read) {
+        while self.entries.front().is_some_and(|entry| entry.is_uncertain && entry.was_read)
+            && let Some(entry) = self.entries.pop_front()
+        {
             self.bytes -= entry.bytes;
             self.settled += 1;
             self.found += 1;

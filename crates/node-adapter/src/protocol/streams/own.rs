@@ -83,7 +83,9 @@ impl OwnEntries {
     ///
     /// Returns none if the entry took effect before.
     pub(super) fn confirm(&mut self, number: u64) -> Vec<(bool, Action)> {
-        while self.released.pop_front_if(|released| *released <= number).is_some() {}
+        while self.released.front().is_some_and(|released| *released <= number) {
+            self.released.pop_front();
+        }
         let Ok(index) = self.entries.binary_search_by_key(&number, |entry| entry.number) else {
             return Vec::new();
         };

@@ -1,5 +1,6 @@
 //! Clients that recover on another server, through a log that orders the events of all servers.
 
+use roomcast_server::recovery::{SessionId, StoredSession};
 use roomcast_server::{Socket, Value};
 use serde_json::json;
 
@@ -16,9 +17,17 @@ fn emit(node: &Node, name: &str) {
 
 /// Waits until the session of a client is stored, as that of a connected one, by this node.
 fn stored(shared: &Shared, node: &Node, client: &Returner) {
+    stored_in(shared, node, client, 0);
+}
+
+/// Waits until the session is also stored with a number of rooms besides its own.
+fn stored_in(shared: &Shared, node: &Node, client: &Returner, rooms: usize) {
     let pid = client.shows(None)["pid"].as_str().expect("a token").to_owned();
-    let id = roomcast_server::recovery::SessionId { namespace: "/".into(), secret: pid.as_str().into() };
-    until(|| shared.store.get(&id).is_some_and(|session| session.connected && session.node == node.id.0));
+    let id = SessionId { namespace: "/".into(), secret: pid.as_str().into() };
+    let is_stored = |session: StoredSession| {
+        session.connected && session.node == node.id.0 && session.rooms.len() == rooms
+    };
+    until(|| shared.store.get(&id).is_some_and(is_stored));
 }
 
 #[test]
@@ -55,13 +64,11 @@ fn client_of_killed_server_recovers() {
     let (a, b) = (shared.start(), shared.start());
     let mut client = Returner::connect(&a.server.dial);
     let socket = a.sockets.next();
-    assert!(socket.join("red"));
     socket.set_data(&json!({ "name": "ada" })).expect("valid JSON");
-    stored(&shared, &a, &client);
+    assert!(socket.join("red"));
     emit(&b, "heard");
     let (_, offset) = client.hear();
-    until(|| shared.store.len() == 1);
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    stored_in(&shared, &a, &client, 1);
     shared.store.disconnect(&a.id);
     a.server.end_at_once();
     emit(&b, "missed");

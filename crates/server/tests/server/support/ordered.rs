@@ -71,6 +71,10 @@ impl Shared {
 
 #[async_trait]
 impl Cluster for Connection {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the reader has its own thread, which ends with the server"
+    )]
     fn open(&self, namespace: &Namespace, host: Weak<dyn ClusterHost>) -> Box<dyn ClusterNamespace> {
         assert_eq!(*namespace, Namespace::main());
         let reader = self.0.clone();
