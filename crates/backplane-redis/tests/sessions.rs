@@ -243,7 +243,7 @@ async fn outages_fail_calls_and_end() {
     assert!(store.write(&a, &[write("p", Epoch::FIRST, session("s", &[]))]).await.is_err());
     assert!(store.claim(&a, &id("p")).await.is_err());
     server.restart();
-    // Sessions are written anew, and scripts loaded again.
+    // Sessions are written again, and scripts loaded again.
     assert!(put(&store, &a, write("p", Epoch(5), session("s", &[]))).await);
     assert_eq!(store.claim(&a, &id("p")).await.expect("redis works").expect("it is stored").epoch, Epoch(6));
     server.command(&["SCRIPT", "FLUSH"]);

@@ -3,7 +3,7 @@
 //! [`NodeCluster`] joins a cluster of Socket.IO servers that use `@socket.io/redis-adapter` 8 (`createAdapter`) and
 //! `@socket.io/redis-emitter` 5. It implements [`Cluster`](roomcast_core::Cluster), and drives one
 //! [`ClassicNamespace`](roomcast_node_adapter::ClassicNamespace) for each open namespace over a
-//! [`PubSub`](roomcast_node_adapter::PubSub), the engine. Roomcast servers that join in this way understand each other
+//! [`PubSub`], the engine. Roomcast servers that join in this way understand each other
 //! as well. [`NodeClusterConfig::sharded`] selects the adapter `createShardedAdapter` instead, and
 //! [`NodeCluster::start_streams`] that of `@socket.io/redis-streams-adapter`.
 //!
@@ -19,7 +19,7 @@
 //!
 //! [`NodeCluster::start_streams`] joins a cluster of `@socket.io/redis-streams-adapter` 0.3 instead, with a
 //! [`StreamsNamespace`](roomcast_node_adapter::StreamsNamespace) for each namespace and a
-//! [`StreamLog`](roomcast_node_adapter::StreamLog) in addition to the engine; see [Streams](#streams).
+//! [`StreamLog`] in addition to the engine; see [Streams](#streams).
 //!
 //! A cluster of Roomcast servers alone is better served by `roomcast-cluster-runtime`, which detects losses, delivers
 //! to interested nodes only, and names the nodes that do not answer.

@@ -48,7 +48,7 @@ use crate::{RecoveryConfig, RecoveryError, StoredSession};
 /// # Shared log
 ///
 /// With a [log that all nodes share](Recovery::use_event_log), only events with an offset are numbered, which that log
-/// has. A claim reads the missed events from it, and adds those that have arrived here since. It treats the offset of a
+/// has. A claim reads the missed events from it, and adds later ones that arrived here. It treats the offset of a
 /// client as that log does, and a client without an offset as one that has received all events before it was attached.
 /// Events to a room that the client joined after its last event are replayed from there on, as on Node.
 ///
@@ -308,7 +308,7 @@ impl Recovery for Sequencer {
         let was_there = self.router.detach(key);
         if let Some(mut history) = state.present.remove(key).filter(|history| !history.secret.is_empty()) {
             history.settle(rooms, state.log.head(), state.log.dropped());
-            // What was sent when it was attached has arrived only if the proof is later.
+            // Events sent when it was attached have arrived only if the proof is later.
             let proof = delivered_until.filter(|until| history.attached_at.is_some_and(|at| at < *until));
             if let Some(proven) = proof.and_then(|until| state.log.outside_before(until)) {
                 history.start = Some(proven.clone());

@@ -22,7 +22,7 @@ const FROZEN: Duration = Duration::from_secs(3);
 /// Time between two looks whether dropped sockets have left, and their number.
 const LEAVING: (Duration, u32) = (Duration::from_millis(2), 100);
 
-/// Writes the changed sessions of a queue to its store, and drops those that other nodes have claimed, for as long as it
+/// Writes the changed sessions of a queue to its store, and drops the sessions that other nodes have claimed, for as long as it
 /// is polled.
 ///
 /// After the first change it waits for the [interval](SessionQueue::interval), so that changes are collected, and then
@@ -31,7 +31,7 @@ const LEAVING: (Duration, u32) = (Duration::from_millis(2), 100);
 ///
 /// All sessions are written again at the [refresh interval](SessionQueue::refresh_interval), after missed
 /// [claims](roomcast_recovery::SessionStore::claimed_elsewhere), and when the process did not run for three seconds. In the latter cases,
-/// the store refuses those that other nodes have claimed, and their sockets are dropped.
+/// the store refuses the sessions that other nodes have claimed, and their sockets are dropped.
 ///
 /// # Cancel safety
 /// A batch that was taken is lost if the future is dropped, as at the end of the process.

@@ -75,7 +75,7 @@ impl Cluster {
         node
     }
 
-    /// Emits the next number to rooms, or to everybody.
+    /// Emits the next number to rooms, or to all members.
     fn emit(&mut self, rooms: &[&str]) -> String {
         self.emit_except(rooms, &[])
     }
@@ -488,7 +488,7 @@ async fn concurrent_claims_attach_once() {
     settle().await;
     let began = Instant::now();
     let taken = c.recover("s", None).await.expect("it takes the session over");
-    // The node that lost it is told, and drops its socket before. This one leaves no room, so the claim waits.
+    // The node that lost it drops its socket before. This one leaves no room, so the claim waits.
     assert_eq!((kept.control.displaced(), taken.control.displaced()), (1, 0));
     assert!(began.elapsed() >= Duration::from_millis(100));
     settle().await;
@@ -508,7 +508,7 @@ async fn claim_in_progress_is_superseded() {
     let early = b.claim("s", None).await.expect("a claim");
     let late = c.claim("s", None).await.expect("a claim");
     settle().await;
-    // Nothing of it was written on the first node, which was told.
+    // The first node wrote no part of it.
     assert_eq!(b.resume("s", early).err(), Some(RecoveryError::Unknown));
     assert_eq!(c.resume("s", late).expect("it recovers").numbers(), [1]);
     settle().await;

@@ -42,8 +42,7 @@ use crate::metrics::add;
 ///
 /// # Guarantees
 ///
-/// - **Subscriptions** are renewed after a lost connection, a slot that moved, and a failover. The driver is told by
-///   [`PubSubEvent::Missed`] once they are in effect again. Redis answers each of them, so none is lost unnoticed.
+/// - **Subscriptions** are renewed after a lost connection, a slot that moved, and a failover. The driver learns it by [`PubSubEvent::Missed`] once they are in effect again. Redis answers each of them, so none is lost unnoticed.
 /// - **Order**: the messages of one node on one channel arrive in order of publication, also while its slot moves.
 /// - **Loss**: a publication without a reply when its connection is lost is unconfirmed, and not repeated. One that a
 ///   server did not execute is sent to the new master of its slot.
@@ -288,7 +287,7 @@ impl RedisClusterPubSub {
                 if has_moved {
                     self.interest.retry(&names);
                 } else {
-                    // A refused renewal has nobody who would ask again.
+                    // No caller would repeat a refused renewal.
                     self.delayed.extend(names);
                     self.delay();
                 }
@@ -336,7 +335,7 @@ impl RedisClusterPubSub {
             Answer::Rejected(publication, rejection) => {
                 let has_moved = match rejection {
                     Rejection::Moved(slot, address) => {
-                        // Answers of a former master name the one that is known already.
+                        // Answers of a former master name the known one.
                         self.redirect(slot, &address) || id != self.interest.owner(slot)
                     }
                     _ => false,
@@ -578,17 +577,9 @@ impl PubSub for RedisClusterPubSub {
     }
 }
 
-/// Returns the host of an address, for replies that name none.
-fn host_of(address: &Address) -> String {
-    match address {
-        Address::Tcp(host, _) => host.clone(),
-        Address::Unix(_) => String::new(),
-    }
-}
-
 /// Channels whose commands are chosen at once.
 const BATCH: usize = 512;
-/// Time for which a redirection counts more than what a server says, which may not have heard of it.
+/// Time for which a redirection counts more than what a server says, which may not know it yet.
 const REDIRECTION: Duration = Duration::from_secs(2);
 /// Time before a slot is redirected again.
 const MIN_REDIRECTION: Duration = Duration::from_millis(20);

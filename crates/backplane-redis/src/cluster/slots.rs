@@ -6,6 +6,14 @@ use crate::connection::Reply;
 /// Number of slots of a cluster.
 pub(super) const SLOTS: u16 = 16_384;
 
+/// Returns the host of an address, for replies that name none.
+pub(super) fn host_of(address: &Address) -> String {
+    match address {
+        Address::Tcp(host, _) => host.clone(),
+        Address::Unix(_) => String::new(),
+    }
+}
+
 /// Returns the slot of a channel: the CRC-16 (XMODEM) of its name, or of the part in the first braces if it has one.
 pub(super) fn slot_of(name: &[u8]) -> u16 {
     let tag = || {

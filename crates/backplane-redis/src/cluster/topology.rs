@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::host_of;
-use super::slots::{Range, ranges_of};
+use super::slots::{Range, host_of, ranges_of};
 use crate::RedisConfig;
 use crate::config::Address;
 use crate::connection::{DialError, Reply, slots};
@@ -60,7 +59,7 @@ impl Topology {
         }
     }
 
-    /// Returns the time of the next question, unless one is asked.
+    /// Returns the time of the next question, unless one is pending.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.asking.is_none().then_some(self.at)
     }

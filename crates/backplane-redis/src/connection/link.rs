@@ -68,7 +68,7 @@ impl SendQueue {
         self.completed + u64::from(self.sent > 0)
     }
 
-    /// Returns the number of commands of which nothing was sent.
+    /// Returns the number of commands that were not sent, not even in part.
     pub(crate) fn unsent(&self) -> u64 {
         self.lens.len() as u64 - u64::from(self.sent > 0)
     }

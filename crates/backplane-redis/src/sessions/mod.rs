@@ -80,7 +80,7 @@ struct Scripts {
     claim: String,
 }
 
-/// What Node's form of a session has no place for.
+/// State that is missing in Node's form of a session.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Rest {
@@ -97,7 +97,7 @@ struct Rest {
     data: Option<String>,
 }
 
-/// Time of a call. The queue of sessions has a limit of its own.
+/// Time of a call. The queue of sessions has its own limit.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 /// Time for which a claim waits for the former holder.
 const RELEASE_LIMIT: Duration = Duration::from_millis(500);

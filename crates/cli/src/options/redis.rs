@@ -133,14 +133,14 @@ enum RedisMode {
     Streams,
 }
 
-/// Rooms that have a channel of their own
+/// Rooms that have their own channel
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
 enum Subscriptions {
     /// None: each server receives all events
     Static,
-    /// All rooms but those of socket ids: each server receives the events of its own rooms
+    /// All rooms except of socket ids: each server receives the events of its own rooms
     Dynamic,
-    /// All rooms, also those of socket ids
+    /// All rooms, also of socket ids
     DynamicPrivate,
 }
 

@@ -17,8 +17,7 @@ use crate::{Event, Room};
 /// each event to its host, also those to rooms without members on this node. The [position](Self::position) is the entry
 /// up to which this has been done. It is advanced after the calls of the host have returned.
 ///
-/// A recovery reads [missed](Self::missed) events and [waits](Self::reached) until the position has reached the end of
-/// what it has read. The events that the host gets after that are those that it has not read.
+/// A recovery reads [missed](Self::missed) events and [waits](Self::reached) until the position has reached the end of the read entries. It has not read the events that the host gets after that.
 #[async_trait]
 pub trait EventLog: Send + Sync + fmt::Debug + 'static {
     /// Returns the name of this node in the log, always the same; see [`LogQuery::node`]. Default: none.
@@ -37,7 +36,7 @@ pub trait EventLog: Send + Sync + fmt::Debug + 'static {
     /// Returns an error if the node cannot read the log at present, or if the offset is invalid. Callers limit the time.
     async fn reached(&self, offset: &str) -> Result<(), EventLogError>;
 
-    /// Returns the offset of the latest entry, in the log itself. Of an empty log, one before all later entries.
+    /// Returns the offset of the latest entry, in the log itself. If the log is empty, an offset before all later entries.
     ///
     /// # Errors
     /// Returns an error if the log does not respond.
@@ -75,7 +74,7 @@ pub struct LogQuery<'a> {
 pub struct MissedEvents {
     /// Events, oldest first.
     pub events: Vec<Event>,
-    /// Offset up to which the log was read: that of its latest entry when the question was asked, or a later one.
+    /// Offset up to which the log was read: its latest entry when it was read, or a later one.
     pub until: ByteString,
 }
 
@@ -86,7 +85,7 @@ pub enum EventLogError {
     /// The offset is not one of this log.
     #[error("offset is not from this log")]
     InvalidOffset,
-    /// Entries after the offset were trimmed, or the log was lost and begins anew.
+    /// Entries after the offset were trimmed, or the log was lost and starts again.
     #[error("entries after the offset were trimmed from the log")]
     Trimmed,
     /// The events exceed the limit of the question.

@@ -72,7 +72,7 @@ pub trait Cluster: Send + Sync + fmt::Debug + 'static {
 /// [`ClusterHost::deliver`]: in the order of the log, with its offset. An event that cannot be written for now, such as
 /// during an outage, may be delivered without an offset instead, and then not again when it is written. An event that
 /// is refused is delivered by the server, without an offset. All other events are delivered by the server and published
-/// as in other clusters; `broadcast` recognises those without acknowledgement by their [`Target::delivery`].
+/// as in other clusters; `broadcast` recognises them by their [`Target::delivery`].
 ///
 /// All nodes then deliver ordered events in the same order. The members of this node receive an event after a round
 /// trip to the log, after events that were emitted later and are not ordered.
@@ -93,7 +93,7 @@ pub trait ClusterNamespace: Send + Sync + fmt::Debug + 'static {
 
     /// Returns the log by which events are ordered; always the same. Default: none.
     ///
-    /// With a log, clients can recover on another node than the one that they were connected to.
+    /// With a log, clients can recover on any node.
     fn event_log(&self) -> Option<Arc<dyn EventLog>> {
         None
     }

@@ -185,7 +185,7 @@ impl SessionQueue {
         self.config.refresh
     }
 
-    /// Marks all sessions as changed, so that the store reports those that other nodes have claimed.
+    /// Marks all sessions as changed, so that the store reports the sessions that other nodes have claimed.
     pub fn mark_all(&self) {
         let mut state = self.state();
         let State { entries, changed, .. } = &mut *state;

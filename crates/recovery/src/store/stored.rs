@@ -25,7 +25,7 @@ use crate::sequencer::Usage;
 ///
 /// A claim asks the store first, so a client is never recovered from a state that another node has taken over. If the
 /// store fails, the client starts a new session. Sessions of other processes are recovered if all nodes share a [log of
-/// events](Recovery::use_event_log); otherwise only those of this process, since the wrapped recovery has no missed
+/// events](Recovery::use_event_log); otherwise only sessions of this process, since the wrapped recovery has no missed
 /// events of others.
 ///
 /// If the store refuses a session because another node has claimed it, its member is
