@@ -28,6 +28,7 @@ for (const mode of ["native", "classic"]) {
     let clients;
 
     before(async () => {
+      process.env.RUST_LOG = "warn";
       redis = await startRedis(["--enable-debug-command", "yes"]);
       commands = new Redis(redis.port);
       paths = [await startUnreliable(redis.port), await startUnreliable(redis.port)];

@@ -13,7 +13,9 @@ use crate::metrics::Counters;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisClusterMetrics {
-    /// Sums over all masters, former ones included. `connected` is whether each slot has a master with both connections.
+    /// Sums over all masters, former ones included.
+    ///
+    /// `connected` is whether each slot has a master, and each master both connections.
     pub total: RedisMetrics,
     /// Subscriptions that ended although the channel was wanted, and were renewed or are to be renewed.
     pub subscriptions_lost: u64,

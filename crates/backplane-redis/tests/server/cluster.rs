@@ -97,6 +97,18 @@ impl Cluster {
         self.masters().into_iter().find(owns).expect("a master of the slot")
     }
 
+    /// Waits until all servers know the last change of slots.
+    ///
+    /// Two masters that take slots at the same time may choose the same epoch, and then disagree about a slot for good.
+    pub(crate) fn wait_for_agreement(&self) {
+        let epoch = |server: &Redis| {
+            let info = server.command(&["CLUSTER", "INFO"]);
+            info.lines().find(|line| line.starts_with("cluster_current_epoch")).map(str::to_owned)
+        };
+        let agree = || self.servers.iter().all(|server| epoch(server) == epoch(&self.servers[0]));
+        assert!(until(START, agree), "the servers do not agree");
+    }
+
     /// Moves a slot without keys to another master.
     pub(crate) fn move_slot(&self, slot: u16, from: usize, to: usize) {
         let slot = slot.to_string();
