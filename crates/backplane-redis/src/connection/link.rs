@@ -148,9 +148,9 @@ impl Link {
         matches!(self.state, State::Up(_))
     }
 
-    /// Returns whether an established connection has not answered for a time.
+    /// Returns whether an established connection has not answered a ping within an interval.
     pub(crate) fn is_silent(&self) -> bool {
-        matches!(&self.state, State::Up(up) if up.silent > 1)
+        matches!(&self.state, State::Up(up) if up.silent > PING_TICKS)
     }
 
     /// Returns the address of an established connection.
@@ -206,7 +206,7 @@ impl Link {
         }
         // The new timer has to be polled once, to be registered.
         cx.waker().wake_by_ref();
-        if up.silent == 1 { Poll::Pending } else { Poll::Ready(LinkEvent::Silent) }
+        if up.silent < PING_TICKS { Poll::Pending } else { Poll::Ready(LinkEvent::Silent) }
     }
 
     /// Writes the allowed commands; pending if bytes remain.
@@ -320,6 +320,8 @@ impl Drop for Link {
     }
 }
 
-/// Ticks without a byte after which a connection is dead; the second one sends a ping.
+/// Ticks without a byte after which a ping is sent.
+const PING_TICKS: u32 = 2;
+/// Ticks without a byte after which a connection is dead.
 const DEAD_TICKS: u32 = 3;
 const READ_BYTES: usize = 32 << 10;
