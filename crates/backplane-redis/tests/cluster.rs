@@ -314,6 +314,13 @@ async fn frozen_master_is_noticed() {
     assert!(total.confirmed >= ROOMS as u64, "{total:?}");
     cluster.servers[0].thaw();
     run_until([&mut other, &mut one], |_, _| cluster.is_whole()).await;
+    // Publications are refused until the publishing engine knows the new master too.
+    let frozen = format!("127.0.0.1:{}", cluster.servers[0].port);
+    run_until([&mut other, &mut one], |_, one| {
+        let metrics = one.metrics();
+        metrics.total.connected && metrics.shards.iter().all(|shard| shard.address != frozen)
+    })
+    .await;
     assert_heard(&mut one, &mut other, &rooms).await;
 }
 

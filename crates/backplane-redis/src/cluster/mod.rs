@@ -87,6 +87,12 @@ struct Node {
     publisher: Publisher,
     subscriber: Subscriber,
     counters: ShardCounters,
+    /// First question about the slots whose answer shows whether a server that was away is still the master.
+    ///
+    /// Without it, publications wait: a former master that returns takes them at first, also as a replica, and they may reach no node.
+    check: Option<u64>,
+    /// Time of its last return.
+    returned: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -237,6 +243,7 @@ impl RedisClusterPubSub {
                 has_progress = true;
             }
         }
+        self.note_silence();
         self.note_connected();
         has_progress || !self.arm_timer(cx)
     }
@@ -307,7 +314,7 @@ impl RedisClusterPubSub {
             PublisherEvent::Answer(answer) => self.handle_answer(Some(id), answer),
             PublisherEvent::Down(answers) => {
                 answers.into_iter().for_each(|answer| self.handle_answer(Some(id), answer));
-                self.topology.request();
+                self.suspect(id);
             }
         }
         self.has_release |= !self.outbox.is_empty();
@@ -403,6 +410,8 @@ impl RedisClusterPubSub {
             publisher: Publisher::new(address, config.clone(), &counters.connections),
             subscriber: Subscriber::new(address, config, &counters.connections),
             counters,
+            check: None,
+            returned: None,
         };
         self.nodes.insert(id, node);
         self.order.push(id);
@@ -410,13 +419,15 @@ impl RedisClusterPubSub {
     }
 
     fn poll_topology(&mut self, cx: &mut Context<'_>) -> bool {
-        let Poll::Ready(ranges) = self.topology.poll(cx, || {
-            let up = self.nodes.values().filter(|node| node.subscriber.is_up());
-            up.map(|node| node.address.clone()).collect()
-        }) else {
-            return false;
-        };
-        self.adopt(&ranges);
+        let nodes = &self.nodes;
+        let Poll::Ready(ranges) = self.topology.poll(cx, || servers_to_ask(nodes)) else { return false };
+        if !ranges.is_empty() {
+            let question = self.topology.questions();
+            for node in self.nodes.values_mut() {
+                node.check.take_if(|check| *check <= question);
+            }
+            self.adopt(&ranges);
+        }
         true
     }
 
@@ -450,6 +461,29 @@ impl RedisClusterPubSub {
             self.interest.disconnected(id);
             node.publisher.lose().into_iter().for_each(|answer| self.handle_answer(None, answer));
             self.counters.remove_shard(&node.address);
+        }
+    }
+
+    /// Notes that a server was away, so another one may be the master by now.
+    fn suspect(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.check = Some(u64::MAX);
+        }
+        self.topology.request();
+    }
+
+    /// Notes which servers have stopped to answer, and which have returned.
+    fn note_silence(&mut self) {
+        for node in self.nodes.values_mut() {
+            let is_away = node.publisher.is_stalled();
+            if is_away && node.publisher.is_up() && node.check.is_none() {
+                node.check = Some(u64::MAX);
+                self.topology.request();
+            } else if !is_away && node.check == Some(u64::MAX) {
+                node.check = Some(self.topology.questions() + 1);
+                node.returned = Some(topology::now());
+                self.topology.request();
+            }
         }
     }
 
@@ -500,7 +534,9 @@ impl RedisClusterPubSub {
 
 impl Node {
     fn can_take(&self, limit: usize) -> bool {
-        self.publisher.is_up() && (self.publisher.bytes() < limit || !self.publisher.is_stalled())
+        self.publisher.is_up()
+            && self.check.is_none()
+            && (self.publisher.bytes() < limit || !self.publisher.is_stalled())
     }
 }
 
@@ -575,6 +611,15 @@ impl PubSub for RedisClusterPubSub {
         let total = &self.counters.total;
         total.refused.load(Ordering::Relaxed) + total.unconfirmed.load(Ordering::Relaxed)
     }
+}
+
+/// Returns the servers that can be reached; servers that returned lately are the last ones, since they may be behind.
+fn servers_to_ask(nodes: &HashMap<NodeId, Node, RandomState>) -> Vec<Address> {
+    let now = topology::now();
+    let mut up: Vec<_> = nodes.values().filter(|node| node.publisher.is_up()).collect();
+    fastrand::shuffle(&mut up);
+    up.sort_by_key(|node| node.returned.is_some_and(|at| now < at + topology::SETTLING));
+    up.into_iter().map(|node| node.address.clone()).collect()
 }
 
 /// Channels whose commands are chosen at once.

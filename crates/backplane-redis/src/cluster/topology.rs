@@ -21,6 +21,10 @@ pub(super) struct Topology {
     at: Instant,
     /// Questions in sequence.
     attempts: u32,
+    /// Questions so far.
+    questions: u64,
+    /// Time until which there may be a further change.
+    settles_at: Instant,
     last_answer: Option<Instant>,
     is_whole: bool,
     has_logged: bool,
@@ -35,10 +39,17 @@ impl Topology {
             asking: None,
             at: now(),
             attempts: 0,
+            questions: 0,
+            settles_at: now(),
             last_answer: None,
             is_whole: false,
             has_logged: false,
         }
+    }
+
+    /// Returns the number of the last question.
+    pub(super) fn questions(&self) -> u64 {
+        self.questions
     }
 
     /// Asks soon, since there is a sign of a change.
@@ -48,6 +59,7 @@ impl Topology {
             self.attempts = 0;
         }
         self.at = self.at.min(now + backoff(self.config.max_backoff, self.attempts));
+        self.settles_at = now + SETTLING;
     }
 
     /// Notes whether all masters can be reached; otherwise there may be another one soon.
@@ -64,7 +76,7 @@ impl Topology {
         self.asking.is_none().then_some(self.at)
     }
 
-    /// Returns the slots that a server told; `known` are the servers that can be reached.
+    /// Returns the slots that a server told, or nothing if none did; `known` are the servers to ask first, in order.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -76,15 +88,20 @@ impl Topology {
                 return Poll::Pending;
             }
             let mut servers = known();
-            fastrand::shuffle(&mut servers);
             let mut seeds = self.config.seeds();
             fastrand::shuffle(&mut seeds);
             seeds.retain(|seed| !servers.contains(seed));
             servers.append(&mut seeds);
             self.asking = Some(Box::pin(ask(self.config.clone(), servers)));
             self.attempts += 1;
+            self.questions += 1;
             // Signs from now on ask again.
-            self.at = now + PERIOD.mul_f64(0.5 + fastrand::f64() / 2.0);
+            self.at = now
+                + if now < self.settles_at {
+                    backoff(self.config.max_backoff, u32::MAX)
+                } else {
+                    PERIOD.mul_f64(0.5 + fastrand::f64() / 2.0)
+                };
         }
         let Some(asking) = &mut self.asking else { return Poll::Pending };
         let result = std::task::ready!(asking.as_mut().poll(cx));
@@ -146,5 +163,7 @@ pub(super) fn now() -> Instant {
 
 /// Time between questions without a sign of a change, at most.
 const PERIOD: Duration = Duration::from_secs(5);
+/// Time after a sign in which servers may still answer with the state before.
+pub(super) const SETTLING: Duration = Duration::from_secs(3);
 /// Time after an answer from which on a sign is the first one of another change.
 const QUIET: Duration = Duration::from_secs(1);

@@ -158,6 +158,11 @@ impl Link {
         matches!(&self.state, State::Up(up) if up.silent > 1)
     }
 
+    /// Returns whether an established connection has not answered a ping within an interval.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(&self.state, State::Up(up) if up.silent > PING_TICKS)
+    }
+
     /// Returns the address of an established connection.
     pub(crate) fn address(&self) -> Option<&Address> {
         match &self.state {
@@ -324,6 +329,8 @@ impl Drop for Link {
     }
 }
 
-/// Ticks without a byte after which a connection is dead; the second one sends a ping.
+/// Ticks without a byte after which a ping is sent.
+const PING_TICKS: u32 = 2;
+/// Ticks without a byte after which a connection is dead.
 const DEAD_TICKS: u32 = 3;
 const READ_BYTES: usize = 32 << 10;
