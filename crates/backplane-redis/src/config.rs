@@ -175,7 +175,7 @@ impl RedisConfig {
         self
     }
 
-    /// Returns whether the settings are those of a Redis Cluster.
+    /// Returns whether the settings are for a Redis Cluster.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         matches!(self.target, Target::Cluster { .. })

@@ -108,7 +108,7 @@ fn subscriptions(engine: &RedisClusterPubSub) -> u64 {
     engine.metrics().shards.iter().map(|shard| shard.subscriptions).sum()
 }
 
-/// Checks that each room is heard once, by a message to each.
+/// Checks that a message to each room arrives once.
 async fn assert_heard(one: &mut RedisClusterPubSub, other: &mut RedisClusterPubSub, rooms: &[ByteString]) {
     let send = async {
         for room in rooms {
@@ -154,7 +154,7 @@ async fn whole(cluster: &Cluster) -> (RedisClusterPubSub, RedisClusterPubSub, Ve
     (one, other, rooms)
 }
 
-/// Waits until lost subscriptions are renewed; returns the time, and checks that the loss is told.
+/// Waits until lost subscriptions are renewed; returns the time, and checks that the loss is reported.
 async fn assert_renewed(
     one: &mut RedisClusterPubSub,
     other: &mut RedisClusterPubSub,
@@ -285,7 +285,7 @@ async fn order_is_kept_while_slot_moves() {
     });
     let numbers: Vec<_> = numbers.collect();
     assert!(numbers.is_sorted_by(|one, other| one < other));
-    // What was published while the slot had no subscription is lost.
+    // Messages of the time without a subscription are lost.
     assert!(numbers.len() > 15_000 && numbers.last() == Some(&19_999), "{}", numbers.len());
     assert_ledger(&one);
     let total = one.metrics().total;

@@ -27,12 +27,12 @@ pub(super) struct Interest {
     queues: HashMap<NodeId, VecDeque<ByteString>>,
     /// Commands without an answer.
     pending: HashMap<u64, Pending>,
-    /// Of these, the commands that publications wait for.
+    /// Pending commands that publications wait for.
     blocking: BTreeSet<u64>,
-    /// Queued channels that nobody wants.
+    /// Queued channels without a subscription of the driver.
     unwanted: usize,
     pub(super) events: VecDeque<PubSubEvent>,
-    /// Channels that are heard again after a loss.
+    /// Channels that are subscribed again after a loss.
     restored: Vec<ByteString>,
     /// Numbers of subscriptions that are in effect.
     active: HashMap<NodeId, u64>,
@@ -103,7 +103,7 @@ impl Interest {
         &self.owners
     }
 
-    /// Returns the number of channels that are heard from a master.
+    /// Returns the number of channels that are subscribed at a master.
     pub(super) fn active(&self, node: NodeId) -> u64 {
         self.active.get(&node).copied().unwrap_or_default()
     }
@@ -122,7 +122,7 @@ impl Interest {
         self.queues.get(&node).is_some_and(|queue| !queue.is_empty())
     }
 
-    /// Returns the shared name of a channel that is heard from this master.
+    /// Returns the shared name of a channel that is subscribed at this master.
     pub(super) fn heard(&self, node: NodeId, name: &[u8]) -> Option<ByteString> {
         let (name, channel) = self.channels.get_key_value(std::str::from_utf8(name).ok()?)?;
         // A former master may still deliver what the present one delivers too.
@@ -191,7 +191,7 @@ impl Interest {
         self.tidy(name);
     }
 
-    /// Forgets a channel that nobody wants and no server has, unless it is queued.
+    /// Forgets a channel that is not wanted and not subscribed, unless it is queued.
     fn tidy(&mut self, name: &str) {
         let Some(channel) = self.channels.get(name) else { return };
         if channel.count > 0 || channel.state != State::Off {
@@ -414,7 +414,7 @@ impl Interest {
         }
     }
 
-    /// Reports the channels that are heard again after a loss.
+    /// Reports the channels that are subscribed again after a loss.
     pub(super) fn report_restored(&mut self) {
         if !self.restored.is_empty() {
             let subscriptions = std::mem::take(&mut self.restored);

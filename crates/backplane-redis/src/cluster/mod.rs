@@ -42,8 +42,8 @@ use crate::metrics::add;
 ///
 /// # Guarantees
 ///
-/// - **Subscriptions** are renewed after a lost connection, a slot that moved, and a failover. The driver is told by
-///   [`PubSubEvent::Missed`] once they are in effect again. Redis answers each of them, so none is lost unnoticed.
+/// - **Subscriptions** are renewed after a lost connection, a slot that moved, and a failover. The engine
+///   reports them by [`PubSubEvent::Missed`] once they are in effect again. Redis answers each of them, so none is lost unnoticed.
 /// - **Order**: the messages of one node on one channel arrive in order of publication, also while its slot moves.
 /// - **Loss**: a publication without a reply when its connection is lost is unconfirmed, and not repeated. One that a
 ///   server did not execute is sent to the new master of its slot.
@@ -91,7 +91,7 @@ struct Node {
     /// First question about the slots whose answer shows whether a server that was away is still the master.
     ///
     /// Without it, publications wait: a former master that returns takes them at first, also as a replica, and they may
-    /// reach nobody.
+    /// reach no subscriber.
     check: Option<u64>,
     /// Time of its last return.
     returned: Option<Instant>,
@@ -294,7 +294,7 @@ impl RedisClusterPubSub {
                 if has_moved {
                     self.interest.retry(&names);
                 } else {
-                    // A refused renewal has nobody who would ask again.
+                    // The driver does not repeat a refused renewal.
                     self.delayed.extend(names);
                     self.delay();
                 }
@@ -342,7 +342,7 @@ impl RedisClusterPubSub {
             Answer::Rejected(publication, rejection) => {
                 let has_moved = match rejection {
                     Rejection::Moved(slot, address) => {
-                        // Answers of a former master name the one that is known already.
+                        // A former master names the new one in each answer.
                         self.redirect(slot, &address) || id != self.interest.owner(slot)
                     }
                     _ => false,
@@ -613,7 +613,7 @@ impl PubSub for RedisClusterPubSub {
     }
 }
 
-/// Returns the servers that can be reached; those that returned lately are the last ones, since they may be behind.
+/// Returns the servers that can be reached; servers that returned lately are last, since they may be behind.
 fn servers_to_ask(nodes: &HashMap<NodeId, Node, RandomState>) -> Vec<Address> {
     let now = topology::now();
     let mut up: Vec<_> = nodes.values().filter(|node| node.publisher.is_up()).collect();
@@ -622,17 +622,9 @@ fn servers_to_ask(nodes: &HashMap<NodeId, Node, RandomState>) -> Vec<Address> {
     up.into_iter().map(|node| node.address.clone()).collect()
 }
 
-/// Returns the host of an address, for replies that name none.
-fn host_of(address: &Address) -> String {
-    match address {
-        Address::Tcp(host, _) => host.clone(),
-        Address::Unix(_) => String::new(),
-    }
-}
-
 /// Channels whose commands are chosen at once.
 const BATCH: usize = 512;
-/// Time for which a redirection counts more than what a server says, which may not have heard of it.
+/// Time for which a redirection counts more than what a server says, which may not know it yet.
 const REDIRECTION: Duration = Duration::from_secs(2);
 /// Time before a slot is redirected again.
 const MIN_REDIRECTION: Duration = Duration::from_millis(20);

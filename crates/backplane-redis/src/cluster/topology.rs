@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::host_of;
-use super::slots::{Range, ranges_of};
+use super::slots::{Range, host_of, ranges_of};
 use crate::RedisConfig;
 use crate::config::Address;
 use crate::connection::{DialError, Reply, slots};
@@ -72,7 +71,7 @@ impl Topology {
         }
     }
 
-    /// Returns the time of the next question, unless one is asked.
+    /// Returns the time of the next question, or `None` while one is pending.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.asking.is_none().then_some(self.at)
     }
@@ -164,7 +163,7 @@ pub(super) fn now() -> Instant {
 
 /// Time between questions without a sign of a change, at most.
 const PERIOD: Duration = Duration::from_secs(5);
-/// Time after a sign in which servers may still tell what was before.
+/// Time after a sign in which servers may still answer with the former masters.
 pub(super) const SETTLING: Duration = Duration::from_secs(3);
 /// Time after an answer from which on a sign is the first one of another change.
 const QUIET: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::resp::{Head, InvalidReply, message_head};
 use crate::metrics::{Counters, add};
 
-/// Reader of messages, which drops those that are too large.
+/// Reader of messages, which drops messages over a limit.
 #[derive(Debug)]
 pub(crate) struct Messages {
     max_message: usize,
@@ -34,7 +34,7 @@ impl Messages {
         self.skip = 0;
     }
 
-    /// Takes the next message from the bytes; drops those that the caller resolves to no subscription.
+    /// Takes the next message from the bytes; drops messages that the caller resolves to no subscription.
     pub(crate) fn next<N>(
         &mut self,
         input: &mut BytesMut,

@@ -63,7 +63,7 @@ impl SendQueue {
         self.completed + self.lens.len() as u64
     }
 
-    /// Returns the number of commands of which nothing was sent.
+    /// Returns the number of commands that were not begun.
     pub(crate) fn unsent(&self) -> u64 {
         self.lens.len() as u64 - u64::from(self.sent > 0)
     }
