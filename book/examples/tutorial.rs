@@ -12,18 +12,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     match bound.serve().await? {}
 }
 
-fn page() -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::from(include_str!("tutorial.html")));
-    let html = HeaderValue::from_static("text/html; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, html);
-    response
-}
-
 fn chat() -> Io {
     let io = Io::new();
     io.middleware(login);
     io.on("join", join).on("say", say).on_disconnecting(leave);
     io
+}
+
+async fn say(
+    socket: Socket,
+    room: String,
+    text: String,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    if !socket.is_in(&room) {
+        return Err("join the room first".into());
+    }
+    socket.within(&room).emit("said", (name(&socket), text))?;
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -48,23 +53,18 @@ async fn join(socket: Socket, room: String) -> Result<usize, EmitError> {
     Ok(socket.io().count(&room)) // the acknowledgement
 }
 
-async fn say(
-    socket: Socket,
-    room: String,
-    text: String,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    if !socket.is_in(&room) {
-        return Err("join the room first".into());
-    }
-    socket.within(&room).emit("said", (name(&socket), text))?;
-    Ok(())
-}
-
 async fn leave(socket: Socket) -> Result<(), EmitError> {
     for room in socket.rooms() {
         socket.to(room).emit("left", name(&socket))?;
     }
     Ok(())
+}
+
+fn page() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::from(include_str!("tutorial.html")));
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, html);
+    response
 }
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
-//! Rust code of the book's pages, compiled and run by the documentation tests of this crate.
+//! Code of the book's pages. The Rust blocks are compiled and run by the documentation tests of this crate.
+
+pub mod code;
+pub mod program;
 
 /// Declares a module for each page, whose documentation tests are the Rust blocks of the page.
 macro_rules! pages {

@@ -1,10 +1,11 @@
-//! Builds the book in `docs` and checks its links and its code: `cargo xtask test book`.
+//! Builds the book in `docs` and checks its links and its code: `cargo xtask test book tutorial`.
 
 mod error;
 mod links;
 mod pages;
 mod repository;
 mod shell;
+mod walkthrough;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ use mdbook_driver::MDBook;
 
 use crate::error::Problems;
 
-/// Builds the book and checks its links, or runs its shell commands
+/// Builds the book and checks its links, runs its shell commands, or follows its tutorial
 #[derive(Debug, Parser)]
 enum Cli {
     /// Build the book as HTML and check every link, including those to files of the repository
@@ -29,6 +30,12 @@ enum Cli {
         #[arg(long, default_value = "target/debug")]
         bin_dir: PathBuf,
     },
+    /// Follow the tutorial in an empty folder: build, start and use the program after each section
+    Tutorial {
+        /// Target folder of the program, shared with the repository to use its compiled dependencies
+        #[arg(long, default_value = "target")]
+        target_dir: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -36,6 +43,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse() {
         Cli::Build { dest } => build(&root, dest),
         Cli::Shell { bin_dir } => shell::check(&root, &bin_dir),
+        Cli::Tutorial { target_dir } => walkthrough::follow(&root, &target_dir),
     };
     match done {
         Ok(summary) => {
@@ -56,6 +64,10 @@ fn build(root: &Path, dest: Option<PathBuf>) -> Result<String, Problems> {
     if let Some(dest) = dest {
         // mdBook resolves it against the folder of `book.toml`.
         book.config.build.build_dir = std::path::absolute(dest)?;
+    }
+    let address = env!("CARGO_PKG_REPOSITORY");
+    if !address.is_empty() {
+        book.config.set("output.html.git-repository-url", address)?;
     }
     let dest = book.build_dir_for("html");
     std::fs::create_dir_all(&dest)?;

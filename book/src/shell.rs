@@ -1,7 +1,7 @@
 //! Checks the shell and JavaScript code of the pages.
 //!
 //! Every block in the language `sh` is parsed by bash, and the flags of every `roomcast` command are parsed by the command
-//! itself. Blocks marked `sh,run` are executed as well, all those of a page in one shell, so a server that one block
+//! itself. Blocks marked `sh,run` are executed as well, in one shell per page, so a server that one block
 //! starts in the background serves the next. Blocks in the language `js` are parsed by Node, if it is installed.
 
 use std::env;
@@ -12,20 +12,11 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use mdbook_markdown::pulldown_cmark::{CodeBlockKind, Event, Tag, TagEnd};
-use mdbook_markdown::{MarkdownOptions, new_cmark_parser};
+use roomcast_book::code::{self, Block};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::Problems;
 use crate::pages;
-
-/// Code block of a page.
-#[derive(Debug, PartialEq, Eq)]
-struct Block {
-    /// Whether it is marked to be executed.
-    runs: bool,
-    code: String,
-}
 
 /// Values of the variables and the command from which the pages take process ids.
 const PROCESS_IDS: &str = "PID=1; server=1; pgrep() { echo 1; }";
@@ -67,7 +58,7 @@ pub(crate) fn check(root: &Path, bin_dir: &Path) -> Result<String, Problems> {
             }
         }
         let script: String =
-            found.iter().filter(|block| block.runs).map(|block| block.code.as_str()).collect();
+            found.iter().filter(|block| block.is_marked("run")).map(|block| block.code.as_str()).collect();
         if !script.is_empty() {
             run += 1;
             if let Err(error) = execute(&bin_dir, &script) {
@@ -87,25 +78,7 @@ pub(crate) fn check(root: &Path, bin_dir: &Path) -> Result<String, Problems> {
 
 /// Returns the code blocks of a page in a language.
 fn code_blocks(text: &str, language: &str) -> Vec<Block> {
-    let (mut blocks, mut open): (Vec<Block>, Option<Block>) = (Vec::new(), None);
-    for event in new_cmark_parser(text, &MarkdownOptions::default()) {
-        match event {
-            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(info))) => {
-                let mut words = info.split(',');
-                let is_wanted = words.next() == Some(language);
-                open =
-                    is_wanted.then(|| Block { runs: words.any(|word| word == "run"), code: String::new() });
-            }
-            Event::Text(text) => {
-                if let Some(block) = &mut open {
-                    block.code.push_str(&text);
-                }
-            }
-            Event::End(TagEnd::CodeBlock) => blocks.extend(open.take()),
-            _ => {}
-        }
-    }
-    blocks
+    code::blocks(text).into_iter().filter(|block| block.language() == language).collect()
 }
 
 /// Parses a block as a module, without running it.
@@ -195,13 +168,6 @@ fn path(bin_dir: &Path) -> std::ffi::OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn finds_blocks_of_a_language() {
-        let text = "```sh\na\n```\n\n```sh,run\nb\nc\n```\n\n```rust\nd\n```\n";
-        let block = |runs, code: &str| Block { runs, code: code.to_owned() };
-        assert_eq!(code_blocks(text, "sh"), [block(false, "a\n"), block(true, "b\nc\n")]);
-    }
 
     #[test]
     fn finds_commands_with_continued_lines() {

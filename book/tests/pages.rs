@@ -3,10 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use roomcast_book::PAGES;
+use roomcast_book::program::Program;
+use roomcast_book::{PAGES, code};
 
 fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
+}
+
+fn read(page: &str) -> String {
+    fs::read_to_string(docs().join(page)).expect("the page is readable")
 }
 
 #[test]
@@ -23,33 +28,32 @@ fn pages_with_rust_code_are_listed() {
     assert!(checked >= 15, "only {checked} pages with Rust code found");
 }
 
-/// Returns the `rust,ignore` blocks of a page, which documentation tests skip, and its HTML blocks.
-fn excerpts(page: &str) -> Vec<String> {
-    let text = fs::read_to_string(docs().join(page)).expect("the page is readable");
-    let blocks = text.split("\n```").skip(1).step_by(2);
-    let blocks = blocks.filter_map(|block| {
-        let (language, code) = block.split_once('\n')?;
-        ["rust,ignore", "html"].contains(&language).then(|| code.trim_end().to_owned())
-    });
-    blocks.collect()
-}
-
-#[track_caller]
-fn assert_contains_excerpts(file: &str, source: &str, excerpts: &[String]) {
-    assert!(!excerpts.is_empty());
-    for excerpt in excerpts {
-        assert!(source.contains(excerpt.as_str()), "not in {file}:\n{excerpt}");
+/// Returns the program that the Rust blocks of a page make up, up to a section.
+fn program(page: &str, end: &str) -> String {
+    let mut program = Program::default();
+    let blocks = code::blocks(&read(page));
+    for block in blocks.iter().take_while(|block| block.section != end) {
+        if block.language() == "rust" {
+            program.apply(&block.code);
+        }
     }
+    program.text()
+}
+
+/// Returns a source file without its module documentation.
+fn without_head(source: &str) -> &str {
+    source.split_once("\n\n").map_or(source, |(_, rest)| rest)
 }
 
 #[test]
-fn tutorial_shows_the_example() {
-    let source = concat!(include_str!("../examples/tutorial.rs"), include_str!("../examples/tutorial.html"));
-    assert_contains_excerpts("book/examples/tutorial.rs", source, &excerpts("tutorial.md"));
+fn tutorial_makes_the_example() {
+    let example = include_str!("../examples/tutorial.rs");
+    assert_eq!(program("tutorial.md", "Enable TLS"), without_head(example));
+    let html = code::blocks(&read("tutorial.md")).into_iter().find(|block| block.language() == "html");
+    assert_eq!(html.expect("the page").code, include_str!("../examples/tutorial.html"));
 }
 
 #[test]
-fn testing_shows_the_tests() {
-    let source = include_str!("testing.rs");
-    assert_contains_excerpts("book/tests/testing.rs", source, &excerpts("testing.md"));
+fn testing_makes_the_tests() {
+    assert_eq!(program("testing.md", "Methods"), without_head(include_str!("testing.rs")));
 }

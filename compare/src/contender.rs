@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::Load;
+use super::cluster::ClusterLoad;
 use super::trial::PING_INTERVAL;
 use roomcast_loadgen::scenario::{Kind, Scenario};
 
@@ -53,13 +54,24 @@ pub(super) enum Family {
     PeerThreads,
     /// Server of another project with MessagePack packets.
     PeerMsgpack,
+    /// Roomcast in a cluster.
+    Cluster,
+    /// Server of another project in a cluster.
+    PeerCluster,
+    /// Client library of Redis without a server.
+    BareClient,
     /// Server given on the command line.
     Given,
 }
 
 impl Family {
     pub(super) fn is_peer(self) -> bool {
-        matches!(self, Self::Peer | Self::PeerThreads | Self::PeerMsgpack)
+        matches!(self, Self::Peer | Self::PeerThreads | Self::PeerMsgpack | Self::PeerCluster)
+    }
+
+    /// Returns whether it takes part in a cluster.
+    fn is_clustered(self) -> bool {
+        matches!(self, Self::Cluster | Self::PeerCluster | Self::BareClient)
     }
 }
 
@@ -112,6 +124,42 @@ impl Contender {
             }
         }
         all.extend(PEERS.iter().map(|peer| peer.contender(programs)));
+        all.extend(Self::clustered(programs));
+        all
+    }
+
+    /// Returns the servers that are compared in a cluster on Redis.
+    fn clustered(programs: &Programs) -> Vec<Self> {
+        let node =
+            Peer { name: "", kind: Kind::Sio, program: "cluster.js", arguments: "" }.contender(programs);
+        let script = node.arguments.first().cloned().unwrap_or_default();
+        let servers = |family, names: &[(&str, &str)]| {
+            let server = |(name, adapter): &(&str, &str)| {
+                let mut arguments = words(&format!("{{port}} --redis {{redis}} --adapter {adapter}"));
+                let (program, needs, remedy) = if family == Family::Cluster {
+                    let build =
+                        "cargo build --profile dist -p roomcast --features redis --example cluster_fanout";
+                    (programs.cluster_server.clone(), None, build.to_owned())
+                } else {
+                    arguments.insert(0, script.clone());
+                    (node.program.clone(), node.needs.clone(), node.remedy.clone())
+                };
+                let name = (*name).into();
+                let kind = Kind::Sio;
+                Self { name, family, kind, path: None, program, arguments, pings: false, needs, remedy }
+            };
+            names.iter().map(server).collect::<Vec<_>>()
+        };
+        let mut all = servers(Family::Cluster, &ROOMCAST_ADAPTERS);
+        all.extend(servers(Family::PeerCluster, &NODE_ADAPTERS));
+        all.push(Self {
+            name: BARE_CLIENT.into(),
+            family: Family::BareClient,
+            program: programs.bare_client.clone(),
+            arguments: words("{role} {redis}"),
+            remedy: "cargo build --profile dist -p roomcast-backplane-redis --example bare_client".into(),
+            ..Self::limit(programs, "batch")
+        });
         all
     }
 
@@ -139,6 +187,14 @@ impl Contender {
 
     /// Returns whether it runs under this load: it must support the load and, unless `named`, give useful results.
     pub(super) fn takes(&self, load: &Load, named: bool) -> bool {
+        if let Some(cluster) = load.cluster {
+            // A bare client has no rooms and no other costs.
+            let is_saturated = cluster == ClusterLoad::Saturated;
+            return self.family.is_clustered() && (self.family != Family::BareClient || is_saturated);
+        }
+        if self.family.is_clustered() {
+            return false;
+        }
         let speaks = !load.polling || self.family == Family::Limit || self.kind == Kind::Sio;
         let fan_out = matches!(load.scenario, Scenario::Paced | Scenario::Saturated | Scenario::Rooms);
         let together = fan_out || load.scenario == Scenario::Chat;
@@ -161,6 +217,7 @@ impl Contender {
                 Family::PeerThreads => load.free && load.is_usual(),
                 // Finding a capacity takes long, so only the better one of a server's variants runs.
                 Family::Peer => usual && !(rated && PEERS.iter().any(|peer| self.is_untuned(peer))),
+                Family::Cluster | Family::PeerCluster | Family::BareClient => false,
                 Family::Given => usual,
             };
         speaks && tells
@@ -208,7 +265,16 @@ impl Contender {
             | Family::Tls
             | Family::Resumed => Some(2 * side),
             Family::Msgpack => Some(3 * side),
-            Family::Peer | Family::PeerThreads | Family::PeerMsgpack | Family::Given => None,
+            // Node's classic adapter is next to Roomcast's, and both of Roomcast's are near the bare client.
+            Family::BareClient => Some(0),
+            Family::Cluster if self.name == ROOMCAST_ADAPTERS[1].0 => Some(1),
+            Family::Cluster => Some(-1),
+            Family::PeerCluster if self.name == NODE_ADAPTERS[0].0 => Some(2),
+            Family::Peer
+            | Family::PeerThreads
+            | Family::PeerMsgpack
+            | Family::PeerCluster
+            | Family::Given => None,
         }
     }
 
@@ -218,6 +284,11 @@ impl Contender {
 
     pub(super) fn program(&self) -> &Path {
         &self.program
+    }
+
+    /// Returns the arguments of the servers in a cluster, with their placeholders.
+    pub(super) fn cluster_arguments(&self) -> &[String] {
+        &self.arguments
     }
 
     pub(super) fn arguments(&self, load: &Load, port: u16) -> Vec<String> {
@@ -247,6 +318,10 @@ impl Contender {
 pub(super) struct Programs {
     pub(super) limit: PathBuf,
     pub(super) fanout_server: PathBuf,
+    /// The example server of a cluster.
+    pub(super) cluster_server: PathBuf,
+    /// The client library of Redis as a program.
+    pub(super) bare_client: PathBuf,
     /// The example server, built with TLS.
     pub(super) tls_server: PathBuf,
     /// Folder with `one.crt` and `one.key`.
@@ -376,6 +451,16 @@ const PEERS: &[Peer] = &[
     peer("sockudo-ws-2-threads", Kind::Plain, "sockudo_ws", "--threads 2"),
 ];
 
+/// Roomcast's servers in a cluster, with their adapters.
+pub(super) const ROOMCAST_ADAPTERS: [(&str, &str); 2] =
+    [("roomcast-native", "native"), ("roomcast-classic", "classic")];
+/// Node's servers in a cluster, with their adapters.
+pub(super) const NODE_ADAPTERS: [(&str, &str); 3] =
+    [("socket.io-classic", "classic"), ("socket.io-sharded", "sharded"), ("socket.io-streams", "streams")];
+
+/// Client library of Redis without a server.
+pub(super) const BARE_CLIENT: &str = "redis-rs";
+
 /// Endpoint for MessagePack of the example server.
 const MSGPACK_PATH: &str = "/msgpack/?EIO=4&transport=websocket";
 
@@ -393,6 +478,8 @@ pub(super) mod tests {
             ["bin/limit", "bin/fanout_server", "peers", "node", "scripts", "python"].map(PathBuf::from);
         let programs = Programs {
             limit,
+            cluster_server: fanout_server.with_file_name("cluster_fanout"),
+            bare_client: fanout_server.with_file_name("bare_client"),
             fanout_server,
             tls_server,
             certificates,
@@ -474,6 +561,25 @@ pub(super) mod tests {
         );
         assert_eq!(names("echo").len(), 2 + 2 + one_thread);
         assert_eq!(names("chat:1000").len(), 1 + 4 + one_thread);
+    }
+
+    #[test]
+    fn clustered_servers_run_only_in_clusters() {
+        let names = |text: &str| {
+            let (all, load) = (built_in(), load(text));
+            let taking = all.iter().filter(|it| it.takes(&load, true));
+            taking.map(|it| it.name().to_owned()).collect::<Vec<_>>()
+        };
+        let servers = ROOMCAST_ADAPTERS.iter().chain(&NODE_ADAPTERS).map(|(name, _)| *name);
+        let servers: Vec<&str> = servers.collect();
+        assert_eq!(names("cluster-paced"), servers);
+        assert_eq!(names("cluster-no-members"), servers);
+        assert_eq!(names("cluster-saturated"), [&servers[..], &[BARE_CLIENT]].concat());
+        assert!(!names("saturated").iter().any(|name| servers.contains(&&**name) || name == BARE_CLIENT));
+        let all = built_in();
+        let node = all.iter().find(|it| it.name() == "socket.io-sharded").unwrap();
+        let arguments = node.cluster_arguments().join(" ");
+        assert_eq!(arguments, "node/cluster.js {port} --redis {redis} --adapter sharded");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::ClusterLoad;
+use super::contender::NODE_ADAPTERS;
 use super::docs::PRODUCTS;
 use super::latency::BEST_PEER;
 use super::load::Rate;
@@ -100,8 +102,9 @@ impl Record {
 
     /// Returns whether all servers ran under all loads, in enough rounds for intervals.
     pub(super) fn is_complete(&self) -> bool {
-        let selected =
-            ["--only", "--scenarios", "--habits", "--quick"].iter().any(|flag| self.arguments.contains(flag));
+        let selected = ["--only", "--scenarios", "--habits", "--cluster", "--quick"]
+            .iter()
+            .any(|flag| self.arguments.contains(flag));
         self.unfinished.is_none() && self.rounds >= super::FEWEST_ROUNDS && !selected
     }
 
@@ -148,7 +151,7 @@ impl Record {
         }
         text += "\n## Targets\n\nServer CPU time per delivery, divided by that of another server in the same round, \
                  unless the case states another.\n\n";
-        text += &targets::table(&self.runs);
+        text += &targets::table(&self.loads, &self.runs);
         text += "\nThe step `cost guard` of `cargo xtask test` checks, by counting instructions and allocations, that \
                  join, leave and a broadcast to ten members cost the same with 1,000 and 1,000,000 memberships, and \
                  that no memory is allocated per recipient.\n\n## Scenarios\n";
@@ -240,6 +243,9 @@ pub(super) fn base(load: &Load) -> &'static str {
     if let Some(Rate::Share(_)) = load.rate {
         return BEST_PEER;
     }
+    if load.cluster.is_some() {
+        return NODE_ADAPTERS[0].0;
+    }
     // With several threads, TLS or compression, the baseline is the same server without them.
     if load.free || load.text || load.tls { "roomcast-plain" } else { load.base() }
 }
@@ -263,6 +269,9 @@ fn is_idle(load: &Load) -> bool {
 
 fn explained(load: &Load) -> String {
     let Load { clients, payload, polling, free, tls, text: records, .. } = load;
+    if let Some(cluster) = load.cluster {
+        return explained_cluster(cluster, *payload);
+    }
     let mut text = match load.scenario {
         Scenario::Paced if load.rate == Some(Rate::Capacity) => format!(
             "One client broadcasts {payload} bytes to {clients} clients at a fixed rate (open loop). The highest rate \
@@ -319,6 +328,25 @@ fn explained(load: &Load) -> String {
     text
 }
 
+fn explained_cluster(load: ClusterLoad, payload: usize) -> String {
+    let (what, costs) = match load {
+        ClusterLoad::NoMembers => (
+            "to a room without members on the receiver, as many as possible",
+            "The CPU time is that of the receiver.",
+        ),
+        ClusterLoad::Paced => ("to a room with one member on each, 1,000 per second", COST_OF_BOTH),
+        ClusterLoad::Saturated | ClusterLoad::All => {
+            ("to a room with one member on each, as many as possible", COST_OF_BOTH)
+        }
+    };
+    format!(
+        "Messages of {payload} bytes from one server to another on a Redis server, {what}. {costs} `redis-rs` is the \
+         client library without a server."
+    )
+}
+
+const COST_OF_BOTH: &str = "The CPU time is that of both servers: the sender's without that of a server alone (`alone`), \
+                            and the receiver's without the send to its client (`send`), the cost of a second client.";
 const OVERVIEW: &str = "overview.svg";
 const OVERVIEW_LOADS: [(&str, &str); 3] =
     [("paced", "one at a time"), ("saturated", "saturated"), ("echo", "echo")];

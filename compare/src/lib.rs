@@ -20,6 +20,8 @@
 )]
 #![cfg(target_os = "linux")]
 
+mod child;
+mod cluster;
 mod contender;
 pub mod docs;
 mod document;
@@ -88,6 +90,13 @@ pub struct Options {
     /// Runs Roomcast and the limits in saturated, paced, echo and poll-saturated, with one habit changed at a time.
     #[arg(long, conflicts_with = "scenarios")]
     pub habits: bool,
+    /// Measure the cost of messages between servers on a Redis, which is started: the scenarios cluster-saturated,
+    /// cluster-paced and cluster-no-members
+    ///
+    /// One client per server, 180 bytes. The CPU time of a server alone under the same load is subtracted. Needs
+    /// redis-server.
+    #[arg(long, conflicts_with_all = ["scenarios", "habits"])]
+    pub cluster: bool,
     /// Servers to run, separated by commas, in every scenario that they support
     ///
     /// By default servers run in selected scenarios: peers in default sizes, a mounted server in fan-out, two threads
@@ -120,7 +129,7 @@ pub struct Options {
     /// Seconds to measure in each run
     #[arg(long, default_value = "1", value_parser = seconds)]
     pub window: Duration,
-    /// Path of Roomcast's example fanout_server; skipped if missing
+    /// Path of Roomcast's example fanout_server, with cluster_fanout and bare_client next to it; skipped if missing
     ///
     /// [default: examples/fanout_server next to this program, as in target/dist/examples/fanout_server]
     #[arg(long)]
@@ -247,6 +256,11 @@ impl Options {
         let mut options = self.clone();
         if self.habits {
             options.scenarios = load::habit_loads();
+        }
+        if options.cluster {
+            options.scenarios = load::cluster_loads();
+            // Ratios to Node's servers need an interval.
+            options.peer_rounds = options.rounds;
         }
         options.scenarios = options.scenarios.iter().flat_map(|load| load.expanded()).collect();
         if self.quick {
@@ -400,10 +414,13 @@ fn contenders(options: &Options) -> Result<Vec<Contender>, Error> {
     }
     let programs = env::current_exe().doing(|| "find the path of this program".into())?;
     let programs = programs.parent().unwrap_or_else(|| Path::new("."));
-    let fanout_server = options.fanout_server.clone();
+    let fanout_server =
+        options.fanout_server.clone().unwrap_or_else(|| programs.join("examples/fanout_server"));
     let mut all = Contender::built_in(&Programs {
         limit: programs.join("limit"),
-        fanout_server: fanout_server.unwrap_or_else(|| programs.join("examples/fanout_server")),
+        cluster_server: fanout_server.with_file_name("cluster_fanout"),
+        bare_client: fanout_server.with_file_name("bare_client"),
+        fanout_server,
         tls_server: programs.join("../tls/dist/examples/fanout_server"),
         certificates: Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/server/tests/certificates"),
         rust_peers: programs.join("../peers/release"),
@@ -517,6 +534,7 @@ mod tests {
             ("--quick", false),
             ("--only axum", false),
             ("--scenarios paced", false),
+            ("--cluster", false),
         ] {
             let record = options(line).settled().record(&[]);
             let arguments = format!(" {line}");

@@ -6,6 +6,8 @@ use clap::ValueEnum as _;
 use roomcast_loadgen::process::open_files_limit;
 use roomcast_loadgen::scenario::{DEFAULT_PAYLOAD, Habit, Scenario};
 
+use super::cluster::ClusterLoad;
+
 /// Load pattern with its sizes: `[free-][text-][tls-][poll-]NAME[:CLIENTS[:PAYLOAD]]`.
 ///
 /// `connections[:CLIENTS]` is `idle` with frequent heartbeats; the number of clients may be `limit`, as many as the limit
@@ -28,6 +30,8 @@ pub struct Load {
     pub(super) habit: Option<Habit>,
     /// Fixed rate, if any.
     pub(super) rate: Option<Rate>,
+    /// Load of servers in a cluster, if it is one.
+    pub(super) cluster: Option<ClusterLoad>,
     pub(super) clients: usize,
     pub(super) payload: usize,
 }
@@ -44,8 +48,11 @@ pub(super) enum Rate {
 }
 
 impl Load {
-    /// Replaces `latency` by the four loads that it selects.
+    /// Replaces `latency` and `cluster` by the loads that they select.
     pub(super) fn expanded(self) -> Vec<Self> {
+        if self.cluster == Some(ClusterLoad::All) {
+            return ClusterLoad::EACH.map(|load| Self { cluster: Some(load), ..self }).into();
+        }
         match self.rate {
             Some(Rate::All) => {
                 let shares = SHARES.map(Rate::Share);
@@ -87,6 +94,7 @@ impl Load {
         self.scenario == Scenario::Chat
             || self.heartbeats
             || self.rate.is_some()
+            || self.cluster.is_some()
             || *self
                 == Self {
                     free: self.free,
@@ -120,6 +128,7 @@ impl Load {
             heartbeats: false,
             habit: None,
             rate: None,
+            cluster: None,
             clients,
             payload,
         }
@@ -135,12 +144,13 @@ impl fmt::Display for Load {
         f.write_str(if self.text { TEXT } else { "" })?;
         f.write_str(if self.tls { TLS } else { "" })?;
         f.write_str(if self.polling { POLLING } else { "" })?;
-        let name = match self.rate {
-            Some(Rate::All) => LATENCY.into(),
-            Some(Rate::Capacity) => format!("{LATENCY}-{CAPACITY}"),
-            Some(Rate::Share(percent)) => format!("{LATENCY}-{percent}"),
-            None if self.heartbeats => CONNECTIONS.into(),
-            None => self.scenario.name(),
+        let name = match (self.rate, self.cluster) {
+            (Some(Rate::All), _) => LATENCY.into(),
+            (Some(Rate::Capacity), _) => format!("{LATENCY}-{CAPACITY}"),
+            (Some(Rate::Share(percent)), _) => format!("{LATENCY}-{percent}"),
+            (None, Some(cluster)) => cluster.name().into(),
+            _ if self.heartbeats => CONNECTIONS.into(),
+            _ => self.scenario.name(),
         };
         write!(f, "{name}:{}", self.clients)?;
         if self.scenario == Scenario::Idle { Ok(()) } else { write!(f, ":{}", self.payload) }
@@ -171,12 +181,16 @@ impl FromStr for Load {
             }
             None => None,
         };
+        let cluster =
+            [ClusterLoad::All].into_iter().chain(ClusterLoad::EACH).find(|load| load.name() == name);
         let scenario = match rate {
             Some(_) => Scenario::Paced,
+            None if cluster == Some(ClusterLoad::Paced) => Scenario::Paced,
+            None if cluster.is_some() => Scenario::Saturated,
             None if heartbeats => Scenario::Idle,
             None => Scenario::from_str(name, false)?,
         };
-        if (heartbeats || rate.is_some()) && (free || text || tls || polling) {
+        if (heartbeats || rate.is_some() || cluster.is_some()) && (free || text || tls || polling) {
             return Err(format!("{name} supports neither free-, text-, tls- nor poll-"));
         }
         if polling && !matches!(scenario, Scenario::Paced | Scenario::Saturated) {
@@ -185,13 +199,21 @@ impl FromStr for Load {
         if scenario == Scenario::Chat && (free || text || tls) {
             return Err("chat supports neither free-, text- nor tls-".into());
         }
-        let usual = Self { free, text, tls, heartbeats, habit, rate, ..Self::usual(scenario, polling) };
+        let usual =
+            Self { free, text, tls, heartbeats, habit, rate, cluster, ..Self::usual(scenario, polling) };
+        let usual = match cluster {
+            Some(_) => Self { clients: 1, payload: CLUSTER_PAYLOAD, ..usual },
+            None => usual,
+        };
         let mut number = |default| match parts.next() {
             Some("limit") if heartbeats => Ok(most_clients()),
             Some(number) => number.parse().map_err(|_| format!("{number} is not a number")),
             None => Ok(default),
         };
         let load = Self { clients: number(usual.clients)?, payload: number(usual.payload)?, ..usual };
+        if cluster.is_some() && load.clients != 1 {
+            return Err("a cluster has one client per server".into());
+        }
         if parts.next().is_some() {
             return Err("expected NAME[:CLIENTS[:PAYLOAD]]".into());
         }
@@ -219,6 +241,11 @@ pub(super) fn habit_loads() -> Vec<Load> {
     HABIT_LOADS.into_iter().flat_map(varied).collect()
 }
 
+/// Returns the loads of servers in a cluster.
+pub(super) fn cluster_loads() -> Vec<Load> {
+    ClusterLoad::EACH.iter().filter_map(|load| load.name().parse().ok()).collect()
+}
+
 /// Loads that depend most on the habits of the load generator.
 pub(super) const HABIT_LOADS: [&str; 4] = ["saturated", "paced", "echo", "poll-saturated"];
 
@@ -244,6 +271,8 @@ const SPARE_FILES: usize = 200;
 /// Maximum number of clients of the load generator.
 const MOST_CLIENTS: usize = 60_000;
 const POLLING_CLIENTS: usize = 500;
+/// Default payload of a message between servers.
+const CLUSTER_PAYLOAD: usize = 180;
 
 #[cfg(test)]
 mod tests {
@@ -268,6 +297,8 @@ mod tests {
             ("latency-60:100", "latency-60:100:64", true),
             ("latency-capacity", "latency-capacity:1000:64", true),
             ("connections:5000", "connections:5000", true),
+            ("cluster-paced", "cluster-paced:1:180", true),
+            ("cluster-no-members:1:1024", "cluster-no-members:1:1024", true),
         ] {
             let load = text.parse::<Load>().unwrap();
             assert_eq!((load.to_string(), load.is_usual()), (whole.to_owned(), usual));
@@ -283,6 +314,8 @@ mod tests {
             "free-connections",
             "latency-50",
             "poll-latency",
+            "cluster:2",
+            "free-cluster-paced",
         ] {
             assert!(wrong.parse::<Load>().is_err(), "{wrong}");
         }
@@ -290,6 +323,9 @@ mod tests {
         let names =
             ["latency-capacity:500:64", "latency-30:500:64", "latency-60:500:64", "latency-80:500:64"];
         assert_eq!(all.iter().map(Load::to_string).collect::<Vec<_>>(), names);
+        let all: Vec<String> =
+            "cluster".parse::<Load>().unwrap().expanded().iter().map(Load::to_string).collect();
+        assert_eq!(all, ["cluster-saturated:1:180", "cluster-paced:1:180", "cluster-no-members:1:180"]);
         assert_eq!(habit_loads().len(), 3 * 5 + 6);
         assert!("idle:limit".parse::<Load>().is_err());
         let most = "connections:limit".parse::<Load>().unwrap();

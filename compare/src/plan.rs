@@ -72,6 +72,10 @@ fn run_time(load: &Load, options: &Options) -> Duration {
     let short = options.window < trial::SHORT_WINDOW;
     let connecting = CONNECTING.mul_f64(load.clients as f64);
     let once = |window: Duration| START + connecting + options.warmup + window;
+    if load.cluster.is_some() {
+        // Three servers and Redis start; one runs alone for half of the time, and the cluster twice.
+        return START * 3 + (options.warmup + options.window).mul_f64(2.5);
+    }
     match load.rate {
         Some(Rate::Capacity | Rate::All) => {
             let (search, confirmation) = latency::windows(short);

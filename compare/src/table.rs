@@ -22,6 +22,7 @@ enum Columns {
     Connections,
     Chat,
     Latency,
+    Cluster,
 }
 
 #[derive(Debug)]
@@ -55,6 +56,11 @@ pub(super) struct Row {
     /// p99 of the chat latency relative to the duration of a broadcast in the same run.
     pub(super) share_of_broadcast: Option<Summary>,
     looked_p99_us: Option<Summary>,
+    sender_us: Option<Summary>,
+    receiver_us: Option<Summary>,
+    local_us: Option<Summary>,
+    send_us: Option<Summary>,
+    redis_us: Option<Summary>,
 }
 
 impl Table {
@@ -78,6 +84,7 @@ impl Table {
             Scenario::Idle => Columns::Idle,
             Scenario::Chat => Columns::Chat,
             _ if load.rate.is_some() => Columns::Latency,
+            _ if load.cluster.is_some() => Columns::Cluster,
             _ => Columns::Deliveries,
         };
         Self { rows, columns }
@@ -125,6 +132,11 @@ impl Row {
             broadcast_us: summary(&|report| Some(report.chat?.broadcast_us)),
             share_of_broadcast: summary(&|report| Some(report.chat?.share_of_broadcast())),
             looked_p99_us: summary(&|report| Some(report.chat?.looked_p99_us)),
+            sender_us: summary(&|report| Some(report.cluster?.sender_us)),
+            receiver_us: summary(&|report| Some(report.cluster?.receiver_us)),
+            local_us: summary(&|report| Some(report.cluster?.local_us)),
+            send_us: summary(&|report| Some(report.cluster?.send_us)),
+            redis_us: summary(&|report| Some(report.cluster?.redis_us)),
         }
     }
 
@@ -185,6 +197,15 @@ impl fmt::Display for Table {
                 Columns::Latency => {
                     &["messages/s", "late %", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs/delivery"]
                 }
+                Columns::Cluster => &[
+                    "CPU µs/message",
+                    "sender µs",
+                    "receiver µs",
+                    "alone µs",
+                    "send µs",
+                    "Redis µs",
+                    "messages/s",
+                ],
                 Columns::Deliveries => &["CPU µs/delivery", "p50 µs", "p99 µs", "deliveries/s"],
             }
             .iter()
@@ -225,6 +246,11 @@ impl fmt::Display for Table {
                 line.push(kib);
                 line.push(median(&row.cpu_us_per_idle_second, 0));
                 line.push(median(&row.connect_s, 2));
+            } else if self.columns == Columns::Cluster {
+                for time in [row.sender_us, row.receiver_us, row.local_us, row.send_us, row.redis_us] {
+                    line.push(median(&time, 2));
+                }
+                line.push(median(&row.deliveries_per_s, 0));
             } else if self.columns == Columns::Deliveries {
                 line.push(median(&row.p50_us, 0));
                 line.push(median(&row.p99_us, 0));

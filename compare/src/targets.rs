@@ -1,5 +1,7 @@
 //! Performance targets and their results.
 
+use super::cluster::ClusterLoad;
+use super::contender::{BARE_CLIENT, NODE_ADAPTERS, ROOMCAST_ADAPTERS};
 use super::latency::BEST_PEER;
 use super::slope::USUAL_PING_INTERVAL;
 use super::table::{aligned, cpu_us, none, paired};
@@ -31,6 +33,10 @@ enum Measure {
     Memory,
     /// CPU time per idle connection and second with heartbeats every 25 s, µs.
     Heartbeats,
+    /// CPU time of the sender per message between servers.
+    Sender,
+    /// CPU time of the receiver per message between servers, µs without a baseline.
+    Receiver,
 }
 
 /// Status of a target.
@@ -51,6 +57,8 @@ impl Target {
             Measure::Heartbeats => {
                 Some(report.idle?.cpu_us_per_heartbeat? / USUAL_PING_INTERVAL.as_secs_f64())
             }
+            Measure::Sender => Some(report.cluster?.sender_us),
+            Measure::Receiver => Some(report.cluster?.receiver_us),
             Measure::Memory => Some(report.idle?.rss_bytes_per_connection / 1024.0),
         };
         let runs = runs.iter().filter(|run| run.load == self.load);
@@ -84,7 +92,37 @@ impl Target {
     }
 }
 
-/// Returns all targets, in the order of the report.
+/// Returns the targets of servers in a cluster, in the order of the report.
+pub(super) fn cluster_targets() -> Vec<Target> {
+    let [saturated, no_members] = [ClusterLoad::Saturated, ClusterLoad::NoMembers]
+        .map(|load| load.name().parse::<Load>().map_or_else(|_| load.name().into(), |load| load.to_string()));
+    let [native, classic] = ROOMCAST_ADAPTERS.map(|(name, _)| name);
+    let node = NODE_ADAPTERS[0].0;
+    let mut targets = Vec::new();
+    let mut add = |case, load: &str, server: &str, base: Option<&str>, measure, must, aim| {
+        let base = base.map(str::to_owned);
+        targets.push(Target { case, load: load.into(), server: server.into(), base, measure, must, aim });
+    };
+    for server in [classic, native] {
+        add("sender", &saturated, server, Some(node), Measure::Sender, 1.0 / 6.0, 0.12);
+        add("receiver", &saturated, server, Some(node), Measure::Receiver, 1.0 / 3.0, 0.25);
+        add("sender and receiver", &saturated, server, Some(BARE_CLIENT), Measure::Cpu, 1.4, 1.2);
+    }
+    for (server, must, aim) in [(classic, 2.5, 2.0), (native, 0.1, 0.05)] {
+        add("µs of the receiver", &no_members, server, None, Measure::Receiver, must, aim);
+    }
+    targets
+}
+
+/// Returns the targets of a comparison with these loads.
+fn targets_of(loads: &[String]) -> Vec<Target> {
+    let is_cluster = |load: &String| load.parse::<Load>().is_ok_and(|load| load.cluster.is_some());
+    let mut targets = if loads.iter().all(is_cluster) { Vec::new() } else { targets() };
+    targets.extend(cluster_targets().into_iter().filter(|_| loads.iter().any(is_cluster)));
+    targets
+}
+
+/// Returns all targets of single servers, in the order of the report.
 pub(super) fn targets() -> Vec<Target> {
     let mut targets = Vec::new();
     let mut add = |case, load: &str, server: &str, base: Option<&str>, measure, must, aim| {
@@ -159,10 +197,10 @@ pub(super) fn targets() -> Vec<Target> {
 }
 
 /// Formats a Markdown table of the targets and their results.
-pub(super) fn table(runs: &[Run]) -> String {
+pub(super) fn table(loads: &[String], runs: &[Run]) -> String {
     let titles = ["case", "load", "server", "to", "must", "aim", "median, 95 % interval", "rounds", "status"];
     let mut lines = vec![titles.map(str::to_owned).to_vec()];
-    for target in targets() {
+    for target in targets_of(loads) {
         let measured = target.measured(runs);
         let status = match target.status(measured) {
             Status::AimReached => "aim reached",
@@ -189,7 +227,7 @@ pub(super) fn table(runs: &[Run]) -> String {
 ///
 /// A target under another load is younger than the comparison; the documents show it as not measured.
 pub(super) fn not_measured(loads: &[String], runs: &[Run]) -> Vec<String> {
-    let missing = targets().into_iter().filter(|target| target.measured(runs).is_none());
+    let missing = targets_of(loads).into_iter().filter(|target| target.measured(runs).is_none());
     missing
         .filter(|target| loads.contains(&target.load))
         .map(|Target { case, load, server, .. }| format!("{server} under {load}, for \"{case}\""))
@@ -247,6 +285,22 @@ mod tests {
     }
 
     #[test]
+    fn cluster_scenarios_measure_every_target() {
+        let loads = crate::load::cluster_loads();
+        let all = built_in();
+        for target in cluster_targets() {
+            let load = loads.iter().find(|load| load.to_string() == target.load).unwrap();
+            for name in [Some(&target.server), target.base.as_ref()].into_iter().flatten() {
+                let contender = all.iter().find(|it| it.name() == name).unwrap();
+                assert!(contender.takes(load, false), "{name} does not run under {load}");
+            }
+            assert!(target.aim < target.must);
+        }
+        let names: Vec<String> = loads.iter().map(Load::to_string).collect();
+        assert_eq!(not_measured(&names, &[]).len(), cluster_targets().len());
+    }
+
+    #[test]
     fn compares_median_with_must_and_aim() {
         let runs: Vec<Run> = (1..=6)
             .flat_map(|round| {
@@ -257,7 +311,7 @@ mod tests {
                 ]
             })
             .collect();
-        let text = table(&runs);
+        let text = table(&["paced:1000:64".into()], &runs);
         let row = |start: &str, server: &str| {
             let mut rows = text.lines().filter(|line| {
                 let cells: Vec<&str> = line.split('|').map(str::trim).collect();

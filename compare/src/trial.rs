@@ -1,16 +1,17 @@
+use std::env;
 use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
-use std::{env, thread};
 
 use rustix::thread::CpuSet;
 
+use super::child::{Running, free_port};
+use super::contender::Family;
 use super::load::Rate;
-use super::{Contender, Load, Options, latency};
+use super::{Contender, Load, Options, cluster, latency};
 use roomcast_loadgen::ErrorContext as _;
-use roomcast_loadgen::process::{allowed_cpus, now, only_cpu, run_on};
+use roomcast_loadgen::process::{allowed_cpus, only_cpu};
 use roomcast_loadgen::{Error, Failure, Report};
 
 /// Settings shared by all runs.
@@ -83,6 +84,9 @@ impl Trial<'_> {
     ///
     /// Fails if a program cannot be started. Failures of the server are part of the report.
     pub(super) fn run(&self) -> Result<Report, Error> {
+        if let Some(load) = self.load.cluster {
+            return self.run_cluster(load);
+        }
         let short = self.trials.window < SHORT_WINDOW;
         match self.load.rate {
             None | Some(Rate::All) => self.run_once(self.window(), None),
@@ -99,6 +103,30 @@ impl Trial<'_> {
         }
     }
 
+    /// Runs a cluster; its faults are part of the report.
+    fn run_cluster(&self, load: cluster::ClusterLoad) -> Result<Report, Error> {
+        let Trials { server_cpu, load_cpu, own_cpus, warmup, window, .. } = *self.trials;
+        let load_cpu = only_cpu(load_cpu).doing(|| "select the CPU of the load".into())?;
+        let bench = cluster::Bench {
+            load,
+            bytes: self.load.payload,
+            program: self.contender.program(),
+            arguments: self.contender.cluster_arguments(),
+            is_bare: self.contender.family() == Family::BareClient,
+            server_cpu,
+            load_cpu,
+            own_cpus,
+            warmup,
+            window,
+        };
+        let base = self.failed(String::new());
+        let base = Report { error: None, failure: None, window_s: window.as_secs_f64(), ..base };
+        Ok(match bench.run() {
+            Ok(measured) => Report { ok: true, ..measured.report(base) },
+            Err(error) => self.failed(error.to_string()),
+        })
+    }
+
     /// Starts the server and the load generator.
     fn run_once(&self, window: Duration, rate: Option<f64>) -> Result<Report, Error> {
         let port = free_port().doing(|| "find a free port".into())?;
@@ -113,12 +141,8 @@ impl Trial<'_> {
     fn start_server(&self, port: u16) -> Result<Running, Error> {
         let mut command = Command::new(self.contender.program());
         command.args(self.contender.arguments(self.load, port)).stdin(Stdio::null()).stdout(Stdio::null());
-        // A process inherits the CPUs of the thread that starts it, so it is pinned from the start.
         let cpus = if self.load.free { &self.trials.free_cpus } else { &self.trials.server_cpu };
-        run_on(cpus).doing(|| "move to the server's CPU".into())?;
-        let child = command.spawn();
-        run_on(&self.trials.own_cpus).doing(|| "move back".into())?;
-        child.map(Running).doing(|| format!("start {}", self.contender.program().display()))
+        Running::start(&mut command, cpus, &self.trials.own_cpus)
     }
 
     /// Returns the time to measure: with heartbeats at least one interval between them.
@@ -209,50 +233,6 @@ impl Trial<'_> {
     }
 }
 
-/// Child process; killed on drop.
-struct Running(Child);
-
-impl Running {
-    #[expect(clippy::disallowed_methods, reason = "a process cannot be awaited to listen")]
-    fn wait_until_it_accepts(&mut self, port: u16) -> Result<(), String> {
-        let deadline = now() + TIME_TO_START;
-        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-        while now() < deadline {
-            if let Ok(Some(status)) = self.0.try_wait() {
-                return Err(format!("the server exited at startup: {status}"));
-            }
-            if TcpStream::connect(address).is_ok() {
-                return Ok(());
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Err(format!("the server did not listen within {} s", TIME_TO_START.as_secs()))
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the thread only waits")]
-    fn ends_within(&mut self, time: Duration) -> std::io::Result<bool> {
-        let deadline = now() + time;
-        loop {
-            if self.0.try_wait()?.is_some() {
-                return Ok(true);
-            }
-            if now() > deadline {
-                return Ok(false);
-            }
-            // Poll rarely, since it takes time on the server's CPU.
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // The process may have exited already.
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
 /// Returns the time to measure heartbeats: at least one interval between them.
 pub(super) fn heartbeat_window(window: Duration) -> Duration {
     // A heartbeat of each connection has ended before the window or within it.
@@ -260,15 +240,10 @@ pub(super) fn heartbeat_window(window: Duration) -> Duration {
     PING_INTERVAL * intervals + SPARE_INTERVAL
 }
 
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
 /// Interval between heartbeats of a connection where they are measured.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(2);
 const SPARE_INTERVAL: Duration = Duration::from_millis(200);
 /// Window of a smoke test.
 pub(super) const SHORT_WINDOW: Duration = Duration::from_millis(500);
-const TIME_TO_START: Duration = Duration::from_secs(10);
 /// Time for connecting, draining and stalls, besides the load.
 const OVERTIME: Duration = Duration::from_secs(60);

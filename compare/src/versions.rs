@@ -19,7 +19,15 @@ pub(super) fn versions(peers: &Path) -> Vec<(String, String)> {
     add("node", printed("node", &["--version"]).map(|it| it.trim_start_matches('v').to_owned()));
     let lock = fs::read_to_string(peers.join("node/package-lock.json")).unwrap_or_default();
     let lock: serde_json::Value = serde_json::from_str(&lock).unwrap_or_default();
-    for name in ["ws", "socket.io", "socket.io-msgpack-parser", "bufferutil"] {
+    for name in [
+        "ws",
+        "socket.io",
+        "socket.io-msgpack-parser",
+        "bufferutil",
+        "@socket.io/redis-adapter",
+        "@socket.io/redis-streams-adapter",
+        "redis",
+    ] {
         let version = lock["packages"][format!("node_modules/{name}")]["version"].as_str();
         add(name, version.map(str::to_owned));
     }
@@ -35,6 +43,11 @@ pub(super) fn versions(peers: &Path) -> Vec<(String, String)> {
     ] {
         add(name, locked(&lock, name));
     }
+    let workspace = fs::read_to_string(peers.join("../../Cargo.lock")).unwrap_or_default();
+    add("redis-rs", locked(&workspace, "redis"));
+    // "Redis server v=7.0.15 sha=..."
+    let server = printed("redis-server", &["--version"]);
+    add("redis-server", server.and_then(|it| Some(it.split(" v=").nth(1)?.split(' ').next()?.to_owned())));
     let pinned = fs::read_to_string(peers.join("python/requirements.txt")).unwrap_or_default();
     add("socketify", pinned.lines().find_map(|line| Some(line.strip_prefix("socketify==")?.to_owned())));
     versions

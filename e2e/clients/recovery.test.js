@@ -391,3 +391,39 @@ describe("a client that reconnects", { skip }, () => {
     speaker.disconnect();
   });
 });
+
+describe("an event with retries", { skip }, () => {
+  const stubborn = { transports: ["websocket"], retries: 10, ackTimeout: 100 };
+  let asker;
+  before(async () => (asker = await connect({ transports: ["websocket"] })));
+  after(() => asker?.disconnect());
+  let ids = 0;
+  const order = (socket, time) => {
+    const answer = new Promise((resolve, reject) => {
+      socket.emit("order", `${socket.id} ${ids++}`, time, (error, number) => (error ? reject(error) : resolve(number)));
+    });
+    return inTime(answer, PATIENCE, "no answer to the order");
+  };
+
+  test("an event that is sent again is handled once", async () => {
+    const socket = await connect(stubborn);
+    const first = await order(socket, 450);
+    assert.equal(await order(socket, 0), first + 1, "each repeat was handled");
+    socket.disconnect();
+  });
+
+  test("an event that is sent again after a recovery is handled once", async () => {
+    const socket = await connect({ ...stubborn, ackTimeout: 10_000 });
+    const { id } = socket;
+    const first = await order(socket, 0);
+    const second = order(socket, 450);
+    await sleep(100);
+    await cut(socket);
+    await kept(asker, id);
+    await comeBack(socket);
+    assert(socket.recovered);
+    assert.equal(await second, first + 1);
+    assert.equal(await order(socket, 0), first + 2);
+    socket.disconnect();
+  });
+});

@@ -1,5 +1,8 @@
-// A Redis server for a test, on a free port and without a file.
+// A Redis server or sentinel for a test, on a free port and without data on disk.
 import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { lastingPort } from "./server.js";
 
@@ -36,6 +39,29 @@ export async function startRedis(options = []) {
     freeze: () => child.kill("SIGSTOP"),
     thaw: () => child.kill("SIGCONT"),
   };
+}
+
+/** Starts a sentinel with the lines of its configuration, which it rewrites */
+export async function startSentinel(lines) {
+  const port = await lastingPort();
+  const folder = mkdtempSync(join(tmpdir(), "roomcast-sentinel-"));
+  const file = join(folder, "sentinel.conf");
+  writeFileSync(file, [`port ${port}`, "bind 127.0.0.1", `dir ${folder}`, ...lines, ""].join("\n"));
+  const child = spawn("redis-sentinel", [file], { stdio: ["ignore", "pipe", "inherit"] });
+  running.add(child);
+  const exited = new Promise((resolve) => child.once("exit", resolve));
+  await new Promise((resolve, reject) => {
+    child.once("error", reject);
+    child.once("exit", (code) => reject(new Error(`redis-sentinel exited with ${code}`)));
+    createInterface({ input: child.stdout }).on("line", (line) => line.includes("+monitor") && resolve());
+  });
+  const stop = async () => {
+    child.kill("SIGTERM");
+    await exited;
+    running.delete(child);
+    rmSync(folder, { recursive: true });
+  };
+  return { port, stop };
 }
 
 // A failed test stops its servers.

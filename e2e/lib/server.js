@@ -56,9 +56,9 @@ export async function lastingPort() {
   }
 }
 
-/** Starts an example that takes `--port`, on a free one; a flag that is `true` takes no value */
+/** Starts an example that takes `--port`, on a free one by default; a flag that is `true` takes no value */
 export function startExample(name, flags = {}) {
-  return start(binary(name), ["--port", "0", ...words(flags)]);
+  return start(binary(name), words({ port: 0, ...flags }));
 }
 
 /** Starts a server in a cluster of Node servers: `"roomcast"`, or on Node by the library for Redis */

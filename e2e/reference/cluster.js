@@ -1,7 +1,8 @@
 // Counterpart of `cluster_server` on Node's implementation: `cluster.js --redis PORT --library ioredis --name NAME`.
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
-import { createAdapter } from "@socket.io/redis-adapter";
+import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
+import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
 import { Redis } from "ioredis";
 import { createClient } from "redis";
 import { Server } from "socket.io";
@@ -13,6 +14,7 @@ const { values } = parseArgs({
     library: { type: "string" },
     name: { type: "string" },
     prefix: { type: "string", default: "socket.io" },
+    mode: { type: "string", default: "classic" },
     "own-response-channels": { type: "boolean", default: false },
   },
 });
@@ -30,10 +32,15 @@ const both = await clients();
 both.forEach((client) => client.on("error", () => {}));
 
 const http = createServer();
-const adapter = createAdapter(...both, {
-  key: values.prefix,
-  publishOnSpecificResponseChannel: values["own-response-channels"],
-});
+const ADAPTERS = {
+  classic: () =>
+    createAdapter(...both, { key: values.prefix, publishOnSpecificResponseChannel: values["own-response-channels"] }),
+  streams: () => createStreamsAdapter(both[0], { channelPrefix: values.prefix, blockTimeInMs: 200 }),
+};
+for (const subscriptionMode of ["static", "dynamic", "dynamic-private"]) {
+  ADAPTERS[`sharded-${subscriptionMode}`] = () => createShardedAdapter(...both, { channelPrefix: values.prefix, subscriptionMode });
+}
+const adapter = ADAPTERS[values.mode]();
 const io = new Server(http, { adapter, serveClient: false, connectTimeout: 60_000 });
 
 function application(nsp) {

@@ -1,6 +1,7 @@
 //! `cargo xtask compare`: builds Roomcast, the limit servers and the peers, and runs the comparison.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::project::{Project, cargo};
@@ -10,7 +11,9 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
     // One command, so that shared dependencies are built once.
     let mut own = Command::new(cargo());
     own.args(["build", "--profile", "dist", "--package", "roomcast-compare", "--package", "roomcast"]);
-    own.args(["--bins", "--example", "fanout_server"]).current_dir(&project.root);
+    own.args(["--package", "roomcast-backplane-redis", "--features", "roomcast/redis", "--bins"])
+        .current_dir(&project.root);
+    own.args(["--example", "fanout_server", "--example", "cluster_fanout", "--example", "bare_client"]);
     if !succeeds(&mut own) {
         eprintln!("xtask: the servers under test could not be built");
         return ExitCode::FAILURE;
@@ -61,6 +64,14 @@ fn build_tls(project: &Project) {
     }
 }
 
+/// Returns the command that installs the packages of the Node peers.
+pub(crate) fn node_packages(root: &Path) -> Command {
+    let mut command = Command::new("npm");
+    command.args(["ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts"]);
+    command.current_dir(root.join("compare/peers/node"));
+    command
+}
+
 /// Builds the peers; the comparison reports a peer that cannot be built as missing.
 fn build_peers(project: &Project) {
     let peers = project.root.join("compare/peers");
@@ -69,9 +80,7 @@ fn build_peers(project: &Project) {
     rust.args(["build", "--release", "--locked", "--keep-going", "--manifest-path"])
         .arg(peers.join("rust/Cargo.toml"));
     rust.arg("--target-dir").arg(project.target.join("peers"));
-    let mut node = Command::new("npm");
-    node.args(["ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts"]);
-    node.current_dir(peers.join("node"));
+    let mut node = node_packages(&project.root);
     for (name, built) in [
         ("in Rust", succeeds(&mut rust)),
         ("for Node", succeeds(&mut node)),

@@ -19,6 +19,7 @@ mod project;
 mod report;
 mod run;
 mod server;
+mod size;
 mod soak;
 mod test_counts;
 mod two_nodes;
@@ -61,11 +62,11 @@ enum Cli {
         check: bool,
     },
     /// Package the public crates as for a release, and run their tests in the unpacked packages
-    Packages {
-        /// Compile the tests without running them
-        #[arg(long)]
-        quick: bool,
-    },
+    Packages(packages::Options),
+    /// Follow the tutorial in an empty folder: build, start and use its program after each section
+    Tutorial,
+    /// Build the command with the profile `dist`, and fail if it is larger than 10 MB stripped
+    Size,
     /// Run two servers on one Redis behind a load balancer with sticky sessions; needs redis-server
     TwoNodes(two_nodes::Options),
     /// Check layers and import cycles against the tables of ARCHITECTURE.md
@@ -164,9 +165,11 @@ fn main() -> ExitCode {
             });
             (Options::only("soak", false), steps.collect())
         }
+        Cli::Tutorial => (Options::only("tutorial", false), plan::tests(&project)),
         Cli::Compare { arguments } => return compare::run(&project, &arguments),
         Cli::Results { check } => return compare::results(&project, check),
-        Cli::Packages { quick } => return packages::run(&project, quick),
+        Cli::Packages(options) => return packages::run(&project, options),
+        Cli::Size => return size::run(&project),
         Cli::TwoNodes(options) => return two_nodes::run(&project, &options),
         Cli::Layers => return layers::run(&project),
         Cli::Wording => return wording::run(&project),

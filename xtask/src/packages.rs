@@ -1,7 +1,8 @@
 //! `cargo xtask packages`: packages the public crates as for a release, and tests the packages.
 //!
 //! `cargo package` makes an archive of each public crate. The archives are unpacked side by side into a workspace that uses
-//! them in place of the registry, so a file that a package reads but does not contain is missing there.
+//! them in place of the registry, so a file that a package reads but does not contain is missing there. With `--release`,
+//! the packages must also name the repository, and `cargo publish --dry-run` must accept them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +11,7 @@ use std::process::{Command, ExitCode};
 
 use serde_json::Value;
 
+use crate::process::succeed;
 use crate::project::{Project, cargo};
 
 /// Fields that the manifest of each package must have.
@@ -17,9 +19,19 @@ const FIELDS: [&str; 5] = ["description", "license", "readme", "keywords", "cate
 /// Files that each package must contain.
 const FILES: [&str; 3] = ["README.md", "LICENSE-APACHE", "LICENSE-MIT"];
 
-/// Packages the public crates and checks the archives; `quick` compiles the tests without running them.
-pub(crate) fn run(project: &Project, quick: bool) -> ExitCode {
-    match packages(project, quick) {
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Options {
+    /// Compile the tests without running them
+    #[arg(long)]
+    quick: bool,
+    /// Check also what a release needs: the address of the repository, and a dry run of `cargo publish`
+    #[arg(long)]
+    release: bool,
+}
+
+/// Packages the public crates and checks the archives.
+pub(crate) fn run(project: &Project, options: Options) -> ExitCode {
+    match packages(project, options) {
         Ok(summary) => {
             println!("{summary}");
             ExitCode::SUCCESS
@@ -31,10 +43,13 @@ pub(crate) fn run(project: &Project, quick: bool) -> ExitCode {
     }
 }
 
-fn packages(project: &Project, quick: bool) -> Result<String, String> {
+fn packages(project: &Project, options: Options) -> Result<String, String> {
     let metadata = metadata(project)?;
     let (public, private) = members(&metadata);
-    let problems: Vec<_> = public.iter().flat_map(|package| missing_fields(package)).collect();
+    let mut problems: Vec<_> = public.iter().flat_map(|package| missing_fields(package)).collect();
+    if options.release {
+        problems.extend(public.iter().filter_map(|package| repository_problem(package)));
+    }
     if !problems.is_empty() {
         return Err(problems.join("\n"));
     }
@@ -60,17 +75,21 @@ fn packages(project: &Project, quick: bool) -> Result<String, String> {
         // The same folder, so that dependencies are not built again.
         succeed(command.arg("--target-dir").arg(&project.target).current_dir(&folder))
     };
-    match quick {
+    match options.quick {
         true => run(&["check", "--all-targets"], &testable)?,
         false => run(&["test", "--no-fail-fast"], &testable)?,
     }
     if !untestable.is_empty() {
         run(&["check"], &untestable)?;
     }
-    let done = if quick { "compiled with their tests" } else { "tested" };
-    let hint = match public.iter().all(|package| package["repository"].is_string()) {
+    if options.release {
+        let mut publish = Command::new(cargo());
+        succeed(publish.args(["publish", "--workspace", "--dry-run"]).current_dir(&project.root))?;
+    }
+    let done = if options.quick { "compiled with their tests" } else { "tested" };
+    let hint = match public.iter().all(|package| repository_problem(package).is_none()) {
         true => "",
-        false => "; `repository` is not set, see \"Releases\" in CONTRIBUTING.md",
+        false => "; `repository` is not set, see \"Before the first release\" in CONTRIBUTING.md",
     };
     Ok(format!("{} packages, {} of them {done}{hint}", public.len(), testable.len()))
 }
@@ -100,6 +119,16 @@ fn missing_fields(package: &Value) -> Vec<String> {
         problems.push(format!("{name}: no `all-features = true` in package.metadata.docs.rs"));
     }
     problems
+}
+
+/// Returns the problem of a package whose `repository` is not a public address.
+fn repository_problem(package: &Value) -> Option<String> {
+    let address = text(package, "repository");
+    let is_public = address.strip_prefix("https://").is_some_and(|rest| rest.contains('/'));
+    let name = text(package, "name");
+    (!is_public).then(|| {
+        format!("{name}: repository is {address:?}, not an https address; set it in [workspace.package] of Cargo.toml")
+    })
 }
 
 fn unpack(project: &Project, folder: &Path, package: &Value, public: &[&Value]) -> Result<(), String> {
@@ -178,14 +207,6 @@ fn write(path: &PathBuf, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn succeed(command: &mut Command) -> Result<(), String> {
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{command:?}: {status}")),
-        Err(error) => Err(format!("{command:?}: {error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -203,6 +224,14 @@ mod tests {
         let missing =
             missing_fields(&json!({ "name": "a", "license": "MIT", "keywords": [], "metadata": null }));
         assert_eq!(missing.len(), 5, "{missing:?}");
+    }
+
+    #[test]
+    fn reports_unset_repository() {
+        let package = |address: &str| json!({ "name": "a", "repository": address });
+        assert!(repository_problem(&package("")).is_some());
+        assert!(repository_problem(&json!({ "name": "a", "repository": null })).is_some());
+        assert_eq!(repository_problem(&package("https://git.example/a/b")), None);
     }
 
     #[test]

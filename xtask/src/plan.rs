@@ -126,6 +126,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             cargo_run(&["build", "--bins", "--examples"]),
         ),
         book(project),
+        tutorial(project),
         Step {
             limit: Duration::from_secs(300),
             leaves_daemons: false,
@@ -159,6 +160,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
                 "servers of Roomcast and of Node on one Redis, every operation from each of them, faults",
             )
         },
+        cluster_cost(project),
         client(project, "applications", "applications ported from Node, with their clients"),
         Step {
             needs: &[Prerequisite::Node, Prerequisite::Proxies],
@@ -263,13 +265,16 @@ fn with_flags(mut command: Command, variable: &str, flags: &str) -> Command {
     command
 }
 
+/// Returns a command of the crate `roomcast-book`.
+fn book_command(args: &[&str]) -> Command {
+    let mut command = cargo_run(&["run", "--quiet", "--package", "roomcast-book", "--"]);
+    command.args(args);
+    command
+}
+
 /// Returns the step that builds the book; its Rust code belongs to the step `rust`.
 fn book(project: &Project) -> Step {
-    let run = |args: &[&str]| {
-        let mut command = cargo_run(&["run", "--quiet", "--package", "roomcast-book", "--"]);
-        command.args(args);
-        command
-    };
+    let run = book_command;
     let mut build = run(&["build", "--dest"]);
     build.arg(project.target.join("book"));
     let mut shell = run(&["shell", "--bin-dir"]);
@@ -283,12 +288,43 @@ fn book(project: &Project) -> Step {
     }
 }
 
+/// Returns the step that follows the tutorial as a reader does.
+fn tutorial(project: &Project) -> Step {
+    let mut follow = book_command(&["tutorial", "--target-dir"]);
+    follow.arg(&project.target);
+    Step {
+        slow: true,
+        limit: Duration::from_secs(15 * 60),
+        ..rust(
+            "tutorial",
+            "the project of the tutorial in an empty folder, built and used by clients",
+            follow,
+        )
+    }
+}
+
 fn npm(project: &Project, name: &'static str, about: &'static str, args: &[&str]) -> Step {
     let mut command = Command::new("npm");
     command.args(args).args(["--no-audit", "--no-fund"]).current_dir(project.e2e());
     // The browser comes from the distribution.
     command.env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1").env("NO_UPDATE_NOTIFIER", "1");
     Step { needs: &[Prerequisite::Node], ..rust(name, about, command) }
+}
+
+/// Returns the step that runs the comparison of clusters for a moment, with servers of Node.
+fn cluster_cost(project: &Project) -> Step {
+    let mut packages = compare::node_packages(&project.root);
+    packages.env("NO_UPDATE_NOTIFIER", "1");
+    let arguments = ["test", "--package", "roomcast-compare", "--test", "cluster", "--", "--ignored"];
+    Step {
+        needs: &[Prerequisite::Node, Prerequisite::Redis],
+        after: &["build"],
+        commands: vec![packages, cargo_run(&arguments)],
+        test_counts: Some(test_counts::libtest),
+        limit: Duration::from_secs(10 * 60),
+        leaves_daemons: false,
+        ..rust("cluster-cost", "the comparison of clusters, a short run", Command::new("true"))
+    }
 }
 
 /// Returns a step for a script of `e2e/package.json`, named like the folder it tests.

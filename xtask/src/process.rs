@@ -52,6 +52,15 @@ pub(crate) fn run(
     Ok(ended)
 }
 
+/// Runs a command that has no time limit; its failure is an error.
+pub(crate) fn succeed(command: &mut Command) -> Result<(), String> {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{command:?}: {status}")),
+        Err(error) => Err(format!("{command:?}: {error}")),
+    }
+}
+
 /// Kills remaining processes with this mark; returns their pids and names.
 ///
 /// Processes get a moment to exit first. Without `/proc` it finds none.

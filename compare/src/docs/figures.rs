@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+use super::cluster::Cluster;
 use super::habits::Habits;
 use super::sizing::Sizing;
 use crate::document::{Record, base};
@@ -22,6 +23,7 @@ use crate::targets::{Status, Target, targets};
 /// | `targets` | all targets with their results, a row per case and load |
 /// | `options` | cost of TLS, compression and recovery, relative to a server without them |
 /// | `habits`, `habits source` | ratios to the bare loops by habit of the load generator, and their source |
+/// | `cluster costs`, `cluster targets`, `cluster sizing`, `cluster source` | costs of messages between servers |
 /// | `missed` | targets that are missed, and how many are reached |
 /// | `ratio LOAD SERVER [BASE]` | CPU time relative to another server in the same round |
 /// | `time LOAD SERVER` | CPU time per delivery or accepted connection, in µs |
@@ -31,6 +33,7 @@ use crate::targets::{Status, Target, targets};
 pub(crate) struct Figures<'a> {
     record: &'a Record,
     habits: Option<Habits<'a>>,
+    cluster: Option<Cluster<'a>>,
     costs: Costs,
 }
 
@@ -54,12 +57,17 @@ impl<'a> Figures<'a> {
     /// Fails if the text is malformed.
     pub(crate) fn new(record: &'a Record, costs: &str) -> Result<Self, String> {
         let costs = serde_json::from_str(costs).map_err(|error| format!("benches/costs.json: {error}"))?;
-        Ok(Self { record, habits: None, costs })
+        Ok(Self { record, habits: None, cluster: None, costs })
     }
 
     /// Adds the results of `compare --habits`.
     pub(crate) fn with_habits(self, habits: Option<&'a Record>) -> Self {
         Self { habits: habits.map(Habits), ..self }
+    }
+
+    /// Adds the results of `compare --cluster`.
+    pub(crate) fn with_cluster(self, cluster: Option<&'a Record>) -> Self {
+        Self { cluster: cluster.map(Cluster), ..self }
     }
 
     /// Returns the content of a block.
@@ -82,6 +90,10 @@ impl<'a> Figures<'a> {
             ("habits", ["source"]) => {
                 Ok(self.habits.as_ref().map_or_else(|| NOT_MEASURED.into(), Habits::source))
             }
+            ("cluster", &["costs"]) => Ok(self.of_cluster(Cluster::costs)),
+            ("cluster", &["targets"]) => Ok(self.of_cluster(Cluster::targets)),
+            ("cluster", &["sizing"]) => Ok(self.of_cluster(Cluster::sizing)),
+            ("cluster", &["source"]) => Ok(self.of_cluster(Cluster::source)),
             ("missed", []) => Ok(self.missed()),
             ("ratio", &[load, server]) => {
                 let load = self.load(load)?;
@@ -98,6 +110,10 @@ impl<'a> Figures<'a> {
             ("sizing", ["examples"]) => Ok(sizing().examples()),
             _ => Err(format!("unknown block `{name}`; compare/src/docs/figures.rs lists the blocks")),
         }
+    }
+
+    fn of_cluster(&self, figure: fn(&Cluster<'a>) -> String) -> String {
+        self.cluster.as_ref().map_or_else(|| NOT_MEASURED.into(), figure)
     }
 
     fn source(&self) -> String {

@@ -5,6 +5,7 @@
 //! documents, or checks them: `cargo xtask results`.
 
 mod blocks;
+mod cluster;
 mod figures;
 mod habits;
 mod sizing;
@@ -74,9 +75,9 @@ impl Project<'static> {
 impl Project<'_> {
     /// Rewrites the blocks of all documents; returns the changed paths.
     pub(crate) fn rewrite(self, record: &Record) -> Result<Vec<PathBuf>, Error> {
-        let habits = self.habits()?;
+        let (habits, cluster) = (self.further(HABITS)?, self.further(CLUSTER)?);
         let figures = Figures::new(record, &self.costs()?).map_err(Error::Usage)?;
-        let figures = figures.with_habits(habits.as_ref());
+        let figures = figures.with_habits(habits.as_ref()).with_cluster(cluster.as_ref());
         let (mut changed, mut problems) = (Vec::new(), Vec::new());
         for path in self.documents()? {
             let text = read(&path)?;
@@ -99,9 +100,9 @@ impl Project<'_> {
     /// Returns the differences of documents and report from the results, and the targets under the comparison's loads that
     /// have no result.
     pub(crate) fn check(self, record: &Record) -> Result<Vec<String>, Error> {
-        let habits = self.habits()?;
+        let (habits, cluster) = (self.further(HABITS)?, self.further(CLUSTER)?);
         let figures = Figures::new(record, &self.costs()?).map_err(Error::Usage)?;
-        let figures = figures.with_habits(habits.as_ref());
+        let figures = figures.with_habits(habits.as_ref()).with_cluster(cluster.as_ref());
         let mut problems = Vec::new();
         for path in self.documents()? {
             let text = read(&path)?;
@@ -126,6 +127,10 @@ impl Project<'_> {
         }
         let missing = targets::not_measured(&record.loads, &record.runs).into_iter();
         problems.extend(missing.map(|row| format!("docs/benchmarks/results.json: no result of {row}")));
+        if let Some(cluster) = &cluster {
+            let missing = targets::not_measured(&cluster.loads, &cluster.runs).into_iter();
+            problems.extend(missing.map(|row| format!("docs/benchmarks/{CLUSTER}: no result of {row}")));
+        }
         Ok(problems)
     }
 
@@ -138,9 +143,9 @@ impl Project<'_> {
         read(&self.0.join("benches/costs.json"))
     }
 
-    /// Returns the results of `compare --habits`, if there are any.
-    fn habits(self) -> Result<Option<Record>, Error> {
-        let path = self.report().join(HABITS);
+    /// Reads the results of a partial comparison from the folder of the report, if there are any.
+    fn further(self, name: &str) -> Result<Option<Record>, Error> {
+        let path = self.report().join(name);
         if path.is_file() { Record::read(&path).map(Some) } else { Ok(None) }
     }
 
@@ -161,8 +166,9 @@ impl Project<'_> {
     }
 }
 
-/// Results of `compare --habits`, copied from the folder of its report.
+/// Results of `compare --habits` and `compare --cluster`, copied from the folders of their reports.
 const HABITS: &str = "habits.json";
+const CLUSTER: &str = "cluster.json";
 
 fn read(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).doing(|| format!("read {}", path.display()))

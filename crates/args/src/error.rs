@@ -93,9 +93,10 @@ fn abridge(reason: &str) -> String {
     if reason.len() <= 2 * REASON_PART {
         return reason.to_owned();
     }
-    let head = &reason[..reason.floor_char_boundary(REASON_PART)];
-    let tail = &reason[reason.ceil_char_boundary(reason.len() - REASON_PART)..];
-    format!("{head} … {tail}")
+    let is_boundary = |at: &usize| reason.is_char_boundary(*at);
+    let head = (0..=REASON_PART).rev().find(is_boundary).unwrap_or_default();
+    let tail = (reason.len() - REASON_PART..).find(is_boundary).unwrap_or(reason.len());
+    format!("{} … {}", &reason[..head], &reason[tail..])
 }
 
 /// Bytes kept of each end of a long reason.

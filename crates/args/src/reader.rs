@@ -60,6 +60,21 @@ impl<'a> ArgsReader<'a> {
             .map_err(|error| ArgsError::mismatch(self.position, &error))
     }
 
+    /// Reads the next argument like [`next`](Self::next), and stays before it.
+    ///
+    /// # Errors
+    ///
+    /// The same as [`next`](Self::next).
+    pub fn peek<T: Deserialize<'a>>(&mut self) -> Result<T, ArgsError> {
+        let mut ahead = Self {
+            args: self.args,
+            iter: Some(self.iter().clone()),
+            resolver: Resolver::new(self.args),
+            position: self.position,
+        };
+        ahead.next()
+    }
+
     /// Skips `count` arguments without reading them.
     pub fn skip(&mut self, count: usize) {
         self.position = self.position.saturating_add(count);
@@ -113,7 +128,9 @@ mod tests {
     fn reads_in_order_and_returns_rest() {
         let args = args(r#"1, "two" ,[3],{"four":4}"#);
         let mut reader = ArgsReader::new(&args);
+        assert_eq!(reader.peek::<u32>(), Ok(1));
         assert_eq!(reader.next::<u32>(), Ok(1));
+        assert_eq!(reader.peek::<u32>().map_err(|error| error.to_string().contains("argument 2")), Err(true));
         assert_eq!(reader.next::<&str>(), Ok("two"));
         let rest = reader.rest();
         assert_eq!(rest.json(), r#"[3],{"four":4}"#);

@@ -38,6 +38,8 @@ pub struct RedisConfig {
     pub(crate) ping_interval: Duration,
     pub(crate) send_buffer: usize,
     pub(crate) max_message: usize,
+    pub(crate) sharded_channels: bool,
+    pub(crate) is_retired: bool,
 }
 
 /// Server, the sentinels that know it, or some servers of a cluster.
@@ -233,6 +235,8 @@ impl RedisConfig {
             ping_interval: Duration::from_secs(1),
             send_buffer: 1 << 20,
             max_message: 16 << 20,
+            sharded_channels: false,
+            is_retired: false,
         }
     }
 
@@ -339,6 +343,8 @@ impl RedisConfig {
     }
 
     /// Sets the maximum time of an attempt to connect, with TLS and authentication. Default: 2 s.
+    ///
+    /// A quarter of it is the limit for the TCP connection to each address of the host.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -372,6 +378,41 @@ impl RedisConfig {
         self.max_message = bytes;
         self
     }
+
+    /// Uses sharded channels: `SSUBSCRIBE` and `SPUBLISH` of Redis 7 and later. Default: off.
+    ///
+    /// For [`RedisBackplane`](crate::RedisBackplane) only. Channels of both kinds are different ones, so all nodes need
+    /// the same setting.
+    #[must_use]
+    pub fn sharded_channels(mut self, is_on: bool) -> Self {
+        self.sharded_channels = is_on;
+        self
+    }
+
+    /// Marks one of several servers that is being removed: it is used as long as other nodes publish by it. Default:
+    /// off.
+    ///
+    /// For nodes that start before the others know of the removal; see
+    /// [`Server::retired`](roomcast_cluster::Server::retired).
+    #[must_use]
+    pub fn retired(mut self) -> Self {
+        self.is_retired = true;
+        self
+    }
+
+    /// Returns the name of the server without credentials: `host:port`, the path of a socket, or the sentinels' name of
+    /// the master.
+    #[must_use]
+    pub fn server_name(&self) -> String {
+        match &self.target {
+            Target::Server(address) => address.to_string().to_ascii_lowercase(),
+            Target::Sentinel { master, .. } => master.clone(),
+            Target::Cluster { seeds } => {
+                let names: Vec<_> = seeds.iter().map(ToString::to_string).collect();
+                names.join(",").to_lowercase()
+            }
+        }
+    }
 }
 
 fn client_config(roots: RootCertStore) -> ClientConfig {
@@ -394,6 +435,7 @@ impl fmt::Debug for RedisConfig {
             .field("ping_interval", &self.ping_interval)
             .field("send_buffer", &self.send_buffer)
             .field("max_message", &self.max_message)
+            .field("sharded_channels", &self.sharded_channels)
             .finish_non_exhaustive()
     }
 }
@@ -428,6 +470,16 @@ mod tests {
         for url in ["redis://a,", "redis://a,b:port", "redis+unix:///a,b"] {
             assert!(RedisConfig::from_url(url).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn server_names_have_no_credentials() {
+        let name = |config: RedisConfig| config.server_name();
+        assert_eq!(
+            name(RedisConfig::from_url("rediss://me:hunter2@Host:7000/3").expect("a URL")),
+            "host:7000"
+        );
+        assert_eq!(name(RedisConfig::sentinel("m", ["a:1"]).expect("an address")), "m");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! It implements [`Backplane`](roomcast_cluster::Backplane): each [`Channel`](roomcast_cluster::Channel) is a channel
 //! of Redis, named by the prefix and the channel's `Display` form. A node hears only the channels that it is subscribed
 //! to, so a message to a room without members costs it nothing. [`RedisPubSub`] connects a node to Node servers, and
-//! [`RedisClusterPubSub`] does so on the sharded channels of a Redis Cluster.
+//! [`RedisStream`] to the stream of Node's streams adapter. [`RedisClusterPubSub`] uses the sharded channels of a Redis
+//! Cluster. [`RedisSessionStore`] keeps the sessions of clients, for their recovery on other nodes.
 //!
 //! ```no_run
 //! use std::future::poll_fn;
@@ -51,15 +52,27 @@
 //!
 //! A lost connection is restored after 31 to 62 ms, with a delay that doubles up to 500 ms. A server that is frozen, or
 //! that the network cannot reach, is noticed after three to four [intervals](RedisConfig::ping_interval), 3 s to 4 s by
-//! default. The first failure of an outage is logged, the first refusal by Redis, as of a password, and its end, with
-//! its duration and losses. Passwords are neither logged nor printed.
+//! default. A connection that has not replied for one to two intervals takes no more publications: they wait in the
+//! node's queue, and would be unconfirmed otherwise. A connection on which messages arrive, but no reply to a command,
+//! is closed after ten intervals.
+//!
+//! The first failure of an outage is logged, the first refusal by Redis, as of a password, and its end, with its
+//! duration and losses. Passwords are neither logged nor printed.
 //!
 //! Redis refuses no publication when it is out of memory: PUBLISH uses none of `maxmemory`.
+//!
+//! # Several servers
+//!
+//! [`RedisShards`] connects nodes of Roomcast by several independent servers, among which the rooms are divided. Each
+//! connection is restored by itself, and the loss of a server concerns its rooms only. See
+//! [`ShardedBackplane`](roomcast_cluster::ShardedBackplane) for the guarantees, and for adding and removing servers.
 //!
 //! # Permissions
 //!
 //! A user with access rules needs the commands `PUBLISH`, `SUBSCRIBE`, `UNSUBSCRIBE`, `PING` and `AUTH`, and the
-//! channels of the prefix; with sentinels also `ROLE`. `CLIENT ID` and `CLIENT KILL` are optional. On one line:
+//! channels of the prefix; with [sharded channels](RedisConfig::sharded_channels) `SPUBLISH`, `SSUBSCRIBE` and
+//! `SUNSUBSCRIBE` instead of the first three; with sentinels also `ROLE`. `CLIENT ID` and `CLIENT KILL` are optional.
+//! On one line:
 //!
 //! ```text
 //! user roomcast on >PASSWORD resetchannels &roomcast* -@all +publish +subscribe +unsubscribe +ping
@@ -81,9 +94,15 @@ mod connection;
 mod metrics;
 mod native;
 mod pubsub;
+mod sessions;
+mod shards;
+mod stream;
 
 pub use cluster::{RedisClusterMetrics, RedisClusterPubSub, RedisShardMetrics};
 pub use config::{ConfigError, RedisConfig};
 pub use metrics::RedisMetrics;
 pub use native::RedisBackplane;
 pub use pubsub::RedisPubSub;
+pub use sessions::RedisSessionStore;
+pub use shards::RedisShards;
+pub use stream::{RedisStream, RedisStreamMetrics};

@@ -38,6 +38,21 @@ pub struct RedisMetrics {
 }
 
 impl RedisMetrics {
+    /// Adds the counters and gauges of another connection, except whether it is established.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.accepted += other.accepted;
+        self.confirmed += other.confirmed;
+        self.refused += other.refused;
+        self.unconfirmed += other.unconfirmed;
+        self.queued += other.queued;
+        self.received += other.received;
+        self.oversized += other.oversized;
+        self.subscriptions_refused += other.subscriptions_refused;
+        self.disconnects += other.disconnects;
+        self.connects += other.connects;
+        self.connect_failures += other.connect_failures;
+    }
+
     /// Returns the counters and gauges for the metrics of a server.
     #[must_use]
     pub fn to_cluster_metrics(&self) -> Vec<ClusterMetric> {

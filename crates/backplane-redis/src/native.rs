@@ -24,6 +24,8 @@ pub struct RedisBackplane {
     pending: VecDeque<Pending>,
     counters: Counters,
     name: String,
+    subscribe: Verb,
+    unsubscribe: Verb,
 }
 
 #[derive(Debug)]
@@ -44,14 +46,23 @@ impl RedisBackplane {
     /// Creates an engine, which connects when it is polled.
     #[must_use]
     pub fn new(config: RedisConfig) -> Self {
-        let counters = Counters::default();
+        Self::with_counters(config, Counters::default())
+    }
+
+    pub(crate) fn with_counters(config: RedisConfig, counters: Counters) -> Self {
         let prefix = config.prefix.clone();
+        let (subscribe, unsubscribe) = match config.sharded_channels {
+            true => (Verb::ShardedSubscribe, Verb::ShardedUnsubscribe),
+            false => (Verb::Subscribe, Verb::Unsubscribe),
+        };
         Self {
             connections: Pair::new(Arc::new(config), &counters),
             channels: Channels { prefix, by_name: HashMap::default() },
             pending: VecDeque::new(),
             counters,
             name: String::new(),
+            subscribe,
+            unsubscribe,
         }
     }
 
@@ -72,12 +83,12 @@ impl RedisBackplane {
             PairEvent::Message(channel, payload) => Some(BackplaneEvent::Message { channel, payload }),
             PairEvent::Oversized(channel) => Some(BackplaneEvent::Missed { channels: vec![channel] }),
             PairEvent::Done(number) => {
-                let command = self.pending.pop_front_if(|command| command.number == number)?;
+                let command = self.answered(number)?;
                 Some(BackplaneEvent::Subscribed { channels: command.channels, token: command.token })
             }
             PairEvent::Refused(number) => {
                 // Without a confirmation, the node subscribes again.
-                self.pending.pop_front_if(|command| command.number == number);
+                self.answered(number);
                 None
             }
             PairEvent::Unsubscribed => {
@@ -87,6 +98,12 @@ impl RedisBackplane {
             }
             PairEvent::Connected | PairEvent::Disconnected | PairEvent::Counted(..) => None,
         }
+    }
+
+    /// Removes the first pending command if it has this number.
+    fn answered(&mut self, number: u64) -> Option<Pending> {
+        self.pending.front().filter(|command| command.number == number)?;
+        self.pending.pop_front()
     }
 }
 
@@ -113,14 +130,14 @@ impl Backplane for RedisBackplane {
             BackplaneCommand::Subscribe { channels, token } => {
                 let names: Vec<_> = channels.iter().map(|channel| self.channels.name(channel)).collect();
                 let iter = names.iter().map(|name| &**name);
-                let Some(number) = self.connections.command(Verb::Subscribe, iter) else { return };
+                let Some(number) = self.connections.command(self.subscribe, iter) else { return };
                 self.channels.by_name.extend(names.into_iter().zip(channels.iter().cloned()));
                 self.pending.push_back(Pending { number, channels, token });
             }
             BackplaneCommand::Unsubscribe { channels } => {
                 let names: Vec<_> = channels.iter().map(|channel| self.channels.name(channel)).collect();
                 let iter = names.iter().map(|name| &**name);
-                self.connections.command(Verb::Unsubscribe, iter);
+                self.connections.command(self.unsubscribe, iter);
                 names.iter().for_each(|name| _ = self.channels.by_name.remove(name));
             }
             other => tracing::warn!(command = ?other, "unknown command to the message engine"),

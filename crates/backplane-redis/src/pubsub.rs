@@ -13,14 +13,17 @@ use crate::connection::{Pair, PairEvent, Verb};
 use crate::metrics::Counters;
 use crate::{RedisConfig, RedisMetrics};
 
-/// Message engine of a cluster of Node servers on Redis pub/sub.
+/// Message engine of a cluster of Node servers on Redis pub/sub, sharded or not.
 ///
 /// See the [crate documentation](crate) for guarantees and limits; the connections are the same as with
 /// [`RedisBackplane`](crate::RedisBackplane). The [prefix](RedisConfig::prefix) is not used, since the cluster names
-/// its channels. The user needs the commands `PSUBSCRIBE`, `PUNSUBSCRIBE` and `PUBSUB` in addition.
+/// its channels. The user needs the commands `PSUBSCRIBE`, `PUNSUBSCRIBE` and `PUBSUB` in addition, or with sharded
+/// channels instead `SSUBSCRIBE`, `SUNSUBSCRIBE`, `SPUBLISH` and `PUBSUB`.
 #[derive(Debug)]
 pub struct RedisPubSub {
     connections: Pair<Names>,
+    /// Whether the channels are sharded.
+    is_sharded: bool,
     counters: Counters,
     /// Channels and patterns, with the number of subscriptions. Messages share the names.
     names: HashMap<ByteString, usize, RandomState>,
@@ -49,9 +52,24 @@ impl RedisPubSub {
     /// Creates an engine, which connects when it is polled.
     #[must_use]
     pub fn new(config: RedisConfig) -> Self {
+        Self::with_kind(config, false)
+    }
+
+    /// Creates an engine whose channels are sharded, on one server of Redis 7 or later.
+    ///
+    /// A server that is not in a Redis Cluster has these channels besides the others, without any difference but the
+    /// commands.
+    #[must_use]
+    pub fn sharded(config: RedisConfig) -> Self {
+        Self::with_kind(config, true)
+    }
+
+    fn with_kind(config: RedisConfig, is_sharded: bool) -> Self {
         let counters = Counters::default();
         Self {
-            connections: Pair::new(Arc::new(config), &counters),
+            // Node's classic adapter uses plain channels.
+            connections: Pair::new(Arc::new(config.sharded_channels(is_sharded)), &counters),
+            is_sharded,
             counters,
             names: HashMap::default(),
             pending: VecDeque::new(),
@@ -139,16 +157,18 @@ impl PubSub for RedisPubSub {
                 return self.connections.publish(channel.as_bytes(), &payload);
             }
             PubSubCommand::Count { channel, token } => {
-                return self.connections.count(channel.as_bytes(), token);
+                return self.connections.count(channel.as_bytes(), token, false);
             }
             PubSubCommand::Subscribe { channels, patterns, token } => {
                 for name in channels.iter().chain(&patterns) {
                     *self.names.entry(name.clone()).or_default() += 1;
                 }
-                self.command(token, [(Verb::PatternSubscribe, &patterns), (Verb::Subscribe, &channels)])
+                let verb = if self.is_sharded { Verb::ShardedSubscribe } else { Verb::Subscribe };
+                self.command(token, [(Verb::PatternSubscribe, &patterns), (verb, &channels)])
             }
             PubSubCommand::Unsubscribe { channels, patterns, token } => {
-                let verbs = [(Verb::Unsubscribe, &channels[..]), (Verb::PatternUnsubscribe, &patterns[..])];
+                let verb = if self.is_sharded { Verb::ShardedUnsubscribe } else { Verb::Unsubscribe };
+                let verbs = [(verb, &channels[..]), (Verb::PatternUnsubscribe, &patterns[..])];
                 let pending = self.command(token, verbs);
                 Pending { ended: channels.into_iter().chain(patterns).collect(), ..pending }
             }
@@ -157,6 +177,11 @@ impl PubSub for RedisPubSub {
         if !pending.numbers.is_empty() {
             self.pending.push_back(pending);
         }
+    }
+
+    fn count_other_kind(&mut self, channel: &ByteString, token: u64) -> bool {
+        self.connections.count(channel.as_bytes(), token, true);
+        true
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -279,6 +279,67 @@ async fn frozen_server_is_noticed() {
 
 #[tokio::test]
 #[ignore = "needs redis-server; run by the step redis of cargo xtask test"]
+async fn connection_without_replies_takes_no_more() {
+    let server = Redis::start("");
+    let mut engine = RedisBackplane::new(config(&server).ping_interval(Duration::from_millis(500)));
+    subscribe(&mut engine, vec![room("a")], 1).await;
+    server.freeze();
+    publish(&mut engine, &room("a"), "first").await;
+    // It is lost after 1.5 s at the earliest.
+    run(&mut engine, Duration::from_millis(1200)).await;
+    assert!(poll_fn(|cx| Poll::Ready(engine.poll_ready(cx))).await.is_pending());
+    assert!(engine.metrics().connected);
+    server.thaw();
+    assert_eq!(message(&mut engine).await, "first");
+    publish(&mut engine, &room("a"), "second").await;
+    assert_eq!(message(&mut engine).await, "second");
+    flush(&mut engine).await;
+    let metrics = engine.metrics();
+    assert_eq!((metrics.confirmed, metrics.unconfirmed, metrics.disconnects), (2, 0, 0), "{metrics:?}");
+}
+
+/// Answers the commands of a new connection, and sends messages without end after `SUBSCRIBE`, which gets no reply.
+fn serve_messages_only(mut stream: std::net::TcpStream) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_millis(5)))?;
+    let mut is_subscriber = false;
+    loop {
+        let mut input = [0; 4096];
+        let text = match std::io::Read::read(&mut stream, &mut input) {
+            Ok(0) => return Ok(()),
+            Ok(len) => String::from_utf8_lossy(&input[..len]).into_owned(),
+            Err(_) => String::new(),
+        };
+        is_subscriber |= text.contains("SUBSCRIBE");
+        match &text {
+            _ if is_subscriber => stream.write_all(b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n")?,
+            text if text.contains("PING") => stream.write_all(b"+PONG\r\n")?,
+            text if text.contains("CLIENT") => stream.write_all(b":1\r\n")?,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn unanswered_commands_end_a_busy_connection() {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || serve_messages_only(stream));
+        }
+    });
+    let config = RedisConfig::from_url(&format!("redis://127.0.0.1:{port}")).expect("a URL");
+    let mut engine = RedisBackplane::new(config.ping_interval(Duration::from_millis(20)));
+    ready(&mut engine).await;
+    engine.send(BackplaneCommand::Subscribe { channels: vec![room("a")], token: 1 });
+    assert_eq!(event(&mut engine).await, BackplaneEvent::Unsubscribed { channels: Vec::new() });
+    assert!(engine.metrics().received > 10, "{:?}", engine.metrics());
+    // It connects and subscribes again.
+    ready(&mut engine).await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server; run by the step redis of cargo xtask test"]
 async fn idle_connection_stays_open() {
     let server = Redis::start("");
     let mut engine = RedisBackplane::new(config(&server).ping_interval(Duration::from_millis(20)));

@@ -87,7 +87,9 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     let location = info.location().map(ToString::to_string).unwrap_or_default();
     let times = TALLIES.lock().unwrap_or_else(PoisonError::into_inner).admit(&location, Instant::now());
     let Some(times) = times else { return };
-    let panic = info.payload_as_str().unwrap_or("no message");
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let panic = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
     let current = std::thread::current();
     let thread = current.name();
     // Captured only if `RUST_BACKTRACE` is set.

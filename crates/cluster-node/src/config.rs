@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roomcast_cluster_task::EngineMetrics;
 use roomcast_core::ClusterMetric;
-use roomcast_node_adapter::ClassicConfig;
+use roomcast_node_adapter::{ClassicConfig, ShardedConfig, StreamsConfig};
 
 /// Settings of a [`NodeCluster`](crate::NodeCluster).
 ///
@@ -22,6 +22,8 @@ use roomcast_node_adapter::ClassicConfig;
 #[must_use]
 pub struct NodeClusterConfig {
     pub(crate) classic: ClassicConfig,
+    pub(crate) sharded: Option<ShardedConfig>,
+    pub(crate) streams: Option<StreamsConfig>,
     pub(crate) queue_bytes: usize,
     pub(crate) max_publication: usize,
     pub(crate) answer_bytes: usize,
@@ -37,6 +39,8 @@ impl Default for NodeClusterConfig {
     fn default() -> Self {
         Self {
             classic: ClassicConfig::default(),
+            sharded: None,
+            streams: None,
             queue_bytes: 16 << 20,
             max_publication: 16 << 20,
             answer_bytes: 64 << 20,
@@ -56,10 +60,46 @@ impl NodeClusterConfig {
         Self::default()
     }
 
-    /// Sets the first part of each channel's name, the option `key` of Node's adapter and emitter. Default:
-    /// `socket.io`.
+    /// Sets the first part of each channel's name, the option `key` of Node's classic adapter and emitter, and
+    /// `channelPrefix` of the sharded and of the streams adapter. Default: `socket.io`.
     pub fn prefix(mut self, prefix: &str) -> Self {
         self.classic.prefix = prefix.into();
+        if let Some(sharded) = &mut self.sharded {
+            sharded.prefix = prefix.into();
+        }
+        if let Some(streams) = &mut self.streams {
+            streams.prefix = prefix.into();
+        }
+        self
+    }
+
+    /// Selects the sharded adapter, and changes its settings. Default: [`ShardedConfig::default`] with the
+    /// [prefix](Self::prefix).
+    ///
+    /// Such a cluster is started by [`NodeCluster::start`](crate::NodeCluster::start), with an engine whose channels
+    /// are sharded. **All nodes must have the same [mode](ShardedConfig::mode)**; others are noticed and warned about,
+    /// as far as possible.
+    pub fn sharded(mut self, change: impl FnOnce(&mut ShardedConfig)) -> Self {
+        let prefix = self.classic.prefix.clone();
+        change(self.sharded.get_or_insert_with(|| {
+            let mut sharded = ShardedConfig::default();
+            sharded.prefix = prefix;
+            sharded
+        }));
+        self
+    }
+
+    /// Selects the streams adapter, and changes its settings. Default: [`StreamsConfig::default`] with the
+    /// [prefix](Self::prefix).
+    ///
+    /// Such a cluster is started by [`NodeCluster::start_streams`](crate::NodeCluster::start_streams).
+    pub fn streams(mut self, change: impl FnOnce(&mut StreamsConfig)) -> Self {
+        let prefix = self.classic.prefix.clone();
+        change(self.streams.get_or_insert_with(|| {
+            let mut streams = StreamsConfig::default();
+            streams.prefix = prefix;
+            streams
+        }));
         self
     }
 
@@ -67,6 +107,12 @@ impl NodeClusterConfig {
     pub fn classic(mut self, change: impl FnOnce(&mut ClassicConfig)) -> Self {
         change(&mut self.classic);
         self
+    }
+
+    /// Returns the name of the stream, if the streams adapter is selected.
+    #[must_use]
+    pub fn stream_name(&self) -> Option<&str> {
+        self.streams.as_ref().map(|streams| &*streams.stream)
     }
 
     /// Sets the maximum bytes of publications, requests and answers that wait for the engine. Default: 16 MiB.

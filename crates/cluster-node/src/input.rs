@@ -3,9 +3,13 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytestring::ByteString;
 use roomcast_cluster_task::reply::{Part, ReplySender};
-use roomcast_core::{ClusterHost, Heard};
-use roomcast_node_adapter::{Answer, Asker, ClassicWriter, Composed, Query, Response};
+use roomcast_core::{ClusterHost, Event, EventLogError, Heard, MissedEvents, Room, Target};
+use roomcast_node_adapter::{
+    Answer, Asker, ClassicWriter, Composed, EncodeError, EntryFields, EntryId, Query, Response,
+    ShardedWriter, StreamsWriter,
+};
 use tokio::sync::oneshot;
 
 /// Number of an open namespace. A namespace that is opened again has another one.
@@ -14,16 +18,30 @@ pub(crate) type Key = u64;
 /// Input to the task of a cluster.
 pub(crate) enum Input {
     Publish(Composed),
+    /// Entry for the stream; `local` is its effect on this node.
+    Append {
+        key: Key,
+        fields: EntryFields,
+        local: Option<Box<(Target, Event)>>,
+    },
     Open {
         key: Key,
-        writer: Arc<ClassicWriter>,
+        writer: Writer,
         host: Weak<dyn ClusterHost>,
     },
     Close {
         key: Key,
     },
+    /// A room with a channel got its first member, or lost its last.
+    Room {
+        key: Key,
+        channel: ByteString,
+        has_members: bool,
+    },
+    /// `channel` is that of a room.
     Heard {
         key: Key,
+        channel: Option<ByteString>,
         reply: oneshot::Sender<Heard>,
     },
     Confirm {
@@ -50,9 +68,47 @@ pub(crate) enum Input {
     Unanswered {
         sink: u64,
     },
+    /// Question about the stream.
+    Log(LogInput),
     Leave,
     /// The cluster was dropped.
     Abandon,
+}
+
+/// Writer of a namespace, with any adapter.
+#[derive(Debug, Clone)]
+pub(crate) enum Writer {
+    Classic(Arc<ClassicWriter>),
+    Sharded(Arc<ShardedWriter>),
+    Streams(Arc<StreamsWriter>),
+}
+
+/// Input with the bytes that it takes in the queue.
+pub(crate) type Publication = Result<(Input, usize), EncodeError>;
+
+/// Question to the task about the stream.
+#[derive(Debug)]
+pub(crate) enum LogInput {
+    Latest { reply: oneshot::Sender<Option<EntryId>> },
+    Missed { key: Key, question: MissedQuestion, reply: oneshot::Sender<Result<MissedEvents, EventLogError>> },
+}
+
+/// Owned form of a [`LogQuery`](roomcast_core::LogQuery).
+#[derive(Debug)]
+pub(crate) struct MissedQuestion {
+    pub(crate) after: EntryId,
+    pub(crate) rooms: Vec<Room>,
+    pub(crate) max_bytes: usize,
+    pub(crate) node: ByteString,
+}
+
+/// Position of the task in the stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct StreamPosition {
+    /// Last entry whose effects have taken place; `None` before the first one is known.
+    pub(crate) id: Option<EntryId>,
+    /// Whether the stream is being read.
+    pub(crate) is_reading: bool,
 }
 
 /// Answer of another node.
@@ -62,9 +118,7 @@ impl Part for AnswerPart {
     fn byte_len(&self) -> usize {
         let content = match &self.0 {
             Answer::Sockets(sockets) => {
-                let rooms = |rooms: &[roomcast_core::Room]| {
-                    rooms.iter().map(|room| room.as_str().len() + 32).sum::<usize>()
-                };
+                let rooms = |rooms: &[Room]| rooms.iter().map(|room| room.as_str().len() + 32).sum::<usize>();
                 let len = |socket: &roomcast_node_adapter::SocketDescription| {
                     socket.handshake.len() + socket.data.len() + rooms(&socket.rooms) + 128
                 };

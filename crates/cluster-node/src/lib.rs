@@ -3,8 +3,9 @@
 //! [`NodeCluster`] joins a cluster of Socket.IO servers that use `@socket.io/redis-adapter` 8 (`createAdapter`) and
 //! `@socket.io/redis-emitter` 5. It implements [`Cluster`](roomcast_core::Cluster), and drives one
 //! [`ClassicNamespace`](roomcast_node_adapter::ClassicNamespace) for each open namespace over a
-//! [`PubSub`](roomcast_node_adapter::PubSub), the engine. Roomcast servers that join in this way understand each other
-//! as well.
+//! [`PubSub`], the engine. Roomcast servers that join in this way understand each other
+//! as well. [`NodeClusterConfig::sharded`] selects the adapter `createShardedAdapter` instead, and
+//! [`NodeCluster::start_streams`] that of `@socket.io/redis-streams-adapter`.
 //!
 //! ```no_run
 //! use roomcast_backplane_redis::{RedisConfig, RedisPubSub};
@@ -15,6 +16,10 @@
 //! let cluster = NodeCluster::start(NodeClusterConfig::new(), redis); // for `Io::builder().cluster(cluster)`
 //! # Ok(()) }
 //! ```
+//!
+//! [`NodeCluster::start_streams`] joins a cluster of `@socket.io/redis-streams-adapter` 0.3 instead, with a
+//! [`StreamsNamespace`](roomcast_node_adapter::StreamsNamespace) for each namespace and a
+//! [`StreamLog`] in addition to the engine; see [Streams](#streams).
 //!
 //! A cluster of Roomcast servers alone is better served by `roomcast-cluster-runtime`, which detects losses, delivers
 //! to interested nodes only, and names the nodes that do not answer.
@@ -43,7 +48,33 @@
 //! - **Leaving** publishes the queue, then unsubscribes. The protocol has no goodbye.
 //! - **A panic** of a host or handler affects one event; the task continues.
 //!
+//! # Streams
+//!
+//! With the streams adapter, events and changes of sockets are entries of a stream, and only queries are messages.
+//!
+//! - **Order**: reliable events take effect on all nodes in the order of the stream, also on this one, when they come
+//!   back from it, with their offsets. So the clients of all Roomcast servers receive them in one order, and the offset
+//!   of an event says that all earlier ones were delivered.
+//! - **Confirmation**: `confirm` completes once Redis has stored all entries. An entry that Redis refuses, as without
+//!   memory, is an error, and its event reaches the clients of this node only.
+//! - **An answer is lost** with its connection: no entry is appended until the node has read the stream up to its end
+//!   on the new connection. Entries that came back were stored; the others are appended again, before all later ones.
+//!   If that fails, since the entry was trimmed or access rules forbid `CLIENT KILL`, the entry is stored twice with
+//!   one number, and Roomcast servers deliver it once; Node servers deliver it twice.
+//! - **The stream is away** for 250 ms: own events are delivered at once, without an offset, and the entries wait. They
+//!   are marked when they are written, and [`EventLog::missed`](roomcast_core::EventLog::missed) leaves them out for
+//!   clients of this node. An entry that was under way at the begin of the outage has no mark.
+//! - **An own entry does not come back** in 5 s ([`confirm_timeout`](roomcast_node_adapter::StreamsConfig)): its event
+//!   is delivered without an offset, and ignored if it comes back later.
+//! - **Gaps**: entries that were trimmed before this node has read them, and a stream that was replaced or has lost its
+//!   last entries, are reported to [`ClusterHost::missed`](roomcast_core::ClusterHost::missed), logged, and counted.
+//! - **Memory**: waiting entries, and own events until they come back, count towards
+//!   [`queue_bytes`](NodeClusterConfig::queue_bytes).
+//! - **Repeated entries** are recognized for 4,096 senders.
+//!
 //! # Loss
+//!
+//! Without a stream:
 //!
 //! | Lost | When | Reported by |
 //! | --- | --- | --- |
@@ -63,9 +94,11 @@
 //! - **Losses between nodes are not seen**: messages have no numbers. Recovery of connection state marks a gap only for
 //!   outages of this node's own connection.
 //! - **Presence** covers this node. Node announces neither its sockets nor their joins; queries ask for them.
-//! - **Membership is a count**: a query waits for as many answers as its channel has subscribers. A node that is
+//! - **Membership is a count**: a query waits for as many answers as its channel has subscribers. A Node server that is
 //!   frozen, or that died without closing its connection, delays each query until its deadline, up to the
-//!   `tcp-keepalive` of Redis (300 s). Any other subscriber of the channel does so always.
+//!   `tcp-keepalive` of Redis (300 s). Any other subscriber of the channel does so always. Queries of Roomcast servers
+//!   wait for a Roomcast server in that state for at most 5 s, see [Heartbeats](#heartbeats). Queries of Node
+//!   servers continue to count it.
 //! - **Never alone**: other nodes are unknown until they send something, so each broadcast is published, and
 //!   [`is_alone`](roomcast_core::ClusterNamespace::is_alone) is always `false`.
 //! - **Each node hears everything**: broadcasts to rooms without members here are dropped unread, but received.
@@ -76,6 +109,14 @@
 //! - **Sockets** are described in one message, with some 1 KB for each. An answer over the limit of a message, 16 MiB
 //!   by default, is dropped, and composing a large one delays the task.
 //! - **Answers of a Node server** to an event for servers are missing if it has no listener.
+//!
+//! # Heartbeats
+//!
+//! Roomcast servers publish a heartbeat each second on the channel `socket.io-roomcast#`, to which no Node server
+//! subscribes. A server is silent, and no query waits for it, if four heartbeats of this server have arrived since
+//! its last one, and Redis counts it nevertheless. An outage of Redis makes no server silent. The gauge
+//! `cluster_nodes_silent` counts them. Without the permission for the channel there are no heartbeats, and queries
+//! wait.
 //!
 //! # Safety of Node servers
 //!
@@ -105,10 +146,13 @@
 mod cluster;
 mod config;
 mod driver;
+mod event_log;
 mod input;
 mod metrics;
 mod namespace;
 mod shared;
+mod writer;
 
 pub use cluster::NodeCluster;
 pub use config::NodeClusterConfig;
+pub use roomcast_node_adapter::{PubSub, StreamLog, SubscriptionMode};

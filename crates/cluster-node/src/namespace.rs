@@ -9,26 +9,36 @@ use bytestring::ByteString;
 use roomcast_cluster_task::RemoteSocket;
 use roomcast_cluster_task::reply::{Missing, ReplyReceiver};
 use roomcast_core::{
-    Args, ClusterNamespace, Delivery, Event, Heard, Membership, PublishRefusal, Published, QueryError,
+    Args, ClusterNamespace, Event, EventLog, Heard, Membership, PublishRefusal, Published, QueryError,
     RemoteAnswers, Room, SocketId, SocketInfo, Target, Unconfirmed,
 };
-use roomcast_node_adapter::{Answer, ClassicWriter, Flags, Query, Recipients, SocketDescription};
+use roomcast_node_adapter::{Answer, Query, Recipients, SocketDescription};
 use tokio::sync::oneshot;
 
-use crate::input::{AnswerPart, Input, Key};
+use crate::event_log::StreamEventLog;
+use crate::input::{AnswerPart, Input, Key, Writer};
 use crate::shared::{MESSAGE_COST, Shared};
+use crate::writer::flags;
 
 /// Namespace of a [`NodeCluster`](crate::NodeCluster).
 #[derive(Debug)]
 pub(crate) struct OpenNamespace {
     key: Key,
-    writer: Arc<ClassicWriter>,
+    writer: Writer,
+    /// With the streams adapter.
+    log: Option<Arc<StreamEventLog>>,
     shared: Arc<Shared>,
 }
 
 impl OpenNamespace {
-    pub(crate) fn new(key: Key, writer: Arc<ClassicWriter>, shared: Arc<Shared>) -> Self {
-        Self { key, writer, shared }
+    pub(crate) fn new(key: Key, writer: Writer, shared: Arc<Shared>) -> Self {
+        let log = match &writer {
+            Writer::Streams(streams) => {
+                Some(Arc::new(StreamEventLog::new(key, streams.uid().clone(), shared.clone())))
+            }
+            Writer::Classic(_) | Writer::Sharded(_) => None,
+        };
+        Self { key, writer, log, shared }
     }
 
     /// Sends a request, and collects the answers that `read` appends to its first argument.
@@ -58,25 +68,23 @@ impl OpenNamespace {
         }
     }
 
+    /// Subscribes to the channel of a room, or ends that. With other adapters, the host counts the members of a room
+    /// when a message to it arrives.
+    fn room_changed(&self, room: &Room, has_members: bool) {
+        if let Some(channel) = self.writer.room_channel(room) {
+            self.shared.inlet.push_unbounded(Input::Room { key: self.key, channel, has_members });
+        }
+    }
+
     fn socket(&self, found: SocketDescription) -> SocketInfo {
         let SocketDescription { id, rooms, handshake, data } = found;
-        let (shared, writer) = (self.shared.clone(), self.writer.clone());
+        let (key, shared, writer) = (self.key, self.shared.clone(), self.writer.clone());
         let disconnect = move |id: &SocketId, close| {
             let recipients = Recipients { rooms: vec![Room::from(id.as_str())], except: Vec::new() };
-            shared.publish(Ok(writer.disconnect(recipients, close)));
+            shared.publish(writer.disconnect(key, recipients, close));
         };
         let control = RemoteSocket::new(id.clone(), handshake, data, disconnect);
         SocketInfo { key: None, id, rooms, control: Some(Arc::new(control)) }
-    }
-}
-
-fn flags(target: &Target, event: &Event) -> Flags {
-    Flags {
-        volatile: target.delivery == Delivery::Volatile,
-        compress: (!event.compress).then_some(false),
-        key: event.key.as_deref().map(ByteString::from),
-        overflow: target.overflow,
-        ..Flags::default()
     }
 }
 
@@ -88,15 +96,23 @@ impl ClusterNamespace for OpenNamespace {
     }
 
     fn broadcast(&self, target: &Target, event: &Event) -> Published {
-        self.shared.publish(self.writer.broadcast(&target.into(), &flags(target, event), event))
+        self.shared.publish(self.writer.broadcast(self.key, target, event))
+    }
+
+    fn orders_events(&self) -> bool {
+        self.log.is_some()
+    }
+
+    fn event_log(&self) -> Option<Arc<dyn EventLog>> {
+        self.log.clone().map(|log| log as Arc<dyn EventLog>)
     }
 
     fn update(&self, target: &Target, change: &Membership) -> Published {
-        self.shared.publish(Ok(self.writer.update(target.into(), change.clone())))
+        self.shared.publish(self.writer.update(self.key, target.into(), change.clone()))
     }
 
     fn disconnect(&self, target: &Target, close: bool) -> Published {
-        self.shared.publish(Ok(self.writer.disconnect(target.into(), close)))
+        self.shared.publish(self.writer.disconnect(self.key, target.into(), close))
     }
 
     fn server_side_emit(&self, name: &ByteString, args: &Args) -> Published {
@@ -116,10 +132,11 @@ impl ClusterNamespace for OpenNamespace {
         }
     }
 
-    async fn heard(&self, _: Option<&Room>) -> Heard {
-        // The subscription of the namespace is that of all its rooms.
+    async fn heard(&self, room: Option<&Room>) -> Heard {
+        // Without a channel, the subscription of the namespace is that of the room.
+        let channel = room.and_then(|room| self.writer.room_channel(room));
         let (reply, heard) = oneshot::channel();
-        if !self.shared.inlet.push_unbounded(Input::Heard { key: self.key, reply }) {
+        if !self.shared.inlet.push_unbounded(Input::Heard { key: self.key, channel, reply }) {
             return Heard::Left;
         }
         match tokio::time::timeout(self.shared.join_timeout, heard).await {
@@ -128,10 +145,13 @@ impl ClusterNamespace for OpenNamespace {
         }
     }
 
-    // The host counts the members of a room when a message to it arrives.
-    fn room_created(&self, _: &Room) {}
+    fn room_created(&self, room: &Room) {
+        self.room_changed(room, true);
+    }
 
-    fn room_deleted(&self, _: &Room) {}
+    fn room_deleted(&self, room: &Room) {
+        self.room_changed(room, false);
+    }
 
     async fn fetch(
         &self,

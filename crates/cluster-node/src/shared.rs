@@ -5,18 +5,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use roomcast_cluster_task::reply::{self, AnswerMemory, Members, Missing, ReplyReceiver, ReplySender};
-use roomcast_cluster_task::{HostGuard, Inlet, Status};
-use roomcast_core::{PublishRefusal, Published};
-use roomcast_node_adapter::{ClassicConfig, ClassicMetrics, Composed, EncodeError};
+use roomcast_cluster_task::{HostGuard, Inlet, Status, clock};
+use roomcast_core::{PublishRefusal, Published, RequestTimes};
+use roomcast_node_adapter::{
+    AdapterMetrics, ClassicConfig, Composed, ShardedConfig, StreamsConfig, cluster_uid, node_uid,
+};
+use tokio::sync::watch;
 
 use crate::config::NodeClusterConfig;
-use crate::input::{AnswerPart, Input, Key};
+use crate::input::{AnswerPart, Input, Key, Publication, StreamPosition};
 
 /// State that a cluster, its namespaces and its task share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) inlet: Inlet<Input>,
     pub(crate) classic: Arc<ClassicConfig>,
+    /// Settings of the sharded adapter, if that is the adapter.
+    pub(crate) sharded: Option<Arc<ShardedConfig>>,
+    /// Settings of the streams adapter, if that is the adapter.
+    pub(crate) streams: Option<Arc<StreamsConfig>>,
+    /// Position in the stream after the last turn of the task.
+    pub(crate) position: watch::Sender<StreamPosition>,
+    /// Id of this node in all its namespaces.
+    pub(crate) uid: String,
     pub(crate) max_publication: usize,
     pub(crate) join_timeout: Duration,
     pub(crate) status: Status,
@@ -36,8 +47,15 @@ pub(crate) struct Stats {
     pub(crate) queue_bytes: usize,
     pub(crate) pending_requests: usize,
     pub(crate) handlers: usize,
+    pub(crate) silent: usize,
     /// Sum of all namespaces, closed ones included.
-    pub(crate) classic: ClassicMetrics,
+    pub(crate) adapter: AdapterMetrics,
+    /// With the sharded adapter.
+    pub(crate) rooms: Option<RoomStats>,
+    /// With the streams adapter.
+    pub(crate) stream: Option<StreamStats>,
+    /// Signs of servers with another adapter or mode.
+    pub(crate) mixed: u64,
     pub(crate) messages_out: u64,
     pub(crate) bytes_out: u64,
     pub(crate) bytes_in: u64,
@@ -45,6 +63,7 @@ pub(crate) struct Stats {
     /// Interruptions of subscriptions that the engine renewed by itself.
     pub(crate) interruptions: u64,
     pub(crate) requests_complete: u64,
+    pub(crate) request_times: RequestTimes,
     pub(crate) counts_failed: u64,
     pub(crate) answers_dropped: u64,
     pub(crate) handlers_refused: u64,
@@ -54,6 +73,36 @@ pub(crate) struct Stats {
     pub(crate) lost: u64,
     pub(crate) subscribe_retries: u64,
     pub(crate) disconnects: u64,
+}
+
+/// Channels of rooms.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RoomStats {
+    pub(crate) channels: usize,
+    pub(crate) unconfirmed: usize,
+}
+
+/// Counters and gauges of the stream.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StreamStats {
+    /// Entries passed to the engine, repeated ones included.
+    pub(crate) appended: u64,
+    /// Entries whose events took effect on this node before they were stored.
+    pub(crate) delivered_before: u64,
+    pub(crate) refused: u64,
+    /// Entries without an answer that were found in the stream.
+    pub(crate) found: u64,
+    /// Entries without an answer that were appended again.
+    pub(crate) repeated: u64,
+    pub(crate) waiting: usize,
+    pub(crate) gaps: u64,
+    pub(crate) unreadable: u64,
+    pub(crate) disconnects: u64,
+    pub(crate) entries: u64,
+    /// Time between the first and the last entry.
+    pub(crate) span: Duration,
+    /// Smallest limit of another writer, 0 if none was noticed.
+    pub(crate) smallest_max_len: u64,
 }
 
 /// Members of a cluster whose nodes have no names.
@@ -66,32 +115,50 @@ impl Members for Unknown {
 }
 
 impl Shared {
+    /// Returns the prefix of all channels.
+    pub(crate) fn prefix(&self) -> &str {
+        match (&self.streams, &self.sharded) {
+            (Some(streams), _) => &streams.prefix,
+            (None, Some(sharded)) => &sharded.prefix,
+            (None, None) => &self.classic.prefix,
+        }
+    }
+
     pub(crate) fn new(config: &NodeClusterConfig) -> Arc<Self> {
         Arc::new(Self {
             inlet: Inlet::new(config.queue_bytes),
             classic: Arc::new(config.classic.clone()),
+            uid: match (&config.streams, &config.sharded) {
+                (None, None) => node_uid(clock::random()),
+                _ => cluster_uid(clock::random()),
+            },
+            sharded: config.sharded.clone().map(Arc::new),
+            streams: config.streams.clone().map(Arc::new),
+            position: watch::Sender::default(),
             max_publication: config.max_publication,
             join_timeout: config.join_timeout,
             status: Status::default(),
             guard: HostGuard::default(),
             answers: Arc::new(AnswerMemory::new(config.answer_bytes)),
-            stats: Mutex::default(),
+            stats: Mutex::new(Stats {
+                stream: config.streams.is_some().then(StreamStats::default),
+                ..Stats::default()
+            }),
             last_number: AtomicU64::new(0),
         })
     }
 
     /// Queues a publication, or returns why it is refused.
-    pub(crate) fn publish(&self, composed: Result<Composed, EncodeError>) -> Published {
+    pub(crate) fn publish(&self, composed: Publication) -> Published {
         let refuse = |refusal| {
             self.inlet.count_refusal();
             Published::Refused(refusal)
         };
-        let Ok(message) = composed else { return refuse(PublishRefusal::Unsupported) };
-        let bytes = cost(&message);
+        let Ok((input, bytes)) = composed else { return refuse(PublishRefusal::Unsupported) };
         if bytes > self.max_publication {
             return refuse(PublishRefusal::TooLarge);
         }
-        match self.inlet.push(Input::Publish(message), bytes) {
+        match self.inlet.push(input, bytes) {
             Ok(()) => Published::Accepted,
             Err(refusal) => Published::Refused(refusal),
         }

@@ -12,6 +12,9 @@ mod host;
 #[path = "cluster/rig.rs"]
 #[allow(dead_code, reason = "each test file uses a part")]
 mod rig;
+#[path = "cluster/stream_log.rs"]
+#[allow(dead_code, reason = "the rig uses a part")]
+mod stream_log;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};

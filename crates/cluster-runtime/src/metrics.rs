@@ -2,8 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use roomcast_cluster::RequestTimes;
-use roomcast_core::{ClusterMetric, ClusterValue};
+use roomcast_core::ClusterMetric;
 
 use crate::shared::Shared;
 
@@ -108,17 +107,5 @@ pub(crate) fn collect(shared: &Shared) -> Vec<ClusterMetric> {
         .map(|(name, help, value)| ClusterMetric::gauge(name, help, value as f64));
     let counters =
         counters.into_iter().map(|(name, help, value)| ClusterMetric::counter(name, help, value as f64));
-    gauges.chain(counters).chain([request_times(&node.request_times)]).collect()
-}
-
-fn request_times(times: &RequestTimes) -> ClusterMetric {
-    let seconds = RequestTimes::BOUNDS.iter().map(|bound| *bound as f64 / 1000.0);
-    ClusterMetric {
-        name: "cluster_request_seconds",
-        help: "Duration of requests to other nodes in seconds.",
-        value: ClusterValue::Histogram {
-            sum: times.sum.as_secs_f64(),
-            buckets: seconds.chain([f64::MAX]).zip(times.counts).collect(),
-        },
-    }
+    gauges.chain(counters).chain([node.request_times.to_cluster_metric()]).collect()
 }

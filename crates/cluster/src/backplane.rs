@@ -105,6 +105,11 @@ pub trait Backplane: Send + fmt::Debug {
 
     /// Completes with the next event. Registers the waker while pending.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<BackplaneEvent>;
+
+    /// Returns whether a part of the engine is lost, so that some channels do not work. Default: `false`.
+    fn is_degraded(&self) -> bool {
+        false
+    }
 }
 
 /// Command from a node to its message engine.

@@ -72,7 +72,7 @@ impl Channel {
 
     /// Returns a number that all nodes, of any version, compute alike.
     pub(crate) fn digest(&self) -> u64 {
-        let mut digest = Digest(0xcbf2_9ce4_8422_2325);
+        let mut digest = Digest::new();
         // Formatting to a number cannot fail.
         let _ = fmt::write(&mut digest, format_args!("{self}"));
         digest.0
@@ -93,6 +93,20 @@ impl fmt::Display for Channel {
 
 /// FNV-1a of 64 bits (draft-eastlake-fnv-21, section 3).
 struct Digest(u64);
+
+impl Digest {
+    fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+/// Returns the digest of a text.
+pub(crate) fn fnv_1a(text: &str) -> u64 {
+    let mut digest = Digest::new();
+    // Writing to a number cannot fail.
+    let _ = fmt::Write::write_str(&mut digest, text);
+    digest.0
+}
 
 impl fmt::Write for Digest {
     fn write_str(&mut self, text: &str) -> fmt::Result {

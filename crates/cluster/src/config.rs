@@ -36,6 +36,11 @@ pub struct ClusterConfig {
     pub subscribe_delay: Duration,
     /// Time for which a room without members stays subscribed, since many rooms are joined again soon. Default: 5 s.
     pub unsubscribe_delay: Duration,
+    /// Time for which publications, requests and answers wait, after an outage of the engine, for nodes that were
+    /// alive before it and have not returned. Default: 500 ms.
+    ///
+    /// An engine such as Redis pub/sub keeps nothing for a node that has not subscribed again.
+    pub resume_delay: Duration,
     /// Maximum number of channels in one command. Default: 1,000.
     pub subscribe_batch: usize,
     /// Maximum bytes of publications, requests and answers that wait for the engine. Default: 16 MiB.
@@ -88,6 +93,7 @@ impl Default for ClusterConfig {
             subscribe_retry: Duration::from_secs(1),
             subscribe_delay: Duration::from_millis(5),
             unsubscribe_delay: Duration::from_secs(5),
+            resume_delay: Duration::from_millis(500),
             subscribe_batch: 1000,
             queue_bytes: 16 << 20,
             queue_overflow: QueueOverflow::default(),

@@ -45,7 +45,7 @@ pub struct NodeRef {
 impl NodeId {
     /// Creates an id from the low 48 bits of a number.
     #[must_use]
-    pub fn new(number: u64) -> Self {
+    pub const fn new(number: u64) -> Self {
         Self(number & MASK)
     }
 

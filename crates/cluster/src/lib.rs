@@ -42,6 +42,14 @@
 //! A room is the channel of its name. The room of a socket id that is tagged with a node is on a channel of that node,
 //! to which the node is always subscribed; see [`Channel::of`].
 //!
+//! # Outages
+//!
+//! An engine without memory delivers nothing to a node that has not subscribed again. After a node's subscriptions were
+//! lost, its queue waits until all nodes that were alive before have returned, for at most
+//! [`resume_delay`](ClusterConfig::resume_delay) from the return of the engine. A node's heartbeat follows its
+//! subscriptions, so the queue reaches it. If the outage was so long that the others may have declared the node dead, it
+//! first rejoins as a new incarnation, which they accept.
+//!
 //! # Publications to several rooms
 //!
 //! A publication to several rooms is sent on the channel of each, with one number. Engines have no order across
@@ -62,6 +70,11 @@
 //! nodes. When the partition ends, each node that was declared dead by another rejoins as a new incarnation. Publications
 //! to the other side are lost, and reported by `NodeLeft`, and by a gap after its next message. A shorter partition
 //! is reported by gaps.
+//!
+//! # Several servers
+//!
+//! [`ShardedBackplane`] makes one engine of several independent servers: each channel is on one of them, and membership
+//! and requests are on all. Servers are added and removed at run time.
 //!
 //! # Driving a node
 //!
@@ -125,6 +138,7 @@ mod id;
 mod metrics;
 mod mutation;
 mod node;
+mod shards;
 
 pub use action::{
     Asker, ClusterAction, ClusterRequest, JoinResult, JoinTicket, LeaveReason, MissingAnswer, MissingReason,
@@ -137,8 +151,10 @@ pub use envelope::{DecodeError, VERSION};
 #[doc(hidden)]
 pub use envelope::{check_message, wire};
 pub use id::{Incarnation, NodeId, NodeRef, first_incarnation};
-pub use metrics::{ClusterMetrics, RequestTimes};
+pub use metrics::ClusterMetrics;
 #[cfg(feature = "mutations")]
 #[doc(hidden)]
 pub use mutation::Mutation;
 pub use node::Node;
+pub use roomcast_core::RequestTimes;
+pub use shards::{Server, ServerMetrics, ServersError, ShardedBackplane, Shards, ShardsMetrics};

@@ -1,6 +1,6 @@
 //! Counters and gauges of a node.
 
-use std::time::Duration;
+use roomcast_core::RequestTimes;
 
 /// Counters and gauges of a node since it was created.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,28 +73,4 @@ pub struct ClusterMetrics {
     pub missing_answers: u64,
     /// Times of ended requests.
     pub request_times: RequestTimes,
-}
-
-/// Histogram of the times that requests took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RequestTimes {
-    /// Number of requests up to each of [`BOUNDS`](Self::BOUNDS), not cumulative; the last is for all others.
-    pub counts: [u64; Self::BOUNDS.len() + 1],
-    /// Sum of the times.
-    pub sum: Duration,
-    /// Longest time.
-    pub max: Duration,
-}
-
-impl RequestTimes {
-    /// Upper bounds of the buckets, in milliseconds.
-    pub const BOUNDS: [u64; 9] = [1, 2, 5, 10, 50, 100, 500, 1000, 5000];
-
-    pub(crate) fn record(&mut self, time: Duration) {
-        let within = Self::BOUNDS.iter().position(|bound| time <= Duration::from_millis(*bound));
-        self.counts[within.unwrap_or(Self::BOUNDS.len())] += 1;
-        self.sum += time;
-        self.max = self.max.max(time);
-    }
 }

@@ -33,4 +33,6 @@ pub mod tool;
 pub mod websocket;
 
 pub use error::{Error, ErrorContext};
-pub use report::{ChatReport, Failure, Faults, IdleReport, Invalid, KernelSource, OpenLoopReport, Report};
+pub use report::{
+    ChatReport, ClusterReport, Failure, Faults, IdleReport, Invalid, KernelSource, OpenLoopReport, Report,
+};

@@ -71,6 +71,9 @@ pub struct Report {
     pub idle: Option<IdleReport>,
     /// Effect of broadcasts on a chat, in the scenario `chat`.
     pub chat: Option<ChatReport>,
+    /// Cost of a message between servers, in the comparison's scenarios of clusters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterReport>,
 }
 
 impl Report {
@@ -207,6 +210,25 @@ impl ChatReport {
     pub fn share_of_broadcast(&self) -> f64 {
         self.p99_us / self.broadcast_us
     }
+}
+
+/// Cost of a message that crosses servers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClusterReport {
+    /// CPU time of the sending server per message, without that of a server alone, µs.
+    pub sender_us: f64,
+    /// CPU time of the receiving server per message, without the send to its client, µs.
+    pub receiver_us: f64,
+    /// CPU time of a server alone per message, under the same load, µs.
+    pub local_us: f64,
+    /// CPU time of the send to a second client of the receiver, µs.
+    pub send_us: f64,
+    /// CPU time of the message engine per message, µs.
+    pub redis_us: f64,
+    /// Number of messages.
+    pub messages: u64,
+    /// Messages per second.
+    pub messages_per_s: f64,
 }
 
 /// Cost of idle connections.

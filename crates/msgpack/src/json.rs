@@ -64,11 +64,20 @@ pub struct JsonWriter {
 /// Maximum nesting of arrays and objects in an argument: the limit of serde_json.
 const MAX_DEPTH: usize = 127;
 
+/// Bytes of a text that are checked together.
+const BLOCK: usize = 64;
+
 impl JsonWriter {
     /// Creates an empty text.
     #[must_use]
     pub fn new(limits: JsonLimits) -> Self {
         Self { text: Vec::new(), attachments: Vec::new(), attached: 0, limits }
+    }
+
+    /// Creates an empty text with memory for a number of bytes, up to the limit.
+    #[must_use]
+    pub fn with_capacity(bytes: usize, limits: JsonLimits) -> Self {
+        Self { text: Vec::with_capacity(bytes.min(limits.bytes)), ..Self::new(limits) }
     }
 
     /// Appends the next values of a message, separated by commas.
@@ -103,7 +112,7 @@ impl JsonWriter {
             Value::Unsigned(number) => self.number(number),
             Value::Signed(number) => self.number(number),
             Value::Float(number) => self.json(&number),
-            Value::Text(text) => self.json(&*String::from_utf8_lossy(text)),
+            Value::Text(text) => self.string(text),
             Value::Binary(part) => self.attach(reader, part)?,
             Value::Date(milliseconds) => match date::iso(milliseconds) {
                 Some(date) => self.json(&date),
@@ -157,7 +166,7 @@ impl JsonWriter {
                 self.text.push(b',');
             }
             is_first = false;
-            self.json(&*String::from_utf8_lossy(key));
+            self.string(key);
             self.text.push(b':');
             self.push(reader, value, depth)?;
         }
@@ -184,6 +193,19 @@ impl JsonWriter {
     fn json<T: serde::Serialize + ?Sized>(&mut self, value: &T) {
         // Neither can fail.
         let _ = serde_json::to_writer(&mut self.text, value);
+    }
+
+    fn string(&mut self, text: &[u8]) {
+        // Nearly all texts are ASCII without escapes. Whole blocks without an early exit allow the compiler to vectorize.
+        let is_plain = |byte: &u8| (0x20..0x80).contains(byte) & (*byte != b'"') & (*byte != b'\\');
+        let mut blocks = text.chunks(BLOCK);
+        if blocks.all(|block| block.iter().fold(true, |all, byte| all & is_plain(byte))) {
+            self.text.push(b'"');
+            self.text.extend_from_slice(text);
+            self.text.push(b'"');
+        } else {
+            self.json(&*String::from_utf8_lossy(text));
+        }
     }
 
     fn check(&self) -> Result<(), ReadError> {

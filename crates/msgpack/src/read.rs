@@ -84,6 +84,12 @@ impl<'m> Reader<'m> {
         self.at == self.message.len()
     }
 
+    /// Returns the number of bytes that have not been read.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.message.len().saturating_sub(self.at)
+    }
+
     /// Reads a value, or the header of a container.
     ///
     /// # Errors
@@ -162,7 +168,10 @@ impl<'m> Reader<'m> {
     /// Returns an error if there is another value.
     pub fn text(&mut self) -> Result<Cow<'m, str>, ReadError> {
         match self.value()? {
-            Value::Text(text) => Ok(String::from_utf8_lossy(text)),
+            // Faster than the lossy conversion, which is rarely needed.
+            Value::Text(text) => {
+                Ok(str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::from))
+            }
             _ => Err(ReadError::Malformed),
         }
     }
@@ -202,15 +211,14 @@ impl<'m> Reader<'m> {
     fn extension(&mut self, len: u32, is_fixed: bool) -> Result<Value<'m>, ReadError> {
         let kind = i8::from_be_bytes(self.take()?);
         let part = self.bytes(len)?;
-        Ok(match (kind, part) {
-            (0, [_]) if is_fixed => Value::Undefined,
-            (0, part) if is_fixed && let Some(number) = fixed(part) => {
-                Value::Date(i64::from_be_bytes(number))
-            }
-            (0, part) if !is_fixed => Value::Binary(part),
-            (TIMESTAMP, part) if let Some(milliseconds) = timestamp(part) => Value::Date(milliseconds),
-            _ => Value::Extension(kind, part),
-        })
+        let known = match (kind, part) {
+            (0, [_]) if is_fixed => Some(Value::Undefined),
+            (0, part) if is_fixed => fixed(part).map(|number| Value::Date(i64::from_be_bytes(number))),
+            (0, part) => Some(Value::Binary(part)),
+            (TIMESTAMP, part) => timestamp(part).map(Value::Date),
+            _ => None,
+        };
+        Ok(known.unwrap_or(Value::Extension(kind, part)))
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {

@@ -85,6 +85,32 @@ fn writes_shortest_forms() {
 }
 
 /// Generates JSON values, some long enough for each length encoding.
+/// Characters that need an escape, or are not ASCII, at each position of a text that is checked in blocks.
+#[test]
+fn long_texts_keep_special_characters() {
+    for len in [0, 1, 31, 32, 33, 63, 64, 65, 130] {
+        let plain = "x".repeat(len);
+        for special in ["", "\"", "\\", "\n", "\u{1}", "\u{7f}", "\u{e9}", "\\\"", "a\\"] {
+            for at in 0..=len {
+                let text = format!("{}{special}{}", &plain[..at], &plain[at..]);
+                let json = serde_json::to_string(&[&text, "end"]).unwrap();
+                let message = written(&json, &[]);
+                assert_eq!(read(&message).as_deref(), Ok(&*json), "{special:?} at {at} of {len}");
+                let bytes = Bytes::from(message);
+                let mut reader = Reader::new(&bytes);
+                assert_eq!(reader.array(), Ok(2));
+                assert_eq!(reader.text().as_deref(), Ok(&*text));
+                assert_eq!(reader.left(), "\u{a3}end".chars().count());
+            }
+        }
+    }
+    // Bytes that are not UTF-8.
+    let mut message = vec![0xd9, 65];
+    message.extend_from_slice(&[b'x'; 64]);
+    message.push(0xff);
+    assert_eq!(read(&message).unwrap(), format!("\"{}\u{fffd}\"", "x".repeat(64)));
+}
+
 fn value() -> impl Strategy<Value = Value> {
     let number = prop_oneof![any::<i64>().prop_map(Value::from), any::<u64>().prop_map(Value::from)];
     let leaf = prop_oneof![

@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 enum Node {
     Classic(ClassicNamespace),
     Sharded(ShardedNamespace),
-    Streams(StreamsNamespace, StreamReader),
+    Streams(Box<StreamsNamespace>, StreamReader),
 }
 
 impl Node {
@@ -56,7 +56,7 @@ impl Node {
         match self {
             Self::Classic(node) => node,
             Self::Sharded(node) => node,
-            Self::Streams(node, _) => node,
+            Self::Streams(node, _) => &mut **node,
         }
     }
 }
@@ -164,7 +164,7 @@ impl Bridge {
                 let node =
                     StreamsNamespace::new(Arc::new(config), self.namespace.clone(), &cluster_uid(random));
                 let shown = json!({ "uid": &**node.uid(), "counted": &**node.counted_channel() });
-                self.node = Node::Streams(node, StreamReader::new());
+                self.node = Node::Streams(Box::new(node), StreamReader::new());
                 shown
             }
             other => return Err(format!("unknown adapter {other}").into()),

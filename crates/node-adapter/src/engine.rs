@@ -22,6 +22,14 @@ pub trait PubSub: Send + fmt::Debug {
     /// Publications and counts take effect in order, after the subscriptions before them.
     fn send(&mut self, command: PubSubCommand);
 
+    /// Counts the subscribers of a channel of the other kind: sharded, unless those of this engine are. Answered like
+    /// [`PubSubCommand::Count`]; the same conditions as for [`send`](Self::send) apply.
+    ///
+    /// A driver finds servers with another adapter by it. Returns `false` if the engine cannot do that, as by default.
+    fn count_other_kind(&mut self, _channel: &ByteString, _token: u64) -> bool {
+        false
+    }
+
     /// Completes when the server has replied to all commands, or they were lost.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 

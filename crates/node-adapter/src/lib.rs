@@ -47,6 +47,7 @@ mod channel;
 mod codec;
 mod engine;
 mod protocol;
+mod stream_log;
 
 pub use channel::{ChannelKind, Channels, ClusterChannels};
 pub use codec::{
@@ -54,12 +55,14 @@ pub use codec::{
     EntryFields, EntryId, Flags, Recipients, Request, RequestMessage, Response, ResponseMessage,
     SocketDescription, StoredSession, StreamEntry, decode_broadcast, decode_cluster_message, decode_request,
     decode_response, decode_session, encode_broadcast, encode_cluster_message, encode_entry, encode_request,
-    encode_response, encode_session, session_key,
+    encode_response, encode_session, push_delivered, push_number, session_key,
 };
 pub use engine::{PubSub, PubSubCommand, PubSubEvent, SubscriberCount};
 pub use protocol::{
-    Action, AdapterMetrics, AdapterNamespace, Answer, Asker, ClassicAction, ClassicConfig, ClassicMetrics,
-    ClassicNamespace, ClassicWriter, Composed, PublishRefused, Query, QueryRefused, ReadRequest,
-    RequestNumber, RestoreError, RestoreStep, Restored, SessionRestore, ShardedConfig, ShardedNamespace,
-    StreamReader, StreamsConfig, StreamsNamespace, SubscriptionMode, Wanted, cluster_uid, node_uid,
+    Action, AdapterMetrics, AdapterNamespace, Answer, AppendQueue, AppendState, Asker, ClassicAction,
+    ClassicConfig, ClassicMetrics, ClassicNamespace, ClassicWriter, Composed, MissedReader, PublishRefused,
+    Query, QueryRefused, ReadRequest, RequestNumber, RestoreError, RestoreStep, Restored, SessionRestore,
+    ShardedConfig, ShardedNamespace, ShardedWriter, StreamReader, StreamsConfig, StreamsNamespace,
+    StreamsWriter, SubscriptionMode, Wanted, cluster_uid, entry_bytes, node_uid,
 };
+pub use stream_log::{AppendResult, Entries, LogCommand, LogEvent, StreamLog};

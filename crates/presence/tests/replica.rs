@@ -98,7 +98,9 @@ impl Network {
 
     fn step(&mut self) {
         let now = self.now;
-        while let Some((_, to, message)) = self.messages.pop_front_if(|(at, ..)| *at <= now) {
+        while self.messages.front().is_some_and(|(at, ..)| *at <= now)
+            && let Some((_, to, message)) = self.messages.pop_front()
+        {
             self.deliver(to, message);
         }
         let numbers: Vec<_> = self.nodes.keys().copied().collect();

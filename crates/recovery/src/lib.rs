@@ -10,6 +10,7 @@
 //! Retained sessions and events are bounded, and each [owner](Owner) is limited to a share.
 //!
 //! [`StoredSessions`] wraps a recovery and stores its sessions in a [`SessionStore`] outside the process, as they change.
+//! If the nodes of a cluster also share a [log of events](roomcast_core::EventLog), a session recovers on any of them.
 //!
 //! The crate reads no clock; the server passes one in.
 
@@ -21,12 +22,13 @@ mod present;
 mod recovery;
 mod retained;
 mod sequencer;
+mod shared_log;
 mod store;
 
 pub use config::RecoveryConfig;
 pub use owner::{Acting, Owner};
 pub use pending_recovery::{Order, RecoveryError};
-pub use recovery::{Claim, ClaimResult, Flushed, PendingRecovery, Recovery, SessionInit};
+pub use recovery::{Claim, ClaimResult, Flushed, LogStart, PendingRecovery, Recovery, SessionInit};
 pub use retained::SharedData;
 pub use sequencer::{Sequencer, Usage};
 pub use store::{

@@ -32,12 +32,15 @@ pub(crate) struct Log {
     outside_dropped: Option<Mark>,
     /// Whether an offset ever came from outside.
     takes_outside: bool,
+    /// Last offset from outside.
+    last_outside: Option<ByteString>,
 }
 
 /// Slot of an event, which may be removed before its neighbors.
 #[derive(Debug)]
 struct Slot {
     number: u64,
+    at: Instant,
     entry: Option<Entry>,
 }
 
@@ -85,6 +88,36 @@ impl Log {
         self.slots.front().map_or(self.head, |slot| slot.number - 1)
     }
 
+    /// Returns the last offset from outside.
+    pub(crate) fn last_outside(&self) -> Option<&ByteString> {
+        self.last_outside.as_ref()
+    }
+
+    /// Returns the last offset from outside of an event that arrived before this time, if the log has it.
+    pub(crate) fn outside_before(&self, time: Instant) -> Option<&ByteString> {
+        let at = self.slots.partition_point(|slot| slot.at < time);
+        self.slots.range(..at).rev().find_map(|slot| slot.entry.as_ref()?.event.offset.as_ref())
+    }
+
+    /// Returns the events after a number for all members or one of these rooms; `None` if some were dropped.
+    pub(crate) fn arrived_after<'a>(
+        &'a self,
+        from: u64,
+        rooms: &'a [Room],
+    ) -> Option<impl Iterator<Item = &'a Event>> {
+        let is_newer = |mark: &Mark| mark.number > from;
+        let lost = rooms.iter().filter_map(|room| self.lost.rooms.get(room));
+        if lost.chain(&self.lost.all_members).chain(&self.last_expired).any(is_newer) {
+            return None;
+        }
+        let at = self.slots.partition_point(|slot| slot.number <= from);
+        let is_in = move |named: &[Room]| named.iter().any(|room| rooms.contains(room));
+        let entries = self.slots.range(at..).filter_map(|slot| slot.entry.as_ref());
+        let addressed = entries
+            .filter(move |entry| (entry.rooms.is_empty() || is_in(&entry.rooms)) && !is_in(&entry.except));
+        Some(addressed.map(|entry| &entry.event))
+    }
+
     /// Returns the number of events, and their bytes.
     pub(crate) fn size(&self) -> (usize, usize) {
         (self.len, self.bytes)
@@ -103,6 +136,9 @@ impl Log {
         let outside = event.offset.take().filter(|outside| !is_own(outside, epoch));
         self.takes_outside |= outside.is_some();
         let is_outside = outside.is_some();
+        if is_outside {
+            self.last_outside.clone_from(&outside);
+        }
         event.offset = Some(outside.unwrap_or_else(|| offset(epoch, self.head)));
         let entry = Entry {
             number: self.head,
@@ -166,7 +202,7 @@ impl Log {
             holding.numbers.push_back(entry.number);
             holding.bytes += bytes;
         }
-        self.slots.push_back(Slot { number: entry.number, entry: Some(entry) });
+        self.slots.push_back(Slot { number: entry.number, at: entry.at, entry: Some(entry) });
     }
 
     /// Removes the oldest event.
@@ -309,9 +345,14 @@ impl Entry {
 
     /// Returns the approximate cost in an outbox, without the namespace.
     pub(crate) fn body_bytes(&self) -> usize {
-        let Event { name, args, offset, .. } = &self.event;
-        name.len() + args.byte_len() + offset.as_deref().map_or(0, str::len)
+        event_bytes(&self.event)
     }
+}
+
+/// Returns the approximate cost of an event in an outbox, without the namespace.
+pub(crate) fn event_bytes(event: &Event) -> usize {
+    let Event { name, args, offset, .. } = event;
+    name.len() + args.byte_len() + offset.as_deref().map_or(0, str::len)
 }
 
 /// Empty slots tolerated beyond the number of events.

@@ -162,6 +162,11 @@ impl RecoveryError {
     pub const ALL: [Self; 6] =
         [Self::Unknown, Self::Expired, Self::Offset, Self::Overflow, Self::TooLarge, Self::Unavailable];
 
+    /// Returns whether a claim with this error drops the session, since it cannot succeed later either.
+    pub(crate) fn drops_session(self) -> bool {
+        matches!(self, Self::Overflow | Self::TooLarge)
+    }
+
     /// Returns a short name.
     pub fn as_str(self) -> &'static str {
         match self {

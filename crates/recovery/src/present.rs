@@ -31,6 +31,10 @@ impl Present {
         Some(history)
     }
 
+    pub(crate) fn get(&self, key: MemberKey) -> Option<&RoomHistory> {
+        self.by_key.get(&key)
+    }
+
     pub(crate) fn get_mut(&mut self, key: MemberKey) -> Option<&mut RoomHistory> {
         self.by_key.get_mut(&key)
     }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytestring::ByteString;
-use roomcast_core::{Delivery, Event, Member, MemberKey, Room, Router, SocketId};
+use roomcast_core::{Delivery, Event, EventLog, Member, MemberKey, Room, Router, SocketId};
 
-use crate::{Order, Owner, RecoveryError, SharedData, Usage};
+use crate::{Order, Owner, RecoveryError, SharedData, StoredSession, Usage};
 
 /// Router that retains the sessions of disconnected members, and recovers them.
 ///
@@ -76,6 +76,44 @@ pub trait Recovery: Router {
     /// Dropping a [`Claim::Pending`] at any point leaves the session claimable, or puts it back.
     fn claim(self: Arc<Self>, secret: &str, offset: Option<&str>, budget: usize) -> Claim;
 
+    /// Uses a log of events that all nodes share; called before the first member is attached, if at all.
+    ///
+    /// Events that arrive without an [`offset`](Event::offset) are then not retained, since only the log's offsets are
+    /// known to other nodes. Missed events are read from the log. [`queue_for_absent`](Self::queue_for_absent) does not retain an
+    /// event, but returns whether the member can still recover: the server then writes the event to the log.
+    ///
+    /// Default: ignores it.
+    fn use_event_log(&self, log: Arc<dyn EventLog>) {
+        _ = log;
+    }
+
+    /// Starts the recovery of a session of another process, whose state a store has.
+    ///
+    /// Like [`claim`](Self::claim), with the missed events of a [shared log](Self::use_event_log). Dropping the result
+    /// leaves no trace here: the store still has the session. Default: [`RecoveryError::Unknown`].
+    ///
+    /// # Errors
+    /// The claim results in an error if the client has to start a new session.
+    ///
+    /// # Cancel safety
+    /// As for `claim`.
+    fn claim_stored(
+        self: Arc<Self>,
+        secret: &str,
+        session: &StoredSession,
+        offset: Option<&str>,
+        budget: usize,
+    ) -> Claim {
+        _ = (secret, session, offset, budget);
+        Claim::Ready(Err(RecoveryError::Unknown))
+    }
+
+    /// Returns where the missed events of an attached or retained member begin in the shared log, if there is one.
+    fn start(&self, key: MemberKey) -> Option<LogStart> {
+        _ = key;
+        None
+    }
+
     /// Completes once everything that has changed is stored outside of this process. Default: at once.
     ///
     /// A server that shuts down calls it when its sessions have ended, and waits for a bounded time.
@@ -85,6 +123,16 @@ pub trait Recovery: Router {
 
     /// Returns the numbers of events and sessions retained by this node.
     fn usage(&self) -> Usage;
+}
+
+/// Position of a member in a log of events that all nodes share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "implementations of recovery build it")]
+pub struct LogStart {
+    /// Offset after which events may have been missed, for a client that has no offset; empty if unknown.
+    pub offset: ByteString,
+    /// Name of this node in the log.
+    pub node: ByteString,
 }
 
 /// Parameters of a new session for its recovery.

@@ -28,6 +28,10 @@ pub(crate) struct RoomHistory {
     pub(crate) owner: Option<Owner>,
     /// Recovery token; empty if the session cannot be retained.
     pub(crate) secret: ByteString,
+    /// Offset in the shared log after which events may have been missed, if there is such a log.
+    pub(crate) start: Option<ByteString>,
+    /// Time at which it was attached, if there is such a log.
+    pub(crate) attached_at: Option<Instant>,
 }
 
 /// Past membership of a room, after event `since` up to event `until`.
@@ -66,6 +70,8 @@ impl RoomHistory {
             caught_up: None,
             owner: None,
             secret: ByteString::new(),
+            start: None,
+            attached_at: None,
         }
     }
 
@@ -365,10 +371,14 @@ impl Absent {
         }
     }
 
+    /// Returns the retained session of a member.
+    pub(crate) fn by_key(&self, key: MemberKey) -> Option<&RetainedSession> {
+        self.by_secret.get(self.by_key.get(&key)?)
+    }
+
     /// Returns the id of a member whose session is retained.
     pub(crate) fn id_of(&self, key: MemberKey) -> Option<&SocketId> {
-        let secret = self.by_key.get(&key)?;
-        self.by_secret.get(secret).map(RetainedSession::id)
+        self.by_key(key).map(RetainedSession::id)
     }
 
     /// Drops expired sessions.

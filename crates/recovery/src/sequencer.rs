@@ -2,21 +2,23 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
+use bytestring::ByteString;
 use roomcast_core::{
-    ChangeQueue, Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Overflow, Room,
-    RoomChange, RoomWatcher, Router, RouterStats, SocketId, SocketInfo, Target, WatchFilter,
+    ChangeQueue, Delivery, Dispatched, Event, EventLog, JoinOutcome, Member, MemberKey, Membership, Overflow,
+    Room, RoomChange, RoomWatcher, Router, RouterStats, SocketId, SocketInfo, Target, WatchFilter,
 };
 
 use crate::log::{Draft, Entry, Log, Seen, is_epoch};
 use crate::owner::Acting;
 use crate::pending_recovery::ClaimedSession;
 use crate::present::Present;
-use crate::recovery::{Claim, ClaimResult, Recovery, SessionInit};
+use crate::recovery::{Claim, ClaimResult, LogStart, Recovery, SessionInit};
 use crate::retained::{Absent, RetainedSession, RoomHistory, SharedData};
-use crate::{RecoveryConfig, RecoveryError};
+use crate::shared_log::{Origin, SharedClaim};
+use crate::{RecoveryConfig, RecoveryError, StoredSession};
 
 /// Router that wraps another one, numbers the events, retains them for a while, and replays missed ones.
 ///
@@ -43,6 +45,13 @@ use crate::{RecoveryConfig, RecoveryError};
 /// an offset is treated as one without an offset if all events of this kind that left the log are known to have arrived.
 /// Otherwise it is refused.
 ///
+/// # Shared log
+///
+/// With a [log that all nodes share](Recovery::use_event_log), only events with an offset are numbered, which that log
+/// has. A claim reads the missed events from it, and adds later ones that arrived here. It treats the offset of a
+/// client as that log does, and a client without an offset as one that has received all events before it was attached.
+/// Events to a room that the client joined after its last event are replayed from there on, as on Node.
+///
 /// # Replayed events
 ///
 /// The events after the client's last one, for all members, for a room that it was in when it disconnected, or for the
@@ -59,6 +68,8 @@ pub struct Sequencer {
     pub(crate) config: RecoveryConfig,
     epoch: Box<str>,
     pub(crate) clock: Clock,
+    /// Log that all nodes share, if events are ordered by one.
+    shared_log: OnceLock<Arc<dyn EventLog>>,
     state: Mutex<State>,
 }
 
@@ -73,6 +84,8 @@ pub(crate) struct State {
     pub(crate) claimed: HashMap<MemberKey, SocketId>,
     /// Room changes for each watcher, delivered when the lock is released.
     changes: Vec<Arc<ChangeQueue>>,
+    /// Position of the shared log when the last event arrived, which it did not include yet.
+    position: Option<ByteString>,
 }
 
 /// Numbers of retained events and sessions.
@@ -102,7 +115,14 @@ impl Sequencer {
         clock: impl Fn() -> Instant + Send + Sync + 'static,
     ) -> Self {
         assert!(is_epoch(epoch), "epoch must be 20 characters of base64url");
-        Self { router, config, epoch: epoch.into(), clock: Box::new(clock), state: Mutex::default() }
+        Self {
+            router,
+            config,
+            epoch: epoch.into(),
+            clock: Box::new(clock),
+            shared_log: OnceLock::new(),
+            state: Mutex::default(),
+        }
     }
 
     /// Returns the limits.
@@ -130,6 +150,13 @@ impl Sequencer {
         state.claimed.insert(retained.key(), retained.id().clone());
         drop(state);
         Ok(Box::new(ClaimedSession::new(self, retained, seen, budget)))
+    }
+
+    /// Returns whether an event gets a number. With a shared log, only an event of that log does.
+    fn is_numbered(&self, delivery: Delivery, event: &Event) -> bool {
+        delivery == Delivery::Reliable
+            && event.ack.is_none()
+            && (event.offset.is_some() || self.shared_log.get().is_none())
     }
 
     /// Returns the missed events of a session, oldest first.
@@ -165,8 +192,42 @@ impl Sequencer {
         let Addressed { rooms, except, skip, only } = target;
         let mut state = self.state();
         let draft = Draft { event, rooms, except, skip, only, owner: Acting::owner() };
+        if let Some(log) = self.shared_log.get() {
+            state.position = log.position();
+        }
         let mut numbered = state.log.append(draft, &self.epoch, (self.clock)(), &self.config);
         deliver(&mut numbered)
+    }
+
+    /// Returns the offset of the shared log before all events that members attached now will receive.
+    fn start_now(&self, state: &State) -> Option<ByteString> {
+        let position = self.shared_log.get()?.position();
+        match state.log.last_outside() {
+            // The event has arrived, but the position does not include it yet.
+            Some(last) if position == state.position => Some(last.clone()),
+            _ => position,
+        }
+    }
+
+    /// Claims a retained session whose missed events are read from the shared log.
+    fn claim_shared(
+        self: Arc<Self>,
+        log: &Arc<dyn EventLog>,
+        secret: &str,
+        offset: Option<&str>,
+        budget: usize,
+    ) -> Claim {
+        let mut state = self.state();
+        state.absent.forget((self.clock)(), &self.config);
+        let Some(retained) = state.absent.take(secret, &self.config) else {
+            return Claim::Ready(Err(RecoveryError::Unknown));
+        };
+        state.claimed.insert(retained.key(), retained.id().clone());
+        let from = state.log.head();
+        drop(state);
+        let claim = SharedClaim::new(self, retained, Origin::Here, from, budget);
+        let node = ByteString::from(log.node());
+        Claim::Pending(Box::pin(claim.read(log.clone(), offset.map(ByteString::from), node)))
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -189,11 +250,16 @@ struct Addressed<'a> {
 }
 
 /// Upper bound of a frame's cost in an outbox besides its body.
-const FRAME_COST: usize = 128;
+pub(crate) const FRAME_COST: usize = 128;
 
 impl State {
     pub(crate) fn insert(&mut self, history: RoomHistory) {
         self.present.insert(history);
+    }
+
+    /// Returns whether a member with this recovery token is attached.
+    pub(crate) fn is_attached(&self, secret: &str) -> bool {
+        self.present.by_secret(secret).is_some()
     }
 
     /// Records the rooms that these members joined or left.
@@ -221,10 +287,6 @@ impl State {
     }
 }
 
-fn is_numbered(delivery: Delivery, event: &Event) -> bool {
-    delivery == Delivery::Reliable && event.ack.is_none()
-}
-
 impl Recovery for Sequencer {
     fn attach_recoverable(&self, member: Member, session: SessionInit) -> MemberKey {
         let SessionInit { secret, owner, data: _ } = session;
@@ -232,6 +294,8 @@ impl Recovery for Sequencer {
         let mut history = RoomHistory::new(member.key, member.id.clone(), state.log.head());
         history.secret = secret;
         history.owner = owner;
+        history.start = self.start_now(&state);
+        history.attached_at = self.shared_log.get().map(|_| (self.clock)());
         let key = self.router.attach(member);
         state.insert(history);
         self.unlock_and_notify(state);
@@ -244,6 +308,11 @@ impl Recovery for Sequencer {
         let was_there = self.router.detach(key);
         if let Some(mut history) = state.present.remove(key).filter(|history| !history.secret.is_empty()) {
             history.settle(rooms, state.log.head(), state.log.dropped());
+            // Events sent when it was attached have arrived only if the proof is later.
+            let proof = delivered_until.filter(|until| history.attached_at.is_some_and(|at| at < *until));
+            if let Some(proven) = proof.and_then(|until| state.log.outside_before(until)) {
+                history.start = Some(proven.clone());
+            }
             let now = (self.clock)();
             let retained = RetainedSession::new(history, data, now, delivered_until);
             state.absent.insert(retained, now, &self.config);
@@ -259,12 +328,15 @@ impl Recovery for Sequencer {
     }
 
     fn queue_for_absent(&self, key: MemberKey, delivery: Delivery, event: &Event) -> bool {
-        if !is_numbered(delivery, event) {
+        if delivery != Delivery::Reliable || event.ack.is_some() {
             return false;
         }
         let mut state = self.state();
         let id = state.absent.id_of(key).cloned();
         let Some(id) = id.or_else(|| state.claimed.get(&key).cloned()) else { return false };
+        if self.shared_log.get().is_some() {
+            return true;
+        }
         let rooms = [Room::from(&id)];
         let owner = Acting::owner();
         let draft = Draft { event, rooms: &rooms, except: &[], skip: None, only: Some(key), owner };
@@ -290,7 +362,49 @@ impl Recovery for Sequencer {
     }
 
     fn claim(self: Arc<Self>, secret: &str, offset: Option<&str>, budget: usize) -> Claim {
-        Claim::Ready(self.claim_now(secret, offset, budget))
+        match self.shared_log.get().cloned() {
+            Some(log) => self.claim_shared(&log, secret, offset, budget),
+            None => Claim::Ready(self.claim_now(secret, offset, budget)),
+        }
+    }
+
+    fn claim_stored(
+        self: Arc<Self>,
+        secret: &str,
+        session: &StoredSession,
+        offset: Option<&str>,
+        budget: usize,
+    ) -> Claim {
+        let Some(log) = self.shared_log.get().cloned() else {
+            return Claim::Ready(Err(RecoveryError::Unknown));
+        };
+        let mut state = self.state();
+        let from = state.log.head();
+        let mut history = RoomHistory::new(MemberKey::next(), session.socket.clone(), from);
+        history.secret = secret.into();
+        history.start = Some(session.offset.clone()).filter(|offset| !offset.is_empty());
+        session.rooms.iter().for_each(|room| history.join(room, from));
+        let data = SharedData::from(&*session.data);
+        // Its store limits the time for which it is retained.
+        let retained = RetainedSession::new(history, data, (self.clock)(), None);
+        state.claimed.insert(retained.key(), retained.id().clone());
+        drop(state);
+        let claim = SharedClaim::new(self, retained, Origin::Elsewhere, from, budget);
+        let reading = claim.read(log, offset.map(ByteString::from), session.node.clone());
+        Claim::Pending(Box::pin(reading))
+    }
+
+    fn start(&self, key: MemberKey) -> Option<LogStart> {
+        let log = self.shared_log.get()?;
+        let state = self.state();
+        let offset = state.present.get(key).map(|history| history.start.clone());
+        let offset = offset.or_else(|| state.absent.by_key(key).map(|kept| kept.history.start.clone()))?;
+        Some(LogStart { offset: offset.unwrap_or_default(), node: log.node().into() })
+    }
+
+    fn use_event_log(&self, log: Arc<dyn EventLog>) {
+        // A second call has no effect.
+        let _ = self.shared_log.set(log);
     }
 
     fn usage(&self) -> Usage {
@@ -354,7 +468,7 @@ impl Router for Sequencer {
     }
 
     fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
-        if !is_numbered(target.delivery, event) {
+        if !self.is_numbered(target.delivery, event) {
             // The log does not know its offset, which must not become the last one of a client.
             if event.offset.is_some() {
                 return self.router.broadcast(target, &Event { offset: None, ..event.clone() });
@@ -367,7 +481,7 @@ impl Router for Sequencer {
     }
 
     fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Dispatched {
-        if !is_numbered(delivery, event) {
+        if !self.is_numbered(delivery, event) {
             event.offset = None;
             return self.router.send(member, delivery, overflow, event);
         }

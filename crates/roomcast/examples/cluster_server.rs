@@ -1,4 +1,5 @@
-//! Server in a cluster of Node servers, for tests: `cluster_server --redis URL --name NAME --port N`.
+//! Server in a cluster, for tests: `cluster_server --redis URL --name NAME --port N`; with `--mode native` one of
+//! Roomcast servers, otherwise one of Node servers.
 //!
 //! Clients send the event `do` with a command, and the server performs it. The server of Node with the same commands is
 //! `e2e/reference/cluster.js`.
@@ -6,14 +7,16 @@
 use std::future::ready;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use roomcast::cluster::{
+    ConnectionConfig, NodeClusterConfig, RedisConfig, SubscriptionMode, redis_classic_with,
+    redis_sharded_with, redis_streams_with, redis_with,
+};
 use roomcast::emit::Emit;
 use roomcast::namespace::NamespaceHandle;
 use roomcast::rooms::RemoteSocket;
 use roomcast::socket::SocketId;
 use roomcast::{Ack, Args, EmitError, Io, Server, Socket, Value, json};
-use roomcast_backplane_redis::{RedisConfig, RedisPubSub};
-use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
 use serde::Deserialize;
 
 #[derive(Parser)]
@@ -27,12 +30,31 @@ struct Options {
     /// Name of this server
     #[arg(long)]
     name: String,
+    /// Format of the cluster
+    #[arg(long, value_enum, default_value = "classic")]
+    mode: Mode,
     /// First part of the channels' names
     #[arg(long, default_value = "socket.io")]
     prefix: String,
+    /// Bytes that may wait for Redis
+    #[arg(long, default_value_t = 16 << 20)]
+    queue: usize,
+    /// Milliseconds after which a silent connection to Redis is tested
+    #[arg(long, default_value_t = 250)]
+    ping_interval: u64,
     /// Whether answers are published on the channels of the asking nodes
     #[arg(long)]
     own_response_channels: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    Native,
+    Classic,
+    Streams,
+    ShardedStatic,
+    ShardedDynamic,
+    ShardedDynamicPrivate,
 }
 
 #[tokio::main]
@@ -42,12 +64,29 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let redis =
-        RedisPubSub::new(RedisConfig::from_url(&options.redis)?.ping_interval(Duration::from_millis(250)));
+    let redis = RedisConfig::from_url(&options.redis)?;
+    let redis = redis.prefix(&options.prefix).ping_interval(Duration::from_millis(options.ping_interval));
     let config = NodeClusterConfig::new()
         .prefix(&options.prefix)
+        .queue_bytes(options.queue)
         .classic(|classic| classic.own_response_channels = options.own_response_channels);
-    let io = Io::builder().cluster(NodeCluster::start(config, redis)).build();
+    let sharded = |mode| {
+        let config = config.clone().sharded(|sharded| sharded.mode = mode);
+        redis_sharded_with(redis.clone(), config)
+    };
+    let builder = Io::builder();
+    let builder = match options.mode {
+        Mode::Native => {
+            let connection = ConnectionConfig::new().node(|node| node.queue_bytes = options.queue);
+            builder.cluster(redis_with(redis, connection)?)
+        }
+        Mode::Classic => builder.cluster(redis_classic_with(redis, config)?),
+        Mode::ShardedStatic => builder.cluster(sharded(SubscriptionMode::Static)?),
+        Mode::ShardedDynamic => builder.cluster(sharded(SubscriptionMode::Dynamic)?),
+        Mode::ShardedDynamicPrivate => builder.cluster(sharded(SubscriptionMode::DynamicPrivate)?),
+        Mode::Streams => builder.cluster(redis_streams_with(redis, config)?),
+    };
+    let io = builder.build();
     let name = options.name;
     for namespace in ["/", "/chat", "/a*?c"] {
         application(&io.of(namespace), name.clone());
@@ -58,8 +97,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             application(&namespace, name.clone());
         }
     });
-    let bound = Server::new(io).bind(("127.0.0.1", options.port))?;
+    let bound = Server::new(io).admin(([127, 0, 0, 1], 0).into()).bind(("127.0.0.1", options.port))?;
     println!("listening on http://{}", bound.address());
+    if let Some(admin) = bound.admin_address() {
+        println!("metrics on http://{admin}/metrics");
+    }
     match bound.serve().await? {}
 }
 
@@ -146,6 +188,11 @@ async fn perform(
         "fetch" => match target.fetch_sockets().await {
             Ok(found) => found.iter().map(described).collect(),
             Err(error) => json!(error.to_string()),
+        },
+        // The sockets that were found by the timeout, and the number of missing servers.
+        "find" => match target.fetch_sockets().await {
+            Ok(found) => json!([found.len(), 0]),
+            Err(error) => json!([error.partial.len(), error.missing]),
         },
         "count" => {
             target.count_all().await.map_or_else(|error| json!(error.to_string()), |count| json!(count))

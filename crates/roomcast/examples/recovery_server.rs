@@ -4,11 +4,14 @@
 //! same rooms. Clients emit to all clients, to a room or to themselves; disconnected clients receive these events when
 //! they recover.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
+use roomcast::handler::deduplicated;
 use roomcast::transport::Endpoint;
-use roomcast::{Ack, Args, Auth, Config, ConnectError, EmitError, Io, Server, Socket, Value, json};
+use roomcast::{Ack, Args, Auth, Config, ConnectError, EmitError, Io, Server, Socket, State, Value, json};
 use roomcast_socketio_msgpack::MsgpackCodec;
 
 #[derive(Parser)]
@@ -28,6 +31,12 @@ struct Options {
     /// Run the connect middleware again for recovered clients
     #[arg(long)]
     ask_again: bool,
+    /// Time between two pings, in milliseconds
+    #[arg(long, default_value_t = 25_000)]
+    ping_interval: u64,
+    /// Maximum time to an answer to a ping, in milliseconds
+    #[arg(long, default_value_t = 20_000)]
+    ping_timeout: u64,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,14 +45,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let config = Config::new().recovery(|recovery| {
-        recovery
-            .max_disconnection(Duration::from_millis(options.away))
-            .max_log_events(options.log_events)
-            .skip_middlewares(!options.ask_again)
-    });
+    let config = Config::new()
+        .timeouts(|timeouts| {
+            timeouts
+                .ping_interval(Duration::from_millis(options.ping_interval))
+                .ping_timeout(Duration::from_millis(options.ping_timeout))
+        })
+        .recovery(|recovery| {
+            recovery
+                .max_disconnection(Duration::from_millis(options.away))
+                .max_log_events(options.log_events)
+                .skip_middlewares(!options.ask_again)
+        });
     let io = Io::builder()
         .config(config)
+        .state(Orders::default())
         .endpoint(Endpoint::socket_io())
         .endpoint(Endpoint::socket_io().at("/msgpack/").parser(MsgpackCodec::shared()))
         .endpoint(Endpoint::plain("/ws"))
@@ -53,6 +69,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .on("state", state)
         .on("present", async |io: Io, id: String, ack: Ack| ack.send(io.count(id) > 0).map(drop))
         .on("say", say)
+        .on("publish", publish)
+        .on("order", deduplicated(order))
         .on("volatile", async |io: Io, args: Args| {
             io.main().target().volatile().emit("heard", args).map(drop)
         })
@@ -67,6 +85,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bound = Server::new(io).bind(("127.0.0.1", options.port))?;
     println!("listening on http://{}", bound.address());
     match bound.run(options.threads)? {}
+}
+
+/// Number of orders so far.
+#[derive(Clone, Default)]
+struct Orders(Arc<AtomicUsize>);
+
+/// Takes an order, which needs some time, in milliseconds; answers with its number.
+async fn order(State(Orders(last)): State<Orders>, _id: String, time: u64) -> usize {
+    tokio::time::sleep(Duration::from_millis(time)).await;
+    last.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// Accepts every client that does not request a rejection.
@@ -95,6 +123,12 @@ async fn say(io: Io, room: Option<String>, args: Args) -> Result<(), EmitError> 
     let target = io.main().target();
     let target = if let Some(room) = room { target.to(room) } else { target };
     target.emit("heard", args).map(drop)
+}
+
+/// Emits to a room, and answers once the event is confirmed.
+async fn publish(io: Io, room: String, args: Args, ack: Ack) -> Result<(), EmitError> {
+    let outcome = io.main().to(room).emit_confirmed("told", args).await;
+    ack.send(json!({ "error": outcome.err().map(|error| error.to_string()) })).map(drop)
 }
 
 /// Emits `question` to the caller and answers with its acknowledgement.

@@ -122,7 +122,7 @@ async fn collects_bursts_into_few_writes() {
         expected.sort();
         assert_eq!(rooms(store.get(&id(&format!("s{number}")))), Some(expected));
     }
-    // Nothing has changed since.
+    // No change was made since.
     sleep(INTERVAL * 10).await;
     assert_eq!(store.take_calls(), []);
 }

@@ -37,7 +37,7 @@ pub mod config {
 pub mod cluster {
     //! Connection to the other nodes of a cluster.
 
-    pub use roomcast_core::{Cluster, ClusterMetric, ClusterStatus, ClusterValue};
+    pub use roomcast_core::{Cluster, ClusterMetric, ClusterStatus, ClusterValue, EventLog};
 }
 
 pub mod recovery {
@@ -73,6 +73,7 @@ pub mod handler {
     pub use crate::app::error::{EventError, EventErrorCause, HandlerError};
     pub use crate::app::handler::call::Handler;
     pub use crate::app::handler::cloned::cloned;
+    pub use crate::app::handler::deduplicated::deduplicated;
     pub use crate::app::handler::outcome::{Answer, Outcome};
     pub use crate::app::handler::serial::serial;
     pub use crate::app::model::event_rewrite::EventRewrite;
@@ -170,6 +171,7 @@ pub mod typed {
 pub mod marker {
     pub use crate::app::handler::call::{AtOnce, Borrowing, ByArgument, ByType, Fallible};
     pub use crate::app::handler::cloned::Cloned;
+    pub use crate::app::handler::deduplicated::{Deduplicated, Once};
     pub use crate::app::handler::serial::{InTurn, Serial};
     pub use crate::app::handler::signature::{Signature, Takes};
     pub use crate::app::model::event_input::HandlerInput;

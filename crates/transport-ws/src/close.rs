@@ -34,7 +34,8 @@ pub(crate) fn parse(payload: &[u8]) -> Result<(Option<u16>, ByteString), Violati
 
 /// Truncates a reason to whole characters of at most 123 bytes.
 pub(crate) fn cut(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(MAX_REASON)]
+    let end = (0..=MAX_REASON).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or_default();
+    &reason[..end]
 }
 
 #[cfg(test)]

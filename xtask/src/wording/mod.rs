@@ -110,7 +110,10 @@ fn count(root: &Path, phrases: &[Regex]) -> Result<BTreeMap<String, Area>, Strin
 fn find<'a>(block: &'a Block, phrases: &'a [Regex]) -> impl Iterator<Item = &'a str> {
     let around = |start: usize, end: usize| {
         let text = &block.text;
-        &text[text.floor_char_boundary(start.saturating_sub(30))..text.ceil_char_boundary(end + 30)]
+        let is_boundary = |at: &usize| text.is_char_boundary(*at);
+        let start = (0..=start.saturating_sub(30)).rev().find(is_boundary).unwrap_or_default();
+        let end = (end + 30..text.len()).find(is_boundary).unwrap_or(text.len());
+        &text[start..end]
     };
     phrases
         .iter()

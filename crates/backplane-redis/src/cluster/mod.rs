@@ -42,8 +42,8 @@ use crate::metrics::add;
 ///
 /// # Guarantees
 ///
-/// - **Subscriptions** are renewed after a lost connection, a slot that moved, and a failover. The engine
-///   reports them by [`PubSubEvent::Missed`] once they are in effect again. Redis answers each of them, so none is lost unnoticed.
+/// - **Subscriptions** are renewed after a lost connection, a slot that moved, and a failover. The engine reports them by
+///   [`PubSubEvent::Missed`] once they are in effect again. Redis answers each of them, so none is lost unnoticed.
 /// - **Order**: the messages of one node on one channel arrive in order of publication, also while its slot moves.
 /// - **Loss**: a publication without a reply when its connection is lost is unconfirmed, and not repeated. One that a
 ///   server did not execute is sent to the new master of its slot.
@@ -195,7 +195,9 @@ impl RedisClusterPubSub {
     }
 
     fn pass_waiting(&mut self) {
-        while let Some((_, command)) = self.waiting.pop_front_if(|(token, _)| !self.interest.blocks(*token)) {
+        while self.waiting.front().is_some_and(|(token, _)| !self.interest.blocks(*token))
+            && let Some((_, command)) = self.waiting.pop_front()
+        {
             self.waiting_bytes -= command.len();
             match command {
                 Waiting::Publish(publication) => self.publish(publication),

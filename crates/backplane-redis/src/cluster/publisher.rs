@@ -12,7 +12,7 @@ use super::outbox::Publication;
 use super::slots::{self, Rejection};
 use crate::RedisConfig;
 use crate::config::Address;
-use crate::connection::{Link, LinkEvent, Reply, SendQueue, encode, encode_sharded_publish, parse, text_of};
+use crate::connection::{Link, LinkEvent, Reply, SendQueue, encode, encode_publish, parse, text_of};
 use crate::metrics::Counters;
 
 /// Publishing connection to one master. Commands are kept until they are answered.
@@ -73,7 +73,7 @@ impl Publisher {
 
     /// Returns whether the connection is away, or does not answer.
     pub(super) fn is_stalled(&self) -> bool {
-        !self.link.is_up() || self.link.is_silent()
+        !self.link.is_up() || self.link.is_overdue()
     }
 
     /// Returns the bytes of publications that are not answered.
@@ -88,7 +88,7 @@ impl Publisher {
     /// Queues a publication; the connection is established.
     pub(super) fn publish(&mut self, publication: Publication) {
         let (name, payload) = (publication.channel.as_bytes(), &publication.payload);
-        self.queue.push(|out| encode_sharded_publish(out, name, payload));
+        self.queue.push(|out| encode_publish(out, true, name, payload));
         self.bytes += publication.len();
         self.commands.push_back(Command::Publish(publication));
     }
@@ -116,9 +116,9 @@ impl Publisher {
                     return Poll::Ready(PublisherEvent::Up);
                 }
                 LinkEvent::Down => return Poll::Ready(PublisherEvent::Down(self.lose())),
-                LinkEvent::Silent => {
+                LinkEvent::Tick => {
                     // Other commands test the connection as well.
-                    if self.commands.is_empty() {
+                    if self.link.is_silent() && self.commands.is_empty() {
                         self.commands.push_back(Command::Ping);
                         self.queue.push(|out| encode(out, b"PING", [].into_iter()));
                     }

@@ -140,8 +140,8 @@ impl Subscriber {
                     self.clear();
                     Some(SubscriberEvent::Down)
                 }
-                LinkEvent::Silent => {
-                    if self.pending.is_empty() {
+                LinkEvent::Tick => {
+                    if self.link.is_silent() && self.pending.is_empty() {
                         self.push_fence(Vec::new());
                     }
                     None

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
@@ -54,6 +54,8 @@ pub(crate) enum DialError {
     UnknownMaster(String),
     #[error("{0} is not a master")]
     NotMaster(Address),
+    #[error("{0} did not answer in time")]
+    Silent(Address),
     #[error("the settings are those of a Redis Cluster, which this engine does not use")]
     IsCluster,
     #[error("the settings name no server of a cluster")]
@@ -66,7 +68,10 @@ pub(crate) enum DialError {
 pub(super) async fn dial(config: Arc<RedisConfig>, previous: Option<Identity>) -> Result<Dialed, DialError> {
     tokio::time::timeout(config.connect_timeout, dial_target(&config, previous.as_ref()))
         .await
-        .unwrap_or(Err(DialError::Timeout))
+        .unwrap_or_else(|_| match &config.target {
+            Target::Server(address) => Err(DialError::Silent(address.clone())),
+            Target::Sentinel { .. } | Target::Cluster { .. } => Err(DialError::Timeout),
+        })
 }
 
 async fn dial_target(config: &RedisConfig, previous: Option<&Identity>) -> Result<Dialed, DialError> {
@@ -82,7 +87,7 @@ async fn dial_target(config: &RedisConfig, previous: Option<&Identity>) -> Resul
     let share = config.connect_timeout / (2 * u32::try_from(sentinels.len()).unwrap_or(1));
     for sentinel in sentinels.iter().cycle().skip(first).take(sentinels.len()) {
         let asked = tokio::time::timeout(share, ask_sentinel(config, sentinel, master)).await;
-        match asked.unwrap_or(Err(DialError::Timeout)) {
+        match asked.unwrap_or_else(|_| Err(DialError::Silent(sentinel.clone()))) {
             Ok(address) => match dial_server(config, &address, previous).await {
                 Ok(dialed) => return Ok(dialed),
                 // During a failover, the sentinels may disagree.
@@ -177,7 +182,7 @@ async fn open(config: &RedisConfig, address: &Address) -> Result<Opened, DialErr
         Address::Tcp(host, port) => (host, *port),
         Address::Unix(path) => return Ok((Box::new(UnixStream::connect(path).await.map_err(failed)?), None)),
     };
-    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(failed)?;
+    let stream = connect(config, host, port).await.map_err(failed)?;
     let local = stream.local_addr().ok();
     stream.set_nodelay(true).map_err(failed)?;
     // The pings notice a dead server first; this one also ends connections that wait for a ping's turn.
@@ -190,6 +195,20 @@ async fn open(config: &RedisConfig, address: &Address) -> Result<Opened, DialErr
     Ok((Box::new(stream), local))
 }
 
+/// Connects to the first address that answers.
+///
+/// A lost request would be repeated by the system after 1 s, then 2 s, and so on. The next attempt is sooner.
+async fn connect(config: &RedisConfig, host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((host, port)).await? {
+        match tokio::time::timeout(config.connect_timeout / 4, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
+}
 type Parse = fn(&[u8]) -> Result<Option<(Reply<'_>, usize)>, InvalidReply>;
 
 struct Handshake<'a> {

@@ -63,7 +63,12 @@ impl SendQueue {
         self.completed + self.lens.len() as u64
     }
 
-    /// Returns the number of commands that were not begun.
+    /// Returns the number of commands that were sent, in part or in whole.
+    pub(super) fn sent_commands(&self) -> u64 {
+        self.completed + u64::from(self.sent > 0)
+    }
+
+    /// Returns the number of commands that were not sent, not even in part.
     pub(crate) fn unsent(&self) -> u64 {
         self.lens.len() as u64 - u64::from(self.sent > 0)
     }
@@ -91,8 +96,8 @@ pub(crate) enum LinkEvent {
     Down,
     /// Bytes were read.
     Data,
-    /// The connection is silent, and is to be tested by a command.
-    Silent,
+    /// An interval has passed.
+    Tick,
 }
 
 /// One connection to the server, restored whenever it is lost.
@@ -148,8 +153,13 @@ impl Link {
         matches!(self.state, State::Up(_))
     }
 
-    /// Returns whether an established connection has not answered a ping within an interval.
+    /// Returns whether an established connection was silent for at least an interval.
     pub(crate) fn is_silent(&self) -> bool {
+        matches!(&self.state, State::Up(up) if up.silent > 1)
+    }
+
+    /// Returns whether an established connection has not answered a ping within an interval.
+    pub(crate) fn is_overdue(&self) -> bool {
         matches!(&self.state, State::Up(up) if up.silent > PING_TICKS)
     }
 
@@ -204,9 +214,8 @@ impl Link {
             self.fail(&"no answer to a ping");
             return Poll::Ready(LinkEvent::Down);
         }
-        // The new timer has to be polled once, to be registered.
-        cx.waker().wake_by_ref();
-        if up.silent < PING_TICKS { Poll::Pending } else { Poll::Ready(LinkEvent::Silent) }
+        // The caller polls again, which registers the new timer.
+        Poll::Ready(LinkEvent::Tick)
     }
 
     /// Writes the allowed commands; pending if bytes remain.
@@ -320,7 +329,7 @@ impl Drop for Link {
     }
 }
 
-/// Ticks without a byte after which a ping is sent.
+/// Ticks without a byte after which a command is sent to test the connection.
 const PING_TICKS: u32 = 2;
 /// Ticks without a byte after which a connection is dead.
 const DEAD_TICKS: u32 = 3;

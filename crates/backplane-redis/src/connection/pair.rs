@@ -86,8 +86,8 @@ impl<N> Pair<N> {
     }
 
     /// Queues a count of the subscribers of a channel.
-    pub(crate) fn count(&mut self, name: &[u8], number: u64) {
-        self.publisher.count(name, number);
+    pub(crate) fn count(&mut self, name: &[u8], number: u64, of_other_kind: bool) {
+        self.publisher.count(name, number, of_other_kind);
         self.wake();
     }
 
@@ -101,7 +101,7 @@ impl<N> Pair<N> {
         if !self.subscriber.command(verb, names, self.last_number) {
             return None;
         }
-        if matches!(verb, Verb::Subscribe | Verb::PatternSubscribe) {
+        if matches!(verb, Verb::Subscribe | Verb::PatternSubscribe | Verb::ShardedSubscribe) {
             // A command takes effect before later ones, but publications have another connection.
             self.publisher.hold(self.last_number);
         }

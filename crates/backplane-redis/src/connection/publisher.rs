@@ -25,6 +25,8 @@ pub(crate) struct Publisher {
     queue: SendQueue,
     counters: Counters,
     limit: usize,
+    /// Whether the channels are sharded.
+    is_sharded: bool,
     /// Replies that arrived, of all commands that were completed.
     replied: u64,
     /// Commands without a reply that are no publications, by their index.
@@ -47,6 +49,7 @@ impl Publisher {
     pub(crate) fn new(config: Arc<RedisConfig>, counters: Counters) -> Self {
         Self {
             limit: config.send_buffer,
+            is_sharded: config.sharded_channels,
             link: Link::new("publish", config, counters.clone()),
             queue: SendQueue::default(),
             counters,
@@ -59,8 +62,11 @@ impl Publisher {
     }
 
     /// Returns whether the connection is established and its queue has room.
+    ///
+    /// A connection that does not reply takes no more: if it is lost, all that it was sent is unconfirmed.
     pub(crate) fn is_ready(&self) -> bool {
-        self.link.is_up() && self.queue.len() < self.limit
+        let is_stalled = self.link.is_silent() && self.replied != self.queue.completed;
+        self.link.is_up() && self.queue.len() < self.limit && !is_stalled
     }
 
     pub(crate) fn address(&self) -> Option<&Address> {
@@ -74,14 +80,15 @@ impl Publisher {
 
     /// Queues a publication.
     pub(crate) fn publish(&mut self, name: &[u8], payload: &[u8]) {
-        self.queue.push(|out| resp::encode_publish(out, name, payload));
+        self.queue.push(|out| resp::encode_publish(out, self.is_sharded, name, payload));
         add(&self.counters.accepted, 1);
     }
 
-    /// Queues a count of the subscribers of a channel.
-    pub(crate) fn count(&mut self, name: &[u8], token: u64) {
+    /// Queues a count of the subscribers of a channel, which is sharded like the channels of messages unless `of_other_kind`.
+    pub(crate) fn count(&mut self, name: &[u8], token: u64, of_other_kind: bool) {
         self.others.push_back((self.queue.next_index(), Other::Count(token)));
-        self.queue.push(|out| resp::encode(out, b"PUBSUB", [&b"NUMSUB"[..], name].into_iter()));
+        let count = if self.is_sharded == of_other_kind { &b"NUMSUB"[..] } else { b"SHARDNUMSUB" };
+        self.queue.push(|out| resp::encode(out, b"PUBSUB", [count, name].into_iter()));
     }
 
     /// Returns the next result of a count.
@@ -129,7 +136,8 @@ impl Publisher {
                     self.account_loss();
                     return Poll::Ready(LinkChange::Down);
                 }
-                Poll::Ready(LinkEvent::Silent) => self.send_ping(),
+                Poll::Ready(LinkEvent::Tick) if self.link.is_silent() => self.send_ping(),
+                Poll::Ready(LinkEvent::Tick) => {}
                 Poll::Ready(LinkEvent::Data) => {
                     if !self.read_replies() {
                         self.link.fail(&"invalid reply");
@@ -170,7 +178,8 @@ impl Publisher {
                         // A server may send an error before it closes a connection.
                         break false;
                     }
-                    match (self.others.pop_front_if(|(index, _)| *index == self.replied), &reply) {
+                    let is_other = self.others.front().is_some_and(|(index, _)| *index == self.replied);
+                    match (is_other.then(|| self.others.pop_front()).flatten(), &reply) {
                         (Some((_, Other::Ping)), _) => {}
                         (Some((_, Other::Count(token))), reply) => {
                             self.counted.push_back((token, count_of(reply)));
@@ -204,7 +213,9 @@ impl Publisher {
         self.shift_barriers(before - self.queue.len());
         let mut lost = self.queue.completed - self.replied;
         let completed = self.queue.completed;
-        while let Some((_, other)) = self.others.pop_front_if(|(index, _)| *index < completed) {
+        while self.others.front().is_some_and(|(index, _)| *index < completed)
+            && let Some((_, other)) = self.others.pop_front()
+        {
             lost -= 1;
             if let Other::Count(token) = other {
                 self.counted.push_back((token, SubscriberCount::Lost));
@@ -216,7 +227,7 @@ impl Publisher {
     }
 }
 
-/// Returns the number in the reply to `PUBSUB NUMSUB` with one channel.
+/// Returns the number in the reply to `PUBSUB NUMSUB` or `SHARDNUMSUB` with one channel.
 fn count_of(reply: &Reply<'_>) -> SubscriberCount {
     if let Reply::Array(parts) = reply
         && let [_, Reply::Integer(number)] = &parts[..]

@@ -34,18 +34,24 @@ const MAX_BULK: usize = 64 << 10;
 
 /// Parses one reply; returns it with its length, or `None` if it is incomplete.
 pub(crate) fn parse(input: &[u8]) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
-    parse_nested(input, 0, MAX_ELEMENTS)
+    parse_nested(input, 0, MAX_ELEMENTS, MAX_BULK)
 }
 
 /// Parses the reply to `CLUSTER SLOTS`, which has up to one element for each slot.
 pub(crate) fn parse_slots(input: &[u8]) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
-    parse_nested(input, 0, MAX_RANGES)
+    parse_nested(input, 0, MAX_RANGES, MAX_BULK)
+}
+
+/// Parses one reply with strings of at most this many bytes.
+pub(crate) fn parse_up_to(input: &[u8], max_bulk: usize) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
+    parse_nested(input, 0, MAX_ELEMENTS, max_bulk)
 }
 
 fn parse_nested(
     input: &[u8],
     depth: usize,
     max_elements: usize,
+    max_bulk: usize,
 ) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
     let Some((text, mut len)) = line(input)? else { return Ok(None) };
     let (kind, text) = text.split_first().ok_or(InvalidReply)?;
@@ -55,7 +61,7 @@ fn parse_nested(
         b':' => Reply::Integer(integer(text)?),
         b'$' if text == b"-1" => Reply::Bulk(None),
         b'$' => {
-            let size = length(text).filter(|size| *size <= MAX_BULK).ok_or(InvalidReply)?;
+            let size = length(text).filter(|size| *size <= max_bulk).ok_or(InvalidReply)?;
             let Some(content) = input.get(len..len + size + 2) else { return Ok(None) };
             len += size + 2;
             Reply::Bulk(Some(content.strip_suffix(b"\r\n").ok_or(InvalidReply)?))
@@ -65,9 +71,8 @@ fn parse_nested(
             let count = length(text).filter(|count| *count <= max_elements && depth < MAX_DEPTH);
             let mut elements = Vec::new();
             for _ in 0..count.ok_or(InvalidReply)? {
-                let Some((element, used)) = parse_nested(&input[len..], depth + 1, max_elements)? else {
-                    return Ok(None);
-                };
+                let nested = parse_nested(&input[len..], depth + 1, max_elements, max_bulk)?;
+                let Some((element, used)) = nested else { return Ok(None) };
                 elements.push(element);
                 len += used;
             }
@@ -136,7 +141,7 @@ fn bulk(input: &[u8]) -> Result<Option<(&[u8], usize)>, InvalidReply> {
     Ok((input.len() >= end + 2).then(|| (&input[len..end], end + 2)))
 }
 
-fn line(input: &[u8]) -> Result<Option<(&[u8], usize)>, InvalidReply> {
+pub(super) fn line(input: &[u8]) -> Result<Option<(&[u8], usize)>, InvalidReply> {
     match input.iter().take(MAX_LINE).position(|byte| *byte == b'\r') {
         Some(end) => match input.get(end + 1) {
             Some(b'\n') => Ok(Some((&input[..end], end + 2))),
@@ -153,7 +158,7 @@ fn integer(text: &[u8]) -> Result<i64, InvalidReply> {
 }
 
 /// Parses a length; Redis limits a string to 512 MiB.
-fn length(text: &[u8]) -> Option<usize> {
+pub(super) fn length(text: &[u8]) -> Option<usize> {
     if text.is_empty() || text.len() > 10 {
         return None;
     }
@@ -175,20 +180,11 @@ pub(crate) fn encode<'a>(
     out.len() - before
 }
 
-/// Appends a PUBLISH command; returns its length.
-pub(crate) fn encode_publish(out: &mut BytesMut, name: &[u8], payload: &[u8]) -> usize {
-    encode_message(out, b"*3\r\n$7\r\nPUBLISH\r\n", name, payload)
-}
-
-/// Appends an SPUBLISH command; returns its length.
-pub(crate) fn encode_sharded_publish(out: &mut BytesMut, name: &[u8], payload: &[u8]) -> usize {
-    encode_message(out, b"*3\r\n$8\r\nSPUBLISH\r\n", name, payload)
-}
-
-fn encode_message(out: &mut BytesMut, command: &[u8], name: &[u8], payload: &[u8]) -> usize {
+/// Appends a PUBLISH command, or SPUBLISH for a sharded channel; returns its length.
+pub(crate) fn encode_publish(out: &mut BytesMut, is_sharded: bool, name: &[u8], payload: &[u8]) -> usize {
     let before = out.len();
     out.reserve(name.len() + payload.len() + 64);
-    out.put_slice(command);
+    out.put_slice(if is_sharded { b"*3\r\n$8\r\nSPUBLISH\r\n" } else { b"*3\r\n$7\r\nPUBLISH\r\n" });
     put_string(out, name);
     put_string(out, payload);
     out.len() - before
@@ -270,7 +266,10 @@ mod tests {
         assert_eq!(&out[..], b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n");
         assert_eq!(len, out.len());
         out.clear();
-        encode_publish(&mut out, b"a", b"0123456789");
+        encode_publish(&mut out, false, b"a", b"0123456789");
         assert_eq!(&out[..], b"*3\r\n$7\r\nPUBLISH\r\n$1\r\na\r\n$10\r\n0123456789\r\n");
+        out.clear();
+        encode_publish(&mut out, true, b"a", b"0");
+        assert_eq!(&out[..], b"*3\r\n$8\r\nSPUBLISH\r\n$1\r\na\r\n$1\r\n0\r\n");
     }
 }

@@ -22,6 +22,8 @@ pub(crate) enum Verb {
     Unsubscribe,
     PatternSubscribe,
     PatternUnsubscribe,
+    ShardedSubscribe,
+    ShardedUnsubscribe,
 }
 
 impl Verb {
@@ -31,6 +33,8 @@ impl Verb {
             Self::Unsubscribe => b"UNSUBSCRIBE",
             Self::PatternSubscribe => b"PSUBSCRIBE",
             Self::PatternUnsubscribe => b"PUNSUBSCRIBE",
+            Self::ShardedSubscribe => b"SSUBSCRIBE",
+            Self::ShardedUnsubscribe => b"SUNSUBSCRIBE",
         }
     }
 }
@@ -60,6 +64,8 @@ pub(crate) struct Subscriber {
     incoming: Messages,
     /// Commands without all their replies.
     pending: VecDeque<Pending>,
+    /// Intervals since the last reply to one of them.
+    unanswered: u32,
     has_logged_refusal: bool,
 }
 
@@ -78,6 +84,7 @@ impl Subscriber {
             queue: SendQueue::default(),
             counters,
             pending: VecDeque::new(),
+            unanswered: 0,
             has_logged_refusal: false,
         }
     }
@@ -151,13 +158,7 @@ impl Subscriber {
                     self.clear();
                     Some(SubscriberEvent::Changed(LinkChange::Down))
                 }
-                LinkEvent::Silent => {
-                    if self.pending.is_empty() {
-                        self.pending.push_back(Pending::Ping);
-                        self.queue.push(|out| resp::encode(out, b"PING", [].into_iter()));
-                    }
-                    None
-                }
+                LinkEvent::Tick => self.tick(),
                 LinkEvent::Data => self.buffered_event(resolve),
             };
             if let Some(event) = event {
@@ -166,10 +167,29 @@ impl Subscriber {
         }
     }
 
+    /// Tests a silent connection, and closes one on which only messages arrive, as if commands were lost on the way.
+    fn tick<N>(&mut self) -> Option<SubscriberEvent<N>> {
+        if self.pending.is_empty() {
+            if self.link.is_silent() {
+                self.pending.push_back(Pending::Ping);
+                self.queue.push(|out| resp::encode(out, b"PING", [].into_iter()));
+            }
+            return None;
+        }
+        self.unanswered += 1;
+        if self.unanswered <= UNANSWERED_TICKS {
+            return None;
+        }
+        self.link.fail(&"no reply to a command");
+        self.clear();
+        Some(SubscriberEvent::Changed(LinkChange::Down))
+    }
+
     fn clear(&mut self) {
         self.counters.subscriber_up.store(false, Ordering::Relaxed);
         self.queue.clear();
         self.pending.clear();
+        self.unanswered = 0;
         self.incoming.clear();
     }
 
@@ -186,6 +206,7 @@ impl Subscriber {
             }
             let Some((reply, len)) = resp::parse(&self.link.input)? else { return Ok(None) };
             let event = read_reply(&reply, &mut self.pending, &self.counters)?;
+            self.unanswered = 0;
             if let (Some(SubscriberEvent::Refused(_)), Reply::Error(text)) = (&event, &reply)
                 && !std::mem::replace(&mut self.has_logged_refusal, true)
             {
@@ -229,3 +250,8 @@ fn read_reply<N>(
         _ => Err(InvalidReply),
     }
 }
+
+/// Intervals after which a connection without replies is closed although messages arrive.
+///
+/// Longer than for a silent one: a reply follows the messages that Redis has queued before it.
+const UNANSWERED_TICKS: u32 = 9;

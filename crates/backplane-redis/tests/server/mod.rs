@@ -108,11 +108,23 @@ impl Redis {
         self.try_command(args).unwrap_or_else(|| panic!("no reply to {args:?}"))
     }
 
+    /// Like [`command`](Self::command), with the password of the server; the reply follows that to the password.
+    pub(crate) fn command_as(&self, password: &str, args: &[&str]) -> String {
+        self.try_commands(&[&["AUTH", password], args]).unwrap_or_else(|| panic!("no reply to {args:?}"))
+    }
+
     pub(crate) fn try_command(&self, args: &[&str]) -> Option<String> {
+        self.try_commands(&[args])
+    }
+
+    fn try_commands(&self, commands: &[&[&str]]) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-        let mut text = format!("*{}\r\n", args.len());
-        args.iter().for_each(|arg| text += &format!("${}\r\n{arg}\r\n", arg.len()));
+        let mut text = String::new();
+        for args in commands {
+            text += &format!("*{}\r\n", args.len());
+            args.iter().for_each(|arg| text += &format!("${}\r\n{arg}\r\n", arg.len()));
+        }
         stream.write_all(text.as_bytes()).ok()?;
         let mut reply = [0; 65_536];
         let len = stream.read(&mut reply).ok()?;

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args, ValueEnum};
 use roomcast::cluster::{
-    self, ConnectionConfig, NodeClusterConfig, RedisConfig, RedisConfigError, RedisError,
+    self, ConnectionConfig, NodeClusterConfig, RedisConfig, RedisConfigError, RedisError, SubscriptionMode,
 };
 use roomcast::config::IoBuilder;
 
@@ -24,9 +24,26 @@ use crate::sources::Sources;
 #[command(group = ArgGroup::new("redis_server").args(["redis", "redis_sentinel"]))]
 pub(crate) struct Redis {
     /// Connect to the other servers on this Redis: redis://HOST:PORT, or rediss:// with TLS. Put the password into
-    /// ROOMCAST_REDIS_PASSWORD, --redis-password-file or the variable ROOMCAST_REDIS, not into this flag
-    #[arg(long, value_name = "URL", env = "ROOMCAST_REDIS", hide_env_values = true)]
-    redis: Option<Url>,
+    /// ROOMCAST_REDIS_PASSWORD, --redis-password-file or the variable ROOMCAST_REDIS, not into this flag. May be
+    /// repeated, in mode native: the rooms are divided among independent servers
+    #[arg(long, value_name = "URL", value_delimiter = ' ', env = "ROOMCAST_REDIS", hide_env_values = true)]
+    redis: Vec<Url>,
+
+    /// Redis that is being removed from several: it is used as long as other servers use it; may be repeated
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ' ',
+        requires = "redis",
+        env = "ROOMCAST_REDIS_RETIRED"
+    )]
+    #[arg(hide_env_values = true)]
+    redis_retired: Vec<Url>,
+
+    /// Use sharded channels (SSUBSCRIBE, SPUBLISH) in mode native; needs Redis 7, and the same on all servers
+    #[arg(long, requires = "redis_server", env = "ROOMCAST_REDIS_SHARDED_CHANNELS")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    redis_sharded_channels: bool,
 
     /// Connect to the Redis that these sentinels name, each as HOST:PORT; may be repeated
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', env = "ROOMCAST_REDIS_SENTINEL")]
@@ -48,10 +65,27 @@ pub(crate) struct Redis {
     #[arg(env = "ROOMCAST_REDIS_MODE")]
     redis_mode: RedisMode,
 
-    /// First part of the name of each channel; clusters that share a Redis need different ones. In mode classic, the
-    /// option `key` of Node's adapter. Default: roomcast, in mode classic socket.io
+    /// First part of the name of each channel; clusters that share a Redis need different ones. In the other modes, the
+    /// option `key` or `channelPrefix` of Node's adapter. Default: roomcast, in the other modes socket.io
     #[arg(long, value_name = "TEXT", requires = "redis_server", env = "ROOMCAST_REDIS_PREFIX")]
     redis_prefix: Option<String>,
+
+    /// Name of the stream in mode streams, the option `streamName` of Node's adapter; clusters that share a Redis need
+    /// different ones
+    #[arg(long, value_name = "NAME", default_value = "socket.io", requires = "redis_server")]
+    #[arg(env = "ROOMCAST_REDIS_STREAM")]
+    redis_stream: String,
+
+    /// Approximate number of entries that the stream keeps, the option `maxLen` of Node's adapter. The smallest one of
+    /// all servers and emitters applies
+    #[arg(long, value_name = "N", default_value_t = 10_000, requires = "redis_server")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..), env = "ROOMCAST_REDIS_MAX_LEN")]
+    redis_max_len: u64,
+
+    /// Channels of rooms in mode sharded, the option subscriptionMode of Node's adapter; the same on all servers
+    #[arg(long, value_name = "MODE", value_enum, default_value = "dynamic", requires = "redis_server")]
+    #[arg(env = "ROOMCAST_REDIS_SUBSCRIPTION_MODE")]
+    redis_subscription_mode: Subscriptions,
 
     /// User at Redis. Default: that of the URL, or the default user
     #[arg(long, value_name = "NAME", requires = "redis_server", env = "ROOMCAST_REDIS_USER")]
@@ -93,6 +127,21 @@ enum RedisMode {
     Native,
     /// Together with Node servers on @socket.io/redis-adapter 8 (createAdapter)
     Classic,
+    /// Together with Node servers on @socket.io/redis-adapter 8.3 (createShardedAdapter), on Redis 7 or later
+    Sharded,
+    /// Events stored in a stream, alone or together with Node servers on @socket.io/redis-streams-adapter 0.3
+    Streams,
+}
+
+/// Rooms that have their own channel
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+enum Subscriptions {
+    /// None: each server receives all events
+    Static,
+    /// All rooms except of socket ids: each server receives the events of its own rooms
+    Dynamic,
+    /// All rooms, also of socket ids
+    DynamicPrivate,
 }
 
 /// URL that may hold a password, which is not printed.
@@ -127,8 +176,9 @@ impl Redis {
     /// # Errors
     /// Returns an error that names the invalid flag or variable.
     pub(crate) fn connect(&self, builder: IoBuilder, sources: &Sources<'_>) -> Result<IoBuilder, String> {
-        let Some(redis) = self.config(sources)? else { return Ok(builder) };
-        if self.redis.as_ref().is_some_and(Url::has_password) && sources.is_typed("redis") {
+        let servers = self.servers(sources)?;
+        let Some(redis) = servers.first().cloned() else { return Ok(builder) };
+        if self.redis.iter().any(Url::has_password) && sources.is_typed("redis") {
             tracing::warn!(
                 "the password in --redis is visible to other users of this machine; set ROOMCAST_REDIS instead"
             );
@@ -136,14 +186,28 @@ impl Redis {
         let connected = match self.redis_mode {
             RedisMode::Native => {
                 let connection = ConnectionConfig::new().node(|node| node.queue_bytes = self.redis_queue);
-                let redis = match &self.redis_prefix {
-                    Some(prefix) => redis.prefix(prefix),
-                    None => redis,
+                let settings = |redis: RedisConfig| {
+                    let redis = redis.sharded_channels(self.redis_sharded_channels);
+                    match &self.redis_prefix {
+                        Some(prefix) => redis.prefix(prefix),
+                        None => redis,
+                    }
                 };
-                cluster::redis_with(redis, connection).map(|connection| {
+                let connected = match servers.len() {
+                    1 => cluster::redis_with(settings(redis), connection),
+                    _ => {
+                        let servers = servers.into_iter().map(settings).collect();
+                        cluster::redis_servers(servers, connection).map(|(connection, _)| connection)
+                    }
+                };
+                connected.map(|connection| {
                     tracing::info!(node = %connection.id(), "connecting to the other servers by Redis");
                     builder.cluster(connection)
                 })
+            }
+            RedisMode::Classic if servers.len() > 1 || self.redis_sharded_channels => {
+                let name = sources.name(if servers.len() > 1 { "redis" } else { "redis_sharded_channels" });
+                return Err(format!("{name}: several servers and sharded channels need --redis-mode native"));
             }
             RedisMode::Classic => {
                 let mut classic = NodeClusterConfig::new().queue_bytes(self.redis_queue);
@@ -155,6 +219,40 @@ impl Redis {
                     builder.cluster(cluster)
                 })
             }
+            RedisMode::Sharded => {
+                let mut config = NodeClusterConfig::new().queue_bytes(self.redis_queue);
+                if let Some(prefix) = &self.redis_prefix {
+                    config = config.prefix(prefix);
+                }
+                let config = config.sharded(|sharded| {
+                    sharded.mode = match self.redis_subscription_mode {
+                        Subscriptions::Static => SubscriptionMode::Static,
+                        Subscriptions::Dynamic => SubscriptionMode::Dynamic,
+                        Subscriptions::DynamicPrivate => SubscriptionMode::DynamicPrivate,
+                    };
+                });
+                cluster::redis_sharded_with(redis, config).map(|cluster| {
+                    tracing::info!("connecting to Node servers and others by sharded channels of Redis");
+                    builder.cluster(cluster)
+                })
+            }
+            RedisMode::Streams => {
+                let mut config = NodeClusterConfig::new().queue_bytes(self.redis_queue);
+                if let Some(prefix) = &self.redis_prefix {
+                    config = config.prefix(prefix);
+                }
+                let config = config.streams(|streams| {
+                    streams.stream = self.redis_stream.as_str().into();
+                    streams.max_len = self.redis_max_len;
+                });
+                cluster::redis_streams_with(redis, config).map(|cluster| {
+                    tracing::info!(
+                        stream = self.redis_stream,
+                        "connecting to the other servers by a stream of Redis"
+                    );
+                    builder.cluster(cluster)
+                })
+            }
         };
         connected.map_err(|error| match error {
             RedisError::Config(error) => explain("redis", &error, sources),
@@ -162,22 +260,38 @@ impl Redis {
         })
     }
 
-    /// Returns the server and the credentials; `None` without a server.
-    fn config(&self, sources: &Sources<'_>) -> Result<Option<RedisConfig>, String> {
+    /// Returns the servers with the credentials; none if no server is configured.
+    fn servers(&self, sources: &Sources<'_>) -> Result<Vec<RedisConfig>, String> {
         let named = |id| move |error: RedisConfigError| explain(id, &error, sources);
-        let mut config = match &self.redis {
-            Some(Url(url)) => RedisConfig::from_url(url).map_err(named("redis"))?,
-            None if self.redis_sentinel.is_empty() => return Ok(None),
-            None => RedisConfig::sentinel(&self.redis_master, &self.redis_sentinel)
-                .map_err(named("redis_sentinel"))?,
-        };
+        if !self.redis_sentinel.is_empty() {
+            let config = RedisConfig::sentinel(&self.redis_master, &self.redis_sentinel);
+            return Ok(vec![self.config(config.map_err(named("redis_sentinel"))?, false, sources)?]);
+        }
+        let mut servers = Vec::new();
+        for (id, urls) in [("redis", &self.redis), ("redis_retired", &self.redis_retired)] {
+            for url in urls {
+                let config = RedisConfig::from_url(&url.0).map_err(named(id))?;
+                let config = self.config(config, url.has_password(), sources)?;
+                servers.push(if id == "redis" { config } else { config.retired() });
+            }
+        }
+        Ok(servers)
+    }
+
+    /// Adds TLS and the credentials to the settings of a server.
+    fn config(
+        &self,
+        mut config: RedisConfig,
+        mut has_password: bool,
+        sources: &Sources<'_>,
+    ) -> Result<RedisConfig, String> {
+        let named = |id| move |error: RedisConfigError| explain(id, &error, sources);
         if self.redis_tls {
             config = config.tls();
         }
         if let Some(file) = &self.redis_ca_file {
             config = config.ca_file(file).map_err(named("redis_ca_file"))?;
         }
-        let mut has_password = self.redis.as_ref().is_some_and(Url::has_password);
         if let Some(file) = &self.redis_password_file {
             config = config.password_file(file).map_err(named("redis_password_file"))?;
             has_password = true;
@@ -202,7 +316,7 @@ impl Redis {
             }
             (None, None) => {}
         }
-        Ok(Some(config))
+        Ok(config)
     }
 }
 
@@ -242,14 +356,27 @@ mod tests {
 
     #[test]
     fn settings_require_server() {
-        for flag in ["--redis-prefix=a", "--redis-mode=native", "--redis-queue=1", "--redis-password-file=f"]
-        {
+        let flags = ["--redis-prefix=a", "--redis-mode=native", "--redis-queue=1", "--redis-password-file=f"];
+        for flag in flags.into_iter().chain([
+            "--redis-stream=s",
+            "--redis-max-len=5",
+            "--redis-subscription-mode=static",
+        ]) {
             assert!(parse(&[flag]).is_err(), "{flag}");
             assert!(parse(&["--redis=redis://h", flag]).is_ok(), "{flag}");
             assert!(parse(&["--redis-sentinel=h:1", flag]).is_ok(), "{flag}");
         }
         assert!(parse(&["--redis=redis://h", "--redis-sentinel=h:1"]).is_err());
         assert!(parse(&["--redis=redis://h", "--redis-master=m"]).is_err());
+    }
+
+    #[test]
+    fn several_servers_are_accepted() {
+        let options =
+            parse(&["--redis=redis://a", "--redis=redis://b redis://c", "--redis-retired=redis://d"]);
+        let options = options.expect("valid flags");
+        assert_eq!((options.redis.redis.len(), options.redis.redis_retired.len()), (3, 1));
+        assert!(parse(&["--redis-retired=redis://d"]).is_err());
     }
 
     #[test]

@@ -8,12 +8,12 @@ use roomcast_cluster_task::clock;
 use roomcast_cluster_task::reply::Missing;
 use roomcast_core::{Args, ClusterHost, Event, Room, Target};
 use roomcast_node_adapter::{
-    Asker, ClassicAction, Composed, RequestNumber, Response, SocketDescription, SubscriberCount, Wanted,
+    Action, Asker, Composed, RequestNumber, Response, SocketDescription, SubscriberCount, Wanted,
 };
 use tracing::warn;
 
-use super::Driver;
 use super::queue::Command;
+use super::{Count, Driver};
 use crate::input::{AnswerPart, Input, Key};
 use crate::shared::{MESSAGE_COST, cost};
 
@@ -27,30 +27,47 @@ impl Driver {
         now: Instant,
     ) -> usize {
         let Some(key) = self.subscriptions.route(subscription) else { return 0 };
+        let others = self.subscriptions.others(subscription).into_iter();
+        let work: usize = others.map(|key| self.receive_in(key, channel, payload, now)).sum();
+        work + self.receive_in(key, channel, payload, now)
+    }
+
+    /// Handles a message in one of the namespaces that have its channel.
+    fn receive_in(&mut self, key: Key, channel: &str, payload: &bytes::Bytes, now: Instant) -> usize {
         let Some(entry) = self.namespaces.get_mut(&key) else { return 0 };
         self.stats.bytes_in += payload.len() as u64;
         let host = entry.host();
         let guard = &self.shared.guard;
         // Own-id rooms are among the rooms of the host.
-        entry.node.handle_message(channel, payload, now, |room| {
+        entry.node.handle_message(channel, payload, now, &|room| {
             let target = Target { rooms: vec![Room::from(room)], ..Target::default() };
-            host.is_some_and(|host| guard.call(|| host.count(&target)).is_some_and(|members| members > 0))
+            host.as_ref()
+                .is_some_and(|host| guard.call(|| host.count(&target)).is_some_and(|members| members > 0))
         });
         self.perform(key, now)
     }
 
     /// Continues a request with the number of nodes.
     pub(super) fn continue_request(&mut self, token: u64, count: SubscriberCount, now: Instant) {
-        let Some((key, request)) = self.counts.remove(&token) else { return };
+        let Some(Count { key, request, silent }) = self.counts.remove(&token) else { return };
         let Some(entry) = self.namespaces.get_mut(&key) else { return };
         let Some(pending) = entry.requests.get_mut(&request) else { return };
+        if let Some(uid) = silent {
+            match count {
+                SubscriberCount::Known(0) => self.nodes.note_absent(&uid),
+                SubscriberCount::Known(_) => pending.silent += u64::from(self.nodes.is_silent(&uid)),
+                SubscriberCount::Lost => self.queue.push(Command::Count(key, request, Some(uid))),
+                SubscriberCount::Refused => {}
+            }
+            return;
+        }
         let subscribers = match count {
-            SubscriberCount::Known(subscribers) => Some(subscribers),
+            SubscriberCount::Known(subscribers) => Some(subscribers.saturating_sub(pending.silent).max(1)),
             SubscriberCount::Refused => {
                 self.stats.counts_failed += 1;
                 None
             }
-            SubscriberCount::Lost => return self.queue.push(Command::Count(key, request)),
+            SubscriberCount::Lost => return self.queue.push(Command::Count(key, request, None)),
         };
         // Its message is queued now.
         self.held_bytes -= std::mem::take(&mut pending.bytes);
@@ -80,11 +97,16 @@ impl Driver {
         }
         if let Some(entry) = self.namespaces.get_mut(&key) {
             let metrics = entry.node.take_metrics();
-            if metrics.unreadable > 0 && self.stats.classic.unreadable == 0 {
-                let namespace = entry.node.channels().request();
+            if metrics.unreadable > 0 && self.stats.adapter.unreadable == 0 {
+                let namespace = entry.node.counted_channel();
                 warn!(channel = %namespace, "message in the cluster is not readable; further ones are only counted");
             }
-            self.stats.classic += metrics;
+            self.stats.adapter += metrics;
+            if let Some(node) = entry.node.as_streams() {
+                let bytes = node.unconfirmed_bytes();
+                self.unconfirmed_bytes += bytes;
+                self.unconfirmed_bytes -= std::mem::replace(&mut entry.unconfirmed_bytes, bytes);
+            }
             let deadline = entry.node.poll_timeout();
             if deadline != entry.deadline {
                 if let Some(before) = std::mem::replace(&mut entry.deadline, deadline) {
@@ -100,42 +122,55 @@ impl Driver {
         &mut self,
         key: Key,
         host: Option<Arc<dyn ClusterHost>>,
-        action: ClassicAction,
+        action: Action,
         now: Instant,
     ) -> usize {
         match action {
-            ClassicAction::Publish { channel, payload } => self.enqueue(Composed { channel, payload }),
-            ClassicAction::CountNodes { request } => self.queue.push(Command::Count(key, request)),
-            ClassicAction::Deliver { target, event } => {
+            // See `Names` and `RoomChannels`.
+            Action::Subscribe { .. } | Action::Unsubscribe { .. } => {}
+            Action::Append { fields, number, .. } => {
+                if let Some(stream) = &mut self.stream {
+                    stream.push(key, number, fields);
+                }
+            }
+            Action::Publish { channel, payload } => self.enqueue(Composed { channel, payload }),
+            Action::CountNodes { request } => {
+                for uid in self.nodes.silent() {
+                    self.queue.push(Command::Count(key, request, Some(uid.clone())));
+                }
+                self.queue.push(Command::Count(key, request, None));
+            }
+            Action::Deliver { target, event } => {
                 let Some(host) = host else { return 0 };
                 let recipients = self.shared.guard.call(|| host.deliver(&target, &event));
                 return recipients.unwrap_or_default() / RECIPIENTS_PER_WORK;
             }
-            ClassicAction::Update { target, change, asker } => {
+            Action::Update { target, change, asker } => {
                 self.act_for(key, host, &target, asker, |host| host.update(&target, &change));
             }
-            ClassicAction::Disconnect { target, close, asker } => {
+            Action::Disconnect { target, close, asker } => {
                 self.act_for(key, host, &target, asker, |host| host.disconnect(&target, close));
             }
-            ClassicAction::Find { asker, target, wanted } => {
+            Action::Find { asker, target, wanted } => {
                 if let Some(response) = self.find(host, &target, wanted) {
                     self.answer_here(key, &asker, &response);
                 }
             }
-            ClassicAction::ServerSide { name, args, asker } => {
+            Action::ServerSide { name, args, asker } => {
                 if let Some(host) = host {
                     self.run_handler(key, host, name, args, asker, now);
                 }
             }
-            ClassicAction::DeliverWithAck { asker, target, event, timeout } => {
+            Action::DeliverWithAck { asker, target, event, timeout } => {
                 self.collect(key, host, asker, &target, event, timeout, now);
             }
-            ClassicAction::Answer { request, answer } => {
+            Action::Answer { request, answer } => {
                 if let Some(pending) = self.pending(key, request) {
                     pending.reply.part(None, AnswerPart(answer));
                 }
             }
-            ClassicAction::Done { request, missing, .. } => self.end_request(key, request, missing),
+            Action::OtherMode { node, mode } => self.note_other_mode(&node, mode.as_ref()),
+            Action::Done { request, missing, .. } => self.end_request(key, request, missing, now),
             other => tracing::debug!(?other, "unknown action of a namespace"),
         }
         0
@@ -275,12 +310,13 @@ impl Driver {
         self.namespaces.get_mut(&key)?.requests.get_mut(&request)
     }
 
-    fn end_request(&mut self, key: Key, request: RequestNumber, missing: Option<usize>) {
+    fn end_request(&mut self, key: Key, request: RequestNumber, missing: Option<usize>, now: Instant) {
         let Some(entry) = self.namespaces.get_mut(&key) else { return };
         let Some(pending) = entry.requests.remove(&request) else { return };
         entry.numbers.remove(&pending.reply.key());
         self.held_bytes -= pending.bytes;
         self.stats.pending_requests -= 1;
+        self.stats.request_times.record(now.saturating_duration_since(pending.begun));
         if missing == Some(0) {
             self.stats.requests_complete += 1;
         }

@@ -4,16 +4,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use bytestring::ByteString;
 use roomcast_cluster_task::reply::ReplySender;
 use roomcast_core::{ClusterHost, Heard};
-use roomcast_node_adapter::{ClassicNamespace, RequestNumber};
+use roomcast_node_adapter::RequestNumber;
 use tokio::sync::oneshot;
 
+use super::adapter::{Adapter, Names};
+use super::rooms::RoomChannels;
 use crate::input::AnswerPart;
 
 /// Open namespace, or one whose subscriptions are ending.
 pub(super) struct Entry {
-    pub(super) node: ClassicNamespace,
+    pub(super) node: Adapter,
+    pub(super) names: Names,
     /// `None` once the namespace is closed; requests of other nodes are answered until they are not heard any more.
     pub(super) host: Option<Weak<dyn ClusterHost>>,
     pub(super) subscription: Subscription,
@@ -21,11 +25,14 @@ pub(super) struct Entry {
     pub(super) since: Instant,
     /// Whether events may have been lost since the last subscription.
     pub(super) has_missed: bool,
-    /// Joins that wait for the subscription.
-    pub(super) joins: Vec<oneshot::Sender<Heard>>,
+    /// Joins that wait for the subscription, with the channel of their room.
+    pub(super) joins: Vec<(Option<ByteString>, oneshot::Sender<Heard>)>,
+    pub(super) rooms: RoomChannels,
     pub(super) requests: HashMap<RequestNumber, PendingRequest>,
     /// Pending requests by the number that their future knows.
     pub(super) numbers: HashMap<u64, RequestNumber>,
+    /// Bytes of own events that were not read back from the stream.
+    pub(super) unconfirmed_bytes: usize,
     /// Registered deadline of a request.
     pub(super) deadline: Option<Instant>,
 }
@@ -35,6 +42,9 @@ pub(super) struct PendingRequest {
     pub(super) reply: ReplySender<AnswerPart>,
     /// Bytes that it holds until it is published.
     pub(super) bytes: usize,
+    pub(super) begun: Instant,
+    /// Silent nodes among the subscribers.
+    pub(super) silent: u64,
 }
 
 /// Subscription of a namespace, from the request to its end.
@@ -54,16 +64,19 @@ pub(super) enum Subscription {
 }
 
 impl Entry {
-    pub(super) fn new(node: ClassicNamespace, host: Weak<dyn ClusterHost>, now: Instant) -> Self {
+    pub(super) fn new(node: Adapter, host: Weak<dyn ClusterHost>, now: Instant) -> Self {
         Self {
+            names: node.names(),
             node,
             host: Some(host),
             subscription: Subscription::Wanted,
             since: now,
             has_missed: false,
             joins: Vec::new(),
+            rooms: RoomChannels::default(),
             requests: HashMap::new(),
             numbers: HashMap::new(),
+            unconfirmed_bytes: 0,
             deadline: None,
         }
     }
@@ -78,10 +91,13 @@ impl Entry {
         matches!(self.subscription, Subscription::Ending | Subscription::EndRequested(_))
     }
 
-    /// Completes the waiting joins.
+    /// Completes the waiting joins. A join to a room with a channel then waits for the channel if the outcome is good.
     pub(super) fn complete_joins(&mut self, outcome: Heard) {
-        for join in self.joins.drain(..) {
-            let _ = join.send(outcome);
+        for (channel, join) in self.joins.drain(..) {
+            match channel {
+                Some(channel) if outcome == Heard::Confirmed => self.rooms.join(&channel, join),
+                _ => _ = join.send(outcome),
+            }
         }
     }
 }

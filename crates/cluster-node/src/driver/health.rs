@@ -54,14 +54,22 @@ impl Health {
         self.is_leaving
     }
 
-    /// Returns the status; `unconfirmed` is the time since which a namespace is not subscribed.
-    pub(super) fn status(&mut self, unconfirmed: Option<Instant>, now: Instant) -> ClusterStatus {
-        self.has_joined |= self.disconnected_since.is_none() && unconfirmed.is_none();
+    /// Returns the status. `unconfirmed` is the time since which a namespace is not subscribed, and `away` that since
+    /// which the stream cannot be used.
+    pub(super) fn status(
+        &mut self,
+        unconfirmed: Option<Instant>,
+        away: Option<Instant>,
+        now: Instant,
+    ) -> ClusterStatus {
+        self.has_joined |= self.disconnected_since.is_none() && unconfirmed.is_none() && away.is_none();
         if !self.has_joined && now < self.started + self.join_timeout {
             return ClusterStatus::Joining;
         }
         let is_over = |since: Option<Instant>, time| since.is_some_and(|since| since + time <= now);
-        let is_away = is_over(self.disconnected_since, STALL) || is_over(self.blocked_since, STALL);
+        let is_away = is_over(self.disconnected_since, STALL)
+            || is_over(self.blocked_since, STALL)
+            || is_over(away, STALL);
         if is_away || is_over(unconfirmed, self.join_timeout) {
             return ClusterStatus::Degraded;
         }
@@ -81,4 +89,4 @@ impl Health {
 }
 
 /// Time after which an engine that is away, or accepts nothing, counts as down.
-const STALL: Duration = Duration::from_millis(250);
+pub(super) const STALL: Duration = Duration::from_millis(250);

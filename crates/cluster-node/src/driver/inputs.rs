@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use roomcast_cluster_task::clock;
 use roomcast_cluster_task::reply::{Missing, ReplySender};
 use roomcast_core::Heard;
-use roomcast_node_adapter::{ClassicNamespace, Query};
+use roomcast_node_adapter::{ClassicNamespace, Query, ShardedNamespace, StreamsNamespace};
 
+use super::adapter::Adapter;
 use super::entry::{Entry, PendingRequest, Subscription};
 use super::queue::Command;
 use super::{Confirm, Driver};
-use crate::input::{AnswerPart, Input, Key};
+use crate::input::{AnswerPart, Input, Key, Writer};
 
 impl Driver {
     /// Handles inputs; returns whether there are more.
@@ -43,29 +44,56 @@ impl Driver {
                 if self.health.is_leaving() {
                     return;
                 }
-                let node = ClassicNamespace::with_writer(self.shared.classic.clone(), writer);
-                self.subscriptions.want(key, node.channels(), now);
-                self.namespaces.insert(key, Entry::new(node, host, now));
+                let node = match (writer, &self.shared.streams, &self.shared.sharded) {
+                    (Writer::Sharded(writer), _, Some(config)) => {
+                        let name = writer.namespace().clone();
+                        Adapter::Sharded(Box::new(ShardedNamespace::new(config.clone(), name, writer.uid())))
+                    }
+                    (Writer::Streams(writer), Some(config), _) => {
+                        let name = writer.namespace().clone();
+                        self.by_namespace.insert(name.as_str().into(), key);
+                        Adapter::Streams(Box::new(StreamsNamespace::new(config.clone(), name, writer.uid())))
+                    }
+                    (Writer::Classic(writer), ..) => {
+                        Adapter::Classic(ClassicNamespace::with_writer(self.shared.classic.clone(), writer))
+                    }
+                    // The kind of the writers follows from the settings.
+                    (Writer::Sharded(_) | Writer::Streams(_), ..) => return,
+                };
+                let entry = Entry::new(node, host, now);
+                let namespaces = &self.namespaces;
+                let has_room = |key, name: &str| {
+                    namespaces.get(&key).is_some_and(|entry: &Entry| entry.rooms.contains(name))
+                };
+                self.subscriptions.want(key, &entry.names, now, has_room);
+                self.namespaces.insert(key, entry);
             }
+            Input::Append { key, fields, local } => self.append(key, fields, local, now),
+            Input::Log(input) => self.ask_log(input),
             Input::Close { key } => self.close(key, now),
-            Input::Heard { key, reply } => {
+            Input::Room { key, channel, has_members } => self.change_room(key, channel, has_members),
+            Input::Heard { key, channel, reply } => {
                 let join_timeout = self.shared.join_timeout;
                 let Some(entry) = self.namespaces.get_mut(&key).filter(|entry| !entry.is_closed()) else {
                     let _ = reply.send(Heard::Left);
                     return;
                 };
-                if entry.subscription == Subscription::Active {
-                    let _ = reply.send(Heard::Confirmed);
+                if entry.subscription == Subscription::Active && self.has_position {
+                    match channel {
+                        Some(channel) => entry.rooms.join(&channel, reply),
+                        None => _ = reply.send(Heard::Confirmed),
+                    }
                 } else if entry.since + join_timeout <= now {
                     // The status reports it already; further clients need not wait.
                     let _ = reply.send(Heard::Degraded);
                 } else {
-                    entry.joins.push(reply);
+                    entry.joins.push((channel, reply));
                 }
             }
             Input::Confirm { reply } => {
-                let (mark, lost) = (self.queue.mark(), self.engine.lost());
-                self.confirms.push_back(Confirm { mark, lost, reply });
+                let entries = self.stream.as_ref().map_or(0, |stream| stream.appends().mark());
+                let (mark, lost) = (self.queue.mark(), self.lost());
+                self.confirms.push_back(Confirm { mark, entries, lost, reply });
             }
             Input::Request { key, query, timeout, reply } => {
                 self.request(key, *query, timeout, reply, bytes, now);
@@ -126,7 +154,7 @@ impl Driver {
         };
         let Ok(request) = entry.node.begin(query, timeout, now) else { return reply.done(unknown) };
         entry.numbers.insert(reply.key(), request);
-        entry.requests.insert(request, PendingRequest { reply, bytes });
+        entry.requests.insert(request, PendingRequest { reply, bytes, begun: now, silent: 0 });
         self.held_bytes += bytes;
         self.stats.pending_requests += 1;
         self.perform(key, now);

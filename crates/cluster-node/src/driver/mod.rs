@@ -1,12 +1,21 @@
 //! Task of a cluster: owns the namespaces and the engine.
 
 mod actions;
+mod adapter;
 mod entry;
 mod health;
 mod inputs;
+mod modes;
+mod nodes;
 mod queue;
+mod replay;
+mod rooming;
+mod rooms;
+mod stream;
+mod streaming;
 mod subscribing;
 mod subscriptions;
+mod trimming;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -16,19 +25,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use bytestring::ByteString;
 use roomcast_cluster_task::{AckSinks, Handlers, Timer, clock};
-use roomcast_core::ClusterStatus;
-use roomcast_node_adapter::{PubSub, PubSubCommand, PubSubEvent, RequestNumber};
+use roomcast_core::{ClusterStatus, DeferredWakes, FlushList};
+use roomcast_node_adapter::{PubSub, PubSubCommand, PubSubEvent, RequestNumber, StreamLog};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use self::entry::Entry;
 use self::health::Health;
+use self::nodes::Nodes;
 use self::queue::{Command, Outgoing};
+use self::replay::Replays;
+use self::rooms::RoomChannels;
+use self::stream::Stream;
 use self::subscriptions::Subscriptions;
 use crate::config::NodeClusterConfig;
 use crate::input::{Input, Key};
-use crate::shared::{Shared, Stats};
+use crate::shared::{RoomStats, Shared, Stats};
 
 /// Task of a cluster: owns the namespaces and the engine, without a lock.
 ///
@@ -38,18 +52,32 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     config: NodeClusterConfig,
     engine: Box<dyn PubSub>,
+    /// With the streams adapter.
+    stream: Option<Stream>,
+    replays: Replays,
+    /// Whether it is known where the node begins in the stream, or there is none.
+    has_position: bool,
     /// Inputs taken from the inlet.
     inputs: VecDeque<(Input, usize)>,
     namespaces: BTreeMap<Key, Entry>,
+    /// Namespaces by their names, for entries of the stream.
+    by_namespace: HashMap<ByteString, Key>,
     subscriptions: Subscriptions,
+    nodes: Nodes,
     queue: Outgoing,
     /// Bytes of requests that wait for the number of nodes.
     held_bytes: usize,
     /// Whether the next publication is a request, whose bytes were counted before.
     publishes_request: bool,
+    /// Bytes of own events that were not read back from the stream.
+    unconfirmed_bytes: usize,
     /// Counts without a result.
-    counts: HashMap<u64, (Key, RequestNumber)>,
+    counts: HashMap<u64, Count>,
     last_count: u64,
+    /// Namespaces in which servers with another adapter are searched, with the time of the next search.
+    searches: VecDeque<(Instant, Key)>,
+    /// Searches without a result.
+    searching: HashMap<u64, Key>,
     /// First deadline of each namespace's requests.
     deadlines: BTreeSet<(Instant, Key)>,
     confirms: VecDeque<Confirm>,
@@ -59,6 +87,8 @@ pub(crate) struct Driver {
     stats: Stats,
     health: Health,
     timer: Timer,
+    /// Holds the wake-ups of connections until the events of a turn are delivered.
+    wakes: FlushList,
     /// Refused and lost publications when the engine was last in order.
     losses_before: (u64, u64),
     /// Whether subscriptions were lost with the last connection.
@@ -70,18 +100,40 @@ pub(crate) struct Driver {
     ends_at: Option<Instant>,
 }
 
+/// Count of the subscribers for a request: of its namespace, or whether a silent node is among them.
+struct Count {
+    key: Key,
+    request: RequestNumber,
+    silent: Option<ByteString>,
+}
+
 struct Confirm {
     mark: u64,
-    /// Number of lost publications when the wait began.
+    /// Mark in the queue of entries.
+    entries: u64,
+    /// Number of lost publications and refused entries when the wait began.
     lost: u64,
     reply: oneshot::Sender<bool>,
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>, config: NodeClusterConfig, engine: Box<dyn PubSub>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        config: NodeClusterConfig,
+        engine: Box<dyn PubSub>,
+        log: Option<Box<dyn StreamLog>>,
+    ) -> Self {
+        let max_len = shared.streams.as_ref().map_or(0, |streams| streams.max_len);
+        let stream = log.map(|log| Stream::new(log, max_len, clock::now()));
+        let rooms = shared.sharded.is_some().then(RoomStats::default);
         Self {
+            has_position: stream.is_none(),
+            stream,
+            replays: Replays::default(),
+            by_namespace: HashMap::new(),
             health: Health::new(config.join_timeout, clock::now()),
             handlers: Handlers::new(config.max_handlers),
+            nodes: Nodes::new(shared.prefix(), &shared.uid),
             shared,
             config,
             engine,
@@ -91,13 +143,17 @@ impl Driver {
             queue: Outgoing::default(),
             held_bytes: 0,
             publishes_request: false,
+            unconfirmed_bytes: 0,
             counts: HashMap::new(),
             last_count: 0,
+            searches: VecDeque::new(),
+            searching: HashMap::new(),
             deadlines: BTreeSet::new(),
             confirms: VecDeque::new(),
             sinks: AckSinks::default(),
-            stats: Stats::default(),
+            stats: Stats { rooms, ..Stats::default() },
             timer: Timer::new(),
+            wakes: FlushList::new(),
             losses_before: (0, 0),
             was_unsubscribed: false,
             resumes_at: None,
@@ -111,11 +167,18 @@ impl Driver {
         self.expire_requests(now);
         self.retry_subscriptions(now);
         let mut has_more = self.take_inputs(cx, now);
-        has_more |= self.receive(cx, now);
+        has_more |= self.deliver_together(|driver| {
+            let has_more = driver.receive(cx, now);
+            driver.receive_entries(cx, now) | has_more
+        });
         has_more |= self.transmit(cx, now);
+        self.search(cx, now);
+        has_more |= self.transmit_entries(cx, now);
         self.sinks.expire(now);
         self.handlers.reap(&self.shared.guard, cx);
-        let is_done = self.health.is_leaving() && self.namespaces.is_empty() && self.queue.is_empty();
+        let has_stored = self.stream.as_ref().is_none_or(|stream| stream.appends().is_empty());
+        let is_done =
+            self.health.is_leaving() && self.namespaces.is_empty() && self.queue.is_empty() && has_stored;
         self.has_left = is_done && self.engine.poll_flush(cx).is_ready();
         self.report(now);
         if self.has_left || self.ends_at.is_some_and(|at| at <= now) {
@@ -125,8 +188,11 @@ impl Driver {
             self.deadlines.first().map(|(at, _)| *at),
             self.sinks.next_deadline(),
             self.subscriptions.next_retry(),
+            self.searches.front().map(|(at, _)| *at),
             self.health.poll_timeout(self.subscriptions.unconfirmed_since(), now),
+            self.stream.as_ref().and_then(|stream| stream.poll_timeout(now)),
             self.resumes_at,
+            self.nodes.poll_timeout(now),
             self.ends_at,
         ];
         if has_more || !self.timer.arm(deadlines.into_iter().flatten().min(), now, cx) {
@@ -147,11 +213,23 @@ impl Driver {
         }
     }
 
+    /// Delivers the events of other nodes; each client then gets them in one write.
+    fn deliver_together<T>(&mut self, deliver: impl FnOnce(&mut Self) -> T) -> T {
+        let _wakes = DeferredWakes::enter_if_none(&self.wakes);
+        deliver(self)
+    }
+
     /// Handles events of the engine; returns whether there may be more.
     fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut budget = TURN_WORK;
         while let Poll::Ready(event) = self.engine.poll_event(cx) {
             let work = match event {
+                PubSubEvent::Message { subscription, payload, .. }
+                    if subscription == *self.nodes.channel() =>
+                {
+                    self.nodes.receive(&payload);
+                    0
+                }
                 PubSubEvent::Message { subscription, channel, payload } => {
                     self.receive_message(&subscription, &channel, &payload, now)
                 }
@@ -182,27 +260,25 @@ impl Driver {
             }
             PubSubEvent::Unsubscribed => {
                 self.was_unsubscribed = true;
+                self.nodes.lose();
                 self.lose_subscriptions(now);
             }
-            PubSubEvent::Done { token } => self.confirm_subscription(token),
+            PubSubEvent::Done { token: nodes::TOKEN } => self.nodes.confirm(true, now),
+            PubSubEvent::Refused { token: nodes::TOKEN } => self.nodes.confirm(false, now),
+            PubSubEvent::Done { token } => self.confirm_subscription(token, now),
             PubSubEvent::Refused { token } => self.refuse_subscription(token, now),
-            PubSubEvent::Counted { token, count } => self.continue_request(token, count, now),
+            PubSubEvent::Counted { token, count } => {
+                if !self.finish_search(token, count) {
+                    self.continue_request(token, count, now);
+                }
+            }
             PubSubEvent::Oversized { subscription } => {
                 self.stats.oversized += 1;
-                let host =
-                    self.subscriptions.route(&subscription).and_then(|key| self.namespaces.get(&key)?.host());
-                if let Some(host) = host {
-                    self.shared.guard.call(|| host.missed(None));
-                }
+                self.report_missed(&subscription);
             }
             PubSubEvent::Missed { subscriptions } => {
                 self.stats.interruptions += 1;
-                let routes = subscriptions.iter().filter_map(|name| self.subscriptions.route(name));
-                for key in routes.collect::<BTreeSet<_>>() {
-                    if let Some(host) = self.namespaces.get(&key).and_then(Entry::host) {
-                        self.shared.guard.call(|| host.missed(None));
-                    }
-                }
+                subscriptions.iter().for_each(|subscription| self.report_missed(subscription));
             }
             PubSubEvent::Message { .. } => {}
         }
@@ -219,7 +295,9 @@ impl Driver {
             // A node that leaves publishes the rest of its queue first.
             let subscribes =
                 self.subscriptions.has_changes() && (!self.health.is_leaving() || self.queue.is_empty());
-            if !subscribes && (self.queue.is_empty() || self.resumes_at.is_some()) {
+            let is_leaving = self.health.is_leaving();
+            let announces = self.nodes.has_command(is_leaving, now);
+            if !subscribes && !announces && (self.queue.is_empty() || self.resumes_at.is_some()) {
                 self.health.unblock();
                 break false;
             }
@@ -232,7 +310,11 @@ impl Driver {
                 break true;
             }
             budget -= 1;
-            let command = if subscribes { self.next_subscription() } else { self.next_command() };
+            let command = match (subscribes, announces) {
+                (true, _) => self.next_subscription(),
+                (_, true) => self.nodes.next_command(is_leaving, now),
+                _ => self.next_command(),
+            };
             if let Some(command) = command {
                 self.engine.send(command);
             }
@@ -249,14 +331,18 @@ impl Driver {
                 self.stats.bytes_out += message.payload.len() as u64;
                 Some(PubSubCommand::Publish { channel: message.channel, payload: message.payload })
             }
-            Command::Count(key, request) => {
+            Command::Count(key, request, silent) => {
                 // The request may have ended.
                 let entry = self.namespaces.get(&key)?;
                 entry.requests.get(&request)?;
                 self.last_count += 1;
                 let token = self.last_count;
-                self.counts.insert(token, (key, request));
-                Some(PubSubCommand::Count { channel: entry.node.channels().request().clone(), token })
+                let channel = match &silent {
+                    Some(uid) => entry.node.answers_to(uid),
+                    None => entry.node.counted_channel().clone(),
+                };
+                self.counts.insert(token, Count { key, request, silent });
+                Some(PubSubCommand::Count { channel, token })
             }
         }
     }
@@ -267,24 +353,43 @@ impl Driver {
     fn settle_confirms(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             // The future may have been dropped, or its time is over.
-            while self.confirms.pop_front_if(|first| first.reply.is_closed()).is_some() {}
+            while self.confirms.front().is_some_and(|first| first.reply.is_closed()) {
+                self.confirms.pop_front();
+            }
             let Some(first) = self.confirms.front() else { return Poll::Ready(()) };
-            if !self.queue.has_passed(first.mark) {
+            let are_stored =
+                |mark| self.stream.as_ref().is_none_or(|stream| stream.appends().has_settled(mark));
+            if !self.queue.has_passed(first.mark) || !are_stored(first.entries) {
                 return Poll::Ready(());
             }
             if self.engine.poll_flush(cx).is_pending() {
                 return Poll::Pending;
             }
-            let lost = self.engine.lost();
-            while let Some(confirm) = self.confirms.pop_front_if(|next| self.queue.has_passed(next.mark)) {
+            let lost = self.lost();
+            while self
+                .confirms
+                .front()
+                .is_some_and(|next| self.queue.has_passed(next.mark) && are_stored(next.entries))
+                && let Some(confirm) = self.confirms.pop_front()
+            {
                 let _ = confirm.reply.send(confirm.lost == lost);
             }
         }
     }
 
-    /// Moves reserved bytes to the queue towards the engine.
+    /// Returns the number of publications and entries that were accepted and not, or perhaps not, published.
+    fn lost(&self) -> u64 {
+        self.engine.lost() + self.stream.as_ref().map_or(0, |stream| stream.appends().refused())
+    }
+
+    /// Moves reserved bytes to the queues towards the engine.
     fn settle(&self, bytes: usize) {
-        self.shared.inlet.settle(bytes, self.queue.bytes() + self.held_bytes);
+        self.shared.inlet.settle(bytes, self.queued_bytes());
+    }
+
+    fn queued_bytes(&self) -> usize {
+        let entries = self.stream.as_ref().map_or(0, |stream| stream.appends().bytes());
+        self.queue.bytes() + self.held_bytes + entries + self.unconfirmed_bytes
     }
 
     /// Updates the status, the counters and the gauges.
@@ -292,15 +397,27 @@ impl Driver {
         self.stats.namespaces = self.namespaces.len();
         self.stats.unconfirmed = self.subscriptions.unconfirmed.len();
         self.stats.queue_len = self.queue.len();
-        self.stats.queue_bytes = self.queue.bytes() + self.held_bytes;
+        self.stats.queue_bytes = self.queued_bytes();
+        if std::mem::take(&mut self.subscriptions.have_rooms_changed) {
+            let rooms = || self.namespaces.values().map(|entry| &entry.rooms);
+            self.stats.rooms = Some(RoomStats {
+                channels: rooms().map(RoomChannels::len).sum(),
+                unconfirmed: rooms().map(RoomChannels::unconfirmed).sum(),
+            });
+        }
+        self.stats.stream = self.stream.as_ref().map(Stream::stats);
         self.stats.handlers = self.handlers.len();
-        self.stats.lost = self.engine.lost();
+        self.stats.silent = self.nodes.silent().count();
+        self.stats.lost = self.lost();
         self.shared.stats().clone_from(&self.stats);
         // It has left when the engine has flushed too.
         if self.health.is_leaving() {
             return;
         }
-        let status = self.health.status(self.subscriptions.unconfirmed_since(), now);
+        let status = {
+            let away = self.stream.as_ref().and_then(Stream::away_since);
+            self.health.status(self.subscriptions.unconfirmed_since(), away, now)
+        };
         let losses = (self.shared.inlet.refused(), self.stats.lost);
         if self.shared.status.set(status) {
             let (refused, lost) = (losses.0 - self.losses_before.0, losses.1 - self.losses_before.1);
@@ -329,9 +446,11 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.shared.inlet.end();
         let bytes = self.inputs.iter().map(|(_, bytes)| bytes).sum();
-        let waiting = self.inputs.iter().filter(|(input, _)| matches!(input, Input::Publish(_))).count();
+        let is_publication = |input: &Input| matches!(input, Input::Publish(_) | Input::Append { .. });
+        let waiting = self.inputs.iter().filter(|(input, _)| is_publication(input)).count();
+        let entries = self.stream.as_ref().map_or(0, |stream| stream.appends().len());
         self.shared.inlet.settle(bytes, 0);
-        let dropped = (waiting + self.queue.publications()) as u64;
+        let dropped = (waiting + entries + self.queue.publications()) as u64;
         let mut stats = self.shared.stats();
         stats.dropped += dropped;
         (stats.namespaces, stats.unconfirmed, stats.queue_len, stats.queue_bytes) = (0, 0, 0, 0);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytestring::ByteString;
 use roomcast_node_adapter::{Composed, RequestNumber};
 
 use crate::input::Key;
@@ -11,8 +12,8 @@ use crate::shared::cost;
 #[derive(Debug)]
 pub(super) enum Command {
     Publish(Composed),
-    /// Count the nodes for a request, which keeps its own bytes.
-    Count(Key, RequestNumber),
+    /// Count the nodes for a request, which keeps its own bytes, or whether a silent node is subscribed.
+    Count(Key, RequestNumber, Option<ByteString>),
 }
 
 /// Queue towards the engine, in order of publication.

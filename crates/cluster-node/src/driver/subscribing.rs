@@ -6,8 +6,8 @@ use roomcast_core::Heard;
 use roomcast_node_adapter::PubSubCommand;
 
 use super::Driver;
+use super::adapter::Names;
 use super::entry::{Entry, Subscription};
-use super::subscriptions::listed;
 use crate::input::Key;
 
 impl Driver {
@@ -16,19 +16,27 @@ impl Driver {
         loop {
             let key = self.subscriptions.changed.pop_front()?;
             let Some(entry) = self.namespaces.get_mut(&key) else { continue };
-            let channels = listed(entry.node.channels()).to_vec();
-            let patterns = vec![entry.node.channels().pattern().clone()];
+            let Names { mut channels, patterns } = entry.names.clone();
             self.subscriptions.last_token += 1;
             let token = self.subscriptions.last_token;
             let command = match entry.subscription {
+                Subscription::Requested(_) | Subscription::Active => {
+                    match self.next_room_command(key, token) {
+                        Some(command) => return Some(command),
+                        None => continue,
+                    }
+                }
                 Subscription::Wanted => {
+                    self.subscriptions.list_rooms(key, &mut entry.rooms);
                     entry.subscription = Subscription::Requested(token);
                     PubSubCommand::Subscribe { channels, patterns, token }
                 }
                 Subscription::Ending => {
                     entry.subscription = Subscription::EndRequested(token);
                     // First of all the node is not counted any more.
-                    let channels = channels.into_iter().rev().collect();
+                    channels.reverse();
+                    channels.extend(entry.rooms.close());
+                    channels.retain(|name| !self.subscriptions.is_shared(name));
                     PubSubCommand::Unsubscribe { channels, patterns, token }
                 }
                 _ => continue,
@@ -39,27 +47,51 @@ impl Driver {
     }
 
     /// Handles the confirmation of a command.
-    pub(super) fn confirm_subscription(&mut self, token: u64) {
+    pub(super) fn confirm_subscription(&mut self, token: u64, now: Instant) {
+        if let Some((key, batch)) = self.subscriptions.room_commands.remove(&token) {
+            return self.confirm_rooms(key, batch);
+        }
         let Some(key) = self.subscriptions.requested.remove(&token) else { return };
         let Some(entry) = self.namespaces.get_mut(&key) else { return };
         match entry.subscription {
             Subscription::Requested(requested) if requested == token => {
                 entry.subscription = Subscription::Active;
-                entry.complete_joins(Heard::Confirmed);
-                self.subscriptions.unconfirmed.remove(&(entry.since, key));
-                if std::mem::take(&mut entry.has_missed)
-                    && let Some(host) = entry.host()
-                {
-                    self.shared.guard.call(|| host.missed(None));
+                if self.has_position {
+                    entry.complete_joins(Heard::Confirmed);
                 }
+                if let Some(node) = entry.node.as_sharded() {
+                    node.announce_mode();
+                }
+                self.look_for_others(key, now);
+                self.note_restored(key);
+                self.perform(key, now);
             }
             Subscription::EndRequested(requested) if requested == token => self.remove(key),
             _ => {}
         }
     }
 
+    /// Notes that a namespace and its rooms may all be subscribed.
+    pub(super) fn note_restored(&mut self, key: Key) {
+        let Some(entry) = self.namespaces.get_mut(&key) else { return };
+        if entry.subscription != Subscription::Active || !entry.rooms.is_restored() {
+            return;
+        }
+        self.subscriptions.unconfirmed.remove(&(entry.since, key));
+        // With a stream, publications are no messages, and queries have answers or an end.
+        if std::mem::take(&mut entry.has_missed)
+            && self.stream.is_none()
+            && let Some(host) = entry.host()
+        {
+            self.shared.guard.call(|| host.missed(None));
+        }
+    }
+
     /// Handles the refusal of a command.
     pub(super) fn refuse_subscription(&mut self, token: u64, now: Instant) {
+        if let Some((key, batch)) = self.subscriptions.room_commands.remove(&token) {
+            return self.refuse_rooms(key, batch, now);
+        }
         let Some(key) = self.subscriptions.requested.remove(&token) else { return };
         let Some(entry) = self.namespaces.get_mut(&key) else { return };
         match entry.subscription {
@@ -75,14 +107,17 @@ impl Driver {
 
     /// Requests refused subscriptions again.
     pub(super) fn retry_subscriptions(&mut self, now: Instant) {
-        while let Some((_, key)) = self.subscriptions.retries.pop_front_if(|(at, _)| *at <= now) {
-            if let Some(entry) = self.namespaces.get_mut(&key)
-                && entry.subscription == Subscription::Refused
-            {
+        while self.subscriptions.retries.front().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, key)) = self.subscriptions.retries.pop_front()
+        {
+            let Some(entry) = self.namespaces.get_mut(&key) else { continue };
+            if entry.subscription == Subscription::Refused {
                 entry.subscription = Subscription::Wanted;
                 self.subscriptions.changed.push_back(key);
                 self.stats.subscribe_retries += 1;
             }
+            self.stats.subscribe_retries += entry.rooms.retry() as u64;
+            self.subscriptions.list_rooms(key, &mut entry.rooms);
         }
     }
 
@@ -90,6 +125,7 @@ impl Driver {
     pub(super) fn lose_subscriptions(&mut self, now: Instant) {
         let Self { namespaces, subscriptions, .. } = self;
         subscriptions.requested.clear();
+        subscriptions.room_commands.clear();
         subscriptions.changed.clear();
         subscriptions.retries.clear();
         let mut ended = Vec::new();
@@ -105,8 +141,15 @@ impl Driver {
             }
             entry.subscription = Subscription::Wanted;
             subscriptions.changed.push_back(*key);
+            entry.rooms.lose();
+            subscriptions.have_rooms_changed |= entry.rooms.len() > 0;
+            entry.rooms.is_listed = false;
+            subscriptions.forget_rooms(*key, &mut entry.rooms);
         }
         ended.into_iter().for_each(|key| self.remove(key));
+        if self.stream.is_some() {
+            return;
+        }
         for host in self.namespaces.values().filter_map(Entry::host) {
             self.shared.guard.call(|| host.missed(None));
         }
@@ -127,8 +170,12 @@ impl Driver {
     }
 
     fn remove(&mut self, key: Key) {
-        let Some(entry) = self.namespaces.remove(&key) else { return };
-        self.subscriptions.forget(key, entry.node.channels());
+        let Some(mut entry) = self.namespaces.remove(&key) else { return };
+        entry.rooms.close();
+        self.subscriptions.forget_rooms(key, &mut entry.rooms);
+        self.subscriptions.forget(key, &entry.names);
+        self.unconfirmed_bytes -= entry.unconfirmed_bytes;
+        self.by_namespace.retain(|_, other| *other != key);
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(&(deadline, key));
         }
@@ -136,4 +183,4 @@ impl Driver {
 }
 
 /// Time after which a refused subscription is requested again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);

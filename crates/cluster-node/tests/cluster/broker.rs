@@ -19,6 +19,10 @@ struct State {
     refuses_counts: bool,
     /// Number of subscribe commands to refuse.
     refused_subscriptions: usize,
+    /// Subscribers of channels of the other kind.
+    others: Option<(String, u64)>,
+    /// Commands for subscriptions.
+    commands: usize,
     /// Everything that was published.
     published: Vec<(String, Bytes)>,
 }
@@ -93,6 +97,16 @@ impl Broker {
         self.lock().refused_subscriptions = number;
     }
 
+    /// Sets the subscribers of a channel of the other kind.
+    pub(crate) fn set_other_kind(&self, channel: &str, subscribers: u64) {
+        self.lock().others = Some((channel.to_owned(), subscribers));
+    }
+
+    /// Returns the number of commands for subscriptions since the last call.
+    pub(crate) fn take_commands(&self) -> usize {
+        std::mem::take(&mut self.lock().commands)
+    }
+
     /// Returns the number of subscribers of a channel.
     pub(crate) fn subscribers(&self, channel: &str) -> usize {
         self.lock().count(channel)
@@ -113,9 +127,17 @@ impl Broker {
         self.lock().publish(&channel.into(), &payload.into());
     }
 
-    /// Returns the messages since the last call.
+    /// Subscribes a node that does nothing, as if it was frozen.
+    pub(crate) fn subscribe_frozen(&self, channels: &[&str]) {
+        let channels = channels.iter().map(|channel| ByteString::from(*channel)).collect();
+        self.lock().connections.push(Connection { is_connected: true, channels, ..Connection::default() });
+    }
+
+    /// Returns the messages since the last call, without heartbeats.
     pub(crate) fn take_published(&self) -> Vec<(String, Bytes)> {
-        std::mem::take(&mut self.lock().published)
+        let mut published = std::mem::take(&mut self.lock().published);
+        published.retain(|(channel, _)| channel != HEARTBEATS);
+        published
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -146,9 +168,14 @@ impl State {
     }
 
     fn apply(&mut self, index: usize, command: PubSubCommand) {
+        let is_change =
+            matches!(command, PubSubCommand::Subscribe { .. } | PubSubCommand::Unsubscribe { .. });
+        self.commands += usize::from(is_change);
         match command {
             PubSubCommand::Publish { channel, payload } => self.publish(&channel, &payload),
-            PubSubCommand::Subscribe { token, .. } if self.refused_subscriptions > 0 => {
+            PubSubCommand::Subscribe { token, channels, .. }
+                if self.refused_subscriptions > 0 && channels != [HEARTBEATS] =>
+            {
                 self.refused_subscriptions -= 1;
                 self.connections[index].push(PubSubEvent::Refused { token });
             }
@@ -158,8 +185,12 @@ impl State {
                     [(channels, &mut connection.channels), (patterns, &mut connection.patterns)]
                 {
                     for name in new {
-                        assert!(!known.contains(&name), "{name} is subscribed already");
-                        known.push(name);
+                        // A room may have the channel of another namespace.
+                        let may_repeat = name.contains("#/n#");
+                        assert!(may_repeat || !known.contains(&name), "{name} is subscribed already");
+                        if !known.contains(&name) {
+                            known.push(name);
+                        }
                     }
                 }
                 connection.push(PubSubEvent::Done { token });
@@ -275,6 +306,15 @@ impl PubSub for MemoryPubSub {
         });
     }
 
+    fn count_other_kind(&mut self, channel: &ByteString, token: u64) -> bool {
+        self.with(|state, index| {
+            let Some((name, subscribers)) = &state.others else { return false };
+            let count = SubscriberCount::Known(if *channel == **name { *subscribers } else { 0 });
+            state.connections[index].push(PubSubEvent::Counted { token, count });
+            true
+        })
+    }
+
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.with(|state, index| {
             let connection = &mut state.connections[index];
@@ -304,3 +344,6 @@ impl Drop for MemoryPubSub {
 
 /// Commands that a frozen broker's connection takes.
 pub(crate) const BUFFER: usize = 8;
+
+/// Channel of heartbeats.
+pub(crate) const HEARTBEATS: &str = "socket.io-roomcast#";

@@ -7,8 +7,13 @@
 mod host;
 
 mod broker;
+mod frozen;
 mod life_cycle;
 mod outages;
 mod queries;
 mod rig;
+mod sharded;
+mod stream_log;
+mod streams;
+mod streams_outages;
 mod traffic;

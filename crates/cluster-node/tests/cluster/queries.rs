@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use roomcast_cluster_node::NodeClusterConfig;
-use roomcast_core::{Args, RemoteAnswers, SocketId};
+use roomcast_core::{Args, Cluster as _, ClusterValue, RemoteAnswers, SocketId};
 use tokio::time::Instant;
 
 use crate::broker::Broker;
@@ -64,6 +64,21 @@ async fn queries_return_answers_of_all_nodes() {
     assert_eq!(servers[1].host.take_log(), ["s1 disconnect true"]);
     assert_eq!(servers[0].metric("cluster_requests_complete"), 5);
     assert_eq!(servers[0].metric("cluster_requests_pending"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_of_requests_are_counted() {
+    let broker = Broker::default();
+    let servers = Server::connected(&broker, 2).await;
+    servers[0].namespace.count(&to("all"), SOON).await.unwrap();
+    broker.freeze();
+    servers[0].namespace.count(&to("all"), Duration::from_millis(600)).await.unwrap_err();
+    let metrics = servers[0].cluster.metrics();
+    let times = metrics.iter().find(|metric| metric.name == "cluster_request_seconds").unwrap();
+    let ClusterValue::Histogram { sum, buckets } = &times.value else { panic!("{times:?}") };
+    assert!((0.6..0.65).contains(sum), "{sum}");
+    let counts: Vec<_> = buckets.iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(counts, [&(0.001, 1), &(1.0, 1)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ use roomcast_core::{
 
 use crate::broker::Broker;
 use crate::host::Host;
+use crate::stream_log::MemoryStream;
 
 /// Node with its main namespace.
 pub(crate) struct Server {
@@ -28,6 +29,39 @@ impl Server {
         let cluster = NodeCluster::start(config, broker.connect());
         let namespace = open(&cluster, "/", &host);
         Self { cluster, namespace, host }
+    }
+
+    /// Starts a node with the streams adapter.
+    pub(crate) fn start_streams(broker: &Broker, stream: &MemoryStream, host: Arc<Host>) -> Self {
+        let config = NodeClusterConfig::new();
+        Self::start_streams_with(broker, stream, host, config)
+    }
+
+    pub(crate) fn start_streams_with(
+        broker: &Broker,
+        stream: &MemoryStream,
+        host: Arc<Host>,
+        config: NodeClusterConfig,
+    ) -> Self {
+        let cluster = NodeCluster::start_streams(config, broker.connect(), stream.connect());
+        let namespace = open(&cluster, "/", &host);
+        Self { cluster, namespace, host }
+    }
+
+    /// Starts nodes with the streams adapter, as [`connected`](Self::connected) does.
+    pub(crate) async fn connected_by_stream(
+        broker: &Broker,
+        stream: &MemoryStream,
+        count: usize,
+    ) -> Vec<Self> {
+        let ids: Vec<_> = (0..count).map(|index| format!("s{index}")).collect();
+        let host = |id: &String| Host::with_sockets(&[(id, &["all"])]);
+        let servers: Vec<_> = ids.iter().map(|id| Self::start_streams(broker, stream, host(id))).collect();
+        for server in &servers {
+            server.join().await;
+        }
+        settle().await;
+        servers
     }
 
     /// Starts nodes with one socket each, `s0`, `s1` and so on, in the room `all`.

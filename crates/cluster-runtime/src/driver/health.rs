@@ -16,6 +16,8 @@ pub(super) struct Health {
     joined_at: Option<Instant>,
     /// Time since which the engine accepts nothing although there is something to send.
     blocked_since: Option<Instant>,
+    /// Time since which a part of the engine is lost.
+    partial_since: Option<Instant>,
     started: Instant,
     is_leaving: bool,
     join_timeout: Duration,
@@ -28,6 +30,7 @@ impl Health {
             unconfirmed_since: Some(now),
             joined_at: None,
             blocked_since: None,
+            partial_since: None,
             started: now,
             is_leaving: false,
             join_timeout: config.join_timeout,
@@ -62,6 +65,15 @@ impl Health {
         self.blocked_since = None;
     }
 
+    /// Notes whether a part of the engine is lost.
+    pub(super) fn note_part(&mut self, is_lost: bool, now: Instant) {
+        if is_lost {
+            self.partial_since.get_or_insert(now);
+        } else {
+            self.partial_since = None;
+        }
+    }
+
     pub(super) fn leave(&mut self) {
         self.is_leaving = true;
     }
@@ -77,7 +89,8 @@ impl Health {
             return ClusterStatus::Joining;
         }
         let is_deaf = is_over(self.unconfirmed_since, self.join_timeout) || degraded > 0;
-        if is_deaf || is_over(self.blocked_since, STALL) {
+        let is_lost = is_over(self.partial_since, STALL);
+        if is_deaf || is_lost || is_over(self.blocked_since, STALL) {
             return ClusterStatus::Degraded;
         }
         ClusterStatus::Connected
@@ -88,6 +101,7 @@ impl Health {
         let times = [
             self.unconfirmed_since.map(|since| since + self.join_timeout),
             self.blocked_since.map(|since| since + STALL),
+            self.partial_since.map(|since| since + STALL),
         ];
         times.into_iter().flatten().filter(|at| *at > now).min()
     }

@@ -25,7 +25,7 @@ use roomcast_cluster::{
 };
 use roomcast_cluster_task::reply::{Missing, ReplySender};
 use roomcast_cluster_task::{AckSinks, Handlers, Timer, clock};
-use roomcast_core::{ClusterStatus, Heard};
+use roomcast_core::{ClusterStatus, DeferredWakes, FlushList, Heard};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
@@ -63,6 +63,8 @@ pub(crate) struct Driver {
     health: Health,
     presence: PresenceState,
     timer: Timer,
+    /// Holds the wake-ups of connections until the events of a turn are delivered.
+    wakes: FlushList,
     has_left: bool,
     /// Time at which the task ends without a goodbye.
     ends_at: Option<Instant>,
@@ -100,6 +102,7 @@ impl Driver {
             socket_lists: VecDeque::new(),
             sinks: AckSinks::default(),
             timer: Timer::new(),
+            wakes: FlushList::new(),
             has_left: false,
             ends_at: None,
         }
@@ -121,7 +124,7 @@ impl Driver {
             self.perform(now);
         }
         let mut has_more = self.take_inputs(cx, now);
-        has_more |= self.receive(cx, now);
+        has_more |= self.deliver_together(|driver| driver.receive(cx, now));
         has_more |= self.send_socket_lists(now);
         has_more |= self.drive_presence(now);
         has_more |= self.transmit(cx, now);
@@ -145,6 +148,12 @@ impl Driver {
             let _ = pin!(tokio::task::yield_now()).poll(cx);
         }
         Poll::Pending
+    }
+
+    /// Delivers the events of other nodes; each client then gets them in one write.
+    fn deliver_together<T>(&mut self, deliver: impl FnOnce(&mut Self) -> T) -> T {
+        let _wakes = DeferredWakes::enter_if_none(&self.wakes);
+        deliver(self)
     }
 
     /// Handles events of the engine and the resulting actions; returns whether there may be more.
@@ -190,7 +199,9 @@ impl Driver {
     fn settle_confirms(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             // The future may have been dropped, or its time is over.
-            while self.confirms.pop_front_if(|first| first.reply.is_closed()).is_some() {}
+            while self.confirms.front().is_some_and(|first| first.reply.is_closed()) {
+                self.confirms.pop_front();
+            }
             let Some(first) = self.confirms.front() else { return Poll::Ready(()) };
             if !self.node.has_passed(first.mark) {
                 return Poll::Ready(());
@@ -199,7 +210,9 @@ impl Driver {
                 return Poll::Pending;
             }
             let lost = self.shared.counters.lost.load(Ordering::Relaxed);
-            while let Some(confirm) = self.confirms.pop_front_if(|next| self.node.has_passed(next.mark)) {
+            while self.confirms.front().is_some_and(|next| self.node.has_passed(next.mark))
+                && let Some(confirm) = self.confirms.pop_front()
+            {
                 let _ = confirm.reply.send(confirm.lost == lost);
             }
         }
@@ -292,6 +305,7 @@ impl Driver {
     /// Updates the status and the gauges.
     fn report(&mut self, now: Instant) {
         let metrics = self.node.metrics();
+        self.health.note_part(self.engine.is_degraded(), now);
         let status =
             if self.has_left { ClusterStatus::Left } else { self.health.status(metrics.degraded, now) };
         let (nodes, queue_bytes) = (metrics.nodes, metrics.queue_bytes + self.shared.inlet.bytes());

@@ -89,7 +89,8 @@ impl ClusterHost for Host {
     fn deliver(&self, target: &Target, event: &Event) -> usize {
         assert_ne!(event.name, "panic", "as requested");
         self.delivered.fetch_add(1, Ordering::Relaxed);
-        self.note(format!("{} {} {}", names(&target.rooms), event.name, event.args.json()));
+        let offset = event.offset.as_ref().map(|offset| format!(" @{offset}")).unwrap_or_default();
+        self.note(format!("{} {} {}{offset}", names(&target.rooms), event.name, event.args.json()));
         self.matching(target).len()
     }
 

@@ -5,7 +5,7 @@
 //! A byte with the version, [`VERSION`], then fields. A field is its number, shifted left by one bit, plus 1 if it is a
 //! byte string; then a number, or a length and the bytes. All numbers are varints: seven bits a byte, least significant
 //! first, the top bit set in all bytes but the last. The fields of an envelope are 1 node, 2 incarnation, 3 number of
-//! the node's last heartbeat, 4 frame; the fields of a frame are listed in `frame.rs`. Readers skip fields and kinds of
+//! the node's last heartbeat, 4 frame, 5 note of a node on several servers; the fields of a frame are listed in `frame.rs`. Readers skip fields and kinds of
 //! frames that they do not know, so fields may be added without a new version. An envelope of another version is
 //! rejected.
 
@@ -16,6 +16,8 @@ pub mod wire;
 use bytes::Bytes;
 
 pub use self::error::DecodeError;
+pub(crate) use self::fields::SHARDS;
+use self::fields::{FRAME, HEARTBEAT, INCARNATION, NODE};
 pub(crate) use self::frame::{Frame, MAX_ROOMS, Omission, Position, Tail};
 use self::frame::{decode, encode, write_position};
 use self::wire::{FieldReader, FieldWriter};
@@ -140,10 +142,15 @@ pub fn check_message(channel: &Channel, payload: &Bytes) -> Result<usize, Decode
 /// Bytes of an envelope's header, and of a frame's length and position, at most.
 pub(crate) const OVERHEAD: usize = 1 + 3 * 11 + 11 + 3 * 11;
 
-const NODE: u64 = 1;
-const INCARNATION: u64 = 2;
-const HEARTBEAT: u64 = 3;
-const FRAME: u64 = 4;
+/// Fields of an envelope. A number is never reused for another meaning or type.
+pub(crate) mod fields {
+    pub(crate) const NODE: u64 = 1;
+    pub(crate) const INCARNATION: u64 = 2;
+    pub(crate) const HEARTBEAT: u64 = 3;
+    pub(crate) const FRAME: u64 = 4;
+    /// Note of a node whose engine is several servers; see `shards/note.rs`.
+    pub(crate) const SHARDS: u64 = 5;
+}
 
 #[cfg(test)]
 mod tests;

@@ -140,7 +140,19 @@ impl FieldReader {
     ///
     /// # Errors
     /// If the bytes end, or the number exceeds its range.
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
+        // Nearly all numbers have one byte.
+        match self.0.first() {
+            Some(&byte) if byte < 0x80 => {
+                self.0.advance(1);
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.0.try_get_u8().map_err(|_| DecodeError::Truncated)?;

@@ -10,12 +10,13 @@ use super::streams::InStreams;
 use crate::envelope::{Frame, Position, Tail};
 use crate::mutation::Mutation;
 use crate::{BackplaneCommand, Channel, ClusterAction, ClusterConfig, JoinResult, JoinTicket, NodeRef};
+use foldhash::fast::RandomState;
 
 /// Wanted channels, their subscriptions, pending joins, and the streams that arrive on them.
 #[derive(Debug)]
 pub(super) struct Interest {
     config: Arc<ClusterConfig>,
-    entries: HashMap<Channel, Entry>,
+    entries: HashMap<Channel, Entry, RandomState>,
     /// Channels by the digest that heartbeats name them with.
     digests: HashMap<u64, Channel>,
     streams: InStreams,
@@ -82,7 +83,7 @@ impl Interest {
         Self {
             streams: InStreams::new(config.clone()),
             config,
-            entries: HashMap::new(),
+            entries: HashMap::default(),
             digests: HashMap::new(),
             to_subscribe: Vec::new(),
             to_unsubscribe: Vec::new(),
@@ -317,7 +318,9 @@ impl Interest {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outputs) {
-        while let Some((_, channel, ticket)) = self.joins.pop_front_if(|(at, ..)| *at <= now) {
+        while self.joins.front().is_some_and(|(at, ..)| *at <= now)
+            && let Some((_, channel, ticket)) = self.joins.pop_front()
+        {
             let Some(entry) = self.entries.get_mut(&channel) else { continue };
             let Some(index) = entry.joins.iter().position(|pending| *pending == ticket) else { continue };
             entry.joins.remove(index);
@@ -327,7 +330,9 @@ impl Interest {
             out.metrics.degraded_joins += 1;
             heard(ticket, JoinResult::Degraded, out);
         }
-        while let Some((_, channel, token)) = self.retries.pop_front_if(|(at, ..)| *at <= now) {
+        while self.retries.front().is_some_and(|(at, ..)| *at <= now)
+            && let Some((_, channel, token)) = self.retries.pop_front()
+        {
             let Some(entry) = self.entries.get_mut(&channel) else { continue };
             if entry.subscription != (Subscription::Requested { token }) {
                 continue;
@@ -337,7 +342,9 @@ impl Interest {
             self.to_subscribe.push(channel);
             self.flush_soon(now);
         }
-        while let Some((until, channel)) = self.lingering.pop_front_if(|(at, _)| *at <= now) {
+        while self.lingering.front().is_some_and(|(at, _)| *at <= now)
+            && let Some((until, channel)) = self.lingering.pop_front()
+        {
             let is_due = |entry: &Entry| entry.lingers_until == Some(until);
             if self.entries.get(&channel).is_some_and(is_due) {
                 self.forget_channel(&channel);
@@ -427,7 +434,7 @@ impl Interest {
 }
 
 /// Returns whether the copy of a publication on a channel is to be expected.
-fn expectation(entries: &HashMap<Channel, Entry>, channel: &Channel) -> Expectation {
+fn expectation(entries: &HashMap<Channel, Entry, RandomState>, channel: &Channel) -> Expectation {
     match entries.get(channel) {
         Some(entry) if entry.rooms == 0 => Expectation::None,
         Some(entry) if entry.confirmed_at().is_some() => Expectation::Awaited,

@@ -7,6 +7,7 @@ mod outputs;
 mod peers;
 mod queue;
 mod requests;
+mod resume;
 mod streams;
 
 use std::collections::VecDeque;
@@ -23,6 +24,7 @@ use self::outputs::Outputs;
 use self::peers::{Admission, Copy, Peers};
 use self::queue::{ROUNDS, SendQueue};
 use self::requests::Requests;
+use self::resume::Resume;
 use crate::envelope::{Envelope, EnvelopeWriter, Frame, MAX_ROOMS, Omission, encode_frame};
 use crate::id::next_incarnation;
 use crate::mutation::Mutation;
@@ -74,6 +76,7 @@ pub struct Node {
     /// Frames without a position, for single nodes.
     notices: VecDeque<(Channel, Bytes)>,
     heartbeat: Heartbeat,
+    resume: Resume,
     /// Whether another node would have been noticed by now.
     is_alone: bool,
     /// Last time at which publications were omitted, or of a rejoin, and the number of the next heartbeat.
@@ -122,6 +125,7 @@ impl Node {
             phase: Phase::Active,
             notices: VecDeque::new(),
             heartbeat: Heartbeat { number: 0, sent_at: now, next_at: now, hello: true },
+            resume: Resume::default(),
             is_alone: false,
             omitted: None,
             last_copy: 0,
@@ -335,9 +339,15 @@ impl Node {
                     // Earlier heartbeats of the others did not arrive.
                     self.heartbeat.hello = true;
                     self.heartbeat.next_at = now;
+                    self.return_to_others(now);
                 }
             }
-            BackplaneEvent::Unsubscribed { channels } => self.interest.lose(&channels, now, &mut self.out),
+            BackplaneEvent::Unsubscribed { channels } => {
+                if channels.is_empty() || channels.contains(&Channel::Nodes) {
+                    self.resume.begin(self.peers.alive().map(|node| node.id));
+                }
+                self.interest.lose(&channels, now, &mut self.out);
+            }
             BackplaneEvent::Missed { channels } if channels.is_empty() => self.out.gap(None, None, None),
             BackplaneEvent::Missed { channels } => {
                 channels.into_iter().for_each(|channel| self.out.gap(Some(channel), None, None));
@@ -352,6 +362,7 @@ impl Node {
         self.note_omissions(now);
         self.interest.handle_timeout(now, &mut self.out);
         self.deliver_ready();
+        self.resume.handle_timeout(now);
         let ended = self.peers.handle_timeout(now, &mut self.out);
         self.end(&ended, now);
         self.requests.handle_timeout(now, &mut self.out);
@@ -360,7 +371,9 @@ impl Node {
 
     /// Returns the next command for the engine; called when the engine accepts one.
     ///
-    /// Subscriptions come first, then a heartbeat if it is due, then publications.
+    /// Subscriptions come first, then a heartbeat if it is due, then publications. After the subscriptions were lost,
+    /// publications wait until the other nodes have returned, for at most
+    /// [`resume_delay`](ClusterConfig::resume_delay).
     pub fn poll_command(&mut self, now: Instant) -> Option<BackplaneCommand> {
         if let Some(command) = self.out.commands.pop_front() {
             return Some(command);
@@ -385,6 +398,10 @@ impl Node {
         if let Some((channel, frame)) = self.notices.pop_front() {
             return Some(self.wrap(channel, &frame));
         }
+        self.resume.limit(now + self.config.resume_delay);
+        if self.resume.is_pending() && !self.queue.is_empty() {
+            return None;
+        }
         if let Some((channel, payload)) = self.queue.pop(self.id, self.incarnation, self.heartbeat.number) {
             return Some(self.count_out(channel, payload));
         }
@@ -407,10 +424,11 @@ impl Node {
     #[must_use]
     pub fn has_commands(&self, now: Instant) -> bool {
         let is_active = matches!(self.phase, Phase::Active | Phase::Leaving);
+        // While the engine is away, the queue is work that it does not accept.
+        let has_queued = !self.queue.is_empty() && !self.resume.is_limited();
         !self.out.commands.is_empty()
             || matches!(self.phase, Phase::Leaving | Phase::Closing)
-            || is_active
-                && (self.heartbeat.next_at <= now || !self.notices.is_empty() || !self.queue.is_empty())
+            || is_active && (self.heartbeat.next_at <= now || !self.notices.is_empty() || has_queued)
     }
 
     /// Returns the next action for the host.
@@ -430,7 +448,12 @@ impl Node {
         // While the engine accepts nothing, the heartbeat stays due.
         let heartbeat = Some(self.heartbeat.next_at).filter(|at| *at > self.driven_at);
         let alone = self.alone_at().filter(|at| *at > self.driven_at);
-        let parts = [self.interest.poll_timeout(), self.peers.poll_timeout(), self.requests.poll_timeout()];
+        let parts = [
+            self.interest.poll_timeout(),
+            self.peers.poll_timeout(),
+            self.requests.poll_timeout(),
+            self.resume.poll_timeout(),
+        ];
         parts.into_iter().chain([heartbeat, alone, Some(tick)]).flatten().min()
     }
 
@@ -522,6 +545,9 @@ impl Node {
             Frame::Answer { .. } => self.out.metrics.late += 1,
             Frame::Heartbeat { hello, tails, omission } => {
                 self.peers.heartbeat(from, heartbeat);
+                if self.interest.nodes_since().is_some() {
+                    self.resume.remove(from.id);
+                }
                 self.handle_omission(from, omission, now);
                 tails.into_iter().for_each(|tail| self.interest.compare_tail(from, tail, now));
                 if hello {
@@ -532,6 +558,7 @@ impl Node {
             Frame::Goodbye { tails, omission } => {
                 self.handle_omission(from, omission, now);
                 tails.into_iter().for_each(|tail| self.interest.compare_tail(from, tail, now));
+                self.resume.remove(from.id);
                 if self.peers.goodbye(from, now, &mut self.out) {
                     self.requests.node_left(from, now, &mut self.out);
                 }
@@ -577,6 +604,19 @@ impl Node {
         let is_own = stale == self.incarnation && self.phase == Phase::Active;
         if is_own && !self.config.has(Mutation::IgnoreFence) {
             self.rejoin(known, now);
+        }
+    }
+
+    /// Prepares for the return of the others, after the subscription to their heartbeats was lost and confirmed again.
+    fn return_to_others(&mut self, now: Instant) {
+        if !self.resume.is_pending() {
+            return;
+        }
+        let silence = self.resume.nodes().filter_map(|node| self.peers.silence(node, now)).min();
+        let usual = self.config.heartbeat_interval;
+        if self.is_active() && silence.is_some_and(|silence| silence + usual >= self.config.node_timeout) {
+            // The others have heard as little. They would drop the queue of an incarnation that they declared dead.
+            self.rejoin(self.incarnation, now);
         }
     }
 

@@ -84,6 +84,11 @@ impl Peers {
         alive.map(|(id, peer)| NodeRef { id: *id, incarnation: peer.incarnation })
     }
 
+    /// Returns the time since the last message of a node.
+    pub(super) fn silence(&self, node: NodeId, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(self.peers.get(&node)?.heard))
+    }
+
     /// Records a message of a node, and decides whether it is accepted.
     ///
     /// `heard_since` is the time of this node's first subscription. Appends the incarnations that this ends to `ended`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 
 use super::outputs::Outputs;
 use crate::config::QueueOverflow;
@@ -19,7 +20,7 @@ use crate::{Channel, ClusterConfig, Incarnation, NodeId, PublishError};
 #[derive(Debug)]
 pub(super) struct SendQueue {
     config: Arc<ClusterConfig>,
-    streams: HashMap<Channel, OutStream>,
+    streams: HashMap<Channel, OutStream, RandomState>,
     /// Channels with queued frames, each once.
     ready: VecDeque<Channel>,
     len: usize,
@@ -106,7 +107,7 @@ impl SendQueue {
     pub(super) fn new(config: Arc<ClusterConfig>) -> Self {
         Self {
             config,
-            streams: HashMap::new(),
+            streams: HashMap::default(),
             ready: VecDeque::new(),
             len: 0,
             bytes: 0,

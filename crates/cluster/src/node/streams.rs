@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use foldhash::fast::RandomState;
 
 use super::ordered::{Ready, Waiting, Waits};
 use super::outputs::Outputs;
@@ -17,7 +18,7 @@ use crate::{Channel, ClusterConfig, Incarnation, NodeId, NodeRef};
 #[derive(Debug)]
 pub(super) struct InStreams {
     pub(super) config: Arc<ClusterConfig>,
-    pub(super) channels: HashMap<Channel, Publishers>,
+    pub(super) channels: HashMap<Channel, Publishers, RandomState>,
     /// Listed ends that had not arrived, by the time when they count as lost, in order.
     suspects: VecDeque<Suspect>,
     /// Bytes of incomplete and waiting publications.
@@ -76,7 +77,7 @@ impl InStreams {
     pub(super) fn new(config: Arc<ClusterConfig>) -> Self {
         Self {
             config,
-            channels: HashMap::new(),
+            channels: HashMap::default(),
             suspects: VecDeque::new(),
             bytes: 0,
             waits: BTreeMap::new(),
@@ -187,7 +188,9 @@ impl InStreams {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outputs) {
-        while let Some(suspect) = self.suspects.pop_front_if(|suspect| suspect.at <= now) {
+        while self.suspects.front().is_some_and(|suspect| suspect.at <= now)
+            && let Some(suspect) = self.suspects.pop_front()
+        {
             let stream = stream(&mut self.channels, &mut self.bytes, &suspect.channel, suspect.from);
             if let Some(lost) = stream.miss(&suspect) {
                 out.gap(Some(suspect.channel), Some(suspect.from), lost);
@@ -349,7 +352,7 @@ impl InStream {
 
 /// Returns the stream of a node's incarnation; a new one replaces that of an older incarnation.
 pub(super) fn stream<'a>(
-    channels: &'a mut HashMap<Channel, Publishers>,
+    channels: &'a mut HashMap<Channel, Publishers, RandomState>,
     bytes: &mut usize,
     channel: &Channel,
     from: NodeRef,

@@ -3,4 +3,5 @@
 mod channels;
 mod membership;
 mod order;
+mod resume;
 mod rig;

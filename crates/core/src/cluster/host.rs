@@ -15,6 +15,8 @@ use crate::{AnswerSink, Args, Event, Membership, PresenceUpdate, Room, SocketInf
 pub trait ClusterHost: Send + Sync + 'static {
     /// Delivers an event of another node to local members; returns for how many it was queued.
     ///
+    /// A cluster that [orders events](crate::ClusterNamespace#ordered-events) also passes the events of this node.
+    ///
     /// Overflow policies of rooms, outgoing listeners and recovery apply as to local events.
     fn deliver(&self, target: &Target, event: &Event) -> usize;
 

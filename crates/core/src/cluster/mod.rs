@@ -1,19 +1,23 @@
 //! Connection of a server to the other nodes of its cluster.
 
 mod host;
+mod log;
 mod presence;
 mod published;
+mod request_times;
 
 use std::fmt;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytestring::ByteString;
 
 pub use self::host::ClusterHost;
+pub use self::log::{EventLog, EventLogError, LogQuery, MissedEvents};
 pub use self::presence::{ClusterPresence, PresenceMember, PresenceUpdate, RemoteChange, RemoteKey};
 pub use self::published::{PublishRefusal, Published};
+pub use self::request_times::RequestTimes;
 use crate::{Args, Event, Membership, Namespace, Room, SocketId, SocketInfo, Target};
 
 /// Connection of a server to the other nodes of its cluster; [`Router`](crate::Router) knows only the local node.
@@ -55,9 +59,23 @@ pub trait Cluster: Send + Sync + fmt::Debug + 'static {
 
 /// Other nodes that serve a namespace.
 ///
-/// The methods that publish never block and deliver nothing locally. Publications are sent to the nodes that have
+/// The methods that publish never block and deliver nothing locally, except for [ordered events](#ordered-events). Publications are sent to the nodes that have
 /// members in the target's rooms; the target's [scope](Target::scope) and [`skip`](Target::skip) are ignored, since the
 /// server has evaluated them. Publications of one task to one room arrive in order.
+///
+/// # Ordered events
+///
+/// A cluster may [order](Self::orders_events) events by a log that all nodes share. The server then does not deliver an
+/// event itself if it is [reliable](crate::Delivery::Reliable), is not [local](crate::Scope), and requests no
+/// acknowledgement. It calls [`broadcast`](Self::broadcast), also if the node [is alone](Self::is_alone). If that returns
+/// [`Published::Accepted`], the cluster delivers the event on this node too, exactly once, through
+/// [`ClusterHost::deliver`]: in the order of the log, with its offset. An event that cannot be written for now, such as
+/// during an outage, may be delivered without an offset instead, and then not again when it is written. An event that
+/// is refused is delivered by the server, without an offset. All other events are delivered by the server and published
+/// as in other clusters; `broadcast` recognises them by their [`Target::delivery`].
+///
+/// All nodes then deliver ordered events in the same order. The members of this node receive an event after a round
+/// trip to the log, after events that were emitted later and are not ordered.
 #[async_trait]
 pub trait ClusterNamespace: Send + Sync + fmt::Debug + 'static {
     /// Returns whether no other node is known, so that publishing can be omitted. Cheap.
@@ -65,6 +83,20 @@ pub trait ClusterNamespace: Send + Sync + fmt::Debug + 'static {
 
     /// Publishes an event to the members of rooms on other nodes.
     fn broadcast(&self, target: &Target, event: &Event) -> Published;
+
+    /// Returns whether the cluster delivers [ordered events](Self#ordered-events) on this node. Always the same, cheap.
+    ///
+    /// Default: no, the server delivers all events of this node.
+    fn orders_events(&self) -> bool {
+        false
+    }
+
+    /// Returns the log by which events are ordered; always the same. Default: none.
+    ///
+    /// With a log, clients can recover on any node.
+    fn event_log(&self) -> Option<Arc<dyn EventLog>> {
+        None
+    }
 
     /// Publishes a change to the rooms of all matching sockets on other nodes.
     fn update(&self, target: &Target, change: &Membership) -> Published;
@@ -225,6 +257,28 @@ impl ClusterMetric {
     pub fn gauge(name: &'static str, help: &'static str, value: f64) -> Self {
         Self { name, help, value: ClusterValue::Gauge(value) }
     }
+
+    /// Returns numbers that only grow, by the values of a label. The values should be few.
+    #[must_use]
+    pub fn counters(
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: Vec<(String, f64)>,
+    ) -> Self {
+        Self { name, help, value: ClusterValue::Counters { label, values } }
+    }
+
+    /// Returns numbers that also decrease, by the values of a label. The values should be few.
+    #[must_use]
+    pub fn gauges(
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: Vec<(String, f64)>,
+    ) -> Self {
+        Self { name, help, value: ClusterValue::Gauges { label, values } }
+    }
 }
 
 /// Value of a [`ClusterMetric`].
@@ -235,18 +289,18 @@ pub enum ClusterValue {
     Counter(f64),
     /// Number that also decreases.
     Gauge(f64),
-    /// Numbers that only grow, each with a value of a label.
+    /// Numbers that only grow, such as one for each server of an engine.
     Counters {
         /// Name of the label.
         label: &'static str,
-        /// Values of the label, with the numbers.
+        /// Numbers by value of the label.
         values: Vec<(String, f64)>,
     },
-    /// Numbers that also decrease, each with a value of a label.
+    /// Numbers that also decrease.
     Gauges {
         /// Name of the label.
         label: &'static str,
-        /// Values of the label, with the numbers.
+        /// Numbers by value of the label.
         values: Vec<(String, f64)>,
     },
     /// Distribution.

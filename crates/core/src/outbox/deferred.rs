@@ -51,6 +51,14 @@ impl DeferredWakes {
         LIST.set(Some(list.clone()));
         Self { list: list.clone(), _thread: PhantomData }
     }
+
+    /// Makes the current thread defer wake-ups to `list` until the guard is dropped, unless it already defers them.
+    ///
+    /// Intended for a thread without connections that emits many frames in one go, such as a task that receives the
+    /// events of other servers. No flusher is needed, since dropping the guard delivers the wake-ups.
+    pub fn enter_if_none(list: &FlushList) -> Option<Self> {
+        LIST.with_borrow(Option::is_none).then(|| Self::enter(list))
+    }
 }
 
 impl Drop for DeferredWakes {

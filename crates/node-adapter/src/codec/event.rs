@@ -1,5 +1,7 @@
 //! Broadcasts without acknowledgements, and the packet that all broadcasts hold.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use roomcast_core::{Args, ArgsReader, Event, Namespace};
@@ -115,7 +117,7 @@ pub(super) fn check_name(name: &str) -> Result<(), EncodeError> {
 /// Packet in MessagePack, without its arguments.
 struct PacketHead<'m> {
     kind: Option<u64>,
-    namespace: Option<String>,
+    namespace: Option<Cow<'m, str>>,
     /// Reader at the data.
     data: Option<Reader<'m>>,
 }
@@ -131,7 +133,7 @@ impl<'m> PacketHead<'m> {
             match (key, value) {
                 (b"type", Value::Unsigned(kind)) => head.kind = Some(kind),
                 (b"nsp", Value::Text(name)) => {
-                    head.namespace = Some(String::from_utf8_lossy(name).into_owned())
+                    head.namespace = Some(String::from_utf8_lossy(name));
                 }
                 (b"nsp", Value::Undefined) => head.namespace = None,
                 (b"nsp", _) => return Err(DecodeError::Field("nsp")),
@@ -152,7 +154,8 @@ impl<'m> PacketHead<'m> {
             Value::Signed(number) => number.to_string().into(),
             _ => return Err(DecodeError::Field("event name")),
         };
-        let mut json = json_writer(limits);
+        // The text takes about as much as the rest of the message.
+        let mut json = json_writer(data.left(), limits);
         json.values(&mut data, len - 1)?;
         let (text, attachments) = json.finish()?;
         Ok(Event::new(namespace.clone(), name, checked(text, attachments)?))

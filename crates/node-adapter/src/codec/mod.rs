@@ -20,7 +20,7 @@ pub use self::request::{Request, RequestMessage, decode_request, encode_request}
 pub use self::response::{Response, ResponseMessage, decode_response, encode_response};
 pub use self::session::{StoredSession, decode_session, encode_session, session_key};
 pub use self::sockets::SocketDescription;
-pub use self::stream::{EntryFields, EntryId, StreamEntry, encode_entry};
+pub use self::stream::{EntryFields, EntryId, StreamEntry, encode_entry, push_delivered, push_number};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -96,7 +96,7 @@ fn json_of(payload: &Bytes, limits: &CodecLimits) -> Result<(ByteString, Vec<Byt
         return Ok((replace_lone_surrogates(text), Vec::new()));
     }
     let mut reader = Reader::new(payload);
-    let mut json = json_writer(limits);
+    let mut json = json_writer(payload.len(), limits);
     json.values(&mut reader, 1)?;
     if !reader.is_at_end() {
         return Err(ReadError::Malformed.into());
@@ -109,12 +109,14 @@ fn check_len(payload: &Bytes, limits: &CodecLimits) -> Result<(), DecodeError> {
     if payload.len() > limit { Err(DecodeError::Limit { what: "bytes", limit }) } else { Ok(()) }
 }
 
-fn json_writer(limits: &CodecLimits) -> JsonWriter {
-    JsonWriter::new(JsonLimits {
+/// Creates a writer with memory for this many bytes.
+fn json_writer(bytes: usize, limits: &CodecLimits) -> JsonWriter {
+    let limits = JsonLimits {
         bytes: limits.message_bytes,
         attachments: limits.attachments,
         extensions: Extensions::Refused,
-    })
+    };
+    JsonWriter::with_capacity(bytes, limits)
 }
 
 /// Returns arguments of a decoder's own JSON text, if their placeholders refer to its attachments.

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::cluster::packed;
 use super::options::{JsonRooms, push_rooms};
 use super::stream::{from_base64, to_base64};
+use super::value::push_value;
 use super::{CodecLimits, DecodeError, EncodeError, check_depth, checked, json_error, json_of};
 
 /// Session of a client, stored for its return to any node.
@@ -24,6 +25,19 @@ pub struct StoredSession {
     pub rooms: Vec<Room>,
     /// The application's data: one value, or none.
     pub data: Args,
+}
+
+impl StoredSession {
+    /// Returns the application's data as JSON text, with binary in the form of Node's `Buffer`; empty if there is none.
+    ///
+    /// # Errors
+    /// Returns an error if it is nested too deeply.
+    pub fn data_json(&self) -> Result<ByteString, EncodeError> {
+        let Some(data) = self.data.iter().next() else { return Ok(ByteString::new()) };
+        let mut json = String::with_capacity(data.len());
+        push_value(&mut json, data, self.data.attachments())?;
+        Ok(json.into())
+    }
 }
 
 impl fmt::Debug for StoredSession {

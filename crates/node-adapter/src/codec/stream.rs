@@ -31,6 +31,12 @@ impl EntryId {
         Self { milliseconds, sequence }
     }
 
+    /// Returns the time of the server's clock, in milliseconds since 1970, at which the entry was stored.
+    #[must_use]
+    pub const fn milliseconds(self) -> u64 {
+        self.milliseconds
+    }
+
     /// Returns the smallest id after this one; the last of all ids returns itself.
     #[must_use]
     pub const fn next(self) -> Self {
@@ -77,12 +83,27 @@ pub struct StreamEntry {
     pub kind: ByteString,
     /// JSON text, or MessagePack in base64, the field `data`; empty if it is absent.
     pub data: ByteString,
-    /// Number by which a node of Roomcast recognizes its own entry, a field that Node ignores.
+    /// Number by which nodes of Roomcast recognize own and repeated entries, a field that Node ignores.
+    ///
+    /// It increases with each entry of the sender; an entry that was stored twice has the same number.
     pub number: Option<u64>,
+    /// Whether the sender, a node of Roomcast, delivered the event to its own clients before, without an offset.
+    pub was_delivered: bool,
 }
 
-/// Name of Roomcast's own field.
+/// Names of Roomcast's own fields.
 const NUMBER: &str = "roomcast";
+const DELIVERED: &str = "roomcast-delivered";
+
+/// Adds the number of an entry to its fields; see [`StreamEntry::number`].
+pub fn push_number(fields: &mut EntryFields, number: u64) {
+    fields.push((NUMBER, number.to_string().into()));
+}
+
+/// Marks an entry as delivered; see [`StreamEntry::was_delivered`].
+pub fn push_delivered(fields: &mut EntryFields) {
+    fields.push((DELIVERED, ByteString::from_static("1")));
+}
 
 impl StreamEntry {
     /// Reads an entry from its fields, names and values.
@@ -97,7 +118,7 @@ impl StreamEntry {
     ) -> Result<Option<Self>, DecodeError> {
         let empty = ByteString::new;
         let (mut sender, mut namespace, mut kind) = (empty(), empty(), empty());
-        let (mut data, mut number) = (empty(), None);
+        let (mut data, mut number, mut was_delivered) = (empty(), None, false);
         let text = |value: Bytes| ByteString::try_from(value).map_err(|_| DecodeError::Field("UTF-8"));
         for (name, value) in fields {
             match &name[..] {
@@ -108,6 +129,7 @@ impl StreamEntry {
                 name if name == NUMBER.as_bytes() => {
                     number = std::str::from_utf8(&value).ok().and_then(|number| number.parse().ok());
                 }
+                name if name == DELIVERED.as_bytes() => was_delivered = true,
                 _ => {}
             }
         }
@@ -117,7 +139,7 @@ impl StreamEntry {
         if kind.is_empty() {
             return Err(DecodeError::Field("type"));
         }
-        Ok(Some(Self { id, sender, namespace, kind, data, number }))
+        Ok(Some(Self { id, sender, namespace, kind, data, number, was_delivered }))
     }
 
     /// Returns whether it is a broadcast, the only kind that is replayed to returning clients.
@@ -159,9 +181,9 @@ impl StreamEntry {
 /// Names and values of the fields of an entry, in Node's order.
 pub type EntryFields = Vec<(&'static str, ByteString)>;
 
-/// Encodes a message of the node `uid` without an id as the fields of an entry.
+/// Encodes a message of the node `uid` without an id as the fields of an entry, without a number.
 ///
-/// `number` is for the node itself; see [`StreamEntry::number`]. With `plaintext_only`, Node's option `onlyPlaintext`,
+/// With `plaintext_only`, Node's option `onlyPlaintext`,
 /// binary has the form of Node's `Buffer` in JSON.
 ///
 /// # Errors
@@ -169,7 +191,6 @@ pub type EntryFields = Vec<(&'static str, ByteString)>;
 pub fn encode_entry(
     uid: &str,
     namespace: &Namespace,
-    number: u64,
     body: &ClusterBody,
     plaintext_only: bool,
 ) -> Result<EntryFields, EncodeError> {
@@ -188,7 +209,6 @@ pub fn encode_entry(
         ("nsp", namespace.as_str().into()),
         ("type", kind.to_string().into()),
         ("data", data.into()),
-        (NUMBER, number.to_string().into()),
     ])
 }
 

@@ -200,6 +200,13 @@ pub enum Action {
         /// Time after which answers are ignored, if the sender stated it.
         timeout: Option<Duration>,
     },
+    /// Another node has another subscription mode, so broadcasts to rooms may be lost. Sharded adapter only.
+    OtherMode {
+        /// Id of the node; empty if it is not known.
+        node: ByteString,
+        /// Name of its mode, if it is known.
+        mode: Option<ByteString>,
+    },
     /// An answer to a request of this node.
     Answer {
         /// Request.

@@ -27,6 +27,8 @@ pub struct AdapterMetrics {
     /// Answers to other nodes, and messages of another namespace or of an unknown type. The classic adapter also counts
     /// broadcasts of the node itself.
     pub ignored: u64,
+    /// Entries of the stream that were stored twice, ignored the second time.
+    pub repeated: u64,
     /// Answers to own requests that have ended.
     pub late: u64,
     /// Requests that ended without the answers of some nodes.
@@ -41,6 +43,7 @@ impl AddAssign for AdapterMetrics {
         self.own += other.own;
         self.unwanted += other.unwanted;
         self.ignored += other.ignored;
+        self.repeated += other.repeated;
         self.late += other.late;
         self.partial += other.partial;
     }

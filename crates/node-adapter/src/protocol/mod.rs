@@ -4,8 +4,10 @@ mod action;
 mod adapter;
 mod classic_adapter;
 mod cluster_core;
+mod modes;
 mod requests;
 mod sharded;
+mod sharded_writer;
 mod streams;
 mod writer;
 
@@ -23,9 +25,10 @@ pub use self::action::{
 pub use self::adapter::{AdapterMetrics, AdapterNamespace, ClassicMetrics};
 use self::requests::{Expected, Requests};
 pub use self::sharded::{ShardedConfig, ShardedNamespace, SubscriptionMode};
+pub use self::sharded_writer::ShardedWriter;
 pub use self::streams::{
-    ReadRequest, RestoreError, RestoreStep, Restored, SessionRestore, StreamReader, StreamsConfig,
-    StreamsNamespace,
+    AppendQueue, AppendState, MissedReader, ReadRequest, RestoreError, RestoreStep, Restored, SessionRestore,
+    StreamReader, StreamsConfig, StreamsNamespace, StreamsWriter, entry_bytes,
 };
 pub use self::writer::{ClassicWriter, Composed};
 use crate::{

@@ -11,8 +11,10 @@ use roomcast_core::{Args, Event, Membership, Namespace, Room};
 use super::action::{Action, Asker, PublishRefused, Query, QueryRefused, RequestNumber};
 use super::adapter::{AdapterMetrics, AdapterNamespace};
 use super::cluster_core::{ClusterCore, CoreConfig};
+use super::modes;
 use crate::{
-    ClusterBody, ClusterChannels, ClusterEncoding, CodecLimits, EncodeError, Flags, Recipients, Response,
+    Channels, ClusterBody, ClusterChannels, ClusterEncoding, CodecLimits, EncodeError, Flags, Recipients,
+    Response,
 };
 
 /// Settings that all namespaces of a node share.
@@ -57,8 +59,18 @@ pub enum SubscriptionMode {
 }
 
 impl SubscriptionMode {
+    /// Returns the name of the mode, that of Node's option.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Dynamic => "dynamic",
+            Self::DynamicPrivate => "dynamic-private",
+        }
+    }
+
     /// Returns whether a broadcast to this room alone uses the room's channel.
-    fn publishes_to(self, room: &str) -> bool {
+    pub(super) fn publishes_to(self, room: &str) -> bool {
         match self {
             Self::Static => false,
             Self::Dynamic => !has_form_of_id(room),
@@ -67,9 +79,17 @@ impl SubscriptionMode {
     }
 
     /// Returns whether the channel of a room with members here may be used by a Node server.
-    fn subscribes_to(self, room: &str) -> bool {
+    pub(super) fn subscribes_to(self, room: &str) -> bool {
         // A numeric room of Node has a channel, with any number of digits.
         self.publishes_to(room) || (self == Self::Dynamic && room.parse::<f64>().is_ok())
+    }
+
+    /// Returns the channel of a broadcast without acknowledgements.
+    pub(super) fn channel(self, channels: &ClusterChannels, rooms: &[Room]) -> ByteString {
+        match rooms {
+            [room] if self.publishes_to(room.as_str()) => channels.room(room.as_str()),
+            _ => channels.common().clone(),
+        }
     }
 }
 
@@ -117,6 +137,7 @@ fn has_form_of_id(room: &str) -> bool {
 pub struct ShardedNamespace {
     mode: SubscriptionMode,
     core: ClusterCore,
+    classic_channel: ByteString,
     /// Channels of rooms.
     rooms: BTreeSet<ByteString>,
     is_closed: bool,
@@ -135,16 +156,30 @@ impl ShardedNamespace {
         };
         Self {
             mode: config.mode,
+            classic_channel: Channels::new(&config.prefix, &namespace, uid).request().clone(),
             core: ClusterCore::new(&core, namespace, uid),
             rooms: BTreeSet::new(),
             is_closed: false,
         }
     }
 
+    /// Returns the counters since the last call.
+    pub fn take_metrics(&mut self) -> AdapterMetrics {
+        std::mem::take(&mut self.core.metrics)
+    }
+
     /// Returns the channels that all namespaces have.
     #[must_use]
     pub fn channels(&self) -> &ClusterChannels {
         &self.core.channels
+    }
+
+    /// Returns the channel by which nodes of the classic adapter count each other, which is not sharded.
+    ///
+    /// Such nodes on the same prefix do not understand this one.
+    #[must_use]
+    pub fn classic_channel(&self) -> &ByteString {
+        &self.classic_channel
     }
 
     /// Returns all channels to which the node should be subscribed now, for a new connection.
@@ -172,6 +207,28 @@ impl ShardedNamespace {
         if is_new && !self.is_closed {
             self.core.actions.push_back(Action::Subscribe { channel });
         }
+    }
+
+    /// Tells other nodes of Roomcast the mode of this node; they answer if theirs is another one.
+    ///
+    /// A driver calls it when the counted channel is subscribed. Node ignores the message.
+    pub fn announce_mode(&mut self) {
+        self.publish_mode(true);
+    }
+
+    fn publish_mode(&mut self, is_first: bool) {
+        let payload = modes::encode(&self.core.uid, &self.core.namespace, self.mode.as_str(), is_first);
+        self.core.publish(self.core.channels.common().clone(), payload);
+    }
+
+    fn handle_notice(&mut self, notice: modes::Received) {
+        if notice.mode == self.mode.as_str() {
+            return;
+        }
+        if notice.is_first {
+            self.publish_mode(false);
+        }
+        self.core.actions.push_back(Action::OtherMode { node: notice.node, mode: Some(notice.mode) });
     }
 
     /// Unsubscribes from the channel of a room that lost its last member on this node.
@@ -212,8 +269,23 @@ impl AdapterNamespace for ShardedNamespace {
         self.core.end_due_requests(now);
     }
 
-    fn handle_message(&mut self, _: &str, payload: &Bytes, now: Instant, _: &dyn Fn(&str) -> bool) {
+    fn handle_message(&mut self, channel: &str, payload: &Bytes, now: Instant, _: &dyn Fn(&str) -> bool) {
+        if let Some(notice) = modes::decode(payload, &self.core.namespace, &self.core.uid) {
+            self.core.metrics.messages_in += 1;
+            self.core.metrics.ignored += 1;
+            return self.handle_notice(notice);
+        }
+        let before = self.core.actions.len();
         self.core.handle_message(payload, now);
+        // A node in this mode had used the channel of the room.
+        if self.core.actions.len() > before
+            && let Some(Action::Deliver { target, .. }) = self.core.actions.back()
+            && let [room] = &target.rooms[..]
+            && self.mode.publishes_to(room.as_str())
+            && *self.core.channels.common() == channel
+        {
+            self.core.actions.push_back(Action::OtherMode { node: ByteString::new(), mode: None });
+        }
     }
 
     fn broadcast(
@@ -225,10 +297,7 @@ impl AdapterNamespace for ShardedNamespace {
     ) -> Result<(), PublishRefused> {
         let body = ClusterBody::Broadcast(recipients.clone(), flags.clone(), event.clone());
         let payload = self.core.encode("", &body)?;
-        let channel = match &recipients.rooms[..] {
-            [room] if self.mode.publishes_to(room.as_str()) => self.core.channels.room(room.as_str()),
-            _ => self.core.channels.common().clone(),
-        };
+        let channel = self.mode.channel(&self.core.channels, &recipients.rooms);
         self.core.publish(channel, payload);
         Ok(())
     }

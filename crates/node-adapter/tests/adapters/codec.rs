@@ -8,7 +8,7 @@ use roomcast_core::{Args, Event, IntoArgs, Membership, Namespace, Overflow, Room
 use roomcast_node_adapter::{
     ClusterBody, ClusterEncoding, CodecLimits, DecodeError, EncodeError, EntryId, Flags, Recipients,
     Response, SocketDescription, StoredSession, StreamEntry, decode_cluster_message, decode_session,
-    encode_cluster_message, encode_entry, encode_session,
+    encode_cluster_message, encode_entry, encode_session, push_number,
 };
 use serde_json::Value;
 
@@ -212,14 +212,15 @@ fn refuses_what_harms_node() {
 #[test]
 fn entries_have_fields_of_node() {
     let body = ClusterBody::Disconnect(to(&["a"], &[]), false);
-    let fields = encode_entry(UID, &Namespace::new("/n"), 7, &body, false).expect("encodes");
+    let mut fields = encode_entry(UID, &Namespace::new("/n"), &body, false).expect("encodes");
+    push_number(&mut fields, 7);
     let shown: Vec<_> = fields.iter().map(|(name, value)| (*name, &**value)).collect();
     let data = r#"{"opts":{"rooms":["a"],"except":[],"flags":{}},"close":false}"#;
     assert_eq!(shown, [("uid", UID), ("nsp", "/n"), ("type", "6"), ("data", data), ("roomcast", "7")]);
     let body =
         ClusterBody::Broadcast(to(&[], &[]), Flags::default(), event("e", Bytes::from_static(b"\0\xff")));
     let data =
-        |plaintext| encode_entry(UID, &Namespace::main(), 7, &body, plaintext).expect("encodes")[3].1.clone();
+        |plaintext| encode_entry(UID, &Namespace::main(), &body, plaintext).expect("encodes")[3].1.clone();
     assert!(data(false).starts_with("gqZwYWNrZXS"), "base64 of a map with the key `packet`");
     let plain = r#"{"packet":{"type":2,"data":["e",{"type":"Buffer","data":[0,255]}]},"opts":{"rooms":[],"except":[],"flags":{}}}"#;
     let parsed = |json: &str| serde_json::from_str::<Value>(json).expect("JSON");
@@ -275,6 +276,7 @@ fn limits_are_enforced() {
         kind: "3".into(),
         data: "A".repeat(41).into(),
         number: None,
+        was_delivered: false,
     };
     assert_eq!(
         entry.message(&Namespace::main(), &limits).map(|_| ()),
@@ -414,7 +416,8 @@ proptest! {
                 }
             }
             if id.is_empty() {
-                let fields = encode_entry(UID, &main, 5, &body, false).expect("encodes");
+                let mut fields = encode_entry(UID, &main, &body, false).expect("encodes");
+                push_number(&mut fields, 5);
                 let fields = fields.into_iter().map(|(name, value)| (Bytes::from_static(name.as_bytes()), value.into_bytes()));
                 let entry = StreamEntry::from_fields(EntryId::new(1, 2), fields).expect("valid").expect("of the adapter");
                 prop_assert_eq!((&*entry.sender, entry.number), (UID, Some(5)));
@@ -453,7 +456,7 @@ proptest! {
             let _ = text.parse::<EntryId>();
             for kind in ["3", "8", "12", &text] {
                 let data = text.clone().into();
-                let entry = StreamEntry { id: EntryId::ZERO, sender: "u".into(), namespace: "/".into(), kind: kind.into(), data, number: None };
+                let entry = StreamEntry { id: EntryId::ZERO, sender: "u".into(), namespace: "/".into(), kind: kind.into(), data, number: None, was_delivered: false };
                 let _ = entry.message(&main, &limits);
             }
             let field = |name: &'static [u8]| (Bytes::from_static(name), payload.clone());

@@ -1,5 +1,6 @@
 //! The sharded adapter and the streams adapter: messages, and nodes on a Redis in memory in virtual time.
 
+mod appends;
 mod codec;
 mod network;
 mod reader;

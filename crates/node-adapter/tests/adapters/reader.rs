@@ -102,3 +102,28 @@ fn reconnect_to_same_stream_is_no_gap() {
         assert_eq!(reader.next_request(), reader_at(70).next_request(), "the next read checks the anchor");
     }
 }
+
+#[test]
+fn stream_that_lost_its_end_is_read_from_there() {
+    let mut reader = reader_at(7000);
+    for read in [7500, 8100, 9000, 9300] {
+        assert!(!reader.handle_read(true, Some(id(read))));
+    }
+    reader.handle_reconnect();
+    assert!(reader.handle_last(Some(id(9200))), "entries that were read are lost");
+    assert!(!reader.is_located());
+    // 8100 was remembered, and 9000 is too close to it.
+    assert_eq!(reader.next_request(), ReadRequest::Check { id: id(8100) });
+    let mut other = reader.clone();
+    reader.handle_check(true);
+    assert!(reader.is_located());
+    assert_eq!(reader.next_request(), reader_at(9200).next_request());
+    // Another stream has smaller ids too, after a step of the clock.
+    other.handle_check(false);
+    assert_eq!(other.next_request(), ReadRequest::Read { anchor: None, after: EntryId::ZERO });
+    // The connection is lost before the answer.
+    reader.handle_reconnect();
+    assert!(reader.handle_last(Some(id(9100))));
+    reader.handle_reconnect();
+    assert_eq!(reader.next_request(), ReadRequest::Locate);
+}

@@ -19,7 +19,7 @@ fn entry(milliseconds: u64, fields: EntryFields) -> StreamEntry {
 
 fn broadcast(milliseconds: u64, name: &str, recipients: Recipients) -> StreamEntry {
     let body = ClusterBody::Broadcast(recipients, Flags::default(), event(name, 1));
-    entry(milliseconds, encode_entry("u", &Namespace::main(), 1, &body, false).expect("encodes"))
+    entry(milliseconds, encode_entry("u", &Namespace::main(), &body, false).expect("encodes"))
 }
 
 fn session() -> StoredSession {

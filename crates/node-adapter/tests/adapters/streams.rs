@@ -166,7 +166,8 @@ fn each_type_is_accepted_on_both_ways() {
         namespace: "/".into(),
         kind: kind.into(),
         data: data.into(),
-        number: Some(1),
+        number: None,
+        was_delivered: false,
     };
     // Emitters put events for servers on the stream; requests there are answered too.
     let emitted = entry("9", r#"{"packet":["hi",1]}"#);
@@ -199,7 +200,15 @@ fn entries_of_no_use_are_counted() {
         let (sender, namespace) = (sender.into(), namespace.into());
         let (kind, data) = (kind.into(), data.into());
         node.handle_entry(
-            &StreamEntry { id: EntryId::ZERO, sender, namespace, kind, data, number: None },
+            &StreamEntry {
+                id: EntryId::ZERO,
+                sender,
+                namespace,
+                kind,
+                data,
+                number: None,
+                was_delivered: false,
+            },
             now,
         );
         let metrics = node.metrics();
@@ -217,4 +226,38 @@ fn closed_node_is_not_waited_for() {
     network.run();
     let request = network.ask(Query::Count(to(&[], &[])));
     assert_eq!((network.missing(request), network.nodes[0].answers.len()), (Some(Some(0)), 1));
+}
+
+#[test]
+fn repeated_entry_is_delivered_once() {
+    let mut network = network(2);
+    emit(&mut network, 0, &["a", "b"]);
+    network.run();
+    let mut repeated = network.stream[0].clone();
+    repeated.id = EntryId::new(9, 0);
+    network.stream.push(repeated);
+    emit(&mut network, 0, &["c"]);
+    network.run();
+    for node in &network.nodes {
+        let names: Vec<_> = node.log.iter().map(|line| &line[..1]).collect();
+        assert_eq!((names, node.node.metrics().repeated), (vec!["a", "b", "c"], 1));
+    }
+}
+
+#[test]
+fn released_entries_take_effect_without_offset() {
+    let mut network = network(2);
+    network.nodes[0].is_frozen = true;
+    emit(&mut network, 0, &["a"]);
+    network.run();
+    let node = &mut network.nodes[0].node;
+    assert!(!node.was_released(1));
+    node.release_unconfirmed();
+    assert!(node.was_released(1) && !node.was_released(2));
+    network.nodes[0].is_frozen = false;
+    emit(&mut network, 0, &["b"]);
+    network.run();
+    assert_eq!(network.logs()[0], ["a  Reliable -", "b  Reliable 2-0"]);
+    assert_eq!(network.logs()[1], ["a  Reliable 1-0", "b  Reliable 2-0"]);
+    assert!(!network.nodes[0].node.was_released(1), "it came back");
 }

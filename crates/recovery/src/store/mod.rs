@@ -112,6 +112,33 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// Returns an error if the outcome is unknown.
     async fn claim(&self, node: &NodeId, id: &SessionId) -> Result<Option<Claimed>, StoreError>;
+
+    /// Waits for claims of sessions of this node by other nodes, and returns these sessions with their new epochs.
+    ///
+    /// A store that supports this notifies the former holder of a claim. If the holder is alive, the claim completes once
+    /// it has [released](Self::release) the session, or after a short time. So a session has no live sockets on two
+    /// nodes, except for the time that a frozen node needs after it has woken up. One call is made at a time.
+    ///
+    /// Default: never completes. The holder then notices the claim when it writes the session.
+    ///
+    /// # Errors
+    /// Returns an error if claims may have been missed. The node then writes all of its sessions, and calls again.
+    ///
+    /// # Cancel safety
+    /// No claim is lost if the future is dropped.
+    async fn claimed_elsewhere(&self, node: &NodeId) -> Result<Vec<(SessionId, Epoch)>, StoreError> {
+        _ = node;
+        std::future::pending().await
+    }
+
+    /// Records that this node has dropped its sockets of sessions that other nodes have claimed. Default: does nothing.
+    ///
+    /// # Errors
+    /// An error is ignored: the claims wait for their limit.
+    async fn release(&self, node: &NodeId, sessions: &[(SessionId, Epoch)]) -> Result<(), StoreError> {
+        _ = (node, sessions);
+        Ok(())
+    }
 }
 
 /// Id of a node, unique among all runs of all nodes.
@@ -179,19 +206,33 @@ pub struct StoredSession {
     pub handshake: ByteString,
     /// Whether the client was connected.
     pub connected: bool,
+    /// Offset in the shared log after which its events begin, for a client that has no offset; empty without a log.
+    pub offset: ByteString,
+    /// Name of its node in the shared log; see [`EventLog::node`](roomcast_core::EventLog::node).
+    pub node: ByteString,
 }
 
 impl StoredSession {
     /// Creates the state of a connected session without rooms.
     pub fn new(socket: SocketId) -> Self {
-        let (data, handshake) = (ByteString::new(), ByteString::new());
-        Self { socket, rooms: Vec::new(), data, handshake, connected: true }
+        let none = ByteString::new;
+        Self {
+            socket,
+            rooms: Vec::new(),
+            data: none(),
+            handshake: none(),
+            connected: true,
+            offset: none(),
+            node: none(),
+        }
     }
 
     /// Returns its approximate size in bytes.
     pub fn byte_len(&self) -> usize {
         let rooms = self.rooms.iter().map(|room| room.as_str().len() + size_of::<Room>()).sum::<usize>();
-        size_of::<Self>() + self.socket.as_str().len() + rooms + self.data.len() + self.handshake.len()
+        let texts = [&self.data, &self.handshake, &self.offset, &self.node];
+        let texts = texts.into_iter().map(|text| text.len()).sum::<usize>();
+        size_of::<Self>() + self.socket.as_str().len() + rooms + texts
     }
 }
 
@@ -221,6 +262,7 @@ pub struct StoreConfig {
     pub(crate) batch_bytes: usize,
     pub(crate) max_bytes: usize,
     pub(crate) write_timeout: Duration,
+    pub(crate) refresh: Duration,
 }
 
 impl Default for StoreConfig {
@@ -230,6 +272,7 @@ impl Default for StoreConfig {
             batch_bytes: 1 << 20,
             max_bytes: 16 << 20,
             write_timeout: Duration::from_secs(5),
+            refresh: Duration::from_secs(6 * 3_600),
         }
     }
 }
@@ -267,6 +310,12 @@ impl StoreConfig {
     /// Sets after what time a call of the store counts as failed. Default: 5 s.
     pub fn write_timeout(mut self, time: Duration) -> Self {
         self.write_timeout = time;
+        self
+    }
+
+    /// Sets after what time all sessions are written again, so that the store does not drop them. Default: 6 hours.
+    pub fn refresh(mut self, time: Duration) -> Self {
+        self.refresh = time;
         self
     }
 }

@@ -53,6 +53,10 @@ struct State {
     flush: bool,
     writer: Option<Waker>,
     flushing: Vec<Waker>,
+    /// Claims in progress: their number, and the highest epoch of another node's claim since.
+    claiming: HashMap<SessionId, (usize, Option<Epoch>)>,
+    /// Dropped sessions whose sockets may not have left yet.
+    leaving: Vec<(MemberKey, Weak<dyn SessionSource>, SocketId)>,
     stats: StoreStats,
 }
 
@@ -119,6 +123,32 @@ pub(crate) struct Held {
     pub(crate) is_stored: bool,
 }
 
+/// Claim of a session in progress.
+pub(crate) struct Claiming {
+    queue: Arc<SessionQueue>,
+    id: SessionId,
+}
+
+impl Claiming {
+    /// Returns whether another node has claimed the session after this epoch.
+    pub(crate) fn is_superseded(&self, epoch: Epoch) -> bool {
+        let newest = self.queue.state().claiming.get(&self.id).and_then(|(_, newest)| *newest);
+        newest.is_some_and(|newest| newest > epoch)
+    }
+}
+
+impl Drop for Claiming {
+    fn drop(&mut self) {
+        let mut state = self.queue.state();
+        if let Some((claims, _)) = state.claiming.get_mut(&self.id) {
+            *claims -= 1;
+            if *claims == 0 {
+                state.claiming.remove(&self.id);
+            }
+        }
+    }
+}
+
 /// Cost of a removal in memory.
 const REMOVAL_COST: usize = 128;
 /// Disconnected sessions whose epoch is remembered.
@@ -148,6 +178,67 @@ impl SessionQueue {
     /// Returns after what time a call of the store counts as failed.
     pub fn write_timeout(&self) -> Duration {
         self.config.write_timeout
+    }
+
+    /// Returns after what time all sessions are written again.
+    pub fn refresh_interval(&self) -> Duration {
+        self.config.refresh
+    }
+
+    /// Marks all sessions as changed, so that the store reports the sessions that other nodes have claimed.
+    pub fn mark_all(&self) {
+        let mut state = self.state();
+        let State { entries, changed, .. } = &mut *state;
+        for (key, entry) in entries {
+            // The last state of a disconnected session may have been dropped.
+            let is_known = entry.away.is_none() || entry.kept.is_some();
+            if is_known && !std::mem::replace(&mut entry.is_changed, true) {
+                changed.push_back(*key);
+            }
+        }
+        self.wake(state);
+    }
+
+    /// Drops the sessions that other nodes have claimed with these epochs, unless this node has claimed them since.
+    ///
+    /// Returns their number. [`has_leaving`](Self::has_leaving) returns whether their sockets have left.
+    pub fn drop_claimed(&self, claims: &[(SessionId, Epoch)]) -> usize {
+        let mut lost = Vec::new();
+        let mut state = self.state();
+        for (id, epoch) in claims {
+            if let Some((_, newest)) = state.claiming.get_mut(id) {
+                *newest = (*newest).max(Some(*epoch));
+            }
+            let Some(key) = state.keys.get(id).copied() else { continue };
+            if state.entries.get(&key).is_some_and(|entry| entry.epoch < *epoch)
+                && let Some(entry) = state.forget(key)
+            {
+                lost.push((key, entry.source, entry.socket));
+            }
+        }
+        state.stats.displaced += lost.len() as u64;
+        state.leaving.extend(lost.iter().cloned());
+        drop(state);
+        for (key, source, socket) in &lost {
+            source.upgrade().into_iter().for_each(|source| source.displaced(*key, socket));
+        }
+        lost.len()
+    }
+
+    /// Records that a claim of a session is in progress, until the result is dropped.
+    pub(crate) fn claiming(self: &Arc<Self>, id: &SessionId) -> Claiming {
+        self.state().claiming.entry(id.clone()).or_default().0 += 1;
+        Claiming { queue: self.clone(), id: id.clone() }
+    }
+
+    /// Returns whether sockets of [dropped](Self::drop_claimed) sessions have not left yet.
+    pub fn has_leaving(&self) -> bool {
+        let mut leaving = std::mem::take(&mut self.state().leaving);
+        // Asked without a lock held.
+        leaving.retain(|(key, source, socket)| is_attached(*key, source, socket));
+        let mut state = self.state();
+        state.leaving.append(&mut leaving);
+        !state.leaving.is_empty()
     }
 
     /// Returns the numbers of stored sessions.
@@ -305,12 +396,13 @@ impl SessionQueue {
         state.limit(self.config.max_bytes);
     }
 
-    /// Adds a new session.
+    /// Adds a session that is new, or was claimed from another process with a higher epoch.
     pub(crate) fn add(
         &self,
         key: MemberKey,
         id: SessionId,
         socket: SocketId,
+        epoch: Epoch,
         source: Weak<dyn SessionSource>,
     ) {
         let mut state = self.state();
@@ -320,11 +412,11 @@ impl SessionQueue {
             Entry {
                 id,
                 socket,
-                epoch: Epoch::FIRST,
+                epoch,
                 source,
                 is_changed: false,
-                is_sent: false,
-                is_stored: false,
+                is_sent: epoch > Epoch::FIRST,
+                is_stored: epoch > Epoch::FIRST,
                 kept: None,
                 away: None,
                 returns: 0,
@@ -396,7 +488,16 @@ impl SessionQueue {
         if !entry.is_sent {
             return;
         }
-        state.removed.push_back((entry.id, entry.epoch));
+        self.push_removal(state, entry.id, entry.epoch);
+    }
+
+    /// Removes a session that was claimed in the store, but is not recovered.
+    pub(crate) fn remove(&self, id: SessionId, epoch: Epoch) {
+        self.push_removal(self.state(), id, epoch);
+    }
+
+    fn push_removal(&self, mut state: MutexGuard<'_, State>, id: SessionId, epoch: Epoch) {
+        state.removed.push_back((id, epoch));
         state.bytes += REMOVAL_COST;
         state.limit(self.config.max_bytes);
         self.wake(state);
@@ -494,6 +595,10 @@ impl State {
             self.changed.retain(|key| self.entries.contains_key(key));
         }
     }
+}
+
+fn is_attached(key: MemberKey, source: &Weak<dyn SessionSource>, socket: &SocketId) -> bool {
+    source.upgrade().is_some_and(|source| source.state(key, socket).is_some())
 }
 
 /// Stale keys tolerated beyond the number of sessions.

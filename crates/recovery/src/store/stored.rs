@@ -1,19 +1,20 @@
 //! Recovery that stores the sessions of another one.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytestring::ByteString;
 use roomcast_core::{
-    Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, Membership, Namespace, Overflow, Room,
-    RoomWatcher, Router, RouterStats, SocketId, SocketInfo, Target, WatchFilter,
+    Delivery, Dispatched, Event, EventLog, JoinOutcome, Member, MemberKey, Membership, Namespace, Overflow,
+    Room, RoomWatcher, Router, RouterStats, SocketId, SocketInfo, Target, WatchFilter,
 };
 
-use super::claim::claim_stored;
+use super::claim::SessionClaim;
 use super::queue::{SessionQueue, SessionSource};
-use super::{SessionId, StoredSession};
-use crate::recovery::{Claim, Flushed, Recovery, SessionInit};
+use super::{Epoch, SessionId, StoredSession};
+use crate::recovery::{Claim, Flushed, LogStart, Recovery, SessionInit};
 use crate::retained::SharedData;
 use crate::sequencer::Usage;
 
@@ -23,8 +24,9 @@ use crate::sequencer::Usage;
 /// writes the [queue](SessionQueue) stores it. It is removed when its client or the application ends it.
 ///
 /// A claim asks the store first, so a client is never recovered from a state that another node has taken over. If the
-/// store fails, the client starts a new session. Only sessions of this process are recovered, since the wrapped
-/// recovery has no missed events of others.
+/// store fails, the client starts a new session. Sessions of other processes are recovered if all nodes share a [log of
+/// events](Recovery::use_event_log); otherwise only sessions of this process, since the wrapped recovery has no missed
+/// events of others.
 ///
 /// If the store refuses a session because another node has claimed it, its member is
 /// [displaced](roomcast_core::MemberControl::displace).
@@ -33,12 +35,17 @@ pub struct StoredSessions {
     queue: Arc<SessionQueue>,
     namespace: Namespace,
     source: Weak<dyn SessionSource>,
+    /// Whether all nodes share a log of events, so that sessions of other nodes can be recovered.
+    is_shared: AtomicBool,
 }
 
 impl StoredSessions {
     /// Wraps the recovery of a namespace.
     pub fn new(namespace: Namespace, inner: Arc<dyn Recovery>, queue: Arc<SessionQueue>) -> Arc<Self> {
-        Arc::new_cyclic(|this: &Weak<Self>| Self { inner, queue, namespace, source: this.clone() })
+        Arc::new_cyclic(|this: &Weak<Self>| {
+            let (source, is_shared) = (this.clone(), AtomicBool::new(false));
+            Self { inner, queue, namespace, source, is_shared }
+        })
     }
 
     fn id(&self, secret: &str) -> SessionId {
@@ -52,12 +59,16 @@ impl SessionSource for StoredSessions {
         let found = self.inner.find(&target).into_iter().find(|found| found.key == Some(key))?;
         let own = Room::from(socket);
         let control = found.control;
+        let start = self.inner.start(key);
+        let (offset, node) = start.map(|start| (start.offset, start.node)).unwrap_or_default();
         Some(StoredSession {
             socket: socket.clone(),
             rooms: found.rooms.into_iter().filter(|room| *room != own).collect(),
             data: control.as_ref().map(|control| control.data()).unwrap_or_default(),
             handshake: control.map(|control| control.handshake()).unwrap_or_default(),
             connected: true,
+            offset,
+            node,
         })
     }
 
@@ -78,7 +89,7 @@ impl Recovery for StoredSessions {
     fn attach_recoverable(&self, member: Member, session: SessionInit) -> MemberKey {
         let (id, socket) = (self.id(&session.secret), member.id.clone());
         let key = self.inner.attach_recoverable(member, session);
-        self.queue.add(key, id, socket, self.source.clone());
+        self.queue.add(key, id, socket, Epoch::FIRST, self.source.clone());
         key
     }
 
@@ -90,7 +101,9 @@ impl Recovery for StoredSessions {
         if let Some((last, session)) = last.zip(session)
             && detached
         {
-            self.queue.disconnected(key, last, StoredSession { data: json, connected: false, ..session });
+            let offset = self.inner.start(key).map_or(session.offset, |start| start.offset);
+            let session = StoredSession { data: json, connected: false, offset, ..session };
+            self.queue.disconnected(key, last, session);
         }
         detached
     }
@@ -122,15 +135,39 @@ impl Recovery for StoredSessions {
 
     fn claim(self: Arc<Self>, secret: &str, offset: Option<&str>, budget: usize) -> Claim {
         let id = self.id(secret);
-        match self.queue.held(&id) {
+        let held = self.queue.held(&id);
+        if held.is_none() && !self.is_shared.load(Ordering::Relaxed) {
             // Neither of this node nor known to the wrapped recovery.
-            None => self.inner.clone().claim(secret, offset, budget),
-            Some(held) => {
-                let offset = offset.map(ByteString::from);
-                let (inner, queue) = (self.inner.clone(), self.queue.clone());
-                Claim::Pending(Box::pin(claim_stored(inner, queue, id, held, offset, budget)))
-            }
+            return self.inner.clone().claim(secret, offset, budget);
         }
+        let claim = SessionClaim {
+            inner: self.inner.clone(),
+            queue: self.queue.clone(),
+            source: self.source.clone(),
+            id,
+            offset: offset.map(ByteString::from),
+            budget,
+        };
+        Claim::Pending(Box::pin(claim.run(held)))
+    }
+
+    fn claim_stored(
+        self: Arc<Self>,
+        secret: &str,
+        session: &StoredSession,
+        offset: Option<&str>,
+        budget: usize,
+    ) -> Claim {
+        self.inner.clone().claim_stored(secret, session, offset, budget)
+    }
+
+    fn start(&self, key: MemberKey) -> Option<LogStart> {
+        self.inner.start(key)
+    }
+
+    fn use_event_log(&self, log: Arc<dyn EventLog>) {
+        self.inner.use_event_log(log);
+        self.is_shared.store(true, Ordering::Relaxed);
     }
 
     fn flush(&self) -> Flushed<'_> {

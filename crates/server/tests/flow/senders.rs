@@ -54,7 +54,7 @@ async fn read_late(combination: Combination, messages: usize, bytes: usize) -> R
     let mut scene = Scene::open(combination, patient(), echoes);
     let mut client = scene.connect_narrow(combination.wire).await;
     let sent = client.output.emit_all((0..messages).map(|number| text(number, bytes)));
-    let sent = within("the server stops reading", sent).await.flatten().map_err(|failure| {
+    let sent = within("the server stops reading", sent).await.and_then(|sent| sent).map_err(|failure| {
         let waiting = client.socket.waiting_bytes();
         format!("{failure}; {waiting} bytes of {messages} messages wait")
     });
@@ -77,7 +77,7 @@ fn mutual_floods_arrive_whole() {
         let (other, one) = (outputs.pop().expect("two"), outputs.pop().expect("two"));
         let texts = || (0..messages).map(|number| text(number, 100));
         let bounded = async |output: &mut Output| {
-            within("the server stops reading", output.emit_all(texts())).await.flatten()
+            within("the server stops reading", output.emit_all(texts())).await.and_then(|sent| sent)
         };
         let (sent, sent_back, heard) = tokio::join!(
             bounded(one),

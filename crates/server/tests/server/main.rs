@@ -4,6 +4,7 @@ mod acks;
 mod answering;
 mod closing;
 mod compression;
+mod deduplicated;
 mod dynamic;
 mod emitting;
 mod extract;

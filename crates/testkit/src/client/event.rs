@@ -61,7 +61,8 @@ pub(super) fn readable(args: &Args) -> String {
         list.replace(&placeholder, &format!("<{} bytes>", bytes.len()))
     });
     if list.len() > MOST {
-        list.truncate(list.floor_char_boundary(MOST));
+        let end = (0..=MOST).rev().find(|end| list.is_char_boundary(*end)).unwrap_or_default();
+        list.truncate(end);
         list.push('…');
     }
     list

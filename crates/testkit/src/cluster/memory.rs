@@ -114,6 +114,19 @@ impl MemoryEngine {
         })))
     }
 
+    /// Creates another engine with the same time, as a second server.
+    #[must_use]
+    pub fn beside(&self, seed: u64) -> Self {
+        let other = Self::new(seed);
+        other.lock().now = self.now();
+        other
+    }
+
+    /// Returns the time of the next step under way.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        self.lock().steps.first_key_value().map(|((at, _), _)| *at)
+    }
+
     /// Lets the engine's time follow the clock of the tokio runtime, which tests can pause; never completes.
     ///
     /// For nodes that run on tasks. [`Harness::advance`] must not be called meanwhile.

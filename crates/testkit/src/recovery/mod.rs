@@ -1,10 +1,11 @@
-//! Conformance suite for recovery implementations, and a store of sessions in memory with faults.
+//! Conformance suite for recovery implementations, and a store of sessions and a log of events in memory, with faults.
 //!
 //! [`recovery_conformance!`](crate::recovery_conformance) generates the tests; a crate with an implementation calls it
 //! in a test file.
 
 pub mod cases;
 mod client;
+mod log;
 mod store;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use roomcast_recovery::{Recovery, RecoveryConfig};
 
 pub use cases::Make;
+pub use log::{LogFault, LogReader, MemoryEventLog};
 pub use store::{MemorySessionStore, StoreCall, StoreFault};
 
 /// Generates one test for each rule that a [`Recovery`] must keep.

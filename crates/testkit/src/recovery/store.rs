@@ -9,12 +9,18 @@ use async_trait::async_trait;
 use roomcast_recovery::{
     Claimed, Epoch, NodeId, SessionId, SessionStore, SessionWrite, StoreError, StoredSession,
 };
+use tokio::sync::Notify;
 
 /// Store of sessions in memory, which can be slow, fail or freeze.
 ///
-/// It keeps the rules of [`SessionStore`], so it also serves several nodes of one test. Waiting uses tokio's clock.
+/// It keeps the rules of [`SessionStore`], so it also serves several nodes of one test. Waiting uses tokio's clock. A
+/// claim waits for the former holder for half a second at most.
 #[derive(Default)]
-pub struct MemorySessionStore(Mutex<State>);
+pub struct MemorySessionStore {
+    state: Mutex<State>,
+    /// Notified when a session was claimed or released.
+    news: Notify,
+}
 
 #[derive(Default)]
 struct State {
@@ -23,6 +29,9 @@ struct State {
     calls: Vec<StoreCall>,
     running: usize,
     overlapped: bool,
+    /// Claims to be told to each node that waits for them.
+    claims: HashMap<NodeId, Vec<(SessionId, Epoch)>>,
+    released: HashMap<SessionId, Epoch>,
 }
 
 struct Record {
@@ -101,7 +110,24 @@ impl MemorySessionStore {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the connection of a node, which gets no further news of claims.
+    pub fn disconnect(&self, node: &NodeId) {
+        self.state().claims.remove(node);
+    }
+
+    /// Waits until there is a result.
+    async fn until<T>(&self, mut find: impl FnMut(&mut State) -> Option<T>) -> T {
+        loop {
+            let mut news = std::pin::pin!(self.news.notified());
+            news.as_mut().enable();
+            if let Some(found) = find(&mut self.state()) {
+                return found;
+            }
+            news.await;
+        }
     }
 
     async fn call<T>(&self, call: StoreCall, effect: impl FnOnce(&mut State) -> T) -> Result<T, StoreError> {
@@ -124,6 +150,9 @@ impl MemorySessionStore {
         Ok(effect(&mut self.state()))
     }
 }
+
+/// Time for which a claim waits for the former holder.
+const RELEASE_LIMIT: Duration = Duration::from_millis(500);
 
 /// Write or removal in progress.
 struct Running<'a>(&'a MemorySessionStore);
@@ -178,13 +207,37 @@ impl SessionStore for MemorySessionStore {
     }
 
     async fn claim(&self, node: &NodeId, id: &SessionId) -> Result<Option<Claimed>, StoreError> {
-        self.call(StoreCall::Claim, |state| {
+        let claim = self.call(StoreCall::Claim, |state| {
             let record = state.records.get_mut(id)?;
             record.epoch = record.epoch.next();
             let previous = std::mem::replace(&mut record.holder, node.clone());
-            Some(Claimed { epoch: record.epoch, previous, session: record.session.clone() })
-        })
-        .await
+            let told = state.claims.get_mut(&previous).filter(|_| previous != *node);
+            let is_told = told.map(|claims| claims.push((id.clone(), record.epoch))).is_some();
+            Some((Claimed { epoch: record.epoch, previous, session: record.session.clone() }, is_told))
+        });
+        let Some((claimed, is_told)) = claim.await? else { return Ok(None) };
+        if is_told {
+            self.news.notify_waiters();
+            let is_released = |state: &mut State| {
+                state.released.get(id).is_some_and(|epoch| *epoch >= claimed.epoch).then_some(())
+            };
+            let _ = tokio::time::timeout(RELEASE_LIMIT, self.until(is_released)).await;
+        }
+        Ok(Some(claimed))
+    }
+
+    async fn claimed_elsewhere(&self, node: &NodeId) -> Result<Vec<(SessionId, Epoch)>, StoreError> {
+        self.state().claims.entry(node.clone()).or_default();
+        let claims = self.until(|state| {
+            state.claims.get_mut(node).filter(|claims| !claims.is_empty()).map(std::mem::take)
+        });
+        Ok(claims.await)
+    }
+
+    async fn release(&self, _: &NodeId, sessions: &[(SessionId, Epoch)]) -> Result<(), StoreError> {
+        self.state().released.extend(sessions.iter().cloned());
+        self.news.notify_waiters();
+        Ok(())
     }
 }
 

@@ -52,6 +52,26 @@ fn dropping_guard_delivers_deferred_wakes() {
 }
 
 #[test]
+fn inner_guard_leaves_outer_one() {
+    let (near, other, far) = (FlushList::new(), FlushList::new(), FlushList::new());
+    let (outbox, _carrier) = connected_to(&far, 1 << 20);
+    let outer = DeferredWakes::enter(&near);
+    assert!(DeferredWakes::enter_if_none(&other).is_none());
+    let flusher = asleep(&far);
+    assert_eq!(push(&outbox, "x"), PushOutcome::Queued);
+    assert_eq!(flusher.wakes(), 0, "the outer guard is in effect");
+    drop(outer);
+    assert_eq!(flusher.wakes(), 1);
+    far.write_all();
+    let flusher = asleep(&far);
+    let only = DeferredWakes::enter_if_none(&other).expect("no guard");
+    (0..3).for_each(|_| assert_eq!(push(&outbox, "x"), PushOutcome::Queued));
+    assert_eq!(flusher.wakes(), 0);
+    drop(only);
+    assert_eq!(flusher.wakes(), 1);
+}
+
+#[test]
 fn other_threads_wake_at_once() {
     let (near, far) = (FlushList::new(), FlushList::new());
     let (outbox, _carrier) = connected_to(&far, 1 << 20);

@@ -1,26 +1,34 @@
 //! State machines of the Redis Streams adapter.
 
+mod appends;
+mod missed;
 mod own;
 mod reader;
 mod restore;
+mod senders;
+mod writer;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use roomcast_core::{Args, Event, Membership, Namespace};
+use roomcast_core::{Args, Event, Membership, Namespace, Target};
 
+pub use self::appends::{AppendQueue, AppendState, entry_bytes};
+pub use self::missed::MissedReader;
 use self::own::OwnEntries;
 pub use self::reader::{ReadRequest, StreamReader};
 pub use self::restore::{RestoreError, RestoreStep, Restored, SessionRestore};
+use self::senders::Senders;
+pub use self::writer::StreamsWriter;
 use super::action::{Action, Asker, PublishRefused, Query, QueryRefused, RequestNumber};
 use super::adapter::{AdapterMetrics, AdapterNamespace};
 use super::cluster_core::{ClusterCore, CoreConfig};
 use super::set_options;
 use crate::{
-    ClusterBody, ClusterChannels, ClusterEncoding, CodecLimits, EncodeError, EntryId, Flags, Recipients,
-    Response, StreamEntry, encode_entry,
+    ClusterBody, ClusterChannels, ClusterEncoding, CodecLimits, EncodeError, EntryFields, EntryId, Flags,
+    Recipients, Response, StreamEntry, encode_entry, push_number,
 };
 
 /// Settings that all namespaces of a node share.
@@ -90,6 +98,7 @@ pub struct StreamsNamespace {
     config: Arc<StreamsConfig>,
     core: ClusterCore,
     own: OwnEntries,
+    senders: Senders,
     is_closed: bool,
 }
 
@@ -105,7 +114,7 @@ impl StreamsNamespace {
             max_requests: config.max_requests,
         };
         let core = ClusterCore::new(&core, namespace, uid);
-        Self { config, core, own: OwnEntries::default(), is_closed: false }
+        Self { config, core, own: OwnEntries::default(), senders: Senders::default(), is_closed: false }
     }
 
     /// Returns the channels.
@@ -114,10 +123,39 @@ impl StreamsNamespace {
         &self.core.channels
     }
 
+    /// Returns the namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.core.namespace
+    }
+
+    /// Returns the limits of received messages.
+    #[must_use]
+    pub fn limits(&self) -> CodecLimits {
+        self.core.limits
+    }
+
+    /// Returns the counters since the last call.
+    pub fn take_metrics(&mut self) -> AdapterMetrics {
+        std::mem::take(&mut self.core.metrics)
+    }
+
+    /// Returns whether an entry was written by this node.
+    #[must_use]
+    pub fn is_own(&self, entry: &StreamEntry) -> bool {
+        entry.sender == self.core.uid
+    }
+
     /// Returns the number of own entries not yet read back from the stream.
     #[must_use]
     pub fn unconfirmed_entries(&self) -> usize {
         self.own.len()
+    }
+
+    /// Returns the bytes of these entries in memory, approximately.
+    #[must_use]
+    pub fn unconfirmed_bytes(&self) -> usize {
+        self.own.bytes()
     }
 
     /// Handles the failure of [`Action::Append`]: the entry was not stored, or it is not known whether it was.
@@ -129,9 +167,43 @@ impl StreamsNamespace {
         self.perform_settled();
     }
 
+    /// Appends an entry of a [`StreamsWriter`] with the id of this namespace, and returns its number.
+    ///
+    /// `local` takes effect here as described [above](Self#own-entries); `None` if the entry has none. The caller limits
+    /// the number of entries.
+    pub fn append(&mut self, mut fields: EntryFields, local: Option<(Target, Event)>, now: Instant) -> u64 {
+        let number = self.own.next_number();
+        push_number(&mut fields, number);
+        let local = local.map(|(target, event)| Action::Deliver { target, event });
+        self.own.push(number, local, now.checked_add(self.config.confirm_timeout));
+        self.core.metrics.messages_out += 1;
+        let (stream, max_len) = (self.config.stream.clone(), self.config.max_len);
+        self.core.actions.push_back(Action::Append { stream, max_len, fields, number });
+        number
+    }
+
+    /// Returns whether an own entry took effect before it came back from the stream. A driver marks an entry that it
+    /// appends after that with [`push_delivered`](crate::push_delivered).
+    #[must_use]
+    pub fn was_released(&self, number: u64) -> bool {
+        self.own.was_released(number)
+    }
+
+    /// Lets all own entries take effect here without an offset, as when the stream cannot be reached.
+    pub fn release_unconfirmed(&mut self) {
+        self.own.fail_all();
+        self.perform_settled();
+    }
+
     /// Handles an entry of the stream, which the driver passes to the namespace that it names.
+    ///
+    /// An entry that was stored twice is ignored the second time.
     pub fn handle_entry(&mut self, entry: &StreamEntry, now: Instant) {
         self.core.metrics.messages_in += 1;
+        if self.senders.is_repeated(entry) {
+            self.core.metrics.repeated += 1;
+            return;
+        }
         if entry.sender == self.core.uid {
             self.core.metrics.own += 1;
             if let Some(number) = entry.number {
@@ -169,15 +241,16 @@ impl StreamsNamespace {
         self.core.actions.push_back(action);
     }
 
-    fn append(&mut self, body: &ClusterBody, local: Action, now: Instant) -> Result<(), PublishRefused> {
+    fn append_body(&mut self, body: &ClusterBody, local: Action, now: Instant) -> Result<(), PublishRefused> {
         if self.own.len() >= self.config.max_unconfirmed {
             return Err(PublishRefused::QueueFull);
         }
         let number = self.own.next_number();
         let Self { config, core, .. } = self;
-        let fields = encode_entry(&core.uid, &core.namespace, number, body, config.plaintext_only)?;
+        let mut fields = encode_entry(&core.uid, &core.namespace, body, config.plaintext_only)?;
+        push_number(&mut fields, number);
         let deadline = now.checked_add(config.confirm_timeout);
-        self.own.push(number, local, deadline);
+        self.own.push(number, Some(local), deadline);
         core.metrics.messages_out += 1;
         let (stream, max_len) = (config.stream.clone(), config.max_len);
         core.actions.push_back(Action::Append { stream, max_len, fields, number });
@@ -231,7 +304,7 @@ impl AdapterNamespace for StreamsNamespace {
         let body = ClusterBody::Broadcast(recipients.clone(), flags.clone(), event.clone());
         let mut event = event.clone();
         set_options(&mut event, flags);
-        self.append(&body, Action::Deliver { target, event }, now)
+        self.append_body(&body, Action::Deliver { target, event }, now)
     }
 
     fn update(
@@ -242,7 +315,7 @@ impl AdapterNamespace for StreamsNamespace {
     ) -> Result<(), PublishRefused> {
         let target = recipients.clone().target(&Flags::default());
         let local = Action::Update { target, change: change.clone(), asker: None };
-        self.append(&ClusterBody::Update(recipients, change), local, now)
+        self.append_body(&ClusterBody::Update(recipients, change), local, now)
     }
 
     fn disconnect(
@@ -253,7 +326,7 @@ impl AdapterNamespace for StreamsNamespace {
     ) -> Result<(), PublishRefused> {
         let target = recipients.clone().target(&Flags::default());
         let local = Action::Disconnect { target, close, asker: None };
-        self.append(&ClusterBody::Disconnect(recipients, close), local, now)
+        self.append_body(&ClusterBody::Disconnect(recipients, close), local, now)
     }
 
     fn server_side_emit(&mut self, name: &ByteString, args: &Args) -> Result<(), EncodeError> {

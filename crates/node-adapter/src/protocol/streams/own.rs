@@ -10,6 +10,10 @@ use super::super::action::Action;
 pub(super) struct OwnEntries {
     entries: VecDeque<OwnEntry>,
     last: u64,
+    /// Bytes of the events.
+    bytes: usize,
+    /// Numbers of entries that took effect before they were read back.
+    released: VecDeque<u64>,
 }
 
 #[derive(Debug)]
@@ -26,13 +30,24 @@ impl OwnEntries {
         self.entries.len()
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn next_number(&self) -> u64 {
         self.last + 1
     }
 
-    pub(super) fn push(&mut self, number: u64, local: Action, deadline: Option<Instant>) {
+    /// Adds an entry, which is forgotten at once if it has no local effect.
+    pub(super) fn push(&mut self, number: u64, local: Option<Action>, deadline: Option<Instant>) {
         self.last = number;
-        self.entries.push_back(OwnEntry { number, local, deadline, has_failed: false });
+        self.bytes += local.as_ref().map_or(0, bytes_of);
+        self.entries.extend(local.map(|local| OwnEntry { number, local, deadline, has_failed: false }));
+    }
+
+    /// Returns whether an entry took effect without coming back.
+    pub(super) fn was_released(&self, number: u64) -> bool {
+        self.released.binary_search(&number).is_ok()
     }
 
     pub(super) fn fail(&mut self, number: u64) {
@@ -57,7 +72,10 @@ impl OwnEntries {
 
     /// Removes the first entry if it has failed.
     pub(super) fn pop_failed(&mut self) -> Option<Action> {
-        let front = self.entries.pop_front_if(|entry| entry.has_failed)?;
+        self.entries.front().filter(|entry| entry.has_failed)?;
+        let front = self.entries.pop_front()?;
+        self.bytes -= bytes_of(&front.local);
+        self.released.push_back(front.number);
         Some(front.local)
     }
 
@@ -65,9 +83,25 @@ impl OwnEntries {
     ///
     /// Returns none if the entry took effect before.
     pub(super) fn confirm(&mut self, number: u64) -> Vec<(bool, Action)> {
+        while self.released.front().is_some_and(|released| *released <= number) {
+            self.released.pop_front();
+        }
         let Ok(index) = self.entries.binary_search_by_key(&number, |entry| entry.number) else {
             return Vec::new();
         };
-        self.entries.drain(..=index).map(|entry| (entry.number == number, entry.local)).collect()
+        let confirmed: Vec<_> = self.entries.drain(..=index).collect();
+        self.bytes -= confirmed.iter().map(|entry| bytes_of(&entry.local)).sum::<usize>();
+        confirmed.into_iter().map(|entry| (entry.number == number, entry.local)).collect()
     }
 }
+
+fn bytes_of(local: &Action) -> usize {
+    let event = match local {
+        Action::Deliver { event, .. } => event.name.len() + event.args.byte_len(),
+        _ => 0,
+    };
+    event + ENTRY_BYTES
+}
+
+/// Memory of an entry without its event.
+const ENTRY_BYTES: usize = 256;

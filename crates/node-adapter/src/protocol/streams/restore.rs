@@ -180,7 +180,7 @@ impl SessionRestore {
 }
 
 /// Returns whether a broadcast is for a socket in these rooms.
-fn is_for(recipients: &Recipients, rooms: &[Room]) -> bool {
+pub(super) fn is_for(recipients: &Recipients, rooms: &[Room]) -> bool {
     let is_in = |names: &[Room]| rooms.iter().any(|room| names.contains(room));
     (recipients.rooms.is_empty() || is_in(&recipients.rooms)) && !is_in(&recipients.except)
 }

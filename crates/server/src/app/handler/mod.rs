@@ -2,6 +2,7 @@
 
 pub(crate) mod call;
 pub(crate) mod cloned;
+pub(crate) mod deduplicated;
 pub(crate) mod extract;
 pub(crate) mod first_poll;
 pub(crate) mod listening;

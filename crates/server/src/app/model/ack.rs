@@ -1,9 +1,10 @@
 //! Acknowledgement of an event from a client.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use roomcast_core::{AckId, IntoArgs};
+use roomcast_core::{AckId, Args, IntoArgs};
 
 use crate::app::error::EmitError;
 use crate::app::model::socket::Socket;
@@ -19,9 +20,20 @@ pub struct Ack(Option<AckTarget>);
 struct AckTarget {
     socket: Socket,
     id: AckId,
-    /// Set once any handler of the event has answered; `None` while there is only one handler.
-    answered: Option<Arc<AtomicBool>>,
+    /// `None` while there is only one handler, and nobody else asks for the answer.
+    answered: Option<Arc<Answered>>,
 }
+
+/// Answer of an event that several handles may send.
+#[derive(Default)]
+struct Answered {
+    /// Set once any handler of the event has answered.
+    is_answered: AtomicBool,
+    observer: OnceLock<AnswerObserver>,
+}
+
+/// Function that gets the answer before it is sent.
+pub(crate) type AnswerObserver = Box<dyn Fn(&Args) + Send + Sync>;
 
 impl Ack {
     pub(crate) fn new(socket: Socket, id: AckId) -> Self {
@@ -38,6 +50,16 @@ impl Ack {
 
     pub(crate) fn unwanted() -> Self {
         Self(None)
+    }
+
+    /// Passes the answer to an observer too, before it is sent, and also if the client has disconnected.
+    ///
+    /// The observer is dropped with the last handle. No effect if no acknowledgement is requested, or if there is an
+    /// observer.
+    pub(crate) fn observe(&mut self, observer: AnswerObserver) {
+        if let Some(asked) = &mut self.0 {
+            let _ = asked.answered.get_or_insert_default().observer.set(observer);
+        }
     }
 
     /// Returns whether the client requested an acknowledgement.
@@ -57,10 +79,18 @@ impl Ack {
         let Some(AckTarget { socket, id, answered }) = self.0 else { return Ok(false) };
         let args = args.into_args()?;
         socket.state().check_attachments(&args)?;
-        let is_first = answered.is_none_or(|answered| !answered.swap(true, Ordering::Relaxed));
+        let first = |answered: &Answered| !answered.is_answered.swap(true, Ordering::Relaxed);
+        let is_first = answered.as_deref().is_none_or(first);
         if is_first {
+            answered.iter().filter_map(|answered| answered.observer.get()).for_each(|observe| observe(&args));
             socket.answer(id, &args)?;
         }
         Ok(is_first)
+    }
+}
+
+impl fmt::Debug for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answered").field("is_answered", &self.is_answered).finish_non_exhaustive()
     }
 }

@@ -47,6 +47,13 @@ impl ClusterLink {
         (scope == Scope::Cluster && !namespace.is_alone()).then_some(&**namespace)
     }
 
+    /// Returns the cluster's part of the namespace, if the cluster orders its events.
+    #[inline]
+    pub(super) fn ordering(&self) -> Option<&dyn ClusterNamespace> {
+        let namespace = self.namespace.get()?;
+        namespace.orders_events().then_some(&**namespace)
+    }
+
     pub(super) fn get(&self) -> Option<&dyn ClusterNamespace> {
         self.namespace.get().map(|namespace| &**namespace)
     }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Once, PoisonError, RwLock};
 use std::time::Duration;
 
 use roomcast_core::{
-    AckId, Args, Dispatched, Event, MemberKey, Membership, Namespace, Overflow, Receipt, Room, Router,
-    SocketId, Target,
+    AckId, Args, Dispatched, Event, MemberKey, Membership, Namespace, Overflow, Published, Receipt, Room,
+    Router, SocketId, Target,
 };
 use roomcast_recovery::Recovery;
 
@@ -199,7 +199,18 @@ impl NamespaceState {
     }
 
     /// Queues an event for every recipient of the target, and for the other nodes; the caller settles.
+    ///
+    /// An event that the cluster orders is delivered when it returns from there.
     pub(crate) fn dispatch(&self, target: &Target, event: &Event) -> Dispatched {
+        if let Some(published) = self.order(target, event) {
+            if published == Published::Accepted {
+                let receipt = Receipt { published, ..Receipt::default() };
+                return Dispatched { receipt, ..Dispatched::default() };
+            }
+            let mut dispatched = self.dispatch_here(target, event);
+            dispatched.receipt.published += published;
+            return dispatched;
+        }
         let mut dispatched = self.dispatch_here(target, event);
         // With a request for acknowledgements, the caller asks them.
         if event.ack.is_none()

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use roomcast_core::{
-    AckRequest, AnswerSink, Args, ByteString, ClusterHost, ClusterNamespace, Event, Heard, MemberKey,
-    Membership, PresenceUpdate, Published, QueryError, RemoteAnswers, Room, RoomChange, RoomWatcher, Scope,
-    SocketInfo, Target, Unconfirmed,
+    AckRequest, AnswerSink, Args, ByteString, ClusterHost, ClusterNamespace, Delivery, Event, Heard,
+    MemberKey, Membership, Overflow, PresenceUpdate, Published, QueryError, RemoteAnswers, Room, RoomChange,
+    RoomWatcher, Scope, SocketId, SocketInfo, Target, Unconfirmed,
 };
 
 use crate::app::model::cluster_link::ClusterHandle;
@@ -29,7 +29,14 @@ impl NamespaceState {
         self.link.open(|ClusterHandle { cluster, filter }| {
             let host: Weak<dyn ClusterHost> = Arc::<Self>::downgrade(self);
             self.router.watch(Arc::new(Interest(Arc::downgrade(self))), *filter);
-            cluster.open(&self.name, host)
+            let namespace = cluster.open(&self.name, host);
+            if let Some(recovery) = &self.recovery
+                && namespace.orders_events()
+                && let Some(log) = namespace.event_log()
+            {
+                recovery.use_event_log(log);
+            }
+            namespace
         });
     }
 
@@ -51,6 +58,33 @@ impl NamespaceState {
             Some(link) => link.heard(Some(room)).await,
             None => Heard::Confirmed,
         }
+    }
+
+    /// Publishes an event whose order the cluster determines; `None` if the server delivers it itself.
+    ///
+    /// After [`Published::Accepted`] the cluster delivers it on this node too.
+    #[inline]
+    pub(crate) fn order(&self, target: &Target, event: &Event) -> Option<Published> {
+        let ordering = self.link.ordering()?;
+        let is_ordered =
+            target.scope == Scope::Cluster && target.delivery == Delivery::Reliable && event.ack.is_none();
+        is_ordered.then(|| self.publish(ordering, target, event))
+    }
+
+    /// Publishes an event to one socket, as [`order`](Self::order) does, if it can then be recovered on all nodes.
+    #[inline]
+    pub(crate) fn order_for(
+        &self,
+        id: &SocketId,
+        delivery: Delivery,
+        overflow: Overflow,
+        event: &Event,
+    ) -> Option<Published> {
+        if self.recovery.is_none() || self.link.ordering().is_none() {
+            return None;
+        }
+        let target = Target { rooms: vec![Room::from(id)], delivery, overflow, ..Target::default() };
+        self.order(&target, event)
     }
 
     /// Publishes an event to the other nodes.
@@ -263,6 +297,11 @@ impl RoomWatcher for Interest {
 #[async_trait]
 impl ClusterHost for NamespaceState {
     fn deliver(&self, target: &Target, event: &Event) -> usize {
+        if self.recovery.is_none() && event.offset.is_some() {
+            // As on Node, clients get no offset that they cannot use.
+            let event = Event { offset: None, ..event.clone() };
+            return pace::settle(self.dispatch_here(target, &event), &event.name).queued;
+        }
         pace::settle(self.dispatch_here(target, event), &event.name).queued
     }
 

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use roomcast_core::{
     AckId, Args, ByteString, CloseReason, Delivery, Dispatched, Event, Heard, JoinOutcome, Member,
-    MemberControl, MemberKey, Namespace, Overflow, Receipt, Room, SocketId, TransportName,
+    MemberControl, MemberKey, Namespace, Overflow, Published, Receipt, Room, SocketId, TransportName,
 };
 use roomcast_recovery::{Acting, Order, Owner, PendingRecovery, RecoveryError, SessionInit, SharedData};
 use serde::de::DeserializeOwned;
@@ -508,6 +508,13 @@ impl Socket {
         if self.has_left() {
             return self.hand_on(delivery, overflow, event);
         }
+        let mut published = Published::NotNeeded;
+        if let Some(ordered) = self.0.namespace.order_for(self.id(), delivery, overflow, event) {
+            if ordered == Published::Accepted {
+                return Receipt { published: ordered, ..Receipt::default() };
+            }
+            published = ordered;
+        }
         if self.0.namespace.outgoing.is_used() {
             self.0.namespace.outgoing.notify_one(self, event);
         }
@@ -517,7 +524,9 @@ impl Socket {
             // The control handle reports that too many acknowledgements are outstanding.
             Some(_) => router.send(&self.member(), delivery, overflow, event),
         };
-        pace::settle(dispatched, &event.name)
+        let mut receipt = pace::settle(dispatched, &event.name);
+        receipt.published += published;
+        receipt
     }
 
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -543,7 +552,9 @@ impl Socket {
                 return successor.hand(delivery, overflow, event);
             }
             if recovery.retainer.queue_for_absent(self.key(), delivery, event) {
-                return Receipt::default();
+                let ordered = self.0.namespace.order_for(self.id(), delivery, overflow, event);
+                let published = ordered.unwrap_or_default();
+                return Receipt { published, ..Receipt::default() };
             }
         }
         closed

@@ -8,6 +8,7 @@ mod namespaces;
 mod queries;
 mod recovery;
 mod servers;
+mod shared_log;
 mod sockets;
 
 use std::time::Duration;

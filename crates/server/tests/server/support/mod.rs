@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod logs;
+pub mod ordered;
 pub mod recorder;
 pub mod serve;
 

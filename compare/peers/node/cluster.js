@@ -1,0 +1,45 @@
+// `node cluster.js PORT [--adapter none|classic|sharded|streams] [--redis URL]`: Socket.IO in a cluster on Redis.
+//
+// Same events as Roomcast's example cluster_fanout: `join` (room), and `burst` (room, first, count, bytes),
+// which emits numbered events `msg` to the room.
+
+import { createServer } from "node:http";
+import { parseArgs } from "node:util";
+import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
+import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
+import { createClient } from "redis";
+import { Server } from "socket.io";
+
+const { values, positionals } = parseArgs({
+  options: { adapter: { type: "string", default: "none" }, redis: { type: "string", default: "redis://127.0.0.1:6379" } },
+  allowPositionals: true,
+});
+const [port] = positionals;
+
+async function connect() {
+  const client = createClient({ url: values.redis });
+  await client.connect();
+  return client;
+}
+
+const adapter = await {
+  none: async () => undefined,
+  classic: async () => createAdapter(await connect(), await connect()),
+  sharded: async () => createShardedAdapter(await connect(), await connect()),
+  streams: async () => createStreamsAdapter(await connect()),
+}[values.adapter]?.();
+
+const http = createServer();
+const io = new Server(http, adapter && { adapter });
+io.on("connection", (socket) => {
+  socket.on("join", (room) => socket.join(room));
+  socket.on("burst", (room, first, count, bytes) => {
+    const filler = "x".repeat(Math.max(0, bytes - DIGITS));
+    for (let number = first; number < first + count; number++) {
+      io.to(room).emit("msg", String(number).padStart(DIGITS, "0") + filler);
+    }
+  });
+});
+http.listen(Number(port), "127.0.0.1");
+
+const DIGITS = 10;

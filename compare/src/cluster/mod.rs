@@ -1,0 +1,270 @@
+//! Cost of a message that crosses servers: a sender, a receiver and Redis, with one client per server.
+//!
+//! The local work is subtracted. For the sender, it is measured by the same server alone under the same load. The receiver
+//! sends each message to its client; a second client shows the cost of that.
+
+mod bare;
+mod member;
+mod redis;
+mod session;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use roomcast_loadgen::process::{CpuTime, MachineTime, now, own_cpu_time};
+use roomcast_loadgen::{ClusterReport, Error, ErrorContext as _, Report};
+use rustix::thread::CpuSet;
+
+use crate::child::{Running, free_port};
+use bare::BareClients;
+use redis::Redis;
+use session::Session;
+
+/// Load of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClusterLoad {
+    /// All of the other variants, before they are expanded.
+    All,
+    /// As many messages as possible, to a room with a member on each server.
+    Saturated,
+    /// 1,000 messages per second to that room.
+    Paced,
+    /// As many messages as possible, to a room without members at the receiver.
+    NoMembers,
+}
+
+impl ClusterLoad {
+    pub(super) const EACH: [Self; 3] = [Self::Saturated, Self::Paced, Self::NoMembers];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::All => "cluster",
+            Self::Saturated => "cluster-saturated",
+            Self::Paced => "cluster-paced",
+            Self::NoMembers => "cluster-no-members",
+        }
+    }
+
+    /// Events of one command to the sender.
+    fn burst(self) -> u64 {
+        match self {
+            Self::Paced => 1,
+            // The last one is for the room of the receiver, whose cost should not matter.
+            Self::NoMembers => 1024,
+            Self::Saturated | Self::All => 64,
+        }
+    }
+
+    /// Whether the last event of a burst is for a room with a member at the receiver.
+    fn has_marker(self) -> bool {
+        self == Self::NoMembers
+    }
+
+    /// Maximum number of bursts in flight; a client's queue at the server has to hold their events.
+    fn in_flight(self) -> u64 {
+        if self == Self::NoMembers { 2 } else { 16 }
+    }
+
+    fn interval(self) -> Option<Duration> {
+        (self == Self::Paced).then_some(Duration::from_millis(1))
+    }
+}
+
+/// One run of a kind of server.
+#[derive(Debug)]
+pub(super) struct Bench<'a> {
+    pub(super) load: ClusterLoad,
+    /// Length of the text in a message.
+    pub(super) bytes: usize,
+    pub(super) program: &'a Path,
+    /// Arguments with the placeholders `{port}` and `{redis}`, or `{role}` for the bare client.
+    pub(super) arguments: &'a [String],
+    pub(super) is_bare: bool,
+    pub(super) server_cpu: CpuSet,
+    /// CPU of Redis and of this program's threads.
+    pub(super) load_cpu: CpuSet,
+    pub(super) own_cpus: CpuSet,
+    pub(super) warmup: Duration,
+    pub(super) window: Duration,
+}
+
+/// Result of a run.
+#[derive(Debug)]
+pub(super) struct Measured {
+    cluster: ClusterReport,
+    load: ClusterLoad,
+    wall: Duration,
+    foreign: Duration,
+}
+
+impl Bench<'_> {
+    /// Runs the server alone, then the cluster, and then the cluster with a second client of the receiver.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a program cannot be started, or an event is lost, reordered or repeated.
+    pub(super) fn run(&self) -> Result<Measured, Error> {
+        // Threads that read for the clients inherit the CPU.
+        self.on(&self.load_cpu)?;
+        let measured = self.run_here();
+        self.on(&self.own_cpus)?;
+        measured
+    }
+
+    fn run_here(&self) -> Result<Measured, Error> {
+        let redis = Redis::start(&self.load_cpu, &self.load_cpu)?;
+        if self.is_bare {
+            let start = |role: &str, pipes: &mut dyn FnMut(&mut Command)| {
+                self.start(&[("{role}", role), ("{redis}", &redis.url())], false, pipes)
+            };
+            let mut clients = BareClients::start(start, self.bytes)?;
+            clients.run(self.warmup)?;
+            let [publisher, subscriber] = clients.pids();
+            let spent = Spent::of([publisher, subscriber, redis.pid()], || clients.run(self.window))?;
+            return Ok(self.measured(&spent, 0.0, 0.0));
+        }
+        let alone = self.serve(&redis, true)?;
+        let mut session = Session::start(self.load, self.bytes, alone.port)?;
+        session.run(self.warmup / 2)?;
+        let spent = Spent::of([alone.pid()], || session.run(self.window / 2))?;
+        let local = spent.us(0);
+        drop((session, alone));
+
+        let (sender, receiver) = (self.serve(&redis, false)?, self.serve(&redis, false)?);
+        let session = Session::start(self.load, self.bytes, sender.port)?;
+        let mut session = session.add_receiver(receiver.port)?;
+        session.run(self.warmup)?;
+        let pids = [sender.pid(), receiver.pid(), redis.pid()];
+        let spent = Spent::of(pids, || session.run(self.window))?;
+        if self.load == ClusterLoad::NoMembers {
+            return Ok(self.measured(&spent, local, 0.0));
+        }
+        let mut session = session.add_receiver(receiver.port)?;
+        session.run(self.warmup / 2)?;
+        let with_second = Spent::of(pids, || session.run(self.window))?;
+        Ok(self.measured(&spent, local, with_second.us(1) - spent.us(1)))
+    }
+
+    fn measured(&self, spent: &Spent<3>, local: f64, send: f64) -> Measured {
+        let cluster = ClusterReport {
+            sender_us: spent.us(0) - local,
+            receiver_us: spent.us(1) - send,
+            local_us: local,
+            send_us: send,
+            redis_us: spent.us(2),
+            messages: spent.messages,
+            messages_per_s: spent.messages as f64 / spent.wall.as_secs_f64(),
+        };
+        Measured { cluster, load: self.load, wall: spent.wall, foreign: spent.foreign }
+    }
+
+    /// Starts a server and waits until it listens.
+    fn serve(&self, redis: &Redis, alone: bool) -> Result<Server, Error> {
+        let port = free_port().doing(|| "find a free port".into())?;
+        let words = [("{port}", &*port.to_string()), ("{redis}", &redis.url())];
+        let mut process = self.start(&words, alone, &mut |command| {
+            command.stdin(Stdio::null()).stdout(Stdio::null());
+        })?;
+        process.wait_until_it_accepts(port).map_err(Error::Server)?;
+        Ok(Server { process, port })
+    }
+
+    fn start(
+        &self,
+        words: &[(&str, &str)],
+        alone: bool,
+        pipes: &mut dyn FnMut(&mut Command),
+    ) -> Result<Running, Error> {
+        let mut command = Command::new(self.program);
+        let mut is_adapter = false;
+        for argument in self.arguments {
+            let value =
+                words.iter().find(|(name, _)| name == argument).map_or(&**argument, |(_, value)| value);
+            command.arg(if alone && is_adapter { "none" } else { value });
+            is_adapter = argument == "--adapter";
+        }
+        pipes(&mut command);
+        Running::start(&mut command, &self.server_cpu, &self.load_cpu)
+    }
+
+    fn on(&self, cpus: &CpuSet) -> Result<(), Error> {
+        roomcast_loadgen::process::run_on(cpus).doing(|| "move to another CPU".into())
+    }
+}
+
+impl Measured {
+    /// Returns a report, with the CPU time of the sender and the receiver.
+    pub(super) fn report(self, base: Report) -> Report {
+        let Self { cluster, load, wall, foreign } = self;
+        let cpu = match load {
+            ClusterLoad::NoMembers => cluster.receiver_us,
+            _ => cluster.sender_us + cluster.receiver_us,
+        };
+        Report {
+            deliveries: cluster.messages,
+            deliveries_per_s: cluster.messages_per_s,
+            sent: cluster.messages,
+            window_s: wall.as_secs_f64(),
+            cpu_us_per_delivery: Some(cpu),
+            foreign_cores: Some(foreign.as_secs_f64() / wall.as_secs_f64()),
+            cluster: Some(cluster),
+            ..base
+        }
+    }
+}
+
+struct Server {
+    process: Running,
+    port: u16,
+}
+
+impl Server {
+    fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+}
+
+/// CPU time of processes during a number of messages. No message is in flight at the start and at the end.
+struct Spent<const N: usize> {
+    times: [Duration; N],
+    messages: u64,
+    wall: Duration,
+    /// CPU time of all other processes.
+    foreign: Duration,
+}
+
+impl<const N: usize> Spent<N> {
+    fn of(pids: [u32; N], work: impl FnOnce() -> Result<u64, Error>) -> Result<Self, Error> {
+        let read = || {
+            let mut times = Vec::with_capacity(N);
+            for pid in pids {
+                times.push(CpuTime::of(pid).doing(|| format!("read the CPU time of process {pid}"))?);
+            }
+            Ok::<_, Error>((
+                times,
+                MachineTime::read().doing(|| "read /proc/stat".into())?,
+                own_cpu_time(),
+                now(),
+            ))
+        };
+        let (before, machine, own, begun) = read()?;
+        let messages = work()?;
+        let (after, machine_after, own_after, ended) = read()?;
+        let mut times = [Duration::ZERO; N];
+        for (time, (after, before)) in times.iter_mut().zip(after.into_iter().zip(before)) {
+            *time = after.since(before).unwrap_or_else(|| after.since_roughly(before));
+        }
+        let wall = ended - begun;
+        let known = times.iter().sum::<Duration>()
+            + (own_after - own)
+            + machine_after.idle.saturating_sub(machine.idle)
+            + machine_after.stolen.saturating_sub(machine.stolen);
+        Ok(Self { times, messages, wall, foreign: (wall * machine.cpus).saturating_sub(known) })
+    }
+
+    /// Returns the CPU time of a process per message, in µs.
+    fn us(&self, process: usize) -> f64 {
+        self.times[process].as_secs_f64() * 1e6 / self.messages as f64
+    }
+}

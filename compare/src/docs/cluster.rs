@@ -1,0 +1,149 @@
+//! Figures of servers in a cluster.
+
+use std::fmt::Write as _;
+
+use roomcast_loadgen::{ClusterReport, Report};
+
+use super::figures::{NOT_MEASURED, wrapped};
+use crate::cluster::ClusterLoad;
+use crate::contender::{BARE_CLIENT, NODE_ADAPTERS, ROOMCAST_ADAPTERS};
+use crate::document::Record;
+use crate::load::{Load, cluster_loads};
+use crate::summary::{Summary, thousands};
+use crate::table::paired;
+use crate::targets::{Status, cluster_targets};
+
+/// Results of `compare --cluster`.
+#[derive(Debug)]
+pub(super) struct Cluster<'a>(pub(super) &'a Record);
+
+impl Cluster<'_> {
+    /// Returns a table of the costs, with a row per load and server.
+    pub(super) fn costs(&self) -> String {
+        let mut text =
+            "| Load | Servers | sender µs | receiver µs | sender to Node | receiver to Node | Redis µs |\n\
+                        | --- | --- | --- | --- | --- | --- | --- |\n"
+                .to_owned();
+        for load in cluster_loads() {
+            let is_bare = |name: &str| name == BARE_CLIENT;
+            let runs_here = |name: &&str| !is_bare(name) || load.cluster == Some(ClusterLoad::Saturated);
+            for server in self.servers().filter(runs_here) {
+                let time = |value: fn(&ClusterReport) -> f64| shown(self.summary(&load, server, value));
+                let ratio = |value: fn(&ClusterReport) -> f64| {
+                    if server == NODE { "1".to_owned() } else { shown(self.ratio(&load, server, value)) }
+                };
+                let sends = load.cluster != Some(ClusterLoad::NoMembers);
+                let of_sender = |cell: String| if sends { cell } else { "–".to_owned() };
+                _ = writeln!(
+                    text,
+                    "| `{}` | `{server}` | {} | {} | {} | {} | {} |",
+                    load.cluster.map_or("", ClusterLoad::name),
+                    of_sender(time(|it| it.sender_us)),
+                    time(|it| it.receiver_us),
+                    of_sender(ratio(|it| it.sender_us)),
+                    ratio(|it| it.receiver_us),
+                    time(|it| it.redis_us),
+                );
+            }
+        }
+        text
+    }
+
+    /// Returns a table of the targets.
+    pub(super) fn targets(&self) -> String {
+        let mut text = "| Case | Load | Servers | to | measured | must | aim |\n\
+                        | --- | --- | --- | --- | --- | --- | --- |\n"
+            .to_owned();
+        for target in cluster_targets() {
+            let measured = target.measured(&self.0.runs);
+            let value = measured.map_or_else(|| NOT_MEASURED.into(), |it| target.text(it));
+            let missed = target.status(measured) == Status::Missed;
+            let name = target.load.split(':').next().unwrap_or_default();
+            _ = writeln!(
+                text,
+                "| {} | `{name}` | `{}` | {} | {} | {:.2} | {:.2} |",
+                target.case,
+                target.server,
+                target.base.as_ref().map_or_else(|| "–".to_owned(), |base| format!("`{base}`")),
+                if missed { format!("**{value}**") } else { value },
+                target.must,
+                target.aim,
+            );
+        }
+        text
+    }
+
+    /// Returns a table of the messages per second that one core sends or receives.
+    pub(super) fn sizing(&self) -> String {
+        let mut text =
+            "| Servers | *o*, sender | messages/s per core | *i*, receiver | messages/s per core |\n\
+                        | --- | --- | --- | --- | --- |\n"
+                .to_owned();
+        let Some(load) = cluster_loads().into_iter().find(|it| it.cluster == Some(ClusterLoad::Saturated))
+        else {
+            return text;
+        };
+        for server in self.servers().filter(|name| *name != BARE_CLIENT) {
+            let time = |value: fn(&ClusterReport) -> f64| self.summary(&load, server, value);
+            let per_core = |time: Option<Summary>| {
+                time.map_or_else(|| NOT_MEASURED.into(), |it| thousands((1e4 / it.median).round() * 100.0))
+            };
+            let cost = |time: Option<Summary>| {
+                time.map_or_else(|| NOT_MEASURED.into(), |it| format!("{} µs", it.text(2)))
+            };
+            let (sender, receiver) = (time(|it| it.sender_us), time(|it| it.receiver_us));
+            _ = writeln!(
+                text,
+                "| `{server}` | {} | {} | {} | {} |",
+                cost(sender),
+                per_core(sender),
+                cost(receiver),
+                per_core(receiver)
+            );
+        }
+        text
+    }
+
+    /// Returns date, machine and number of rounds.
+    pub(super) fn source(&self) -> String {
+        let Record { rounds, machine, runs, versions, .. } = self.0;
+        let noisy = runs.iter().filter(|run| run.noisy).count();
+        let versions: Vec<String> = ["roomcast", "node", "@socket.io/redis-adapter", "redis", "redis-server"]
+            .iter()
+            .filter_map(|name| versions.iter().find(|version| version.0 == *name))
+            .map(|(name, version)| format!("{name} {version}"))
+            .collect();
+        wrapped(&format!(
+            "Median and 95 % interval of {rounds} rounds, {}; {noisy} of {} runs are noisy. {machine}. Both servers on \
+             one CPU, Redis and the clients on the other. Versions: {}.",
+            self.0.date(),
+            runs.len(),
+            versions.join(", "),
+        ))
+    }
+
+    /// Returns the servers that took part.
+    fn servers(&self) -> impl Iterator<Item = &'static str> {
+        let adapters = ROOMCAST_ADAPTERS.iter().chain(&NODE_ADAPTERS).map(|(name, _)| *name);
+        let runs = &self.0.runs;
+        adapters.chain([BARE_CLIENT]).filter(move |name| runs.iter().any(|run| run.server == *name))
+    }
+
+    fn summary(&self, load: &Load, server: &str, value: fn(&ClusterReport) -> f64) -> Option<Summary> {
+        let name = load.to_string();
+        let reports = self.0.results(&name, server);
+        Summary::of(reports.filter_map(|report| report.cluster.as_ref().map(value)))
+    }
+
+    fn ratio(&self, load: &Load, server: &str, value: fn(&ClusterReport) -> f64) -> Option<Summary> {
+        let name = load.to_string();
+        let value = |report: &Report| report.cluster.as_ref().map(value);
+        paired(self.0.runs.iter().filter(|run| run.load == name), server, NODE, value)
+    }
+}
+
+fn shown(value: Option<Summary>) -> String {
+    value.map_or_else(|| NOT_MEASURED.into(), |it| it.text(2))
+}
+
+const NODE: &str = NODE_ADAPTERS[0].0;

@@ -1,0 +1,46 @@
+//! Short run of the scenarios of clusters, with Roomcast, Node and the bare client library on a Redis.
+
+use std::process::Command;
+
+use roomcast_loadgen::Report;
+
+#[test]
+#[ignore = "needs redis-server, Node's packages and example programs; run by `cargo xtask test cluster-cost`"]
+fn measures_servers_in_cluster() {
+    let folder = format!("{}/cluster", env!("CARGO_TARGET_TMPDIR"));
+    let servers = ["roomcast-native", "roomcast-classic", "socket.io-classic", "redis-rs"];
+    let output = Command::new(env!("CARGO_BIN_EXE_compare"))
+        .args("--cluster --rounds 1 --repeats 0 --warmup 0.1 --window 0.2 --only".split(' '))
+        .args([&servers.join(","), "--out", &folder])
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    let record = std::fs::read_to_string(format!("{folder}/results.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    assert_eq!(record["missing"].as_array().map(Vec::len), Some(0), "{}", record["missing"]);
+    let runs = record["runs"].as_array().unwrap();
+    let cost = |load: &str, server: &str| {
+        let run = runs.iter().find(|run| {
+            run["load"].as_str().is_some_and(|it| it.starts_with(load)) && run["server"] == server
+        });
+        let run = run.unwrap_or_else(|| panic!("{server} did not run under {load}: {log}"));
+        let report: Report = serde_json::from_value(run["report"].clone()).unwrap();
+        assert!(report.ok && report.deliveries > 0, "{server} under {load}: {report:?}");
+        report.cluster.unwrap()
+    };
+    for server in servers {
+        let saturated = cost("cluster-saturated", server);
+        assert!((0.05..5000.0).contains(&saturated.sender_us), "{server}: {saturated:?}");
+        assert!((0.05..5000.0).contains(&saturated.receiver_us), "{server}: {saturated:?}");
+    }
+    for server in &servers[..3] {
+        let paced = cost("cluster-paced", server);
+        assert!((1.0..1100.0).contains(&paced.messages_per_s), "{server}: {paced:?}");
+    }
+    // In native mode, a server does not receive events for rooms without members.
+    let [native, classic] = [servers[0], servers[1]].map(|server| cost("cluster-no-members", server));
+    assert!(native.receiver_us < classic.receiver_us, "{native:?} and {classic:?}");
+    let report = std::fs::read_to_string(format!("{folder}/README.md")).unwrap();
+    assert!(report.contains("### cluster-no-members:1:180"), "{report}");
+}

@@ -1,0 +1,126 @@
+// Faults on the servers, the engine and the connections of a cluster, while clients receive numbered messages.
+import { setTimeout as sleep } from "node:timers/promises";
+import { pick, seeded } from "./random.js";
+import { RecoveryLedger } from "./recovery_ledger.js";
+import { Announcer, KINDS, Wanderer } from "./wanderer.js";
+
+const CLIENTS_PER_ROOM = 15;
+/** Pause of an announcer between two messages, in milliseconds */
+const INTERVAL = 150;
+/** Time in which all clients are connected again, and have received everything, once the faults are over */
+const SETTLE = 60_000;
+
+/**
+ * A run of `seconds` with random faults, the same for the same seed
+ *
+ * `nodes` are the servers, with the methods of `Node` below; `faults` are the kinds of faults, by name a function that
+ * resolves once the fault is over.
+ */
+export class FaultRun {
+  constructor({ seed, clients, nodes, faults, log = () => {} }) {
+    this.random = seeded(seed);
+    this.nodes = nodes;
+    this.faults = faults;
+    this.log = log;
+    this.ledger = new RecoveryLedger();
+    this.done = Object.fromEntries(Object.keys(faults).map((name) => [name, 0]));
+    const urls = () => this.nodes.map((node) => node.url);
+    const rooms = Math.ceil(clients / CLIENTS_PER_ROOM);
+    const room = (number) => `room ${number % rooms}`;
+    // Each client has its own generator, since the order of their steps depends on the machine.
+    this.wanderers = Array.from({ length: clients }, (_, number) => {
+      const kind = KINDS[number % KINDS.length];
+      const account = this.ledger.recipient(`client ${number} (${kind})`, room(number));
+      return new Wanderer({ kind, room: room(number), urls, account, random: seeded(seed + 1 + number) });
+    });
+    this.announcers = Array.from({ length: rooms }, (_, number) => {
+      const random = seeded(seed - 1 - number);
+      const name = `announcer ${number}`;
+      return new Announcer({ name, room: room(number), urls, random, ledger: this.ledger, interval: INTERVAL });
+    });
+  }
+
+  /** Runs for a time, in seconds; resolves to whether everything has arrived after the faults */
+  async run(seconds) {
+    const wandering = this.wanderers.map((wanderer) => wanderer.start());
+    await this.#until(() => this.wanderers.every(({ isJoined }) => isJoined), "all clients connect");
+    const announcing = this.announcers.map((announcer) => announcer.start());
+    await this.#inject(Date.now() + 1000 * seconds);
+    for (const announcer of this.announcers) announcer.stop();
+    await Promise.all(announcing);
+    await Promise.all(this.announcers.map((announcer) => announcer.finish()));
+    const isWhole = () => this.ledger.missing() === 0 && this.wanderers.every(({ isJoined }) => isJoined);
+    const whole = await this.#until(isWhole, "everything has arrived");
+    this.wanderers.forEach((wanderer) => wanderer.stop());
+    await Promise.all(wandering);
+    return whole;
+  }
+
+  /** Returns of clients with their session, and with a new one */
+  returns() {
+    const sum = (name) => this.wanderers.reduce((total, { returns }) => total + returns[name], 0);
+    return { recovered: sum("recovered"), anew: sum("anew") };
+  }
+
+  /** Breaks the connections of a fifth of the clients */
+  async cutClients() {
+    for (const wanderer of this.wanderers) if (this.random() < 0.2) wanderer.cut();
+  }
+
+  async #inject(end) {
+    const names = Object.keys(this.faults);
+    // Each kind once, in random order, and then any.
+    const first = names.slice().sort(() => this.random() - 0.5);
+    for (;;) {
+      const pause = 500 + this.random() * 2500;
+      if (Date.now() + pause > end) return;
+      await sleep(pause);
+      const name = first.pop() ?? pick(names, this.random);
+      this.log(name);
+      await this.faults[name](this.random);
+      this.done[name]++;
+    }
+  }
+
+  async #until(condition, what) {
+    const begin = Date.now();
+    while (!condition()) {
+      if (Date.now() - begin > SETTLE) {
+        this.log(`not in time: ${what}`);
+        return false;
+      }
+      await sleep(50);
+    }
+    return true;
+  }
+}
+
+/** A server that restarts on its port; `start(port)` starts its process */
+export class Node {
+  constructor(port, start) {
+    Object.assign(this, { port, begin: start, url: `http://127.0.0.1:${port}` });
+  }
+
+  async start() {
+    this.server = await this.begin(this.port);
+  }
+
+  async stop() {
+    await this.server?.stop();
+  }
+
+  /** Kills the process, and starts another after a time */
+  async kill(away) {
+    this.server.child.kill("SIGKILL");
+    await this.server.exited;
+    await sleep(away);
+    await this.start();
+  }
+
+  /** Stops the process for a time, so that its connections stay open and silent */
+  async freeze(time) {
+    this.server.freeze();
+    await sleep(time);
+    this.server.thaw();
+  }
+}
