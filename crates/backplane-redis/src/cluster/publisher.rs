@@ -73,7 +73,7 @@ impl Publisher {
 
     /// Returns whether the connection is away, or does not answer.
     pub(super) fn is_stalled(&self) -> bool {
-        !self.link.is_up() || self.link.is_overdue()
+        !self.link.is_up() || self.link.is_unanswered()
     }
 
     /// Returns the bytes of publications that are not answered.

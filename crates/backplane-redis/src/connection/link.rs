@@ -159,7 +159,7 @@ impl Link {
     }
 
     /// Returns whether an established connection has not answered a ping within an interval.
-    pub(crate) fn is_overdue(&self) -> bool {
+    pub(crate) fn is_unanswered(&self) -> bool {
         matches!(&self.state, State::Up(up) if up.silent > PING_TICKS)
     }
 
