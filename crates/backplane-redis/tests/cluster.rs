@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use roomcast_backplane_redis::{RedisClusterPubSub, RedisConfig};
+use roomcast_backplane_redis::{RedisClusterPubSub, RedisConfig, RedisPubSub};
 use roomcast_node_adapter::{PubSub, PubSubCommand, PubSubEvent, SubscriberCount};
+use server::Redis;
 use server::cluster::Cluster;
 use tokio::time::timeout;
 
@@ -40,7 +41,7 @@ fn rounds() -> usize {
 }
 
 /// Waits for the next event of an engine.
-async fn event(engine: &mut RedisClusterPubSub) -> PubSubEvent {
+async fn event(engine: &mut impl PubSub) -> PubSubEvent {
     timeout(LIMIT, poll_fn(|cx| engine.poll_event(cx))).await.expect("an event")
 }
 
@@ -73,7 +74,7 @@ async fn run_until(
 }
 
 /// Completes when the engine takes a command; returns the events until then.
-async fn ready(engine: &mut RedisClusterPubSub) -> Vec<PubSubEvent> {
+async fn ready(engine: &mut impl PubSub) -> Vec<PubSubEvent> {
     let mut events = Vec::new();
     let work = poll_fn(|cx| {
         while let Poll::Ready(event) = engine.poll_event(cx) {
@@ -91,12 +92,12 @@ async fn subscribe(engine: &mut RedisClusterPubSub, channels: Vec<ByteString>, t
     while event(engine).await != (PubSubEvent::Done { token }) {}
 }
 
-async fn publish(engine: &mut RedisClusterPubSub, channel: &ByteString, payload: Bytes) {
+async fn publish(engine: &mut impl PubSub, channel: &ByteString, payload: Bytes) {
     ready(engine).await;
     engine.send(PubSubCommand::Publish { channel: channel.clone(), payload });
 }
 
-async fn flush(engine: &mut RedisClusterPubSub) {
+async fn flush(engine: &mut impl PubSub) {
     let work = poll_fn(|cx| {
         while engine.poll_event(cx).is_ready() {}
         engine.poll_flush(cx)
@@ -108,7 +109,7 @@ fn subscriptions(engine: &RedisClusterPubSub) -> u64 {
     engine.metrics().shards.iter().map(|shard| shard.subscriptions).sum()
 }
 
-/// Checks that each room receives once, by a message to each.
+/// Checks that a message to each room arrives once.
 async fn assert_heard(one: &mut RedisClusterPubSub, other: &mut RedisClusterPubSub, rooms: &[ByteString]) {
     let send = async {
         for room in rooms {
@@ -285,7 +286,7 @@ async fn order_is_kept_while_slot_moves() {
     });
     let numbers: Vec<_> = numbers.collect();
     assert!(numbers.is_sorted_by(|one, other| one < other));
-    // Messages published while the slot had no subscription is lost.
+    // Messages of the time without a subscription are lost.
     assert!(numbers.len() > 15_000 && numbers.last() == Some(&19_999), "{}", numbers.len());
     assert_ledger(&one);
     let total = one.metrics().total;
@@ -343,6 +344,36 @@ async fn overrun_of_output_buffer_is_told() {
     let renewed = assert_renewed(&mut one, &mut other, before, || Some(Instant::now())).await;
     assert!(renewed < Duration::from_secs(1), "{renewed:?}");
     assert_heard(&mut one, &mut other, &rooms).await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server; run by the step redis of cargo xtask test"]
+async fn overrun_of_single_server_is_reported() {
+    let server = Redis::start("client-output-buffer-limit pubsub 1mb 0 0");
+    let engine = || RedisPubSub::new(RedisConfig::from_url(&server.url()).expect("a URL"));
+    let (mut one, mut other) = (engine(), engine());
+    let subscribe = PubSubCommand::Subscribe { channels: vec!["a".into()], patterns: Vec::new(), token: 1 };
+    ready(&mut other).await;
+    other.send(subscribe.clone());
+    while event(&mut other).await != (PubSubEvent::Done { token: 1 }) {}
+    let is_cut = || server.command(&["CLIENT", "LIST", "TYPE", "pubsub"]) == "$0\r\n\r\n";
+    assert!(!is_cut());
+    let start = Instant::now();
+    while !is_cut() {
+        assert!(start.elapsed() < LIMIT, "the server does not end the connection");
+        for _ in 0..100 {
+            publish(&mut one, &"a".into(), Bytes::from(vec![b'x'; 20_000])).await;
+        }
+    }
+    flush(&mut one).await;
+    while event(&mut other).await != PubSubEvent::Unsubscribed {}
+    assert_eq!(other.metrics().disconnects, 1);
+    ready(&mut other).await;
+    other.send(subscribe);
+    while event(&mut other).await != (PubSubEvent::Done { token: 1 }) {}
+    publish(&mut one, &"a".into(), Bytes::from_static(b"again")).await;
+    flush(&mut one).await;
+    while !matches!(event(&mut other).await, PubSubEvent::Message { payload, .. } if payload == "again") {}
 }
 
 #[tokio::test]

@@ -1,14 +1,15 @@
-//! Server with connection state recovery and MessagePack clients: `recovery_server --port N`.
+//! Server with connection state recovery and MessagePack clients: `recovery_server --port N [--redis URL]`.
 //!
 //! Serves Socket.IO at `/socket.io/`, Socket.IO in MessagePack at `/msgpack/` and plain WebSocket at `/ws`, all in the
 //! same rooms. Clients emit to all clients, to a room or to themselves; disconnected clients receive these events when
-//! they recover.
+//! they recover. With `--redis`, events are in a stream and sessions are stored, so that they recover on any server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
+use roomcast::cluster::{self, NodeClusterConfig, RedisConfig, RedisSessionStore, StoreConfig};
 use roomcast::handler::deduplicated;
 use roomcast::transport::Endpoint;
 use roomcast::{Ack, Args, Auth, Config, ConnectError, EmitError, Io, Server, Socket, State, Value, json};
@@ -37,6 +38,9 @@ struct Options {
     /// Maximum time to an answer to a ping, in milliseconds
     #[arg(long, default_value_t = 20_000)]
     ping_timeout: u64,
+    /// URL of the Redis server that all servers share
+    #[arg(long)]
+    redis: Option<String>,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -57,7 +61,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .max_log_events(options.log_events)
                 .skip_middlewares(!options.ask_again)
         });
-    let io = Io::builder()
+    let mut builder = Io::builder();
+    let config = match &options.redis {
+        None => config,
+        Some(url) => {
+            let redis = RedisConfig::from_url(url)?.ping_interval(Duration::from_millis(250));
+            let streams = NodeClusterConfig::new().streams(|streams| streams.max_len = 1_000_000);
+            builder = builder.cluster(cluster::redis_streams_with(redis.clone(), streams)?);
+            cluster::redis_sessions(config, RedisSessionStore::new(redis), StoreConfig::new())?
+        }
+    };
+    let io = builder
         .config(config)
         .state(Orders::default())
         .endpoint(Endpoint::socket_io())

@@ -31,7 +31,9 @@ pub use roomcast_cluster_runtime::{ClusterConnection, ConnectionConfig};
 use roomcast_server::Config;
 pub use roomcast_server::cluster::{Cluster, ClusterMetric, ClusterStatus, ClusterValue};
 #[cfg(feature = "redis")]
-use roomcast_server::recovery::{SessionQueue, StoreConfig, StoredSessions};
+pub use roomcast_server::recovery::StoreConfig;
+#[cfg(feature = "redis")]
+use roomcast_server::recovery::{SessionQueue, StoredSessions};
 
 /// Connects a server to the other servers on the Redis of a URL, with default settings.
 ///

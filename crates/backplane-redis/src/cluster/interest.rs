@@ -27,9 +27,9 @@ pub(super) struct Interest {
     queues: HashMap<NodeId, VecDeque<ByteString>>,
     /// Commands without an answer.
     pending: HashMap<u64, Pending>,
-    /// The commands among them that publications wait for.
+    /// Pending commands that publications wait for.
     blocking: BTreeSet<u64>,
-    /// Queued channels that are not wanted.
+    /// Queued channels without a subscription of the driver.
     unwanted: usize,
     pub(super) events: VecDeque<PubSubEvent>,
     /// Channels that are subscribed again after a loss.
@@ -191,7 +191,7 @@ impl Interest {
         self.tidy(name);
     }
 
-    /// Forgets a channel that is not wanted and that no server has, unless it is queued.
+    /// Forgets a channel that is not wanted and not subscribed, unless it is queued.
     fn tidy(&mut self, name: &str) {
         let Some(channel) = self.channels.get(name) else { return };
         if channel.count > 0 || channel.state != State::Off {

@@ -40,7 +40,7 @@ pub struct RedisShardMetrics {
 }
 
 impl RedisClusterMetrics {
-    /// Returns the counters and gauges for the metrics of a server; the metrics of a master have the label `shard`.
+    /// Returns the counters and gauges for the metrics of a server; the counters of a master have the label `shard`.
     ///
     /// Only present masters are labels, and of these the first 64.
     #[must_use]

@@ -4,6 +4,7 @@
 
 mod interest;
 mod metrics;
+mod node;
 mod outbox;
 mod publisher;
 mod slots;
@@ -23,12 +24,13 @@ use roomcast_node_adapter::{PubSub, PubSubCommand, PubSubEvent, SubscriberCount}
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use self::interest::{Interest, NodeId};
+use self::metrics::SharedCounters;
 pub use self::metrics::{RedisClusterMetrics, RedisShardMetrics};
-use self::metrics::{ShardCounters, SharedCounters};
+use self::node::{Node, servers_to_ask};
 use self::outbox::{Outbox, Publication};
-use self::publisher::{Answer, Publisher, PublisherEvent};
+use self::publisher::{Answer, PublisherEvent};
 use self::slots::{Range, Rejection};
-use self::subscriber::{Subscriber, SubscriberEvent};
+use self::subscriber::SubscriberEvent;
 use self::topology::Topology;
 use crate::RedisConfig;
 use crate::config::Address;
@@ -42,7 +44,8 @@ use crate::metrics::add;
 ///
 /// # Guarantees
 ///
-/// - **Subscriptions** are renewed after a lost connection, a slot that moved, and a failover. The driver learns it by [`PubSubEvent::Missed`] once they are in effect again. Redis answers each of them, so none is lost unnoticed.
+/// - **Subscriptions** are renewed after a lost connection, a slot that moved, and a failover. The engine reports them by
+///   [`PubSubEvent::Missed`] once they are in effect again. Redis answers each of them, so none is lost unnoticed.
 /// - **Order**: the messages of one node on one channel arrive in order of publication, also while its slot moves.
 /// - **Loss**: a publication without a reply when its connection is lost is unconfirmed, and not repeated. One that a
 ///   server did not execute is sent to the new master of its slot.
@@ -79,20 +82,6 @@ pub struct RedisClusterPubSub {
     events: VecDeque<PubSubEvent>,
     is_connected: bool,
     waker: Option<Waker>,
-}
-
-#[derive(Debug)]
-struct Node {
-    address: Address,
-    publisher: Publisher,
-    subscriber: Subscriber,
-    counters: ShardCounters,
-    /// First question about the slots whose answer shows whether a server that was away is still the master.
-    ///
-    /// Without it, publications wait: a former master that returns takes them at first, also as a replica, and they may reach no node.
-    check: Option<u64>,
-    /// Time of its last return.
-    returned: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -294,7 +283,7 @@ impl RedisClusterPubSub {
                 if has_moved {
                     self.interest.retry(&names);
                 } else {
-                    // No caller would repeat a refused renewal.
+                    // The driver does not repeat a refused renewal.
                     self.delayed.extend(names);
                     self.delay();
                 }
@@ -342,7 +331,7 @@ impl RedisClusterPubSub {
             Answer::Rejected(publication, rejection) => {
                 let has_moved = match rejection {
                     Rejection::Moved(slot, address) => {
-                        // Answers of a former master name the known one.
+                        // A former master names the new one in each answer.
                         self.redirect(slot, &address) || id != self.interest.owner(slot)
                     }
                     _ => false,
@@ -404,15 +393,7 @@ impl RedisClusterPubSub {
         self.last_node += 1;
         let id = self.last_node;
         let counters = self.counters.add_shard(address);
-        let config = Arc::new(self.config.for_server(address));
-        let node = Node {
-            address: address.clone(),
-            publisher: Publisher::new(address, config.clone(), &counters.connections),
-            subscriber: Subscriber::new(address, config, &counters.connections),
-            counters,
-            check: None,
-            returned: None,
-        };
+        let node = Node::new(address, &self.config, counters);
         self.nodes.insert(id, node);
         self.order.push(id);
         id
@@ -420,7 +401,9 @@ impl RedisClusterPubSub {
 
     fn poll_topology(&mut self, cx: &mut Context<'_>) -> bool {
         let nodes = &self.nodes;
-        let Poll::Ready(ranges) = self.topology.poll(cx, || servers_to_ask(nodes)) else { return false };
+        let Poll::Ready(ranges) = self.topology.poll(cx, || servers_to_ask(nodes.values())) else {
+            return false;
+        };
         if !ranges.is_empty() {
             let question = self.topology.questions();
             for node in self.nodes.values_mut() {
@@ -532,14 +515,6 @@ impl RedisClusterPubSub {
     }
 }
 
-impl Node {
-    fn can_take(&self, limit: usize) -> bool {
-        self.publisher.is_up()
-            && self.check.is_none()
-            && (self.publisher.bytes() < limit || !self.publisher.is_stalled())
-    }
-}
-
 impl PubSub for RedisClusterPubSub {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<PubSubEvent> {
         loop {
@@ -611,15 +586,6 @@ impl PubSub for RedisClusterPubSub {
         let total = &self.counters.total;
         total.refused.load(Ordering::Relaxed) + total.unconfirmed.load(Ordering::Relaxed)
     }
-}
-
-/// Returns the servers that can be reached; servers that returned lately are the last ones, since they may be behind.
-fn servers_to_ask(nodes: &HashMap<NodeId, Node, RandomState>) -> Vec<Address> {
-    let now = topology::now();
-    let mut up: Vec<_> = nodes.values().filter(|node| node.publisher.is_up()).collect();
-    fastrand::shuffle(&mut up);
-    up.sort_by_key(|node| node.returned.is_some_and(|at| now < at + topology::SETTLING));
-    up.into_iter().map(|node| node.address.clone()).collect()
 }
 
 /// Channels whose commands are chosen at once.

@@ -73,7 +73,7 @@ impl Outbox {
         self.held.entry(publication.slot).or_default().later.push_back(publication);
     }
 
-    /// Holds all further publications of a slot until its former master has answered the commands that it has.
+    /// Holds all further publications of a slot until its former master has answered all earlier ones.
     pub(super) fn move_slot(&mut self, slot: u16) {
         if self.unanswered[usize::from(slot)] > 0 {
             self.held.entry(slot).or_default();
@@ -84,7 +84,8 @@ impl Outbox {
         self.unanswered[usize::from(slot)] += 1;
     }
 
-    /// Notes that a publication was executed, refused for good, or lost. Returns the number of dropped ones: the publications returned before it, and would arrive after it.
+    /// Notes that a publication was executed, refused for good, or lost. Returns the number of dropped
+    /// publications, which were returned before it and would arrive after it.
     pub(super) fn complete(&mut self, slot: u16) -> u64 {
         self.unanswered[usize::from(slot)] -= 1;
         let Some(held) = self.held.get_mut(&slot) else { return 0 };

@@ -9,7 +9,7 @@ use bytestring::ByteString;
 use roomcast_node_adapter::SubscriberCount;
 
 use super::outbox::Publication;
-use super::slots::{Rejection, host_of};
+use super::slots::{self, Rejection};
 use crate::RedisConfig;
 use crate::config::Address;
 use crate::connection::{Link, LinkEvent, Reply, SendQueue, encode, encode_publish, parse, text_of};
@@ -59,7 +59,7 @@ impl Publisher {
     pub(super) fn new(address: &Address, config: Arc<RedisConfig>, counters: &Counters) -> Self {
         Self {
             link: Link::new("publish", config, counters.clone()),
-            host: host_of(address),
+            host: slots::host_of(address),
             queue: SendQueue::default(),
             commands: VecDeque::new(),
             bytes: 0,

@@ -6,14 +6,6 @@ use crate::connection::Reply;
 /// Number of slots of a cluster.
 pub(super) const SLOTS: u16 = 16_384;
 
-/// Returns the host of an address, for replies that name none.
-pub(super) fn host_of(address: &Address) -> String {
-    match address {
-        Address::Tcp(host, _) => host.clone(),
-        Address::Unix(_) => String::new(),
-    }
-}
-
 /// Returns the slot of a channel: the CRC-16 (XMODEM) of its name, or of the part in the first braces if it has one.
 pub(super) fn slot_of(name: &[u8]) -> u16 {
     let tag = || {
@@ -27,6 +19,14 @@ pub(super) fn slot_of(name: &[u8]) -> u16 {
         })
     });
     crc % SLOTS
+}
+
+/// Returns the host of an address, for replies that name none.
+pub(super) fn host_of(address: &Address) -> String {
+    match address {
+        Address::Tcp(host, _) => host.clone(),
+        Address::Unix(_) => String::new(),
+    }
 }
 
 /// Slots from the first to the last, with their master.
@@ -63,9 +63,9 @@ fn range_of(reply: &Reply<'_>, asked: &str) -> Option<Range> {
 pub(super) enum Rejection {
     /// Another server owns the slot.
     Moved(u16, Address),
-    /// Another server takes this one command.
-    Ask(Address),
     /// The command may succeed later.
+    ///
+    /// `ASK` is one of these: Redis sends it for keys only, since a channel has no key that could have moved.
     Later,
     /// The command will not succeed, as by access rules.
     Refused,
@@ -77,12 +77,13 @@ impl Rejection {
         let text = String::from_utf8_lossy(text);
         let mut words = text.split(' ');
         match words.next() {
-            Some(kind @ ("MOVED" | "ASK")) => match redirection(words, asked) {
-                Some((slot, address)) if kind == "MOVED" => Self::Moved(slot, address),
-                Some((_, address)) => Self::Ask(address),
+            Some("MOVED") => match redirection(words, asked) {
+                Some((slot, address)) => Self::Moved(slot, address),
                 None => Self::Later,
             },
-            Some("TRYAGAIN" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "READONLY" | "BUSY") => Self::Later,
+            Some("ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "READONLY" | "BUSY") => {
+                Self::Later
+            }
             _ => Self::Refused,
         }
     }
@@ -140,7 +141,7 @@ mod tests {
             ("MOVED 3999 ::1:7002", Rejection::Moved(3999, address("::1"))),
             ("MOVED 3999 :7002", Rejection::Moved(3999, address("asked"))),
             ("MOVED 16384 h:7002", Rejection::Later),
-            ("ASK 3999 h:7002", Rejection::Ask(address("h"))),
+            ("ASK 3999 h:7002", Rejection::Later),
             ("CLUSTERDOWN Hash slot not served", Rejection::Later),
             ("TRYAGAIN x", Rejection::Later),
             ("NOPERM x", Rejection::Refused),

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use bytestring::ByteString;
 
 use super::interest::Batch;
-use super::slots::{Rejection, host_of};
+use super::slots::{self, Rejection};
 use crate::RedisConfig;
 use crate::config::Address;
 use crate::connection::{
@@ -64,7 +64,7 @@ impl Subscriber {
             incoming: Messages::new(config.max_message),
             limit: config.send_buffer,
             link: Link::new("subscribe", config, counters.clone()),
-            host: host_of(address),
+            host: slots::host_of(address),
             queue: SendQueue::default(),
             counters: counters.clone(),
             pending: VecDeque::new(),

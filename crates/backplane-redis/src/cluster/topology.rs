@@ -71,7 +71,7 @@ impl Topology {
         }
     }
 
-    /// Returns the time of the next question, unless one is pending.
+    /// Returns the time of the next question, or `None` while one is pending.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.asking.is_none().then_some(self.at)
     }
@@ -163,7 +163,7 @@ pub(super) fn now() -> Instant {
 
 /// Time between questions without a sign of a change, at most.
 const PERIOD: Duration = Duration::from_secs(5);
-/// Time after a sign in which servers may still answer with the state before.
+/// Time after a sign in which servers may still answer with the former masters.
 pub(super) const SETTLING: Duration = Duration::from_secs(3);
 /// Time after an answer from which on a sign is the first one of another change.
 const QUIET: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::resp::{Head, InvalidReply, message_head};
 use crate::metrics::{Counters, add};
 
-/// Reader of messages, which drops messages that are too large.
+/// Reader of messages, which drops messages over a limit.
 #[derive(Debug)]
 pub(crate) struct Messages {
     max_message: usize,

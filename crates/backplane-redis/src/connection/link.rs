@@ -329,7 +329,7 @@ impl Drop for Link {
     }
 }
 
-/// Ticks without a byte after which a ping is sent.
+/// Ticks without a byte after which a command is sent to test the connection.
 const PING_TICKS: u32 = 2;
 /// Ticks without a byte after which a connection is dead.
 const DEAD_TICKS: u32 = 3;
