@@ -1,7 +1,7 @@
 //! Checks the shell and JavaScript code of the pages.
 //!
-//! Every block in the language `sh` is parsed by bash, and the flags of every `roomcast` command are parsed by the command
-//! itself. Blocks marked `sh,run` are executed as well, in one shell per page, so a server that one block
+//! Every block in the language `sh` is parsed by bash, and the flags of every `roomcast` command are parsed by the
+//! command itself. Blocks marked `sh,run` are executed as well, in one shell per page, so a server that one block
 //! starts in the background serves the next. Blocks in the language `js` are parsed by Node, if it is installed.
 
 use std::env;

@@ -1,8 +1,8 @@
 //! Follows the tutorial in an empty folder, as a reader does.
 //!
-//! The project consists of the blocks of the page alone. After each section it is built without warnings, started, and used
-//! by clients. Three things differ from a reader's project: it listens on a free port, and it uses the profiles and the
-//! lock file of the repository, so that compiled dependencies are shared.
+//! The project consists of the blocks of the page alone. After each section it is built without warnings, started, and
+//! used by clients. Three things differ from a reader's project: it listens on a free port, and it uses the profiles
+//! and the lock file of the repository, so that compiled dependencies are shared.
 
 use std::env;
 use std::fs;

@@ -120,7 +120,8 @@ pub struct Options {
     pub quick: bool,
     /// Stop after this many minutes, with the results so far
     ///
-    /// The estimate, and what a smaller budget leaves out, is printed at the start. [default: the estimate and a quarter]
+    /// The estimate, and what a smaller budget leaves out, is printed at the start. [default: the estimate and a
+    /// quarter]
     #[arg(long)]
     pub minutes: Option<u64>,
     /// Seconds of load before the measurement

@@ -10,9 +10,9 @@ use super::cluster::ClusterLoad;
 
 /// Load pattern with its sizes: `[free-][text-][tls-][poll-]NAME[:CLIENTS[:PAYLOAD]]`.
 ///
-/// `connections[:CLIENTS]` is `idle` with frequent heartbeats; the number of clients may be `limit`, as many as the limit
-/// of open files permits. `latency-capacity` and `latency-30`, `-60` and `-80` are `paced` at a fixed rate; `latency`
-/// selects all four.
+/// `connections[:CLIENTS]` is `idle` with frequent heartbeats; the number of clients may be `limit`, as many as the
+/// limit of open files permits. `latency-capacity` and `latency-30`, `-60` and `-80` are `paced` at a fixed rate;
+/// `latency` selects all four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     pub(super) scenario: Scenario,

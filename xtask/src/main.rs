@@ -1,7 +1,7 @@
 //! Development tasks: `cargo xtask test`, `ci`, and commands for single long-running checks.
 //!
-//! A command is a list of steps (`plan`). Each step finds or installs its prerequisites (`prerequisite`), runs with its output
-//! in a log (`run`), and is reported in one table (`report`). Unix only: a step's child processes end with it
+//! A command is a list of steps (`plan`). Each step finds or installs its prerequisites (`prerequisite`), runs with its
+//! output in a log (`run`), and is reported in one table (`report`). Unix only: a step's child processes end with it
 //! (`process`).
 
 #![allow(clippy::disallowed_methods, reason = "steps are timed by the wall clock")]

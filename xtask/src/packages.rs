@@ -1,8 +1,8 @@
 //! `cargo xtask packages`: packages the public crates as for a release, and tests the packages.
 //!
-//! `cargo package` makes an archive of each public crate. The archives are unpacked side by side into a workspace that uses
-//! them in place of the registry, so a file that a package reads but does not contain is missing there. With `--release`,
-//! the packages must also name the repository, and `cargo publish --dry-run` must accept them.
+//! `cargo package` makes an archive of each public crate. The archives are unpacked side by side into a workspace that
+//! uses them in place of the registry, so a file that a package reads but does not contain is missing there. With
+//! `--release`, the packages must also name the repository, and `cargo publish --dry-run` must accept them.
 
 use std::collections::BTreeMap;
 use std::fs;

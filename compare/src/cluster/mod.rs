@@ -1,7 +1,7 @@
 //! Cost of a message that crosses servers: a sender, a receiver and Redis, with one client per server.
 //!
-//! The local work is subtracted. For the sender, it is measured by the same server alone under the same load. The receiver
-//! sends each message to its client; a second client shows the cost of that.
+//! The local work is subtracted. For the sender, it is measured by the same server alone under the same load. The
+//! receiver sends each message to its client; a second client shows the cost of that.
 
 mod bare;
 mod member;

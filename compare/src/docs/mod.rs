@@ -97,8 +97,8 @@ impl Project<'_> {
         changed.into_iter().map(write).collect()
     }
 
-    /// Returns the differences of documents and report from the results, and the targets under the comparison's loads that
-    /// have no result.
+    /// Returns the differences of documents and report from the results, and the targets under the comparison's loads
+    /// that have no result.
     pub(crate) fn check(self, record: &Record) -> Result<Vec<String>, Error> {
         let (habits, cluster) = (self.further(HABITS)?, self.further(CLUSTER)?);
         let figures = Figures::new(record, &self.costs()?).map_err(Error::Usage)?;

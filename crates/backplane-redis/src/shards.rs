@@ -69,8 +69,8 @@ impl RedisShards {
         lock(&self.counters).iter().map(|(name, counters)| (name.clone(), counters.snapshot())).collect()
     }
 
-    /// Returns the counters and gauges for the metrics of a server: sums over all connections, and some by Redis server,
-    /// with its name as the label `server`.
+    /// Returns the counters and gauges for the metrics of a server: sums over all connections, and some by Redis
+    /// server, with its name as the label `server`.
     #[must_use]
     pub fn to_cluster_metrics(&self) -> Vec<ClusterMetric> {
         let shards = self.shards();

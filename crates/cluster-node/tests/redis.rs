@@ -9,73 +9,30 @@
 #[path = "../../cluster-runtime/tests/cluster/host.rs"]
 #[allow(dead_code, reason = "each cluster uses a part")]
 mod host;
+#[allow(dead_code, reason = "each test file uses a part")]
+mod node;
 #[path = "../../backplane-redis/tests/server/mod.rs"]
 #[allow(dead_code, reason = "each test file uses a part")]
 mod server;
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use host::Host;
+use node::{LIMIT, Node, nodes, until};
 use roomcast_backplane_redis::{RedisConfig, RedisPubSub};
 use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
 use roomcast_core::{
-    Cluster as _, ClusterHost, ClusterNamespace, ClusterStatus, ClusterValue, Event, Heard, IntoArgs as _,
-    Namespace, PublishRefusal, Published, Room, Target,
+    Cluster as _, ClusterHost, ClusterStatus, Heard, Namespace, PublishRefusal, Published, Target,
 };
 use server::Redis;
 
-struct Node {
-    cluster: NodeCluster,
-    namespace: Arc<dyn ClusterNamespace>,
-    host: Arc<Host>,
-}
-
-impl Node {
-    async fn start(redis: &Redis, id: &str) -> Self {
-        let engine = RedisConfig::from_url(&redis.url()).expect("a URL").ping_interval(PING);
-        let config = NodeClusterConfig::new().queue_bytes(QUEUE_BYTES);
-        let cluster = NodeCluster::start(config, RedisPubSub::new(engine));
-        let host = Host::with_sockets(&[(id, &["all"])]);
-        let weak = Arc::downgrade(&host);
-        let weak: Weak<dyn ClusterHost> = weak;
-        let namespace: Arc<dyn ClusterNamespace> = cluster.open(&Namespace::main(), weak).into();
-        assert_eq!(namespace.heard(None).await, Heard::Confirmed);
-        Self { cluster, namespace, host }
-    }
-
-    fn metric(&self, name: &str) -> u64 {
-        let metrics = self.cluster.metrics();
-        match metrics.iter().find(|metric| metric.name == name).expect("a metric").value {
-            ClusterValue::Counter(value) | ClusterValue::Gauge(value) => value as u64,
-            ref other => panic!("{name} is {other:?}"),
-        }
-    }
-
-    fn delivered(&self) -> usize {
-        self.host.delivered.load(Ordering::Relaxed)
-    }
-
-    fn publish(&self, number: usize) -> Published {
-        let event = Event::new(Namespace::main(), "event", (number as u64,).into_args().expect("JSON"));
-        let all = Target { rooms: vec![Room::from("all")], ..Target::default() };
-        self.namespace.broadcast(&all, &event)
-    }
-}
-
 async fn pair(redis: &Redis) -> [Node; 2] {
-    [Node::start(redis, "s0").await, Node::start(redis, "s1").await]
-}
-
-/// Waits until a condition holds; returns the time that it took.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
-    let begin = Instant::now();
-    while !holds() {
-        assert!(begin.elapsed() < LIMIT, "{what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    begin.elapsed()
+    nodes(|| {
+        let config = NodeClusterConfig::new().queue_bytes(QUEUE_BYTES);
+        NodeCluster::start(config, RedisPubSub::new(node::config(redis)))
+    })
+    .await
 }
 
 fn subscribers(redis: &Redis) -> String {
@@ -201,6 +158,4 @@ async fn user_needs_the_documented_permissions() {
     assert_eq!(namespace.confirm(LIMIT).await, Ok(()));
 }
 
-const PING: Duration = Duration::from_millis(250);
-const LIMIT: Duration = Duration::from_secs(20);
 const QUEUE_BYTES: usize = 1 << 20;

@@ -10,87 +10,37 @@
 #[path = "../../cluster-runtime/tests/cluster/host.rs"]
 #[allow(dead_code, reason = "each cluster uses a part")]
 mod host;
+#[allow(dead_code, reason = "each test file uses a part")]
+mod node;
 #[path = "../../backplane-redis/tests/server/mod.rs"]
 #[allow(dead_code, reason = "each test file uses a part")]
 mod server;
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use host::Host;
-use roomcast_backplane_redis::{RedisConfig, RedisPubSub, RedisStream};
+use node::{LIMIT, Node, PING, nodes, until};
+use roomcast_backplane_redis::{RedisPubSub, RedisStream};
 use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
-use roomcast_core::{
-    Cluster as _, ClusterHost, ClusterNamespace, ClusterStatus, ClusterValue, Event, Heard, IntoArgs as _,
-    LogQuery, Namespace, PublishRefusal, Published, Room, Target,
-};
+use roomcast_core::{Cluster as _, ClusterStatus, LogQuery, PublishRefusal, Published};
 use server::Redis;
 
-struct Node {
-    cluster: NodeCluster,
-    namespace: Arc<dyn ClusterNamespace>,
-    host: Arc<Host>,
-}
-
-impl Node {
-    async fn start(redis: &Redis, id: &str) -> Self {
-        let engine = RedisConfig::from_url(&redis.url()).expect("a URL").ping_interval(PING);
+async fn cluster<const N: usize>(redis: &Redis) -> [Node; N] {
+    nodes(|| {
         let config = NodeClusterConfig::new().queue_bytes(QUEUE_BYTES).streams(|streams| {
             streams.max_len = MAX_LEN;
         });
+        let engine = node::config(redis);
         let stream = RedisStream::new(engine.clone(), "socket.io");
-        let cluster = NodeCluster::start_streams(config, RedisPubSub::new(engine), stream);
-        let host = Host::with_sockets(&[(id, &["all"])]);
-        let weak = Arc::downgrade(&host);
-        let weak: Weak<dyn ClusterHost> = weak;
-        let namespace: Arc<dyn ClusterNamespace> = cluster.open(&Namespace::main(), weak).into();
-        assert_eq!(namespace.heard(None).await, Heard::Confirmed);
-        Self { cluster, namespace, host }
-    }
-
-    fn metric(&self, name: &str) -> u64 {
-        let metrics = self.cluster.metrics();
-        match metrics.iter().find(|metric| metric.name == name).expect("a metric").value {
-            ClusterValue::Counter(value) | ClusterValue::Gauge(value) => value as u64,
-            ref other => panic!("{name} is {other:?}"),
-        }
-    }
-
-    fn delivered(&self) -> usize {
-        self.host.delivered.load(Ordering::Relaxed)
-    }
-
-    fn publish(&self, number: usize) -> Published {
-        let event = Event::new(Namespace::main(), "event", (number as u64,).into_args().expect("JSON"));
-        let all = Target { rooms: vec![Room::from("all")], ..Target::default() };
-        self.namespace.broadcast(&all, &event)
-    }
-
-    /// Returns the numbers of the delivered events, and how many had no offset.
-    fn take(&self) -> (Vec<usize>, usize) {
-        let log = self.host.take_log();
-        let numbers = log.iter().map(|line| line.split(' ').nth(2).expect("args").parse().expect("a number"));
-        (numbers.collect(), log.iter().filter(|line| !line.contains('@')).count())
-    }
+        NodeCluster::start_streams(config, RedisPubSub::new(engine), stream)
+    })
+    .await
 }
 
-async fn nodes<const N: usize>(redis: &Redis) -> [Node; N] {
-    let mut nodes = Vec::new();
-    for index in 0..N {
-        nodes.push(Node::start(redis, &format!("s{index}")).await);
-    }
-    nodes.try_into().ok().expect("as many")
-}
-
-/// Waits until a condition holds; returns the time that it took.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
-    let begin = Instant::now();
-    while !holds() {
-        assert!(begin.elapsed() < LIMIT, "{what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    begin.elapsed()
+/// Returns the numbers of the delivered events, and how many had no offset.
+fn take(node: &Node) -> (Vec<usize>, usize) {
+    let log = node.host.take_log();
+    let numbers = log.iter().map(|line| line.split(' ').nth(2).expect("args").parse().expect("a number"));
+    (numbers.collect(), log.iter().filter(|line| !line.contains('@')).count())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +48,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
 async fn burst_reaches_all_nodes_in_order() {
     let count = std::env::var("ROOMCAST_BURST").map_or(20_000, |text| text.parse().expect("a number"));
     let redis = Redis::start("");
-    let nodes = nodes::<3>(&redis).await;
+    let nodes = cluster::<3>(&redis).await;
     let begin = Instant::now();
     let (mut accepted, mut refused) = (Vec::new(), 0);
     for number in 0..count {
@@ -122,10 +72,10 @@ async fn burst_reaches_all_nodes_in_order() {
     assert_eq!(accepted.len() + refused, count);
     let counted: u64 = nodes.iter().map(|node| node.metric("cluster_refused")).sum();
     assert_eq!(counted, refused as u64, "refusals are counted");
-    let (first, without_offset) = nodes[0].take();
+    let (first, without_offset) = take(&nodes[0]);
     assert_eq!(without_offset, 0);
     for node in &nodes[1..] {
-        assert!(node.take() == (first.clone(), 0), "the same order on all nodes");
+        assert!(take(node) == (first.clone(), 0), "the same order on all nodes");
     }
     let mut sorted = first.clone();
     sorted.sort_unstable();
@@ -144,7 +94,7 @@ async fn burst_reaches_all_nodes_in_order() {
 #[ignore = "needs redis-server"]
 async fn restart_loses_no_event() {
     let mut redis = Redis::start("appendonly yes\nappendfsync always");
-    let nodes = nodes::<2>(&redis).await;
+    let nodes = cluster::<2>(&redis).await;
     let mut number = 0;
     let mut publish = |count: usize| {
         for _ in 0..count {
@@ -174,8 +124,8 @@ async fn restart_loses_no_event() {
     let total = publish(1);
     until("the last event", || nodes.iter().all(|node| node.delivered() == total)).await;
     let expected: Vec<_> = (0..total).collect();
-    let (here, without_offset) = nodes[0].take();
-    assert_eq!((here, nodes[1].take()), (expected.clone(), (expected, 0)));
+    let (here, without_offset) = take(&nodes[0]);
+    assert_eq!((here, take(&nodes[1])), (expected.clone(), (expected, 0)));
     assert!(without_offset >= 300, "{without_offset} during outages");
     assert_eq!(nodes.iter().map(|node| node.host.take_missed().len()).sum::<usize>(), 0);
     let (found, repeated) = ("cluster_stream_found", "cluster_stream_repeated");
@@ -187,7 +137,7 @@ async fn restart_loses_no_event() {
 #[ignore = "needs redis-server"]
 async fn restart_without_persistence_is_told() {
     let mut redis = Redis::start("");
-    let nodes = nodes::<2>(&redis).await;
+    let nodes = cluster::<2>(&redis).await;
     let log = nodes[0].namespace.event_log().expect("a log");
     for number in 0..100 {
         nodes[0].publish(number);
@@ -208,7 +158,7 @@ async fn restart_without_persistence_is_told() {
 #[ignore = "needs redis-server"]
 async fn frozen_redis_delays_and_doubles_nothing() {
     let redis = Redis::start("");
-    let nodes = nodes::<2>(&redis).await;
+    let nodes = cluster::<2>(&redis).await;
     redis.freeze();
     for number in 0..50 {
         assert_eq!(nodes[0].publish(number), Published::Accepted);
@@ -221,7 +171,7 @@ async fn frozen_redis_delays_and_doubles_nothing() {
     nodes[0].publish(50);
     until("the next event", || nodes.iter().all(|node| node.delivered() == 51)).await;
     let expected: Vec<_> = (0..51).collect();
-    assert_eq!((nodes[0].take(), nodes[1].take()), ((expected.clone(), 50), (expected, 0)));
+    assert_eq!((take(&nodes[0]), take(&nodes[1])), ((expected.clone(), 50), (expected, 0)));
     println!("repeated {}", nodes[0].metric("cluster_stream_repeated"));
 }
 
@@ -229,7 +179,7 @@ async fn frozen_redis_delays_and_doubles_nothing() {
 #[ignore = "needs redis-server"]
 async fn full_redis_is_reported_to_sender() {
     let redis = Redis::start("");
-    let nodes = nodes::<2>(&redis).await;
+    let nodes = cluster::<2>(&redis).await;
     redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     assert_eq!(nodes[0].publish(1), Published::Accepted);
     assert!(nodes[0].namespace.confirm(LIMIT).await.is_err());
@@ -238,10 +188,8 @@ async fn full_redis_is_reported_to_sender() {
     nodes[0].publish(2);
     assert_eq!(nodes[0].namespace.confirm(LIMIT).await, Ok(()));
     until("delivery", || nodes[1].delivered() == 1).await;
-    assert_eq!((nodes[0].take(), nodes[1].take()), ((vec![1, 2], 1), (vec![2], 0)));
+    assert_eq!((take(&nodes[0]), take(&nodes[1])), ((vec![1, 2], 1), (vec![2], 0)));
 }
 
-const PING: Duration = Duration::from_millis(250);
-const LIMIT: Duration = Duration::from_secs(120);
 const QUEUE_BYTES: usize = 16 << 20;
 const MAX_LEN: u64 = 1_000_000;

@@ -92,8 +92,9 @@
 //!
 //! A connection is `Joining` until its first subscriptions are confirmed, at most
 //! [`join_timeout`](roomcast_cluster::ClusterConfig::join_timeout). It is `Degraded` while the engine has accepted
-//! nothing for 250 ms although something is to be sent, one of several servers is lost for as long, or a subscription is unconfirmed for longer than the join
-//! timeout. Each change is logged. It is `Left` after the goodbye and the engine's flush, or when its task has ended.
+//! nothing for 250 ms although something is to be sent, one of several servers is lost for as long, or a subscription
+//! is unconfirmed for longer than the join timeout. Each change is logged. It is `Left` after the goodbye and the
+//! engine's flush, or when its task has ended.
 //!
 //! # Cancel safety
 //!

@@ -21,8 +21,9 @@ use crate::Channel;
 ///    and may deliver a message twice: the node numbers its messages, and detects both. It recognizes a second delivery
 ///    until it has unsubscribed, so that one should be late by less than
 ///    [`unsubscribe_delay`](crate::ClusterConfig::unsubscribe_delay).
-/// 3. Commands take effect in the order in which they were sent. A subscribe command may be lost, since the node repeats
-///    it until it is confirmed. An unsubscribe command is lost only together with the subscriptions, which is reported.
+/// 3. Commands take effect in the order in which they were sent. A subscribe command may be lost, since the node
+///    repeats it until it is confirmed. An unsubscribe command is lost only together with the subscriptions, which is
+///    reported.
 /// 4. A subscription lasts until it is unsubscribed, or reported as [lost](BackplaneEvent::Unsubscribed). The engine
 ///    may restore subscriptions itself or leave that to the node, which subscribes again.
 /// 5. Memory is bounded. [`poll_ready`](Self::poll_ready) is pending while the engine takes no command, as when it is

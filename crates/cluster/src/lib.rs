@@ -8,30 +8,30 @@
 //!
 //! - **Order**: a member of a room receives the publications of one node to that room in order, those to several rooms
 //!   included. For the latter it holds after a [confirmed join](Node::await_join): before that, an earlier publication
-//!   may arrive with another of its rooms. The publications of one node to a whole namespace arrive in order, and one to
-//!   rooms on more than 16 channels counts as one of these. There is no other order across rooms or nodes. Requests
+//!   may arrive with another of its rooms. The publications of one node to a whole namespace arrive in order, and one
+//!   to rooms on more than 16 channels counts as one of these. There is no other order across rooms or nodes. Requests
 //!   have none.
 //! - **Once**: a member receives a publication at most once.
 //! - **Loss is reported**: engines lose messages. Each publication that was begun after a [confirmed
 //!   join](Node::await_join) arrives, or the host gets a [`Gap`](ClusterAction::Gap) that covers it, or a
-//!   [`NodeLeft`](ClusterAction::NodeLeft) without a goodbye. A node that joins or says goodbye is no loss by itself. The
-//!   publications of a node that was never heard, and ended, are not reported.
+//!   [`NodeLeft`](ClusterAction::NodeLeft) without a goodbye. A node that joins or says goodbye is no loss by itself.
+//!   The publications of a node that was never heard, and ended, are not reported.
 //! - **Incarnations**: a restarted node is a new one. Messages of a dead incarnation are dropped. A node that was
 //!   declared dead, as after a freeze or a partition, rejoins as a new incarnation and ends its requests.
 //! - **Requests end** at their deadline with the answers that arrived, and name the nodes whose answers are missing. A
 //!   node that is known to be dead is not waited for.
-//! - **Bounds**: publishing never waits. The queue towards the engine, incomplete publications and pending requests have
-//!   limits in [`ClusterConfig`].
+//! - **Bounds**: publishing never waits. The queue towards the engine, incomplete publications and pending requests
+//!   have limits in [`ClusterConfig`].
 //!
 //! # Mechanism
 //!
 //! The frames of one incarnation on one channel are a stream. They are numbered from 1, and each carries the time since
-//! its predecessor. A receiver drops numbers that it has seen, and reports numbers that it has not. The first frame after
-//! a subscription has no known predecessor; the predecessor is missing only if, by its age, it may be younger than the
-//! subscription. Ages are differences of one clock, so clocks need not agree; rates may differ by 1.5 %. A lost frame
-//! without a successor is noticed by the heartbeats: when a stream becomes idle, its last number is listed in four
-//! heartbeats in sequence. A receiver that misses more than four in sequence reports a gap of unknown size. The goodbye
-//! lists the ends of all streams; frames that have not arrived one heartbeat interval later are lost.
+//! its predecessor. A receiver drops numbers that it has seen, and reports numbers that it has not. The first frame
+//! after a subscription has no known predecessor; the predecessor is missing only if, by its age, it may be younger
+//! than the subscription. Ages are differences of one clock, so clocks need not agree; rates may differ by 1.5 %. A
+//! lost frame without a successor is noticed by the heartbeats: when a stream becomes idle, its last number is listed
+//! in four heartbeats in sequence. A receiver that misses more than four in sequence reports a gap of unknown size. The
+//! goodbye lists the ends of all streams; frames that have not arrived one heartbeat interval later are lost.
 //!
 //! The ends that a new node lists in its first heartbeats cover all its publications, so its join is no loss. A node
 //! that is first heard after more than four heartbeats, and later than a heartbeat interval after the receiver's own
@@ -47,8 +47,8 @@
 //! An engine without memory delivers nothing to a node that has not subscribed again. After a node's subscriptions were
 //! lost, its queue waits until all nodes that were alive before have returned, for at most
 //! [`resume_delay`](ClusterConfig::resume_delay) from the return of the engine. A node's heartbeat follows its
-//! subscriptions, so the queue reaches it. If the outage was so long that the others may have declared the node dead, it
-//! first rejoins as a new incarnation, which they accept.
+//! subscriptions, so the queue reaches it. If the outage was so long that the others may have declared the node dead,
+//! it first rejoins as a new incarnation, which they accept.
 //!
 //! # Publications to several rooms
 //!
@@ -60,16 +60,16 @@
 //!
 //! A wait ends after [`order_timeout`](ClusterConfig::order_timeout), or when memory runs short. It lasts that long if
 //! a copy was lost at the end of its stream, or was published before the subscription to its channel. A frame that
-//! would arrive out of order after that is dropped, and reported as a gap of its room. If only some of a publication's rooms are
-//! concerned, the members of the others receive it: the rooms are added to [`Publication::except`].
+//! would arrive out of order after that is dropped, and reported as a gap of its room. If only some of a publication's
+//! rooms are concerned, the members of the others receive it: the rooms are added to [`Publication::except`].
 //!
 //! # Partitions
 //!
-//! Nodes on both sides of a partition continue to serve their clients, and deliver publications on their own side. After
-//! [`node_timeout`](ClusterConfig::node_timeout) each side declares the other dead: its requests no longer wait for those
-//! nodes. When the partition ends, each node that was declared dead by another rejoins as a new incarnation. Publications
-//! to the other side are lost, and reported by `NodeLeft`, and by a gap after its next message. A shorter partition
-//! is reported by gaps.
+//! Nodes on both sides of a partition continue to serve their clients, and deliver publications on their own side.
+//! After [`node_timeout`](ClusterConfig::node_timeout) each side declares the other dead: its requests no longer wait
+//! for those nodes. When the partition ends, each node that was declared dead by another rejoins as a new incarnation.
+//! Publications to the other side are lost, and reported by `NodeLeft`, and by a gap after its next message. A shorter
+//! partition is reported by gaps.
 //!
 //! # Several servers
 //!
@@ -106,16 +106,16 @@
 //! `roomcast-cluster-runtime` drives a node on a tokio task, and connects it to a server by the traits
 //! [`Cluster`](roomcast_core::Cluster) and [`ClusterHost`](roomcast_core::ClusterHost). Rules for any such driver:
 //!
-//! - **One task** owns the node and the engine, without a lock. Other threads encode publications and pass them through a
-//!   bounded queue, so the engine's speed affects no handler.
-//! - **Without other nodes** publishing is omitted: [`Node::is_alone`] is mirrored into an atomic, before a heartbeat is
-//!   sent. With other nodes each broadcast is published, since engines do not reveal which nodes have members.
-//! - **Interest**: rooms that get their first member or lose their last are passed through the same queue. Rooms named by
-//!   this node's ids need no filter: they cost a hash look-up in the task, and no command.
+//! - **One task** owns the node and the engine, without a lock. Other threads encode publications and pass them through
+//!   a bounded queue, so the engine's speed affects no handler.
+//! - **Without other nodes** publishing is omitted: [`Node::is_alone`] is mirrored into an atomic, before a heartbeat
+//!   is sent. With other nodes each broadcast is published, since engines do not reveal which nodes have members.
+//! - **Interest**: rooms that get their first member or lose their last are passed through the same queue. Rooms named
+//!   by this node's ids need no filter: they cost a hash look-up in the task, and no command.
 //! - **A joining namespace** calls [`Node::add_interest`] and [`Node::await_join`], and accepts clients after
 //!   [`Heard`](ClusterAction::Heard), at most [`join_timeout`](ClusterConfig::join_timeout) later.
-//! - **Recovery**: a [`Gap`](ClusterAction::Gap) ends the recoverable range of its room, or of all. So does a `NodeLeft`,
-//!   unless the node said goodbye.
+//! - **Recovery**: a [`Gap`](ClusterAction::Gap) ends the recoverable range of its room, or of all. So does a
+//!   `NodeLeft`, unless the node said goodbye.
 //! - **Acknowledgements**: a broadcast with acknowledgements is a request. Each node answers with the number of its
 //!   recipients, then with each acknowledgement; see [`Node::answer`].
 //! - **Shutdown**: [`Node::leave`] after the sessions were stored; the task continues until

@@ -196,7 +196,8 @@ impl JsonWriter {
     }
 
     fn string(&mut self, text: &[u8]) {
-        // Nearly all texts are ASCII without escapes. Whole blocks without an early exit allow the compiler to vectorize.
+        // Nearly all texts are ASCII without escapes. Whole blocks without an early exit allow the compiler to
+        // vectorize.
         let is_plain = |byte: &u8| (0x20..0x80).contains(byte) & (*byte != b'"') & (*byte != b'\\');
         let mut blocks = text.chunks(BLOCK);
         if blocks.all(|block| block.iter().fold(true, |all, byte| all & is_plain(byte))) {

@@ -15,7 +15,8 @@ pub trait StreamLog: Send + fmt::Debug {
     /// Returns the next event.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LogEvent>;
 
-    /// Completes when the engine takes a command. Pending while the appending connection is away, or its buffer is full.
+    /// Completes when the engine takes a command. Pending while the appending connection is away, or its buffer is
+    /// full.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Takes a command of the appending connection; [`poll_ready`](Self::poll_ready) was ready since the last one.

@@ -79,8 +79,8 @@ pub trait Recovery: Router {
     /// Uses a log of events that all nodes share; called before the first member is attached, if at all.
     ///
     /// Events that arrive without an [`offset`](Event::offset) are then not retained, since only the log's offsets are
-    /// known to other nodes. Missed events are read from the log. [`queue_for_absent`](Self::queue_for_absent) does not retain an
-    /// event, but returns whether the member can still recover: the server then writes the event to the log.
+    /// known to other nodes. Missed events are read from the log. [`queue_for_absent`](Self::queue_for_absent) does not
+    /// retain an event, but returns whether the member can still recover: the server then writes the event to the log.
     ///
     /// Default: ignores it.
     fn use_event_log(&self, log: Arc<dyn EventLog>) {

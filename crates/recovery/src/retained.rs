@@ -193,7 +193,8 @@ pub(crate) struct RetainedSession {
     pub(crate) history: RoomHistory,
     pub(crate) data: SharedData,
     pub(crate) disconnected_at: Instant,
-    /// Time before which all events are known to have arrived; see [`Recovery::detach_and_retain`](crate::Recovery::detach_and_retain).
+    /// Time before which all events are known to have arrived; see
+    /// [`Recovery::detach_and_retain`](crate::Recovery::detach_and_retain).
     delivered_until: Option<Instant>,
     /// Size when it was counted; its data may have changed since.
     bytes: usize,

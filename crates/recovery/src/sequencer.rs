@@ -35,15 +35,15 @@ use crate::{RecoveryConfig, RecoveryError, StoredSession};
 ///
 /// # Offsets from outside
 ///
-/// An event that arrives with an [`offset`](Event::offset) keeps it, such as the id of an entry in a stream that several
-/// nodes read. Its position is that of its arrival, after all events that were numbered before, so events with offsets
-/// of both kinds may be mixed. An offset from outside must be unique in the namespace; if it is repeated, it refers to
-/// the last event with it. An offset that belongs to this log's epoch is replaced. The offset of an event that is not
-/// numbered is removed, since a client could not return with it.
+/// An event that arrives with an [`offset`](Event::offset) keeps it, such as the id of an entry in a stream that
+/// several nodes read. Its position is that of its arrival, after all events that were numbered before, so events with
+/// offsets of both kinds may be mixed. An offset from outside must be unique in the namespace; if it is repeated, it
+/// refers to the last event with it. An offset that belongs to this log's epoch is replaced. The offset of an event
+/// that is not numbered is removed, since a client could not return with it.
 ///
-/// Once an event has left the log, its offset from outside cannot be distinguished from others. A client that returns with such
-/// an offset is treated as one without an offset if all events of this kind that left the log are known to have arrived.
-/// Otherwise it is refused.
+/// Once an event has left the log, its offset from outside cannot be distinguished from others. A client that returns
+/// with such an offset is treated as one without an offset if all events of this kind that left the log are known to
+/// have arrived. Otherwise it is refused.
 ///
 /// # Shared log
 ///

@@ -17,7 +17,8 @@ use crate::sequencer::{FRAME_COST, Sequencer};
 
 /// Pending recovery of a session from the shared log.
 ///
-/// Events that arrive here after the claim began are in the log of this process. Events that were not read from the shared log are added when the member is attached, under the lock of the sequencer. Before that, all that was read
+/// Events that arrive here after the claim began are in the log of this process. Events that were not read from the
+/// shared log are added when the member is attached, under the lock of the sequencer. Before that, all that was read
 /// has arrived here, so none of it is delivered again.
 #[derive(Debug)]
 pub(crate) struct SharedClaim {

@@ -3,8 +3,8 @@
 //! Serves Socket.IO. Prints `listening` once it accepts connections. Clients send the events
 //!
 //! - `join` (room), and
-//! - `burst` (room, first, count, bytes): the server emits `count` events `msg` to the room, each with a text of `bytes`
-//!   bytes that begins with its number in ten digits.
+//! - `burst` (room, first, count, bytes): the server emits `count` events `msg` to the room, each with a text of
+//!   `bytes` bytes that begins with its number in ten digits.
 //!
 //! `compare/peers/node/cluster.js` is the same server on Node.
 

@@ -1,8 +1,8 @@
 //! Several servers as one: emits, rooms, queries and disconnects reach the clients of all of them.
 //!
 //! With the feature `redis`, `redis` connects servers of Roomcast by a Redis server, and `redis_classic` and
-//! `redis_streams` join a cluster of Socket.IO servers on Node. An engine of your own implements `roomcast_cluster::Backplane`, and is passed
-//! to `roomcast_cluster_runtime::ClusterConnection::start`.
+//! `redis_streams` join a cluster of Socket.IO servers on Node. An engine of your own implements
+//! `roomcast_cluster::Backplane`, and is passed to `roomcast_cluster_runtime::ClusterConnection::start`.
 //!
 //! A server starts without its engine as well: it serves its own clients, and joins the cluster when the engine
 //! responds. `docs/scaling.md` describes load balancing, sizing, and the guarantees in each failure.
@@ -124,8 +124,8 @@ pub fn redis_servers(
 
 /// Joins the cluster of the Node servers on the Redis of a URL, with default settings.
 ///
-/// The Node servers use `@socket.io/redis-adapter` 8 (`createAdapter`); `@socket.io/redis-emitter` 5 works as well. Such
-/// a cluster does not detect lost messages. Use [`redis`] for clusters without Node servers.
+/// The Node servers use `@socket.io/redis-adapter` 8 (`createAdapter`); `@socket.io/redis-emitter` 5 works as well.
+/// Such a cluster does not detect lost messages. Use [`redis`] for clusters without Node servers.
 ///
 /// ```no_run
 /// use roomcast::{Io, cluster};
@@ -241,9 +241,9 @@ pub fn redis_sharded(url: &str) -> Result<NodeCluster, RedisError> {
 
 /// Joins the cluster of the Node servers with the sharded adapter on a Redis.
 ///
-/// Several servers in the URL, or [`RedisConfig::cluster`], mean a Redis Cluster. [`NodeClusterConfig::sharded`] has the
-/// subscription mode, which **must be the same on all servers**. The connection
-/// runs as a task of the current tokio runtime, or outside of one on a separate thread.
+/// Several servers in the URL, or [`RedisConfig::cluster`], mean a Redis Cluster. [`NodeClusterConfig::sharded`] has
+/// the subscription mode, which **must be the same on all servers**. The connection runs as a task of the current tokio
+/// runtime, or outside of one on a separate thread.
 ///
 /// ```no_run
 /// use roomcast::cluster::{self, NodeClusterConfig, RedisConfig, SubscriptionMode};
@@ -282,9 +282,9 @@ fn start(cluster: NodeClusterConfig, engine: impl PubSub + 'static) -> Result<No
 
 /// Stores the sessions of a server in Redis as they change, for their recovery on other servers.
 ///
-/// The servers have to share a log of events ([`EventLog`](roomcast_server::cluster::EventLog)), such as a Redis stream;
-/// with other clusters, a client recovers on the server that it was connected to only. Turn recovery on as well.
-/// The sessions are written by a task of the current tokio runtime, or outside of one on a separate thread.
+/// The servers have to share a log of events ([`EventLog`](roomcast_server::cluster::EventLog)), such as a Redis
+/// stream; with other clusters, a client recovers on the server that it was connected to only. Turn recovery on as
+/// well. The sessions are written by a task of the current tokio runtime, or outside of one on a separate thread.
 ///
 /// ```no_run
 /// use roomcast::cluster::{self, RedisConfig, RedisSessionStore};

@@ -22,16 +22,16 @@ const FROZEN: Duration = Duration::from_secs(3);
 /// Time between two looks whether dropped sockets have left, and their number.
 const LEAVING: (Duration, u32) = (Duration::from_millis(2), 100);
 
-/// Writes the changed sessions of a queue to its store, and drops the sessions that other nodes have claimed, for as long as it
-/// is polled.
+/// Writes the changed sessions of a queue to its store, and drops the sessions that other nodes have claimed, for as
+/// long as it is polled.
 ///
 /// After the first change it waits for the [interval](SessionQueue::interval), so that changes are collected, and then
 /// writes batches until none is left. [`SessionQueue::flush`] ends the wait. While the store fails, the time between
 /// attempts doubles, up to 5 s.
 ///
 /// All sessions are written again at the [refresh interval](SessionQueue::refresh_interval), after missed
-/// [claims](roomcast_recovery::SessionStore::claimed_elsewhere), and when the process did not run for three seconds. In the latter cases,
-/// the store refuses the sessions that other nodes have claimed, and their sockets are dropped.
+/// [claims](roomcast_recovery::SessionStore::claimed_elsewhere), and when the process did not run for three seconds. In
+/// the latter cases, the store refuses the sessions that other nodes have claimed, and their sockets are dropped.
 ///
 /// # Cancel safety
 /// A batch that was taken is lost if the future is dropped, as at the end of the process.

@@ -44,8 +44,8 @@ use crate::metrics::add;
 ///
 /// # Guarantees
 ///
-/// - **Subscriptions** are renewed after a lost connection, a slot that moved, and a failover. The engine reports them by
-///   [`PubSubEvent::Missed`] once they are in effect again. Redis answers each of them, so none is lost unnoticed.
+/// - **Subscriptions** are renewed after a lost connection, a slot that moved, and a failover. The engine reports them
+///   by [`PubSubEvent::Missed`] once they are in effect again. Redis answers each of them, so none is lost unnoticed.
 /// - **Order**: the messages of one node on one channel arrive in order of publication, also while its slot moves.
 /// - **Loss**: a publication without a reply when its connection is lost is unconfirmed, and not repeated. One that a
 ///   server did not execute is sent to the new master of its slot.

@@ -14,8 +14,8 @@ use crate::config::RedisConfig;
 
 /// Connection for commands whose replies are awaited, one call at a time; opened with the first call.
 ///
-/// A call that fails, is dropped or exceeds the time closes the connection. The next one first ends it at the server, so
-/// that no command takes effect after the commands of a later call.
+/// A call that fails, is dropped or exceeds the time closes the connection. The next one first ends it at the server,
+/// so that no command takes effect after the commands of a later call.
 #[derive(Debug)]
 pub(crate) struct Caller {
     config: Arc<RedisConfig>,

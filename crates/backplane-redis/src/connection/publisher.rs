@@ -84,7 +84,8 @@ impl Publisher {
         add(&self.counters.accepted, 1);
     }
 
-    /// Queues a count of the subscribers of a channel, which is sharded like the channels of messages unless `of_other_kind`.
+    /// Queues a count of the subscribers of a channel, which is sharded like the channels of messages unless
+    /// `of_other_kind`.
     pub(crate) fn count(&mut self, name: &[u8], token: u64, of_other_kind: bool) {
         self.others.push_back((self.queue.next_index(), Other::Count(token)));
         let count = if self.is_sharded == of_other_kind { &b"NUMSUB"[..] } else { b"SHARDNUMSUB" };

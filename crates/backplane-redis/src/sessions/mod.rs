@@ -42,8 +42,8 @@ use crate::connection::{CallError, Caller, Commands, InvalidReply, Reply};
 ///
 /// Redis drops the session of a disconnected client after [`max_disconnection`](Self::max_disconnection), and one of a
 /// connected client after [`max_silence`](Self::max_silence): the queue of sessions writes all of them more often.
-/// Sessions must not be evicted before: use `maxmemory-policy noeviction`, or evict other keys only. A session whose key
-/// was evicted without its record counts as claimed by a Node server.
+/// Sessions must not be evicted before: use `maxmemory-policy noeviction`, or evict other keys only. A session whose
+/// key was evicted without its record counts as claimed by a Node server.
 ///
 /// # Outages
 ///
@@ -152,8 +152,8 @@ impl RedisSessionStore {
 
     /// Sets how long the session of a connected client is kept after it was written. Default: a day.
     ///
-    /// It has to exceed the [interval](roomcast_recovery::StoreConfig::refresh) at which all sessions are written again.
-    /// The sessions of a node that died are kept for this time, too.
+    /// It has to exceed the [interval](roomcast_recovery::StoreConfig::refresh) at which all sessions are written
+    /// again. The sessions of a node that died are kept for this time, too.
     #[must_use]
     pub fn max_silence(mut self, time: Duration) -> Self {
         self.max_silence = time;

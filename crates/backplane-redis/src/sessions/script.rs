@@ -1,9 +1,9 @@
 //! Scripts by which sessions change in one step.
 //!
-//! Each takes the key of a session and that of its record, in this order. The record is a hash: `e` is the epoch, `h` the
-//! holder, `n` the namespace, `x` what Node's form has no place for, and `v` the digest of the value that was written
-//! with it. A Node server claims a session by GET and DEL, and may write another one later. So a record without a value,
-//! or with another value, is one of a session that a Node server has claimed.
+//! Each takes the key of a session and that of its record, in this order. The record is a hash: `e` is the epoch, `h`
+//! the holder, `n` the namespace, `x` what Node's form has no place for, and `v` the digest of the value that was
+//! written with it. A Node server claims a session by GET and DEL, and may write another one later. So a record without
+//! a value, or with another value, is one of a session that a Node server has claimed.
 
 /// Writes a session; the result is whether it was accepted.
 ///

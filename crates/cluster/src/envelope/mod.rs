@@ -5,9 +5,9 @@
 //! A byte with the version, [`VERSION`], then fields. A field is its number, shifted left by one bit, plus 1 if it is a
 //! byte string; then a number, or a length and the bytes. All numbers are varints: seven bits a byte, least significant
 //! first, the top bit set in all bytes but the last. The fields of an envelope are 1 node, 2 incarnation, 3 number of
-//! the node's last heartbeat, 4 frame, 5 note of a node on several servers; the fields of a frame are listed in `frame.rs`. Readers skip fields and kinds of
-//! frames that they do not know, so fields may be added without a new version. An envelope of another version is
-//! rejected.
+//! the node's last heartbeat, 4 frame, 5 note of a node on several servers; the fields of a frame are listed in
+//! `frame.rs`. Readers skip fields and kinds of frames that they do not know, so fields may be added without a new
+//! version. An envelope of another version is rejected.
 
 mod error;
 mod frame;

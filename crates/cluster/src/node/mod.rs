@@ -195,8 +195,8 @@ impl Node {
     /// Never waits. The publications to a room are delivered in order of publication, also those to several rooms, as
     /// are those to the whole namespace. A publication to several rooms is sent on the channel of each, and delivered
     /// once it has arrived on all that the receiving node is subscribed to, at most
-    /// [`order_timeout`](ClusterConfig::order_timeout) after its first arrival. One to rooms on more than 16 channels is
-    /// sent on the channel of the namespace, and has the order of publications to that.
+    /// [`order_timeout`](ClusterConfig::order_timeout) after its first arrival. One to rooms on more than 16 channels
+    /// is sent on the channel of the namespace, and has the order of publications to that.
     ///
     /// # Errors
     /// Returns an error if the publication is too large, or the queue is full and its policy is to reject.
@@ -250,8 +250,8 @@ impl Node {
 
     /// Sends a request; [`ClusterAction::Answer`] follows for each part of an answer, then [`ClusterAction::Done`].
     ///
-    /// The request goes to all nodes that are alive, with members or without, and waits for each. Requests have no order
-    /// with publications.
+    /// The request goes to all nodes that are alive, with members or without, and waits for each. Requests have no
+    /// order with publications.
     ///
     /// # Errors
     /// Returns an error as [`publish`](Self::publish) does, or if too many requests are pending.

@@ -222,8 +222,8 @@ impl SendQueue {
 
     /// Returns the ends of idle streams for the next heartbeat; with `all`, the ends of all streams for the goodbye.
     ///
-    /// The end of a stream is listed in [`ROUNDS`] heartbeats in sequence. After that the stream is forgotten. The second
-    /// result is whether some ends did not fit.
+    /// The end of a stream is listed in [`ROUNDS`] heartbeats in sequence. After that the stream is forgotten. The
+    /// second result is whether some ends did not fit.
     pub(super) fn list_tails(&mut self, all: bool, now: Instant) -> (Vec<Tail>, bool) {
         if self.config.has(Mutation::OmitTails) {
             return (Vec::new(), false);

@@ -115,7 +115,8 @@ impl InStreams {
         }
         let first_of_run = seq - run;
         if stream.last.is_none_or(|last| last + 1 < first_of_run) {
-            // Listed ends of earlier runs can no longer arrive. If the node was suspended, their timeouts are still due.
+            // Listed ends of earlier runs can no longer arrive. If the node was suspended, their timeouts are still
+            // due.
             self.suspects.retain(|suspect| {
                 let is_over =
                     suspect.tail.seq < first_of_run && suspect.from == from && suspect.channel == *channel;

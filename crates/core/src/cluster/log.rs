@@ -14,10 +14,11 @@ use crate::{Event, Room};
 /// # Position
 ///
 /// Each node passes the entries of the log to its [`ClusterHost`](crate::ClusterHost), in order. A namespace passes
-/// each event to its host, also those to rooms without members on this node. The [position](Self::position) is the entry
-/// up to which this has been done. It is advanced after the calls of the host have returned.
+/// each event to its host, also those to rooms without members on this node. The [position](Self::position) is the
+/// entry up to which this has been done. It is advanced after the calls of the host have returned.
 ///
-/// A recovery reads [missed](Self::missed) events and [waits](Self::reached) until the position has reached the end of the read entries. It has not read the events that the host gets after that.
+/// A recovery reads [missed](Self::missed) events and [waits](Self::reached) until the position has reached the end of
+/// the read entries. It has not read the events that the host gets after that.
 #[async_trait]
 pub trait EventLog: Send + Sync + fmt::Debug + 'static {
     /// Returns the name of this node in the log, always the same; see [`LogQuery::node`]. Default: none.
@@ -33,10 +34,12 @@ pub trait EventLog: Send + Sync + fmt::Debug + 'static {
     /// Waits until the position has reached an offset.
     ///
     /// # Errors
-    /// Returns an error if the node cannot read the log at present, or if the offset is invalid. Callers limit the time.
+    /// Returns an error if the node cannot read the log at present, or if the offset is invalid. Callers limit the
+    /// time.
     async fn reached(&self, offset: &str) -> Result<(), EventLogError>;
 
-    /// Returns the offset of the latest entry, in the log itself. If the log is empty, an offset before all later entries.
+    /// Returns the offset of the latest entry, in the log itself. If the log is empty, an offset before all later
+    /// entries.
     ///
     /// # Errors
     /// Returns an error if the log does not respond.

@@ -59,16 +59,17 @@ pub trait Cluster: Send + Sync + fmt::Debug + 'static {
 
 /// Other nodes that serve a namespace.
 ///
-/// The methods that publish never block and deliver nothing locally, except for [ordered events](#ordered-events). Publications are sent to the nodes that have
-/// members in the target's rooms; the target's [scope](Target::scope) and [`skip`](Target::skip) are ignored, since the
-/// server has evaluated them. Publications of one task to one room arrive in order.
+/// The methods that publish never block and deliver nothing locally, except for [ordered events](#ordered-events).
+/// Publications are sent to the nodes that have members in the target's rooms; the target's [scope](Target::scope) and
+/// [`skip`](Target::skip) are ignored, since the server has evaluated them. Publications of one task to one room arrive
+/// in order.
 ///
 /// # Ordered events
 ///
 /// A cluster may [order](Self::orders_events) events by a log that all nodes share. The server then does not deliver an
 /// event itself if it is [reliable](crate::Delivery::Reliable), is not [local](crate::Scope), and requests no
-/// acknowledgement. It calls [`broadcast`](Self::broadcast), also if the node [is alone](Self::is_alone). If that returns
-/// [`Published::Accepted`], the cluster delivers the event on this node too, exactly once, through
+/// acknowledgement. It calls [`broadcast`](Self::broadcast), also if the node [is alone](Self::is_alone). If that
+/// returns [`Published::Accepted`], the cluster delivers the event on this node too, exactly once, through
 /// [`ClusterHost::deliver`]: in the order of the log, with its offset. An event that cannot be written for now, such as
 /// during an outage, may be delivered without an offset instead, and then not again when it is written. An event that
 /// is refused is delivered by the server, without an offset. All other events are delivered by the server and published

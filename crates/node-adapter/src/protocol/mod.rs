@@ -96,7 +96,7 @@ pub struct ClassicNamespace {
 }
 
 impl ClassicNamespace {
-    /// Creates a namespace with an id that no other node, and no other namespace of this one, has; see [`node_uid`].
+    /// Creates a namespace with an id that no other node has; see [`node_uid`].
     #[must_use]
     pub fn new(config: Arc<ClassicConfig>, namespace: Namespace, uid: &str) -> Self {
         let writer = Arc::new(ClassicWriter::new(&config.prefix, namespace, uid));

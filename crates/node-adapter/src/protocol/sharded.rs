@@ -144,7 +144,7 @@ pub struct ShardedNamespace {
 }
 
 impl ShardedNamespace {
-    /// Creates a namespace with an id that no other node, and no other namespace of this one, has; see
+    /// Creates a namespace with an id that no other node has; see
     /// [`cluster_uid`](crate::cluster_uid).
     #[must_use]
     pub fn new(config: Arc<ShardedConfig>, namespace: Namespace, uid: &str) -> Self {

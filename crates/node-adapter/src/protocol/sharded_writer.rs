@@ -20,7 +20,7 @@ pub struct ShardedWriter {
 }
 
 impl ShardedWriter {
-    /// Creates a writer for a node with an id that no other node, and no other namespace of this one, has; see
+    /// Creates a writer for a node with an id that no other node has; see
     /// [`cluster_uid`](crate::cluster_uid).
     #[must_use]
     pub fn new(config: &ShardedConfig, namespace: Namespace, uid: &str) -> Self {

@@ -25,7 +25,7 @@ pub struct ClassicWriter {
 }
 
 impl ClassicWriter {
-    /// Creates a writer for a node with an id that no other node, and no other namespace of this one, has; see
+    /// Creates a writer for a node with an id that no other node has; see
     /// [`node_uid`](crate::node_uid). The prefix is Node's option `key`.
     #[must_use]
     pub fn new(prefix: &str, namespace: Namespace, uid: &str) -> Self {

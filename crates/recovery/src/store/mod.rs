@@ -115,9 +115,9 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
 
     /// Waits for claims of sessions of this node by other nodes, and returns these sessions with their new epochs.
     ///
-    /// A store that supports this notifies the former holder of a claim. If the holder is alive, the claim completes once
-    /// it has [released](Self::release) the session, or after a short time. So a session has no live sockets on two
-    /// nodes, except for the time that a frozen node needs after it has woken up. One call is made at a time.
+    /// A store that supports this notifies the former holder of a claim. If the holder is alive, the claim completes
+    /// once it has [released](Self::release) the session, or after a short time. So a session has no live sockets on
+    /// two nodes, except for the time that a frozen node needs after it has woken up. One call is made at a time.
     ///
     /// Default: never completes. The holder then notices the claim when it writes the session.
     ///

@@ -2,8 +2,8 @@
 //!
 //! [`MemoryEngine`] connects nodes in virtual time, with delays, losses, duplicates, partitions and failures.
 //! [`run_seed`] plays random operations and faults on 2 to 16 nodes, and checks what the cluster promises. It takes any
-//! [`Harness`], so the same suite runs on real engines. [`ShardedEngine`] is several engines in memory as one, whose set
-//! changes during a run.
+//! [`Harness`], so the same suite runs on real engines. [`ShardedEngine`] is several engines in memory as one, whose
+//! set changes during a run.
 
 mod check;
 mod clock;

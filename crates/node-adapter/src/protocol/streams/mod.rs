@@ -103,7 +103,7 @@ pub struct StreamsNamespace {
 }
 
 impl StreamsNamespace {
-    /// Creates a namespace with an id that no other node, and no other namespace of this one, has; see
+    /// Creates a namespace with an id that no other node has; see
     /// [`cluster_uid`](crate::cluster_uid).
     #[must_use]
     pub fn new(config: Arc<StreamsConfig>, namespace: Namespace, uid: &str) -> Self {
@@ -169,8 +169,8 @@ impl StreamsNamespace {
 
     /// Appends an entry of a [`StreamsWriter`] with the id of this namespace, and returns its number.
     ///
-    /// `local` takes effect here as described [above](Self#own-entries); `None` if the entry has none. The caller limits
-    /// the number of entries.
+    /// `local` takes effect here as described [above](Self#own-entries); `None` if the entry has none. The caller
+    /// limits the number of entries.
     pub fn append(&mut self, mut fields: EntryFields, local: Option<(Target, Event)>, now: Instant) -> u64 {
         let number = self.own.next_number();
         push_number(&mut fields, number);

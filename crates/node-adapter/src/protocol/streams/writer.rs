@@ -21,7 +21,7 @@ pub struct StreamsWriter {
 }
 
 impl StreamsWriter {
-    /// Creates a writer for a node with an id that no other node, and no other namespace of this one, has; see
+    /// Creates a writer for a node with an id that no other node has; see
     /// [`cluster_uid`](crate::cluster_uid).
     #[must_use]
     pub fn new(config: &StreamsConfig, namespace: Namespace, uid: &str) -> Self {

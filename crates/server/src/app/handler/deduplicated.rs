@@ -22,9 +22,9 @@ use crate::util::clock;
 /// Makes a handler handle each event once, although its client may send it again.
 ///
 /// Socket.IO clients with the option `retries` send an event again until it is acknowledged. The first argument of the
-/// event is its id, a text or an integer that the client chooses once for all attempts. While the handler runs, a repeat
-/// waits for its answer; afterwards the same answer is sent again, and the handler does not run. The handler gets the id
-/// like every other argument, and must answer, by a return value or an [`Ack`](crate::Ack).
+/// event is its id, a text or an integer that the client chooses once for all attempts. While the handler runs, a
+/// repeat waits for its answer; afterwards the same answer is sent again, and the handler does not run. The handler
+/// gets the id like every other argument, and must answer, by a return value or an [`Ack`](crate::Ack).
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,9 +44,9 @@ use crate::util::clock;
 /// window must exceed the time in which clients repeat an event, which for `socket.io-client` is `ackTimeout` times
 /// (`retries` + 1), and the time that they are disconnected meanwhile.
 ///
-/// Ids are compared among the events of one [scope](Deduplicated::scope), by default those of one socket id. It is kept by
-/// [recovery](crate::Config::recovery). A client without recovery that reconnects has a new id, so an event that it sent
-/// before is handled again; use the id of the user as the scope there.
+/// Ids are compared among the events of one [scope](Deduplicated::scope), by default those of one socket id. It is kept
+/// by [recovery](crate::Config::recovery). A client without recovery that reconnects has a new id, so an event that it
+/// sent before is handled again; use the id of the user as the scope there.
 ///
 /// An event is handled again if
 ///

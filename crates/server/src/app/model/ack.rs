@@ -20,7 +20,7 @@ pub struct Ack(Option<AckTarget>);
 struct AckTarget {
     socket: Socket,
     id: AckId,
-    /// `None` while there is only one handler, and nobody else asks for the answer.
+    /// `None` while there is only one handler and no observer.
     answered: Option<Arc<Answered>>,
 }
 

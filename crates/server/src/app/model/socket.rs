@@ -2,6 +2,7 @@
 
 mod control;
 mod early;
+mod sending;
 
 use std::any::Any;
 use std::fmt;
@@ -12,14 +13,14 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use roomcast_core::{
-    AckId, Args, ByteString, CloseReason, Delivery, Dispatched, Event, Heard, JoinOutcome, Member,
-    MemberControl, MemberKey, Namespace, Overflow, Published, Receipt, Room, SocketId, TransportName,
+    AckId, Args, ByteString, CloseReason, Heard, JoinOutcome, Member, MemberControl, MemberKey, Namespace,
+    Overflow, Room, SocketId, TransportName,
 };
 use roomcast_recovery::{Acting, Order, Owner, PendingRecovery, RecoveryError, SessionInit, SharedData};
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use crate::app::error::EmitError;
+pub(crate) use self::sending::one;
 use crate::app::into_rooms::{IntoRooms, into_rooms};
 use crate::app::model::event_input::{HandlerRegistry, Listeners};
 use crate::app::model::io::{Io, SessionShared};
@@ -29,7 +30,6 @@ use crate::app::model::turns::Turns;
 use crate::app::model::user_data::{DataError, UserData, read};
 use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::metrics::count;
-use crate::host::pace;
 use crate::session::mailbox::{SessionCommand, TakeOver};
 use crate::session::recovery::{self, Recoverable};
 use crate::session::shared::ClientKind;
@@ -41,8 +41,8 @@ use crate::web::handshake::Handshake;
 /// Sockets of all kinds of clients have the same API. A handle may be kept after the client has disconnected: emits are
 /// then discarded, and joins fail.
 ///
-/// With [recovery](crate::Config::recovery) enabled, a handle from before the connection broke also refers to
-/// the recovered client: emits reach it or are stored for it, `broadcast` excludes it, and its rooms and data are shared.
+/// With [recovery](crate::Config::recovery) enabled, a handle from before the connection broke also refers to the
+/// recovered client: emits reach it or are stored for it, `broadcast` excludes it, and its rooms and data are shared.
 /// Only [`is_connected`](Self::is_connected), handlers and acknowledgements belong to the old connection.
 #[derive(Clone)]
 pub struct Socket(Arc<Inner>);
@@ -226,13 +226,14 @@ impl Socket {
         into_rooms(rooms).iter().all(join)
     }
 
-    /// Joins one or several rooms, and waits until events of other nodes to them arrive; returns `false` if a join failed.
+    /// Joins one or several rooms, and waits until events of other nodes to them arrive; returns `false` if a join
+    /// failed.
     ///
     /// An event that another node emits to such a room after this returns `true` reaches the socket, or the loss is
-    /// reported in the cluster's metrics. Waits for a second at most, by default; a cluster that does not respond in that
-    /// time counts as a failure, but the socket stays joined, and hears the room as soon as the cluster responds. Without
-    /// a cluster, this is [`join`](Self::join). Call it once the client is accepted: rooms joined in a middleware of the
-    /// namespace take effect only then.
+    /// reported in the cluster's metrics. Waits for a second at most, by default; a cluster that does not respond in
+    /// that time counts as a failure, but the socket stays joined, and hears the room as soon as the cluster responds.
+    /// Without a cluster, this is [`join`](Self::join). Call it once the client is accepted: rooms joined in a
+    /// middleware of the namespace take effect only then.
     ///
     /// # Cancel safety
     /// If the future is dropped, the socket stays in the rooms.
@@ -503,32 +504,6 @@ impl Socket {
         self.0.member.key
     }
 
-    /// Sends an event to this socket alone.
-    pub(crate) fn hand(&self, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
-        if self.has_left() {
-            return self.hand_on(delivery, overflow, event);
-        }
-        let mut published = Published::NotNeeded;
-        if let Some(ordered) = self.0.namespace.order_for(self.id(), delivery, overflow, event) {
-            if ordered == Published::Accepted {
-                return Receipt { published: ordered, ..Receipt::default() };
-            }
-            published = ordered;
-        }
-        if self.0.namespace.outgoing.is_used() {
-            self.0.namespace.outgoing.notify_one(self, event);
-        }
-        let router = &self.0.namespace.router;
-        let dispatched = match event.ack {
-            None => router.send(&self.0.member, delivery, overflow, event),
-            // The control handle reports that too many acknowledgements are outstanding.
-            Some(_) => router.send(&self.member(), delivery, overflow, event),
-        };
-        let mut receipt = pace::settle(dispatched, &event.name);
-        receipt.published += published;
-        receipt
-    }
-
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.member.outbox.poll_writable(cx)
     }
@@ -536,28 +511,6 @@ impl Socket {
     /// Returns whether acknowledgements of the client are outstanding.
     pub(crate) fn owes_answers(&self) -> bool {
         !self.0.member.acks.is_empty()
-    }
-
-    /// Sends an event to the recovered socket, or stores it for a later recovery.
-    #[cold]
-    fn hand_on(&self, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
-        let closed = Receipt { closed: 1, ..Receipt::default() };
-        let Some(recovery) = self.0.recovery.as_ref().filter(|_| self.0.lifecycle.get() == SocketState::LEFT)
-        else {
-            return closed;
-        };
-        // Twice, since the client may recover between the two checks.
-        for _ in 0..2 {
-            if let Some(successor) = self.0.successor() {
-                return successor.hand(delivery, overflow, event);
-            }
-            if recovery.retainer.queue_for_absent(self.key(), delivery, event) {
-                let ordered = self.0.namespace.order_for(self.id(), delivery, overflow, event);
-                let published = ordered.unwrap_or_default();
-                return Receipt { published, ..Receipt::default() };
-            }
-        }
-        closed
     }
 
     /// Returns the turns of the serial handlers.
@@ -664,22 +617,6 @@ impl Socket {
     pub(crate) fn answered(&self, id: AckId, args: Args) -> bool {
         self.0.member.acks.answer(&self.0.member.id, id, args)
     }
-
-    /// Sends the acknowledgement of an event from the client.
-    pub(crate) fn answer(&self, id: AckId, args: &Args) -> Result<(), EmitError> {
-        let member = &self.0.member;
-        if self.has_left() {
-            return Err(EmitError::Disconnected);
-        }
-        self.0.namespace.budget.admit()?;
-        let frame = member.codec.encode_answer(&self.0.namespace.name, id, args).map_err(|error| {
-            tracing::debug!(socket = %member.id, %error, "acknowledgement not encodable for client");
-            EmitError::Unsupported
-        })?;
-        let mut dispatched = Dispatched::default();
-        dispatched.record(member.outbox.push_protocol(frame), &member.outbox);
-        one(pace::settle(dispatched, "an acknowledgement")).map(drop)
-    }
 }
 
 impl Inner {
@@ -759,22 +696,6 @@ impl Inner {
                 self.extras.get().map(|extras| extras.user_data.auth_json())
             }
         })
-    }
-}
-
-/// Converts the receipt of an emit to one socket: an error unless the event was queued or validly dropped.
-#[inline]
-pub(crate) fn one(receipt: Receipt) -> Result<Receipt, EmitError> {
-    if receipt.queued > 0 { Ok(receipt) } else { not_queued(receipt) }
-}
-
-#[cold]
-fn not_queued(receipt: Receipt) -> Result<Receipt, EmitError> {
-    match receipt {
-        Receipt { overflowed: 1.., .. } => Err(EmitError::OutboxFull),
-        Receipt { closed: 1.., .. } => Err(EmitError::Disconnected),
-        Receipt { unsupported: 1.., .. } => Err(EmitError::Unsupported),
-        _ => Ok(receipt),
     }
 }
 
