@@ -54,8 +54,9 @@ use crate::util::clock;
 /// - the process that handled it has ended, or the client repeats it on another server,
 /// - more than 100 later events of its scope, or 10,000 of all scopes, were handled, or their answers exceed 16 MiB.
 ///
-/// The reverse, an event that is not handled although it was acknowledged, cannot happen. Work that must not be done
-/// twice even then, such as a payment, has to store the id in the transaction that does it.
+/// The reverse, an event that is not handled although it was acknowledged, happens only if an `on_error` handler
+/// answers for the failed one. Work that must not be done twice even then, such as a payment, has to store the id in
+/// the transaction that does it.
 ///
 /// # Errors
 ///
