@@ -19,8 +19,10 @@
 //! Two rooms are never locked at once, not even for reading. A waiting writer blocks new readers, so two broadcasts
 //! that each read one room and wait for the other's would deadlock if a join waits at both.
 
+mod all_members;
 mod fanout;
 mod members;
+mod tables;
 mod watch;
 
 use std::collections::HashSet;
@@ -33,8 +35,10 @@ use roomcast_core::{
     RoomWatcher, Router, RouterStats, SocketInfo, Target, WatchFilter,
 };
 
+use crate::all_members::{AllMembers, SlotIndex};
 use crate::fanout::Fanout;
-use crate::members::{AllMembers, ById, ByKey, KeySet, MemberList, Recipient};
+use crate::members::{MemberList, Recipient, RecipientRef};
+use crate::tables::{ById, ByKey, ByMemberKey, KeySet};
 use crate::watch::{Watch, Watches};
 
 /// Members and rooms of one namespace, in one process.
@@ -68,7 +72,7 @@ use crate::watch::{Watch, Watches};
 /// ```
 #[derive(Default)]
 pub struct Rooms {
-    members: DashMap<MemberKey, Arc<Entry>, ByKey>,
+    members: DashMap<ByMemberKey, (), ByKey>,
     ids: DashMap<ById, ()>,
     rooms: DashMap<Room, Arc<MemberList>>,
     all_members: AllMembers,
@@ -79,7 +83,12 @@ pub struct Rooms {
 struct Entry {
     member: Member,
     joined: Mutex<Attachment>,
+    slot: SlotIndex,
 }
+
+// Together with the two reference counts it fits a block of 128 bytes, of which malloc takes eight.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Entry>() <= 104, "one field more would cost each member 16 bytes");
 
 /// Rooms that a member has joined.
 #[allow(clippy::box_collection, reason = "one word when empty, which is nearly always")]
@@ -92,12 +101,13 @@ enum Attachment {
 impl Router for Rooms {
     fn attach(&self, member: Member) -> MemberKey {
         let key = member.key;
-        let entry = Arc::new(Entry { member, joined: Mutex::new(Attachment::Attached(None)) });
+        let joined = Mutex::new(Attachment::Attached(None));
+        let entry = Arc::new(Entry { member, joined, slot: SlotIndex::default() });
         {
             // A thread that finds the entry before attach is complete waits here to join, leave or detach it.
             let _joined = entry.joined();
-            self.members.insert(key, entry.clone());
-            self.all_members.insert(key, Recipient::of(&entry));
+            self.members.insert(ByMemberKey(entry.clone()), ());
+            self.all_members.insert(&entry);
             let enter = || ById::insert(&self.ids, &entry);
             self.watches.attached(&entry.member, enter);
         }
@@ -106,7 +116,7 @@ impl Router for Rooms {
     }
 
     fn detach(&self, key: MemberKey) -> bool {
-        let Some((_, entry)) = self.members.remove(&key) else { return false };
+        let Some((ByMemberKey(entry), ())) = self.members.remove(&key) else { return false };
         // A join that found the entry earlier fails from here on.
         let mut joined = entry.joined();
         let rooms = joined.end();
@@ -118,7 +128,7 @@ impl Router for Rooms {
         for room in rooms.into_iter().flat_map(|rooms| *rooms) {
             self.exit(&entry, &room);
         }
-        self.all_members.remove(key);
+        self.all_members.remove(&entry);
         drop(joined);
         self.notify();
         true
@@ -148,7 +158,7 @@ impl Router for Rooms {
     fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
         let mut fanout = Fanout::new(event, target.delivery, target.overflow);
         self.for_each(target, |_, recipient| {
-            fanout.deliver(recipient.member(), &recipient.codec, &recipient.outbox)
+            fanout.deliver(recipient.member(), recipient.codec, recipient.outbox)
         });
         fanout.finish()
     }
@@ -347,14 +357,14 @@ impl Rooms {
     /// Visits each member that matches the target, once.
     ///
     /// `visit` runs under the lock of a list, so it must neither block nor call back.
-    fn for_each(&self, target: &Target, mut visit: impl FnMut(MemberKey, &Recipient)) {
+    fn for_each(&self, target: &Target, mut visit: impl FnMut(MemberKey, RecipientRef<'_>)) {
         // Collected first, since two lists are never locked at once.
         let mut excluded = KeySet::default();
         for room in &target.except {
             excluded.reserve(self.count(room));
             self.for_each_in(room, |key, _| _ = excluded.insert(key));
         }
-        let mut visit = |key, recipient: &Recipient| {
+        let mut visit = |key, recipient: RecipientRef<'_>| {
             if target.skip != Some(key) && !excluded.contains(&key) {
                 visit(key, recipient);
             }
@@ -376,9 +386,9 @@ impl Rooms {
         }
     }
 
-    fn for_each_in(&self, room: &Room, mut visit: impl FnMut(MemberKey, &Recipient)) {
+    fn for_each_in(&self, room: &Room, mut visit: impl FnMut(MemberKey, RecipientRef<'_>)) {
         if let Some(entry) = self.by_id(room) {
-            visit(entry.member.key, &Recipient::of(&entry));
+            visit(entry.member.key, RecipientRef::of(&entry));
         }
         if let Some(list) = self.list(room) {
             list.for_each(visit);
@@ -388,7 +398,7 @@ impl Rooms {
     // Map guards are held only inside these three functions.
 
     fn entry(&self, key: MemberKey) -> Option<Arc<Entry>> {
-        self.members.get(&key).map(|entry| Arc::clone(&entry))
+        self.members.get(&key).map(|by_key| Arc::clone(&by_key.key().0))
     }
 
     fn by_id(&self, room: &Room) -> Option<Arc<Entry>> {

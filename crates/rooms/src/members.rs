@@ -1,16 +1,13 @@
-//! Member lists with fast iteration, insertion and removal.
+//! Members of one room, with fast iteration, insertion and removal.
 
-use std::borrow::Borrow;
-use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use dashmap::DashMap;
 use indexmap::IndexMap;
 use roomcast_core::{Codec, Member, MemberKey, Outbox, PresentMember};
 
 use crate::Entry;
+use crate::tables::ByKey;
 
 /// Fields of a member for a broadcast, copied into each list on join.
 ///
@@ -27,7 +24,26 @@ impl Recipient {
         Self { codec: codec.clone(), outbox: outbox.clone(), entry: entry.clone() }
     }
 
-    pub(crate) fn member(&self) -> &Member {
+    fn as_ref(&self) -> RecipientRef<'_> {
+        RecipientRef { codec: &self.codec, outbox: &self.outbox, entry: &self.entry }
+    }
+}
+
+/// References to the fields of a [`Recipient`].
+#[derive(Clone, Copy)]
+pub(crate) struct RecipientRef<'a> {
+    pub(crate) codec: &'a Arc<dyn Codec>,
+    pub(crate) outbox: &'a Outbox,
+    pub(crate) entry: &'a Arc<Entry>,
+}
+
+impl<'a> RecipientRef<'a> {
+    pub(crate) fn of(entry: &'a Arc<Entry>) -> Self {
+        let Member { codec, outbox, .. } = &entry.member;
+        Self { codec, outbox, entry }
+    }
+
+    pub(crate) fn member(self) -> &'a Member {
         &self.entry.member
     }
 }
@@ -93,20 +109,11 @@ impl MemberList {
         let list = self.read();
         if !list.members.is_empty() {
             let present = |recipient: &Recipient| {
-                let Member { key, id, control, .. } = recipient.member();
+                let Member { key, id, control, .. } = &recipient.entry.member;
                 PresentMember { key: *key, socket: id.clone(), control: control.clone() }
             };
             report(list.members.values().map(present).collect());
         }
-    }
-
-    /// Removes a member.
-    pub(crate) fn remove(&self, key: MemberKey) {
-        let mut list = self.write();
-        let removed = list.members.swap_remove(&key);
-        list.shrink_if_sparse();
-        drop(list);
-        drop(removed);
     }
 
     /// Removes a member, and closes the list if it was the last; returns whether the list is closed.
@@ -131,7 +138,7 @@ impl MemberList {
     }
 
     /// Visits each member, under the lock of the list.
-    pub(crate) fn for_each(&self, mut visit: impl FnMut(MemberKey, &Recipient)) {
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(MemberKey, RecipientRef<'_>)) {
         let list = self.read();
         let all = list.members.as_slice();
         // A short list is done before another thread can collide.
@@ -141,7 +148,7 @@ impl MemberList {
             while !rest.is_empty() {
                 let (group, further) = rest.split_at(rest.len().min(PREFETCH_GROUP));
                 group.values().for_each(|recipient| recipient.outbox.prefetch());
-                group.iter().for_each(|(key, recipient)| visit(*key, recipient));
+                group.iter().for_each(|(key, recipient)| visit(*key, recipient.as_ref()));
                 rest = further;
             }
         }
@@ -166,35 +173,11 @@ impl List {
     }
 }
 
-/// All attached members, spread over several lists to reduce contention of attaches and detaches.
-#[derive(Default)]
-pub(crate) struct AllMembers([MemberList; LISTS]);
-
-impl AllMembers {
-    pub(crate) fn insert(&self, key: MemberKey, recipient: Recipient) {
-        self.list(key).insert(key, recipient);
-    }
-
-    pub(crate) fn remove(&self, key: MemberKey) {
-        self.list(key).remove(key);
-    }
-
-    /// Visits each member, one list at a time, each under its own lock.
-    pub(crate) fn for_each(&self, mut visit: impl FnMut(MemberKey, &Recipient)) {
-        let (later, first) = self.0.split_at(start_offset(LISTS));
-        first.iter().chain(later).for_each(|list| list.for_each(&mut visit));
-    }
-
-    fn list(&self, key: MemberKey) -> &MemberList {
-        &self.0[key.0 as usize % LISTS]
-    }
-}
-
 /// Returns the index at which this thread starts to iterate over `many` items.
 ///
 /// Threads start at different places. Two broadcasts to the same members that start together would otherwise contend
 /// for every outbox along the way.
-fn start_offset(many: usize) -> usize {
+pub(crate) fn start_offset(many: usize) -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         // Place of this thread among all, drawn once. `Router::broadcast` has no parameter for it, and a draw per
@@ -209,68 +192,8 @@ fn start_offset(many: usize) -> usize {
 const GOLDEN: usize = 0x9e37;
 const PARTS: usize = 1 << 16;
 
-/// Entry in the table of ids. It borrows the id of its member as the key, so it is one pointer.
-pub(crate) struct ById(pub(crate) Arc<Entry>);
-
-impl ById {
-    /// Inserts a member, replacing another with the same id. The key is part of the member, so both are exchanged.
-    pub(crate) fn insert(table: &DashMap<Self, ()>, entry: &Arc<Entry>) {
-        match table.entry(Self(entry.clone())) {
-            dashmap::Entry::Vacant(free) => _ = free.insert(()),
-            dashmap::Entry::Occupied(taken) => _ = taken.replace_entry(()),
-        }
-    }
-}
-
-impl Borrow<str> for ById {
-    fn borrow(&self) -> &str {
-        self.0.member.id.as_str()
-    }
-}
-
-impl Hash for ById {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.member.id.as_str().hash(state);
-    }
-}
-
-impl PartialEq for ById {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.member.id == other.0.member.id
-    }
-}
-
-impl Eq for ById {}
-
-pub(crate) type KeySet = HashSet<MemberKey, ByKey>;
-
-pub(crate) type ByKey = BuildHasherDefault<KeyHasher>;
-
-/// Hasher for keys of this process, which no client can choose to collide.
-#[derive(Default)]
-pub(crate) struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn write_u64(&mut self, key: u64) {
-        // Consecutive numbers spread over the upper bits, and stay distinct in the lower ones.
-        self.0 = key.wrapping_mul(GOLDEN_RATIO);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-/// 2^64 divided by the golden ratio, to the next odd number (Knuth, "Sorting and Searching", section 6.4).
-const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Outboxes prefetched at a time.
-const PREFETCH_GROUP: usize = 16;
-/// Keeps a handful of threads apart; a broadcast to all members locks each list once.
-const LISTS: usize = 8;
+pub(crate) const PREFETCH_GROUP: usize = 16;
 /// Capacity below which a list is not shrunk.
 const RETAINED_CAPACITY: usize = 32;
 
@@ -294,7 +217,7 @@ mod tests {
         }
         assert!(list.read().members.capacity() >= 10_000);
         for key in 5..10_000 {
-            list.remove(MemberKey(key));
+            assert!(!list.remove_or_close(MemberKey(key), |_, _| {}));
             let List { members, .. } = &*list.read();
             assert!(members.capacity() <= RETAINED_CAPACITY.max(members.len() * 8), "{}", members.capacity());
         }
