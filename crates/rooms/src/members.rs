@@ -68,11 +68,14 @@ impl MemberList {
     }
 
     /// Adds a member; returns `false` if the list is closed.
+    #[cfg(test)]
     pub(crate) fn insert(&self, key: MemberKey, recipient: Recipient) -> bool {
         self.insert_and_record(key, recipient, |_| {})
     }
 
-    /// Like [`insert`](Self::insert), and calls `record` under the lock with the number of watchers, if there are any.
+    /// Adds a member; returns `false` if the list is closed.
+    ///
+    /// If the list is watched, `record` gets the number of watchers, under the lock.
     pub(crate) fn insert_and_record(
         &self,
         key: MemberKey,

@@ -34,14 +34,14 @@ impl Driver {
         match reason {
             CloseReason::SlowConsumer => {
                 count::slow_consumers(io.metrics());
-                log_limited!(INFO, (), transport = self.primary.name.0, "client closed: slow consumer");
+                log_limited!(INFO, (), transport = self.primary_name().0, "client closed: slow consumer");
             }
             CloseReason::OutboxFull => {
                 count::outboxes_full(io.metrics());
                 log_limited!(
                     INFO,
                     (),
-                    transport = self.primary.name.0,
+                    transport = self.primary_name().0,
                     limit = "outbox_max",
                     value = io.config().limits.outbox_max,
                     "client closed: outbox at its hard cap"
@@ -49,7 +49,7 @@ impl Driver {
             }
             CloseReason::Overloaded => {
                 count::overloaded(io.metrics());
-                log_limited!(INFO, (), transport = self.primary.name.0, "client closed: overloaded");
+                log_limited!(INFO, (), transport = self.primary_name().0, "client closed: overloaded");
             }
             CloseReason::ConnectTimeout => {
                 let address = self.shared.handshake.address_field();
@@ -67,12 +67,12 @@ impl Driver {
             CloseReason::ParseError | CloseReason::ForcedClose => {
                 count::protocol_errors(io.metrics());
                 let (kind, address) = (self.shared.kind.as_str(), self.shared.handshake.address_field());
-                tracing::debug!(kind, transport = self.primary.name.0, address, %reason, "protocol error");
+                tracing::debug!(kind, transport = self.primary_name().0, address, %reason, "protocol error");
             }
             _ => {}
         }
         tracing::debug!(
-            kind = self.shared.kind.as_str(), transport = self.primary.name.0,
+            kind = self.shared.kind.as_str(), transport = self.primary_name().0,
             address = self.shared.handshake.address_field(), %reason, "session closed"
         );
         // The client can be notified at its next request. Messages sent before go to the waiting poll, the closing
@@ -88,7 +88,7 @@ impl Driver {
                 | CloseReason::ServerShutdown
         );
         let is_leaving = self.flow.as_ref().is_some_and(|flow| flow.leaving.is_some());
-        let lingers = told_by_protocol && !is_leaving && self.shared.is_polled(self.primary.name);
+        let lingers = told_by_protocol && !is_leaving && self.shared.is_polled(self.primary.transport);
         let lingering = lingers && reason != CloseReason::ServerShutdown;
         let deadline = clock::after(now, if lingering { LINGER } else { io.config().timeouts.close_timeout });
         if let Some(flow) = &mut self.flow {

@@ -4,14 +4,15 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomcast_core::{CloseReason, Connection, Outbox, TransportName};
+use roomcast_core::{CloseReason, Connection, Outbox};
 
 use crate::host::limits::Permit;
+use crate::session::shared::TransportIndex;
 
 /// Connection of a session; the carrier's outbox is the session's.
 pub(crate) struct ConnectionSlot {
     pub(crate) connection: Box<dyn Connection>,
-    pub(crate) name: TransportName,
+    pub(crate) transport: TransportIndex,
     /// Counts the TCP connection it took over from HTTP, or on which it began, until dropped
     pub(crate) permit: Option<Arc<Permit>>,
 }
@@ -25,8 +26,8 @@ pub(crate) struct Probe {
 }
 
 impl ConnectionSlot {
-    pub(crate) fn new(connection: Box<dyn Connection>, name: TransportName) -> Self {
-        Self { connection, name, permit: None }
+    pub(crate) fn new(connection: Box<dyn Connection>, transport: TransportIndex) -> Self {
+        Self { connection, transport, permit: None }
     }
 }
 

@@ -175,7 +175,7 @@ impl Driver {
                 let _ = self.shared.outbox.flush_backlog();
                 // For the application the upgrade is complete: later messages arrive on the new lane.
                 if let Some(probe) = self.phase.begin_promotion() {
-                    self.shared.set_transport(probe.role.name);
+                    self.shared.set_transport(probe.role.transport);
                 }
             }
             Action::CloseProbe => self.drop_probe(CloseReason::TransportClose),

@@ -289,7 +289,7 @@ impl Driver {
         self.shared.io.app().unjoined.end(&self.shared);
         tracing::debug!(
             socket = %socket.id(), namespace = %socket.name_of_namespace(), kind = self.shared.kind.as_str(),
-            transport = self.primary.name.0, address = self.shared.handshake.address_field(),
+            transport = self.primary_name().0, address = self.shared.handshake.address_field(),
             recovered = socket.recovered(), "client connected"
         );
         self.notify(&socket, ListenerKind::Connect, EventContext::Auth(&auth), cx);

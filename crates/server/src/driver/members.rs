@@ -7,9 +7,12 @@ use roomcast_core::{Inbound, MemberKey, Namespace};
 use crate::app::model::event_input::{AnyHandler, Listeners};
 use crate::app::model::socket::Socket;
 
-/// Sockets of a session; nearly always one, so it is sized exactly.
-#[derive(Default)]
-pub(crate) struct Members(Box<[MemberState]>);
+/// Sockets of a session; nearly always one, which then needs no allocation.
+pub(crate) enum Members {
+    One(MemberState),
+    /// None or several, sized exactly.
+    Other(Box<[MemberState]>),
+}
 
 /// Socket and its queued events.
 pub(crate) struct MemberState {
@@ -67,7 +70,36 @@ impl QueuedEvents {
     }
 }
 
+impl Default for Members {
+    fn default() -> Self {
+        Self::Other(Box::default())
+    }
+}
+
+impl From<Vec<MemberState>> for Members {
+    fn from(members: Vec<MemberState>) -> Self {
+        match <[MemberState; 1]>::try_from(members) {
+            Ok([member]) => Self::One(member),
+            Err(members) => Self::Other(members.into()),
+        }
+    }
+}
+
 impl Members {
+    fn as_slice(&self) -> &[MemberState] {
+        match self {
+            Self::One(member) => std::slice::from_ref(member),
+            Self::Other(members) => members,
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [MemberState] {
+        match self {
+            Self::One(member) => std::slice::from_mut(member),
+            Self::Other(members) => members,
+        }
+    }
+
     pub(crate) fn find(&mut self, namespace: &Namespace) -> Option<&mut MemberState> {
         let position = self.position(namespace)?;
         self.at(position)
@@ -75,31 +107,31 @@ impl Members {
 
     /// Returns the position of a namespace's member, ignoring members that have left.
     pub(crate) fn position(&self, namespace: &Namespace) -> Option<usize> {
-        self.0
+        self.as_slice()
             .iter()
             .position(|member| !member.outlives_client && member.socket().name_of_namespace() == namespace)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.as_slice().is_empty()
     }
 
     /// Collects members that have left with events still queued.
     pub(crate) fn detached(members: Vec<MemberState>) -> Self {
-        Self(members.into())
+        members.into()
     }
 
     pub(crate) fn at(&mut self, position: usize) -> Option<&mut MemberState> {
-        self.0.get_mut(position)
+        self.as_mut_slice().get_mut(position)
     }
 
     pub(crate) fn of(&mut self, socket: &Socket) -> Option<&mut MemberState> {
-        self.0.iter_mut().find(|member| member.socket().is(socket))
+        self.as_mut_slice().iter_mut().find(|member| member.socket().is(socket))
     }
 
     /// Returns the namespace of the connected socket with this key.
     pub(super) fn namespace_of(&self, key: MemberKey) -> Option<Namespace> {
-        let found = self.0.iter().find(|member| !member.outlives_client && member.socket().key() == key)?;
+        let found = self.as_slice().iter().find(|member| !member.outlives_client && member.socket().key() == key)?;
         Some(found.socket().name_of_namespace().clone())
     }
 
@@ -107,7 +139,7 @@ impl Members {
     pub(super) fn mark_disconnected(&self) -> Option<Namespace> {
         let is_disconnected_by_server =
             |member: &&MemberState| !member.outlives_client && member.socket().is_disconnected_by_server();
-        self.0
+        self.as_slice()
             .iter()
             .find(is_disconnected_by_server)
             .map(|member| member.socket().name_of_namespace().clone())
@@ -116,17 +148,20 @@ impl Members {
     /// Removes a member that has left, once it has no queued events.
     pub(crate) fn release_if_idle(&mut self, position: usize) {
         let is_over = |member: &MemberState| member.outlives_client && member.waiting.is_empty();
-        if self.0.get(position).is_some_and(is_over) {
+        if self.as_slice().get(position).is_some_and(is_over) {
             drop(self.remove_at(position));
         }
     }
 
     pub(crate) fn each(&mut self) -> impl Iterator<Item = &mut MemberState> {
-        self.0.iter_mut()
+        self.as_mut_slice().iter_mut()
     }
 
     pub(crate) fn take_all(&mut self) -> Vec<MemberState> {
-        std::mem::take(&mut self.0).into_vec()
+        match std::mem::take(self) {
+            Self::One(member) => vec![member],
+            Self::Other(members) => members.into_vec(),
+        }
     }
 
     pub(super) fn remove(&mut self, namespace: &Namespace) -> Option<MemberState> {
@@ -136,13 +171,13 @@ impl Members {
     fn remove_at(&mut self, at: usize) -> MemberState {
         let mut members = self.take_all();
         let removed = members.swap_remove(at);
-        self.0 = members.into();
+        *self = members.into();
         removed
     }
 
     /// Registers a connecting socket with the client's other sockets.
     pub(super) fn introduce(&self, socket: &Socket) {
-        if let Some(other) = self.0.iter().find(|member| !member.outlives_client) {
+        if let Some(other) = self.as_slice().iter().find(|member| !member.outlives_client) {
             socket.join_siblings(other.socket());
         }
     }
@@ -154,9 +189,8 @@ impl Members {
 
     pub(super) fn add(&mut self, member: MemberState) {
         let mut members = self.take_all();
-        members.reserve_exact(1);
         members.push(member);
-        self.0 = members.into();
+        *self = members.into();
     }
 }
 

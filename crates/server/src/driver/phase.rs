@@ -166,11 +166,12 @@ mod tests {
 
     use roomcast_core::{
         Connection, ConnectionError, Exchange, FlushList, FrameSink, Message, Outbox, Received,
-        RejectedExchange, Rejection, TransportName,
+        RejectedExchange, Rejection,
     };
 
     use super::super::connection_slot::ConnectionSlot;
     use super::*;
+    use crate::session::shared::TransportIndex;
     use crate::util::clock;
 
     #[derive(Debug)]
@@ -209,7 +210,7 @@ mod tests {
     }
 
     fn probe() -> Probe {
-        let role = ConnectionSlot::new(Box::new(Silent), TransportName("silent"));
+        let role = ConnectionSlot::new(Box::new(Silent), TransportIndex(0));
         Probe { role, outbox: Outbox::new(1024, FlushList::new()), open: false }
     }
 

@@ -89,8 +89,9 @@ impl Driver {
             Poll::Pending => return false,
             Poll::Ready(Ok(sink)) => {
                 outbox.set_sink(sink);
-                let name = state.name;
+                let transport = state.transport;
                 self.phase.opened(role);
+                let name = self.shared.name_of_transport(transport);
                 self.session.handle_connection_opened(role, name, now);
             }
             Poll::Ready(Err(error)) => self.connection_lost(role, error.reason(), now),
@@ -326,12 +327,12 @@ impl Driver {
                 if broke_protocol {
                     count::protocol_errors(self.shared.io.metrics());
                 }
-                let (transport, address) = (self.primary.name.0, self.shared.handshake.address_field());
+                let (transport, address) = (self.primary_name().0, self.shared.handshake.address_field());
                 tracing::debug!(%error, transport, address, broke_protocol, "connection failed");
                 // The official client reports its first read: the POST's status or the end of a waiting poll.
                 let is_refused_post = matches!(error, ConnectionError::TooBig { .. })
                     && role == ConnectionRole::Primary
-                    && self.shared.is_polled(self.primary.name);
+                    && self.shared.is_polled(self.primary.transport);
                 if is_refused_post {
                     self.begin_leaving(error.reason(), false, now);
                 } else {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use roomcast_core::{CloseReason, Connection, ConnectionRole, Outbox, Session};
+use roomcast_core::{CloseReason, Connection, ConnectionRole, Outbox, Session, TransportName};
 
 use super::connection_slot::{ConnectionSlot, Probe};
 use super::delivery_proof::DeliveryProof;
@@ -48,7 +48,7 @@ impl Driver {
         permit: Option<Arc<Permit>>,
     ) -> Self {
         shared.io.app().lifecycle.driver_started();
-        let mut primary = ConnectionSlot::new(connection, shared.transport());
+        let mut primary = ConnectionSlot::new(connection, shared.transport_index());
         primary.permit = permit;
         Self {
             shared,
@@ -63,6 +63,11 @@ impl Driver {
             delivered: DeliveryProof::default(),
             messages_read: 0,
         }
+    }
+
+    /// Returns the name of the transport that carries the session, also while another is about to replace it.
+    pub(super) fn primary_name(&self) -> TransportName {
+        self.shared.name_of_transport(self.primary.transport)
     }
 
     /// Returns a connection and its outbox.

@@ -31,7 +31,7 @@ impl Driver {
             return;
         }
         let upgrades = exchange.upgrade.is_some() && !self.phase.is_closing();
-        if transport == self.primary.name && !upgrades {
+        if transport == self.primary_name() && !upgrades {
             if let Err(refused) = self.primary.connection.accept(exchange) {
                 let fatal = refused.rejection.fatal;
                 // A disconnected client needs no response; likewise throughout this file.
@@ -44,24 +44,24 @@ impl Driver {
             return;
         }
         if !upgrades {
-            let refusal = Refusal::BadRequest(BadRequest::Mismatch(self.primary.name));
+            let refusal = Refusal::BadRequest(BadRequest::Mismatch(self.primary_name()));
             let io = &self.shared.io;
             let response = io.hooks().refuse(io.metrics(), &refusal, &exchange.request, false);
             let _ = exchange.respond.send(response);
             return;
         }
-        let Some(kind) = self.shared.transport_named(transport) else {
+        let Some((index, kind)) = self.shared.find_transport(transport) else {
             let rejection = Rejection::new(StatusCode::BAD_REQUEST, "this transport is not enabled");
             let _ = exchange.respond.send(rejection.response());
             return;
         };
         let permit = exchange.request.extensions.get().cloned();
-        let is_wanted = transport != self.primary.name && self.session.can_upgrade();
+        let is_wanted = index != self.primary.transport && self.session.can_upgrade();
         match kind.open(exchange) {
             Ok(connection) => {
                 let bounds = Bounds::new(PROBE_OUTBOX, PROBE_OUTBOX);
                 let outbox = Outbox::new(bounds, self.shared.io.app().flushers.list());
-                let mut role = ConnectionSlot::new(connection, transport);
+                let mut role = ConnectionSlot::new(connection, index);
                 role.permit = permit;
                 let probe = Probe { role, outbox, open: false };
                 let refused = if is_wanted { self.phase.begin_probe(probe).err() } else { Some(probe) };
@@ -91,16 +91,16 @@ impl Driver {
         }
         let Some(sink) = probe.outbox.take_sink() else { return true };
         let Some(probe) = self.phase.end_promotion() else { return false };
-        let ConnectionSlot { connection, name, permit, .. } = probe.role;
+        let ConnectionSlot { connection, transport, permit } = probe.role;
         self.primary.connection.start_close(CloseReason::TransportClose, &self.shared.outbox);
         self.shared.outbox.set_sink(sink);
         self.primary.connection = connection;
-        self.primary.name = name;
+        self.primary.transport = transport;
         self.primary.permit = permit;
         count::upgrades(self.shared.io.metrics());
         tracing::debug!(
             kind = self.shared.kind.as_str(),
-            transport = name.0,
+            transport = self.primary_name().0,
             address = self.shared.handshake.address_field(),
             "transport upgraded"
         );

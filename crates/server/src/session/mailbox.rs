@@ -16,10 +16,36 @@ pub(crate) struct Mailbox(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    commands: VecDeque<SessionCommand>,
+    /// Boxed, since commands are rare for most sessions.
+    pending: Option<Box<Pending>>,
     exchanges: u32,
-    driver: Option<Waker>,
     closed: bool,
+    driver: Option<Waker>,
+}
+
+/// Pending commands; more than one at a time is rare.
+struct Pending {
+    first: SessionCommand,
+    rest: VecDeque<SessionCommand>,
+}
+
+impl State {
+    /// Appends a command; returns the waker of the driver.
+    fn push(&mut self, command: SessionCommand) -> Option<Waker> {
+        match &mut self.pending {
+            Some(pending) => pending.rest.push_back(command),
+            None => self.pending = Some(Box::new(Pending { first: command, rest: VecDeque::new() })),
+        }
+        self.driver.take()
+    }
+
+    fn pop(&mut self) -> Option<SessionCommand> {
+        let pending = self.pending.as_mut()?;
+        match pending.rest.pop_front() {
+            Some(next) => Some(std::mem::replace(&mut pending.first, next)),
+            None => self.pending.take().map(|pending| pending.first),
+        }
+    }
 }
 
 /// Command for the driver task of a session.
@@ -65,8 +91,7 @@ impl Mailbox {
             if state.closed {
                 return Err(command);
             }
-            state.commands.push_back(command);
-            state.driver.take()
+            state.push(command)
         };
         waker.into_iter().for_each(Waker::wake);
         Ok(())
@@ -91,8 +116,7 @@ impl Mailbox {
                 return Err(PushError::Crowded(exchange));
             }
             state.exchanges += 1;
-            state.commands.push_back(SessionCommand::Exchange(transport, exchange));
-            state.driver.take()
+            state.push(SessionCommand::Exchange(transport, exchange))
         };
         waker.into_iter().for_each(Waker::wake);
         Ok(())
@@ -101,12 +125,9 @@ impl Mailbox {
     /// Polls for the next command; registers the driver's waker if the mailbox is empty.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<SessionCommand> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.commands.pop_front() {
+        match state.pop() {
             Some(command) => {
                 state.exchanges -= u32::from(matches!(command, SessionCommand::Exchange(..)));
-                if state.commands.is_empty() {
-                    state.commands = VecDeque::new();
-                }
                 Poll::Ready(command)
             }
             None => {
@@ -126,10 +147,14 @@ impl Mailbox {
         state.exchanges = 0;
         // The waker holds the task's memory; a socket handle kept after the session ended must not.
         let driver = state.driver.take();
-        let left = std::mem::take(&mut state.commands);
+        let left = state.pending.take();
         drop(state);
         drop(driver);
-        left
+        left.map_or_else(VecDeque::new, |pending| {
+            let Pending { first, mut rest } = *pending;
+            rest.push_front(first);
+            rest
+        })
     }
 }
 

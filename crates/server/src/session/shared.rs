@@ -29,9 +29,13 @@ pub(crate) struct SessionShared<A> {
     /// Whether the session has joined a namespace or ended.
     settled: AtomicBool,
     transports: Arc<[Arc<dyn Transport>]>,
-    /// Index of the current transport in `transports`.
+    /// The current transport.
     transport: AtomicU16,
 }
+
+/// Index of a transport among those of a session's endpoint; smaller than its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TransportIndex(pub(crate) u16);
 
 /// Initial values of a session.
 pub(crate) struct SessionInit<A> {
@@ -50,9 +54,8 @@ impl<A> SessionShared<A> {
     pub(crate) fn new(init: SessionInit<A>) -> Self {
         let SessionInit { io, sid, kind, codec, outbox, handshake, transports, transport } = init;
         let (mailbox, has_disconnected) = (Mailbox::default(), AtomicBool::new(false));
-        let at = AtomicU16::new(0);
         let settled = AtomicBool::new(false);
-        let shared = Self {
+        let mut shared = Self {
             sid,
             io,
             kind,
@@ -63,9 +66,12 @@ impl<A> SessionShared<A> {
             has_disconnected,
             settled,
             transports,
-            transport: at,
+            transport: AtomicU16::new(0),
         };
-        shared.set_transport(transport);
+        match shared.find_transport(transport) {
+            Some((TransportIndex(index), _)) => shared.transport = AtomicU16::new(index),
+            None => tracing::error!(transport = transport.0, "session began on a transport its endpoint lacks"),
+        }
         shared
     }
 
@@ -78,13 +84,24 @@ impl<A> SessionShared<A> {
         self.settled.load(Ordering::Relaxed)
     }
 
+    /// Returns the name of the current transport.
     pub(crate) fn transport(&self) -> TransportName {
-        self.transports[usize::from(self.transport.load(Ordering::Acquire))].name()
+        self.name_of_transport(self.transport_index())
+    }
+
+    /// Returns the current transport.
+    pub(crate) fn transport_index(&self) -> TransportIndex {
+        TransportIndex(self.transport.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn name_of_transport(&self, index: TransportIndex) -> TransportName {
+        self.transports[usize::from(index.0)].name()
     }
 
     /// Returns the transport of this name if the session's endpoint has it.
-    pub(crate) fn transport_named(&self, name: TransportName) -> Option<&Arc<dyn Transport>> {
-        self.transports.iter().find(|transport| transport.name() == name)
+    pub(crate) fn find_transport(&self, name: TransportName) -> Option<(TransportIndex, &Arc<dyn Transport>)> {
+        let index = self.transports.iter().position(|transport| transport.name() == name)?;
+        Some((TransportIndex(u16::try_from(index).ok()?), &self.transports[index]))
     }
 
     /// Returns whether the session started at the endpoint that owns this transport list.
@@ -93,17 +110,13 @@ impl<A> SessionShared<A> {
     }
 
     /// Returns whether clients poll on this transport.
-    pub(crate) fn is_polled(&self, name: TransportName) -> bool {
-        self.transport_named(name).is_some_and(|transport| transport.capabilities().polled)
+    pub(crate) fn is_polled(&self, index: TransportIndex) -> bool {
+        self.transports[usize::from(index.0)].capabilities().polled
     }
 
     /// Sets the current transport.
-    pub(crate) fn set_transport(&self, name: TransportName) {
-        let at = self.transports.iter().position(|transport| transport.name() == name);
-        match at.and_then(|at| u16::try_from(at).ok()) {
-            Some(at) => self.transport.store(at, Ordering::Release),
-            None => tracing::error!(transport = name.0, "session moved to a transport its endpoint lacks"),
-        }
+    pub(crate) fn set_transport(&self, index: TransportIndex) {
+        self.transport.store(index.0, Ordering::Release);
     }
 }
 
