@@ -35,8 +35,8 @@ pub struct Engine {
 
 #[derive(Debug)]
 enum Phase {
-    /// The primary connection is not open yet.
-    Opening(OpenPacket),
+    /// The primary connection is not open yet. Boxed, since it is over soon.
+    Opening(Box<OpenPacket>),
     Open,
     Closed,
 }
@@ -59,7 +59,7 @@ impl Engine {
         let version = handshake.version;
         Self {
             config,
-            phase: Phase::Opening(handshake),
+            phase: Phase::Opening(Box::new(handshake)),
             version,
             upgrade: Upgrade::Idle,
             polled: false,

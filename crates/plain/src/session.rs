@@ -31,16 +31,18 @@ pub struct PlainSession {
     /// Time of the last input.
     last_input: Option<Instant>,
     next_ping: Option<Instant>,
+    /// Messages received while [`Phase::Pending`]; beside the phase, which is then a byte.
+    buffered: Option<Box<BufferedMessages>>,
     phase: Phase,
     mode: Mode,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// The connection is not open yet.
     Opening,
     /// The application has not decided; messages from the client are buffered.
-    Pending(Box<BufferedMessages>),
+    Pending,
     Accepted,
     /// The session is over.
     Closed,
@@ -75,6 +77,7 @@ impl PlainSession {
             partial: None,
             last_input: None,
             next_ping: None,
+            buffered: None,
             phase: Phase::Opening,
             mode,
         }
@@ -147,14 +150,12 @@ impl PlainSession {
     }
 
     fn accept(&mut self, welcome: impl FnOnce() -> Frame, now: Instant) {
-        let Phase::Pending(backlog) = std::mem::replace(&mut self.phase, Phase::Accepted) else {
-            return;
-        };
+        self.phase = Phase::Accepted;
         if self.mode == Mode::Json {
             self.transmit(welcome());
         }
-        for message in backlog.messages {
-            if !matches!(self.phase, Phase::Accepted) {
+        for message in self.buffered.take().map(|buffered| buffered.messages).unwrap_or_default() {
+            if self.phase != Phase::Accepted {
                 return;
             }
             self.receive(message, now);
@@ -182,11 +183,12 @@ impl PlainSession {
     }
 
     fn end(&mut self, action: Action) {
-        if matches!(self.phase, Phase::Closed) {
+        if self.phase == Phase::Closed {
             return;
         }
         self.phase = Phase::Closed;
         self.partial = None;
+        self.buffered = None;
         self.actions.push(action);
     }
 
@@ -201,20 +203,21 @@ impl PlainSession {
     }
 
     fn is_running(&self) -> bool {
-        matches!(self.phase, Phase::Pending(_) | Phase::Accepted)
+        matches!(self.phase, Phase::Pending | Phase::Accepted)
     }
 }
 
 impl Session for PlainSession {
     fn handle_message(&mut self, role: ConnectionRole, message: Message, now: Instant) {
         self.handle_activity(role, now);
-        match &mut self.phase {
-            Phase::Pending(backlog) if role == ConnectionRole::Primary => {
-                if backlog.bytes > self.config.pending_limit {
+        match self.phase {
+            Phase::Pending if role == ConnectionRole::Primary => {
+                if self.is_congested() {
                     return self.close(CloseReason::Overloaded);
                 }
-                backlog.bytes += message.len() + MESSAGE_COST;
-                backlog.messages.push(message);
+                let buffered = self.buffered.get_or_insert_default();
+                buffered.bytes += message.len() + MESSAGE_COST;
+                buffered.messages.push(message);
             }
             Phase::Accepted if role == ConnectionRole::Primary => self.receive(message, now),
             _ => {}
@@ -222,10 +225,10 @@ impl Session for PlainSession {
     }
 
     fn handle_connection_opened(&mut self, role: ConnectionRole, _: TransportName, now: Instant) {
-        if role != ConnectionRole::Primary || !matches!(self.phase, Phase::Opening) {
+        if role != ConnectionRole::Primary || self.phase != Phase::Opening {
             return;
         }
-        self.phase = Phase::Pending(Box::default());
+        self.phase = Phase::Pending;
         self.last_input = Some(now);
         self.next_ping = now.checked_add(self.config.ping_interval);
         self.actions.push(Action::Connect { namespace: self.namespace.clone(), auth: ByteString::new() });
@@ -250,7 +253,7 @@ impl Session for PlainSession {
     }
 
     fn handle_command(&mut self, command: Command, now: Instant) {
-        let pending = matches!(self.phase, Phase::Pending(_));
+        let pending = self.phase == Phase::Pending;
         match command {
             Command::Accept { namespace, socket, recovery } if pending && namespace == self.namespace => {
                 self.accept(|| codec::welcome(&socket, recovery.as_deref()), now);
@@ -294,7 +297,7 @@ impl Session for PlainSession {
     }
 
     fn is_congested(&self) -> bool {
-        matches!(&self.phase, Phase::Pending(backlog) if backlog.bytes > self.config.pending_limit)
+        self.buffered.as_ref().is_some_and(|buffered| buffered.bytes > self.config.pending_limit)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -30,7 +30,8 @@ pub(crate) fn split(stream: Box<dyn ByteStream>) -> (ReadHalf, WriteHalf) {
         }
         Err(other) => {
             let shared = Shared(Arc::new(Mutex::new(other)));
-            (ReadHalf::Shared(shared.clone()), WriteHalf::Shared(shared, Charge::default()))
+            let write = BufferedWrite { stream: shared.clone(), buffered: Charge::default() };
+            (ReadHalf::Shared(shared), WriteHalf::Buffered(Box::new(write)))
         }
     }
 }
@@ -71,8 +72,15 @@ impl ReadHalf {
 #[derive(Debug)]
 pub(crate) enum WriteHalf {
     Tcp(OwnedWriteHalf),
-    /// A stream with its possibly unsent buffered bytes charged.
-    Shared(Shared, Charge),
+    /// Boxed, so that it does not make a TCP socket larger.
+    Buffered(Box<BufferedWrite>),
+}
+
+/// A stream that may buffer unsent bytes, such as TLS, with those bytes charged.
+#[derive(Debug)]
+pub(crate) struct BufferedWrite {
+    stream: Shared,
+    buffered: Charge,
 }
 
 impl WriteHalf {
@@ -90,8 +98,9 @@ impl WriteHalf {
                     outcome => return Poll::Ready(outcome),
                 }
             },
-            Self::Shared(shared, buffered) => {
-                let written = ready!(Pin::new(&mut **shared.lock()).poll_write(cx, bytes))?;
+            Self::Buffered(write) => {
+                let BufferedWrite { stream, buffered } = &mut **write;
+                let written = ready!(Pin::new(&mut **stream.lock()).poll_write(cx, bytes))?;
                 buffered.set(STREAM_BUFFER.min(buffered.bytes() + written));
                 Poll::Ready(Ok(written))
             }
@@ -100,7 +109,7 @@ impl WriteHalf {
 
     /// Returns whether the stream may buffer unsent bytes.
     pub(crate) fn buffers(&self) -> bool {
-        matches!(self, Self::Shared(..))
+        matches!(self, Self::Buffered(_))
     }
 
     /// Prefetches the memory that the next write reads first.
@@ -116,9 +125,9 @@ impl WriteHalf {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(_) => Poll::Ready(Ok(())),
-            Self::Shared(shared, buffered) => {
-                ready!(Pin::new(&mut **shared.lock()).poll_flush(cx))?;
-                buffered.set(0);
+            Self::Buffered(write) => {
+                ready!(Pin::new(&mut **write.stream.lock()).poll_flush(cx))?;
+                write.buffered.set(0);
                 Poll::Ready(Ok(()))
             }
         }

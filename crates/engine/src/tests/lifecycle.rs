@@ -211,5 +211,5 @@ fn ends_session_with_primary_connection() {
 #[test]
 fn idle_session_stays_small() {
     let size = size_of::<EngineSession>();
-    assert!(size <= 320, "an EngineSession takes {size} bytes");
+    assert!(size <= 168, "an EngineSession takes {size} bytes");
 }

@@ -23,6 +23,7 @@ use crate::host::lifecycle::Lifecycle;
 use crate::host::limits::Limits;
 use crate::host::metrics::Metrics;
 use crate::host::runtime::Flushers;
+use crate::host::timers::Timers;
 use crate::session::endpoint::Endpoint;
 use crate::session::pending_sessions::PendingSessions;
 use crate::session::shared::Sessions;
@@ -236,6 +237,7 @@ impl IoBuilder {
             sessions: Sessions::default(),
             unjoined,
             flushers: Flushers::default(),
+            timers: Timers::default(),
             metrics: Metrics::default(),
             limits,
             budget,

@@ -150,7 +150,7 @@ impl Driver {
             return self.end();
         }
         let deadline = closing.deadline;
-        if self.timer.poll(Some(deadline), cx, now) {
+        if self.timer.poll(Some(deadline), &self.shared.io.app().timers, cx, now) {
             return self.end();
         }
         // A polling client may bring the awaited request.

@@ -105,7 +105,7 @@ impl Driver {
         let leaving = self.flow.as_ref().and_then(|flow| flow.leaving);
         let leaving_at = leaving.map(|leaving| leaving.at);
         let next = deadline.into_iter().chain(stalled).chain(leaving_at).min();
-        if !self.timer.poll(next, cx, now) {
+        if !self.timer.poll(next, &self.shared.io.app().timers, cx, now) {
             // The pong had arrived. Left set, this would rerun the task until the next deadline.
             self.overslept = false;
             return false;

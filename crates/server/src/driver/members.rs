@@ -131,7 +131,8 @@ impl Members {
 
     /// Returns the namespace of the connected socket with this key.
     pub(super) fn namespace_of(&self, key: MemberKey) -> Option<Namespace> {
-        let found = self.as_slice().iter().find(|member| !member.outlives_client && member.socket().key() == key)?;
+        let found =
+            self.as_slice().iter().find(|member| !member.outlives_client && member.socket().key() == key)?;
         Some(found.socket().name_of_namespace().clone())
     }
 

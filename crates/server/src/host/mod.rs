@@ -1,4 +1,4 @@
-//! Process state: settings, limits, memory budget, metrics and flushers.
+//! Process state: settings, limits, memory budget, metrics, flushers and timers.
 
 pub(crate) mod budget;
 pub(crate) mod config;
@@ -10,3 +10,4 @@ pub(crate) mod metrics;
 pub(crate) mod origin_check;
 pub(crate) mod pace;
 pub(crate) mod runtime;
+pub(crate) mod timers;

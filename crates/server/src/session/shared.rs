@@ -70,7 +70,9 @@ impl<A> SessionShared<A> {
         };
         match shared.find_transport(transport) {
             Some((TransportIndex(index), _)) => shared.transport = AtomicU16::new(index),
-            None => tracing::error!(transport = transport.0, "session began on a transport its endpoint lacks"),
+            None => {
+                tracing::error!(transport = transport.0, "session began on a transport its endpoint lacks")
+            }
         }
         shared
     }
@@ -99,7 +101,10 @@ impl<A> SessionShared<A> {
     }
 
     /// Returns the transport of this name if the session's endpoint has it.
-    pub(crate) fn find_transport(&self, name: TransportName) -> Option<(TransportIndex, &Arc<dyn Transport>)> {
+    pub(crate) fn find_transport(
+        &self,
+        name: TransportName,
+    ) -> Option<(TransportIndex, &Arc<dyn Transport>)> {
         let index = self.transports.iter().position(|transport| transport.name() == name)?;
         Some((TransportIndex(u16::try_from(index).ok()?), &self.transports[index]))
     }

@@ -19,6 +19,7 @@ use crate::host::lifecycle::Lifecycle;
 use crate::host::limits::Limits;
 use crate::host::metrics::{Metrics, count};
 use crate::host::runtime::Flushers;
+use crate::host::timers::Timers;
 use crate::session::endpoint::Endpoint;
 use crate::session::mailbox::SessionCommand;
 use crate::session::pending_sessions::PendingSessions;
@@ -44,6 +45,7 @@ pub(crate) struct App {
     pub(crate) sessions: Sessions<Io>,
     pub(crate) unjoined: PendingSessions<Io>,
     pub(crate) flushers: Flushers,
+    pub(crate) timers: Timers,
     pub(crate) metrics: Metrics,
     pub(crate) limits: Arc<Limits>,
     pub(crate) budget: Arc<Budget>,
