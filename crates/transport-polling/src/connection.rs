@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use http::{HeaderMap, Method, StatusCode, header};
 use roomcast_core::{
-    CloseReason, Connection, ConnectionError, Exchange, FrameSink, Message, Outbox, Received,
+    CloseReason, Connection, ConnectionError, Exchange, FrameSink, Message, Outbox, PollSlotCell, Received,
     RejectedExchange, Rejection,
 };
 
@@ -41,6 +41,9 @@ impl PollingConnection {
         }
         if self.slot.is_parked() {
             return Err(RejectedExchange::new(exchange, unexpected_request()));
+        }
+        if let Some(cell) = exchange.request.extensions.get::<PollSlotCell>() {
+            cell.set(|| self.slot.downgrade());
         }
         self.slot.park(exchange.respond);
         Ok(())
@@ -137,6 +140,7 @@ impl Drop for PollingConnection {
         if let Some(get) = self.slot.take() {
             let _ = get.send(empty(StatusCode::BAD_REQUEST));
         }
+        self.slot.retire();
     }
 }
 

@@ -1,19 +1,24 @@
 //! Write half: answers the pending GET.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{BufMut, BytesMut};
 use http::{HeaderValue, header};
 use roomcast_core::memory::Charge;
-use roomcast_core::{BodyProgress, ConnectionError, Frame, FrameSink, Readiness, Responder, ResponseBody};
+use roomcast_core::{
+    BodyProgress, ConnectionError, Frame, FrameSink, PollSlot, Readiness, Responder, ResponseBody,
+};
 
 use crate::payload::{PollingWire, SEPARATOR};
 
 /// Slot of the pending GET, shared by the connection that fills it and the sink that answers it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Slot(Arc<Mutex<Parked>>);
+pub(crate) struct Slot(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared(Mutex<Parked>);
 
 #[derive(Debug, Default)]
 struct Parked {
@@ -30,6 +35,18 @@ impl Slot {
     /// Stores a GET in the empty slot.
     pub(crate) fn park(&self, get: Responder) {
         self.lock().get = Some(get);
+    }
+
+    /// Returns a handle with which the server parks repeated GETs.
+    pub(crate) fn downgrade(&self) -> Weak<dyn PollSlot> {
+        let shared: Weak<Shared> = Arc::downgrade(&self.0);
+        shared
+    }
+
+    /// Refuses repeated GETs from now on.
+    pub(crate) fn retire(&self) {
+        let reader = self.lock().reader.take();
+        drop(reader);
     }
 
     /// Returns whether a GET is pending.
@@ -59,6 +76,8 @@ impl Slot {
     }
 
     /// Returns whether the sink is dropped, so no GET is answered any more.
+    ///
+    /// No repeated GET is parked meanwhile, which would count as a sink: this is the driver's turn.
     pub(crate) fn is_orphaned(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
@@ -82,8 +101,30 @@ impl Slot {
     }
 
     fn lock(&self) -> MutexGuard<'_, Parked> {
+        self.0.lock()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Parked> {
         // Consistent at every point, so poisoning by another thread's panic is harmless.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PollSlot for Shared {
+    fn park(&self, mut get: Responder) -> Result<(), Responder> {
+        let parked = &mut *self.lock();
+        // Without a waker, the driver has not read since a client disconnected, or the connection is closing.
+        let Some(reader) = parked.reader.as_ref().filter(|_| parked.get.is_none() && !parked.disconnected)
+        else {
+            return Err(get);
+        };
+        if get.poll_disconnected(&mut Context::from_waker(reader)).is_ready() {
+            return Err(get);
+        }
+        parked.get = Some(get);
+        Ok(())
     }
 }
 

@@ -305,6 +305,28 @@ impl Outbox {
         state.attended(written)
     }
 
+    /// Marks a parked sink as ready and writes the queue, for a caller that has made it writable without the owner.
+    ///
+    /// An example is a server that has parked a request in a [`PollSlot`](crate::PollSlot). Does nothing unless the
+    /// outbox is open and its sink parked. If the sink is leased, the owner is woken when the lease ends.
+    pub fn unpark(&self) {
+        let mut state = self.state();
+        if state.leased {
+            // Whatever its readiness was: the writer may be about to park it.
+            state.owner_polled = true;
+            return;
+        }
+        if state.phase != Phase::Open || state.readiness != Readiness::Parked || state.sink.is_none() {
+            return;
+        }
+        state.set_readiness(Readiness::Ready, false);
+        if state.has_frames() {
+            drop(state);
+            // Another writer that is faster writes the whole queue.
+            self.flush_backlog();
+        }
+    }
+
     /// Calls [`attend`](Self::attend); returns ready with the reason once the outbox was given up or its sink failed.
     pub fn poll_owner(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.attend(cx).closed.map_or(Poll::Pending, Poll::Ready)

@@ -6,7 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -70,6 +70,57 @@ impl Responder {
     /// Returns whether the client has disconnected.
     pub fn is_disconnected(&self) -> bool {
         self.0.is_closed()
+    }
+}
+
+/// Slot of a polling client's pending request.
+///
+/// A transport whose clients repeat one request over and over offers it through a [`PollSlotCell`]. The server then
+/// parks a repetition without the driver of the session, while the driver has nothing else to do.
+pub trait PollSlot: Send + Sync {
+    /// Parks a repetition, as [`Connection::accept`](crate::Connection::accept) does.
+    ///
+    /// The transport watches its client for the driver, which is not polled. The server calls
+    /// [`Outbox::unpark`](crate::Outbox::unpark) afterwards.
+    ///
+    /// # Errors
+    /// Returns the responder if only the driver can decide about the request, such as while another is pending.
+    fn park(&self, respond: Responder) -> Result<(), Responder>;
+}
+
+/// Cell for a [`PollSlot`], in the extensions of a request that its client repeats.
+///
+/// The server inserts an empty one and passes the request to the session. A transport that supports it sets the cell
+/// when it accepts the request; others ignore it.
+#[derive(Clone, Default)]
+pub struct PollSlotCell(Arc<OnceLock<Weak<dyn PollSlot>>>);
+
+impl PollSlotCell {
+    /// Creates an empty cell.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the slot; does nothing if there is one.
+    pub fn set(&self, slot: impl FnOnce() -> Weak<dyn PollSlot>) {
+        self.0.get_or_init(slot);
+    }
+
+    /// Parks a repetition in the slot.
+    ///
+    /// # Errors
+    /// Returns the responder if there is no slot, or its connection has ended, or [`PollSlot::park`] returns it.
+    pub fn park(&self, respond: Responder) -> Result<(), Responder> {
+        match self.0.get().and_then(Weak::upgrade) {
+            Some(slot) => slot.park(respond),
+            None => Err(respond),
+        }
+    }
+}
+
+impl fmt::Debug for PollSlotCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PollSlotCell").field("is_set", &self.0.get().is_some()).finish()
     }
 }
 

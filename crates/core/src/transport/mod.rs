@@ -6,7 +6,8 @@ use std::fmt;
 use std::task::{Context, Poll};
 
 pub use self::http::{
-    ByteStream, Exchange, RejectedExchange, Rejection, RequestBody, Responder, Upgrade, Upgraded,
+    ByteStream, Exchange, PollSlot, PollSlotCell, RejectedExchange, Rejection, RequestBody, Responder,
+    Upgrade, Upgraded,
 };
 use crate::{CloseReason, ConnectionError, FrameSink, Message, Outbox};
 

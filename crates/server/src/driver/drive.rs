@@ -266,6 +266,9 @@ impl Future for Driver {
             yield_now(cx);
         }
         this.flow.take_if(|flow| flow.is_idle());
+        if this.polled && this.phase.is_plain() && this.flow.is_none() && !this.overslept {
+            this.shared.mailbox.set_idle();
+        }
         this.session.release_memory();
         polled
     }

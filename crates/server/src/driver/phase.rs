@@ -65,6 +65,11 @@ impl Phase {
         matches!(self, Self::Closing(_))
     }
 
+    /// Returns whether there is one connection, which is read and written.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self, Self::Open)
+    }
+
     /// Returns whether a connection is there and has its write half.
     pub(super) fn is_open(&self, role: ConnectionRole) -> bool {
         match role {

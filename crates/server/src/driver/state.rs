@@ -32,6 +32,8 @@ pub(crate) struct Driver {
     /// A deadline fired so late that connections are polled once more before it counts
     pub(super) overslept: bool,
     pub(super) delivered: DeliveryProof,
+    /// The client polls on the primary connection
+    pub(super) polled: bool,
     /// Messages processed in this visit
     pub(super) messages_read: u32,
 }
@@ -51,6 +53,7 @@ impl Driver {
         let mut primary = ConnectionSlot::new(connection, shared.transport_index());
         primary.permit = permit;
         Self {
+            polled: shared.is_polled(primary.name),
             shared,
             session,
             primary,

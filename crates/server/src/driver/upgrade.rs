@@ -96,6 +96,7 @@ impl Driver {
         self.shared.outbox.set_sink(sink);
         self.primary.connection = connection;
         self.primary.transport = transport;
+        self.polled = self.shared.is_polled(transport);
         self.primary.permit = permit;
         count::upgrades(self.shared.io.metrics());
         tracing::debug!(

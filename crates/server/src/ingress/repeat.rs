@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 
 use futures_util::FutureExt;
 use http::request::Parts;
-use http::{Method, Response};
-use roomcast_core::{Exchange, Responder, ResponseBody, TransportName};
+use http::{HeaderValue, Method, Response};
+use roomcast_core::{Exchange, PollSlotCell, Responder, ResponseBody, TransportName};
 
 use super::admit::Continued;
 use super::answer::RefusalResponse;
@@ -30,13 +30,15 @@ struct Repeated {
     request: Arc<Parts>,
     respond: Respond,
     session: Weak<SessionShared>,
+    /// Slot of the session's pending poll, once the driver has accepted a repetition
+    slot: PollSlotCell,
     transport: TransportName,
 }
 
 impl RepeatedPoll {
     /// Returns the poll of a request that was answered with success; `None` if the request is no poll, or its session
     /// has ended.
-    pub(crate) fn of(io: &Io, request: Parts) -> Option<Self> {
+    pub(crate) fn of(io: &Io, mut request: Parts) -> Option<Self> {
         if request.method != Method::GET || upgrade::is_asked(&request.headers) {
             return None;
         }
@@ -49,8 +51,10 @@ impl RepeatedPoll {
         let session = io.app().sessions.find(query.sid?)?;
         let transport = Some(transport.name()).filter(|_| transport.capabilities().polled)?;
         let (respond, session) = (Respond::to(io, &route, &request), Arc::downgrade(&session));
+        let slot = PollSlotCell::new();
+        request.extensions.insert(slot.clone());
         let request = Arc::new(request);
-        Some(Self(Arc::new(Repeated { io: io.clone(), request, respond, session, transport })))
+        Some(Self(Arc::new(Repeated { io: io.clone(), request, respond, session, transport, slot })))
     }
 
     /// Answers a repetition.
@@ -64,15 +68,28 @@ impl Repeated {
     async fn answer(&self) -> Response<ResponseBody> {
         let (respond, answer) = Responder::new();
         let begun = match self.session.upgrade() {
-            Some(session) => {
-                let (request, body) = (self.request.clone(), empty_body());
-                let exchange =
-                    Box::new(Exchange { request, body, respond, upgrade: None, subprotocol: None });
-                resume::resume(&self.io, Continued { session, transport: self.transport, exchange })
-            }
+            Some(session) => self.resume(session, respond),
             None => Err(self.refusal()),
         };
         self.respond.with(&self.io, begun, answer).await
+    }
+
+    /// Parks a repetition if the session's driver would only do that, or else queues it for the driver.
+    fn resume(
+        &self,
+        session: Arc<SessionShared>,
+        respond: Responder,
+    ) -> Result<Option<HeaderValue>, RefusalResponse> {
+        let respond = match session.mailbox.while_idle(respond, |respond| self.slot.park(respond)) {
+            Ok(()) => {
+                session.outbox.unpark();
+                return Ok(None);
+            }
+            Err(respond) => respond,
+        };
+        let (request, body) = (self.request.clone(), empty_body());
+        let exchange = Box::new(Exchange { request, body, respond, upgrade: None, subprotocol: None });
+        resume::resume(&self.io, Continued { session, transport: self.transport, exchange })
     }
 
     fn refusal(&self) -> RefusalResponse {

@@ -21,6 +21,8 @@ struct State {
     exchanges: u32,
     closed: bool,
     driver: Option<Waker>,
+    /// The driver waits, and would only park a repeated poll.
+    idle: bool,
 }
 
 /// Pending commands; more than one at a time is rare.
@@ -122,9 +124,23 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Lets [`while_idle`](Self::while_idle) act until the next [`poll_next`](Self::poll_next).
+    pub(crate) fn set_idle(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).idle = true;
+    }
+
+    /// Acts in the driver's place if the driver is idle; otherwise returns the request.
+    ///
+    /// The driver's next turn begins after `act`, which must not use the mailbox.
+    pub(crate) fn while_idle<R>(&self, request: R, act: impl FnOnce(R) -> Result<(), R>) -> Result<(), R> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.idle && !state.closed && state.pending.is_none() { act(request) } else { Err(request) }
+    }
+
     /// Polls for the next command; registers the driver's waker if the mailbox is empty.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<SessionCommand> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.idle = false;
         match state.pop() {
             Some(command) => {
                 state.exchanges -= u32::from(matches!(command, SessionCommand::Exchange(..)));
@@ -175,6 +191,23 @@ mod tests {
 
     impl Wake for Task {
         fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn acts_only_for_idle_driver() {
+        let mailbox = Mailbox::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        let acts = || mailbox.while_idle((), Ok).is_ok();
+        assert!(!acts());
+        mailbox.set_idle();
+        assert!(acts() && acts());
+        mailbox.push(SessionCommand::SocketDisconnected).expect("it is open");
+        assert!(!acts(), "the driver has a command");
+        assert!(mailbox.poll_next(&mut cx).is_ready());
+        assert!(!acts(), "the driver's turn has not ended");
+        mailbox.set_idle();
+        mailbox.close();
+        assert!(!acts());
     }
 
     #[test]

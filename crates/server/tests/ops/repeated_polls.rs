@@ -5,7 +5,7 @@ use std::time::Duration;
 use roomcast_server::http::{Cors, HttpCompression};
 use roomcast_server::{Config, Io, Server};
 
-use crate::support::{Answer, Client, POLLING, Rig, get, until};
+use crate::support::{Answer, Client, Frame, POLLING, Rig, get, until};
 
 const BROWSER: &str = "Origin: https://chat.example\r\nAccept-Encoding: gzip\r\nCookie: a=b\r\n";
 
@@ -115,6 +115,53 @@ async fn refuses_repetition_after_end_of_session() {
     assert_eq!((repeated.status, &repeated.body), (400, &anew.body));
     assert_eq!(lasting(&repeated), lasting(&anew));
     assert!(rig.io.metrics().requests_refused() >= 2);
+}
+
+#[tokio::test]
+async fn overlapping_repetitions_end_session() {
+    let rig = Rig::with_config(config());
+    let (mut polling, mut other) = (Polling::open(&rig).await, rig.connect().await);
+    for number in 0..3 {
+        rig.io.emit("news", number).expect("emitted");
+        assert_eq!(polling.poll().await.status, 200);
+    }
+    // The other connection repeats a poll too.
+    for number in 0..3 {
+        rig.io.emit("news", number).expect("emitted");
+        let request = polling.request();
+        other.send(&request).await;
+        assert_eq!(other.answer().await.status, 200);
+    }
+    polling.send().await;
+    assert!(polling.client.is_quiet_for(Duration::from_millis(50)).await);
+    let request = polling.request();
+    other.send(&request).await;
+    assert_eq!(other.answer().await.status, 400);
+    let answer = polling.client.answer().await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "1"));
+    until(|| rig.io.client_count() == 0).await;
+}
+
+#[tokio::test]
+async fn upgrade_answers_waiting_repetition() {
+    let rig = Rig::with_config(config());
+    let mut polling = Polling::open(&rig).await;
+    for number in 0..3 {
+        rig.io.emit("news", number).expect("emitted");
+        assert_eq!(polling.poll().await.status, 200);
+    }
+    polling.send().await;
+    assert!(polling.client.is_quiet_for(Duration::from_millis(50)).await);
+    let target = polling.target.replace("transport=polling", "transport=websocket");
+    let mut websocket = rig.connect().await.upgrade(&target).await;
+    websocket.text("2probe").await;
+    assert!(matches!(websocket.next().await, Frame::Text(text) if text == "3probe"));
+    assert_eq!(polling.client.answer().await.body, "6");
+    websocket.text("5").await;
+    rig.io.emit("news", 3).expect("emitted");
+    assert!(matches!(websocket.next().await, Frame::Text(text) if text == "42[\"news\",3]"));
+    // The session left this transport.
+    assert_eq!(polling.poll().await.status, 400);
 }
 
 #[tokio::test]

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::Method;
 use roomcast_core::{
-    ConnectionError, Delivery, Frame, FrameSink, Overflow, PushOutcome, Readiness, Transport,
+    ConnectionError, Delivery, Frame, FrameSink, Overflow, PollSlotCell, PushOutcome, Readiness, Received,
+    Responder, Transport,
 };
 use roomcast_testkit::ExchangeBuilder;
 use roomcast_transport_polling::Polling;
@@ -219,4 +220,56 @@ impl FrameSink for Meanwhile {
         self.hooks.try_iter().for_each(|hook| hook());
         outcome
     }
+}
+
+#[test]
+fn parks_repetitions_without_owner() {
+    let mut client = Client::opened();
+    let cell = PollSlotCell::new();
+    let park = || {
+        let (respond, response) = Responder::new();
+        cell.park(respond).map(|()| response)
+    };
+    assert!(park().is_err(), "the cell is empty");
+    let (get, mut first) = ExchangeBuilder::get(URI).extension(cell.clone()).build();
+    client.connection.accept(get).expect("the GET is accepted");
+    client.settle();
+    assert!(client.recv().0.is_pending());
+    assert!(park().is_err(), "a GET is pending");
+    client.push("4one");
+    assert_eq!(client.step(&mut first).text(), (200, "4one"));
+    let mut second = park().expect("no GET is pending");
+    client.outbox.unpark();
+    client.push("4two");
+    client.flush.write_all();
+    assert!(second.try_recv().is_ok_and(|response| response.status() == 200));
+    // Frames that are queued before are the answer.
+    client.push("4three");
+    client.flush.write_all();
+    let mut third = park().expect("no GET is pending");
+    client.outbox.unpark();
+    assert!(third.try_recv().is_ok());
+    // The owner learns of a client that disconnects.
+    let wakes = client.woken.0.load(Ordering::Relaxed);
+    drop(park().expect("no GET is pending"));
+    assert_eq!(client.woken.0.load(Ordering::Relaxed), wakes + 1);
+    assert!(matches!(client.recv().0, Poll::Ready(Ok(Received::Leaving))));
+}
+
+#[test]
+fn closed_connection_parks_no_repetition() {
+    let mut client = Client::opened();
+    let cell = PollSlotCell::new();
+    let (get, mut answer) = ExchangeBuilder::get(URI).extension(cell.clone()).build();
+    client.connection.accept(get).expect("the GET is accepted");
+    client.settle();
+    assert!(client.recv().0.is_pending());
+    client.push("4one");
+    assert_eq!(client.step(&mut answer).text(), (200, "4one"));
+    // The sink still exists, as after an upgrade.
+    let Client { connection, outbox, .. } = client;
+    drop(connection);
+    assert!(cell.park(Responder::new().0).is_err());
+    drop(outbox);
+    assert!(cell.park(Responder::new().0).is_err());
 }

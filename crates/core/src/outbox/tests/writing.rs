@@ -164,6 +164,46 @@ fn polls_parked_sink_again_after_lease() {
 }
 
 #[test]
+fn unpark_writes_without_owner() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    assert!(owner.poll(&outbox).is_pending());
+    carrier.park();
+    assert_eq!(push(&outbox, "x"), PushOutcome::Queued);
+    list.write_all();
+    assert!(outbox.is_parked());
+    carrier.takes_all();
+    outbox.unpark();
+    assert_eq!((carrier.written().len(), owner.wakes()), (1, 0));
+    // Without a queue, the next flush writes.
+    carrier.park();
+    assert_eq!(push(&outbox, "x"), PushOutcome::Queued);
+    list.write_all();
+    carrier.takes_all();
+    assert!(owner.poll(&outbox).is_pending());
+    outbox.unpark();
+    assert_eq!(push(&outbox, "x"), PushOutcome::Queued);
+    list.write_all();
+    assert_eq!((carrier.written().len(), owner.wakes()), (3, 0));
+    outbox.close(CloseReason::TransportClose);
+    outbox.unpark();
+}
+
+#[test]
+fn unpark_during_lease_wakes_owner() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    assert!(owner.poll(&outbox).is_pending());
+    let unparked = outbox.clone();
+    carrier.at_each_call(move |_| unparked.unpark());
+    // The sink is ready before the lease, and parked after it.
+    carrier.park();
+    assert_eq!(push(&outbox, "x"), PushOutcome::Queued);
+    list.write_all();
+    assert_eq!((outbox.is_parked(), owner.wakes()), (true, 1));
+}
+
+#[test]
 fn does_not_wake_owner_needlessly() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
