@@ -122,6 +122,8 @@ fn build(options: &Options, sources: &Sources<'_>) -> Result<Io, Box<dyn std::er
     let config = options.timeouts.config(options.limits.config(config));
     let config = options.http.config(config, options.has_tls());
     let config = options.recovery.config(options.websocket.config(config));
+    #[cfg(feature = "redis")]
+    let config = options.redis.sessions(config, options.recovery.time(), sources)?;
     let mut builder = Io::builder()
         .config(config)
         .build_info("commit", env!("ROOMCAST_BUILD_COMMIT"))

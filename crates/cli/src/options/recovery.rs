@@ -52,6 +52,12 @@ pub(crate) struct Recovery {
 }
 
 impl Recovery {
+    /// Returns the time in which a client can recover; `None` without recovery.
+    #[cfg(feature = "redis")]
+    pub(crate) fn time(&self) -> Option<Duration> {
+        self.recovery.then_some(self.recovery_time)
+    }
+
     /// Applies the flags to `config`.
     pub(crate) fn config(&self, config: Config) -> Config {
         if !self.recovery {

@@ -4,15 +4,18 @@ use std::env;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args, ValueEnum};
+use roomcast::Config;
 use roomcast::cluster::{
-    self, ConnectionConfig, NodeClusterConfig, RedisConfig, RedisConfigError, RedisError, SubscriptionMode,
+    self, ConnectionConfig, NodeClusterConfig, RedisConfig, RedisConfigError, RedisError, RedisSessionStore,
+    StoreConfig, SubscriptionMode,
 };
 use roomcast::config::IoBuilder;
 
-use super::units::size;
+use super::units::{size, time};
 use crate::cause::with_causes;
 use crate::sources::Sources;
 
@@ -81,6 +84,22 @@ pub(crate) struct Redis {
     #[arg(long, value_name = "N", default_value_t = 10_000, requires = "redis_server")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..), env = "ROOMCAST_REDIS_MAX_LEN")]
     redis_max_len: u64,
+
+    /// Keep sessions in memory in mode streams with --recovery. Clients then recover on the process that they were
+    /// connected to only; otherwise their sessions are written to Redis as they change, and recover on any server
+    #[arg(long, requires = "redis_server", env = "ROOMCAST_REDIS_NO_SESSIONS")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    redis_no_sessions: bool,
+
+    /// First part of the keys of sessions, the option `sessionKeyPrefix` of Node's adapter
+    #[arg(long, value_name = "TEXT", default_value = "sio:session:", requires = "redis_server")]
+    #[arg(env = "ROOMCAST_REDIS_SESSION_PREFIX")]
+    redis_session_prefix: String,
+
+    /// Time in which changes of a session are collected into one write; a server that is killed loses those changes
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = time, requires = "redis_server")]
+    #[arg(env = "ROOMCAST_REDIS_SESSION_INTERVAL")]
+    redis_session_interval: Duration,
 
     /// Channels of rooms in mode sharded, the option subscriptionMode of Node's adapter; the same on all servers
     #[arg(long, value_name = "MODE", value_enum, default_value = "dynamic", requires = "redis_server")]
@@ -260,6 +279,31 @@ impl Redis {
         })
     }
 
+    /// Stores the sessions in Redis, if clients recover and all servers share a stream.
+    ///
+    /// `recovery_time` is the time in which a client can recover, if any can.
+    ///
+    /// # Errors
+    /// Returns an error that names the invalid flag or variable.
+    pub(crate) fn sessions(
+        &self,
+        config: Config,
+        recovery_time: Option<Duration>,
+        sources: &Sources<'_>,
+    ) -> Result<Config, String> {
+        let Some(time) = recovery_time else { return Ok(config) };
+        if self.redis_mode != RedisMode::Streams || self.redis_no_sessions {
+            return Ok(config);
+        }
+        let Some(redis) = self.servers(sources)?.into_iter().next() else { return Ok(config) };
+        let store =
+            RedisSessionStore::new(redis).key_prefix(&self.redis_session_prefix).max_disconnection(time);
+        let settings = StoreConfig::new().interval(self.redis_session_interval);
+        let config = cluster::redis_sessions(config, store, settings).map_err(|error| with_causes(&error))?;
+        tracing::info!(prefix = self.redis_session_prefix, "storing sessions in Redis");
+        Ok(config)
+    }
+
     /// Returns the servers with the credentials; none if no server is configured.
     fn servers(&self, sources: &Sources<'_>) -> Result<Vec<RedisConfig>, String> {
         let named = |id| move |error: RedisConfigError| explain(id, &error, sources);
@@ -345,7 +389,7 @@ const SENTINEL_PASSWORD: &str = "ROOMCAST_REDIS_SENTINEL_PASSWORD";
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, Parser};
+    use clap::{CommandFactory, FromArgMatches, Parser};
 
     use super::*;
     use crate::options::Options;
@@ -361,6 +405,9 @@ mod tests {
             "--redis-stream=s",
             "--redis-max-len=5",
             "--redis-subscription-mode=static",
+            "--redis-no-sessions",
+            "--redis-session-prefix=s:",
+            "--redis-session-interval=1s",
         ]) {
             assert!(parse(&[flag]).is_err(), "{flag}");
             assert!(parse(&["--redis=redis://h", flag]).is_ok(), "{flag}");
@@ -368,6 +415,23 @@ mod tests {
         }
         assert!(parse(&["--redis=redis://h", "--redis-sentinel=h:1"]).is_err());
         assert!(parse(&["--redis=redis://h", "--redis-master=m"]).is_err());
+    }
+
+    #[test]
+    fn sessions_are_stored_with_streams_and_recovery() {
+        let stored = |flags: &[&str]| {
+            let matches =
+                Options::command().get_matches_from([&["serve", "--redis=redis://h"], flags].concat());
+            let options = Options::from_arg_matches(&matches).expect("valid flags");
+            let config = options.recovery.config(Config::new());
+            let with_store =
+                options.redis.sessions(config.clone(), options.recovery.time(), &Sources(&matches));
+            with_store.expect("valid flags") != config
+        };
+        assert!(stored(&["--redis-mode=streams", "--recovery"]));
+        assert!(!stored(&["--redis-mode=streams", "--recovery", "--redis-no-sessions"]));
+        assert!(!stored(&["--redis-mode=streams"]) && !stored(&["--recovery"]));
+        assert!(!stored(&["--redis-mode=sharded", "--recovery"]));
     }
 
     #[test]
