@@ -56,6 +56,8 @@ pub(super) enum Family {
     PeerMsgpack,
     /// Roomcast in a cluster.
     Cluster,
+    /// Roomcast in a cluster on several Redis servers.
+    ClusterServers,
     /// Server of another project in a cluster.
     PeerCluster,
     /// Client library of Redis without a server.
@@ -71,7 +73,7 @@ impl Family {
 
     /// Returns whether it takes part in a cluster.
     fn is_clustered(self) -> bool {
-        matches!(self, Self::Cluster | Self::PeerCluster | Self::BareClient)
+        matches!(self, Self::Cluster | Self::ClusterServers | Self::PeerCluster | Self::BareClient)
     }
 }
 
@@ -136,7 +138,7 @@ impl Contender {
         let servers = |family, names: &[(&str, &str)]| {
             let server = |(name, adapter): &(&str, &str)| {
                 let mut arguments = words(&format!("{{port}} --redis {{redis}} --adapter {adapter}"));
-                let (program, needs, remedy) = if family == Family::Cluster {
+                let (program, needs, remedy) = if family != Family::PeerCluster {
                     let build =
                         "cargo build --profile dist -p roomcast --features redis --example cluster_fanout";
                     (programs.cluster_server.clone(), None, build.to_owned())
@@ -151,6 +153,14 @@ impl Contender {
             names.iter().map(server).collect::<Vec<_>>()
         };
         let mut all = servers(Family::Cluster, &ROOMCAST_ADAPTERS);
+        for (name, count) in SEVERAL_SERVERS {
+            let mut server = servers(Family::ClusterServers, &[(name, "native")]);
+            for server in &mut server {
+                let others = " --redis {redis}".repeat(count - 1);
+                server.arguments.extend(words(others.trim_start()));
+            }
+            all.extend(server);
+        }
         all.extend(servers(Family::PeerCluster, &NODE_ADAPTERS));
         all.push(Self {
             name: BARE_CLIENT.into(),
@@ -188,9 +198,16 @@ impl Contender {
     /// Returns whether it runs under this load: it must support the load and, unless `named`, give useful results.
     pub(super) fn takes(&self, load: &Load, named: bool) -> bool {
         if let Some(cluster) = load.cluster {
-            // A bare client has no rooms and no other costs.
-            let is_saturated = cluster == ClusterLoad::Saturated;
-            return self.family.is_clustered() && (self.family != Family::BareClient || is_saturated);
+            let is_rooms = cluster == ClusterLoad::Rooms;
+            return match self.family {
+                // Other clusters are on one Redis server.
+                Family::Cluster => !is_rooms || named || self.name == ROOMCAST_ADAPTERS[0].0,
+                Family::PeerCluster => !is_rooms || named,
+                Family::ClusterServers => is_rooms,
+                // A bare client has no rooms and no other costs.
+                Family::BareClient => cluster == ClusterLoad::Saturated,
+                _ => false,
+            };
         }
         if self.family.is_clustered() {
             return false;
@@ -217,7 +234,7 @@ impl Contender {
                 Family::PeerThreads => load.free && load.is_usual(),
                 // Finding a capacity takes long, so only the better one of a server's variants runs.
                 Family::Peer => usual && !(rated && PEERS.iter().any(|peer| self.is_untuned(peer))),
-                Family::Cluster | Family::PeerCluster | Family::BareClient => false,
+                Family::Cluster | Family::ClusterServers | Family::PeerCluster | Family::BareClient => false,
                 Family::Given => usual,
             };
         speaks && tells
@@ -265,11 +282,13 @@ impl Contender {
             | Family::Tls
             | Family::Resumed => Some(2 * side),
             Family::Msgpack => Some(3 * side),
-            // Node's classic adapter is next to Roomcast's, and both of Roomcast's are near the bare client.
-            Family::BareClient => Some(0),
+            // Node's classic and sharded adapters are next to Roomcast's, and Roomcast's are near the bare client.
+            Family::BareClient | Family::ClusterServers => Some(0),
             Family::Cluster if self.name == ROOMCAST_ADAPTERS[1].0 => Some(1),
+            Family::Cluster if self.name == ROOMCAST_ADAPTERS[2].0 => Some(-2),
             Family::Cluster => Some(-1),
             Family::PeerCluster if self.name == NODE_ADAPTERS[0].0 => Some(2),
+            Family::PeerCluster if self.name == NODE_ADAPTERS[1].0 => Some(-3),
             Family::Peer
             | Family::PeerThreads
             | Family::PeerMsgpack
@@ -452,8 +471,11 @@ const PEERS: &[Peer] = &[
 ];
 
 /// Roomcast's servers in a cluster, with their adapters.
-pub(super) const ROOMCAST_ADAPTERS: [(&str, &str); 2] =
-    [("roomcast-native", "native"), ("roomcast-classic", "classic")];
+pub(super) const ROOMCAST_ADAPTERS: [(&str, &str); 3] =
+    [("roomcast-native", "native"), ("roomcast-classic", "classic"), ("roomcast-sharded", "sharded")];
+/// Roomcast's servers in a cluster on several Redis servers, and their number.
+pub(super) const SEVERAL_SERVERS: [(&str, usize); 2] =
+    [("roomcast-native-2-redis", 2), ("roomcast-native-4-redis", 4)];
 /// Node's servers in a cluster, with their adapters.
 pub(super) const NODE_ADAPTERS: [(&str, &str); 3] =
     [("socket.io-classic", "classic"), ("socket.io-sharded", "sharded"), ("socket.io-streams", "streams")];
@@ -575,6 +597,14 @@ pub(super) mod tests {
         assert_eq!(names("cluster-paced"), servers);
         assert_eq!(names("cluster-no-members"), servers);
         assert_eq!(names("cluster-saturated"), [&servers[..], &[BARE_CLIENT]].concat());
+        let rooms = load("cluster-rooms");
+        let all = built_in();
+        let usual: Vec<&str> = all.iter().filter(|it| it.takes(&rooms, false)).map(Contender::name).collect();
+        assert_eq!(usual, ["roomcast-native", "roomcast-native-2-redis", "roomcast-native-4-redis"]);
+        assert_eq!(all.iter().filter(|it| it.takes(&rooms, true)).count(), servers.len() + 2);
+        let two = all.iter().find(|it| it.name() == "roomcast-native-2-redis").unwrap();
+        let arguments = two.cluster_arguments().join(" ");
+        assert_eq!(arguments, "{port} --redis {redis} --adapter native --redis {redis}");
         assert!(!names("saturated").iter().any(|name| servers.contains(&&**name) || name == BARE_CLIENT));
         let all = built_in();
         let node = all.iter().find(|it| it.name() == "socket.io-sharded").unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::cluster::ClusterLoad;
-use super::contender::NODE_ADAPTERS;
+use super::contender::{NODE_ADAPTERS, ROOMCAST_ADAPTERS};
 use super::docs::PRODUCTS;
 use super::latency::BEST_PEER;
 use super::load::Rate;
@@ -243,8 +243,8 @@ pub(super) fn base(load: &Load) -> &'static str {
     if let Some(Rate::Share(_)) = load.rate {
         return BEST_PEER;
     }
-    if load.cluster.is_some() {
-        return NODE_ADAPTERS[0].0;
+    if let Some(cluster) = load.cluster {
+        return if cluster == ClusterLoad::Rooms { ROOMCAST_ADAPTERS[0].0 } else { NODE_ADAPTERS[0].0 };
     }
     // With several threads, TLS or compression, the baseline is the same server without them.
     if load.free || load.text || load.tls { "roomcast-plain" } else { load.base() }
@@ -335,13 +335,19 @@ fn explained_cluster(load: ClusterLoad, payload: usize) -> String {
             "The CPU time is that of the receiver.",
         ),
         ClusterLoad::Paced => ("to a room with one member on each, 1,000 per second", COST_OF_BOTH),
+        ClusterLoad::Rooms => {
+            ("to 64 rooms in turn, with one member on each, as many as possible", COST_OF_BOTH)
+        }
         ClusterLoad::Saturated | ClusterLoad::All => {
             ("to a room with one member on each, as many as possible", COST_OF_BOTH)
         }
     };
+    let others = match load {
+        ClusterLoad::Rooms => "The rooms are divided among the Redis servers.",
+        _ => "`redis-rs` is the client library without a server.",
+    };
     format!(
-        "Messages of {payload} bytes from one server to another on a Redis server, {what}. {costs} `redis-rs` is the \
-         client library without a server."
+        "Messages of {payload} bytes from one server to another on a Redis server, {what}. {costs} {others}"
     )
 }
 

@@ -8,7 +8,15 @@ use roomcast_loadgen::Report;
 #[ignore = "needs redis-server, Node's packages and example programs; run by `cargo xtask test cluster-cost`"]
 fn measures_servers_in_cluster() {
     let folder = format!("{}/cluster", env!("CARGO_TARGET_TMPDIR"));
-    let servers = ["roomcast-native", "roomcast-classic", "socket.io-classic", "redis-rs"];
+    let servers = [
+        "roomcast-native",
+        "roomcast-classic",
+        "roomcast-sharded",
+        "socket.io-classic",
+        "socket.io-sharded",
+        "roomcast-native-2-redis",
+        "redis-rs",
+    ];
     let output = Command::new(env!("CARGO_BIN_EXE_compare"))
         .args("--cluster --rounds 1 --repeats 0 --warmup 0.1 --window 0.2 --only".split(' '))
         .args([&servers.join(","), "--out", &folder])
@@ -29,18 +37,22 @@ fn measures_servers_in_cluster() {
         assert!(report.ok && report.deliveries > 0, "{server} under {load}: {report:?}");
         report.cluster.unwrap()
     };
-    for server in servers {
+    for server in servers.into_iter().filter(|server| *server != "roomcast-native-2-redis") {
         let saturated = cost("cluster-saturated", server);
         assert!((0.05..5000.0).contains(&saturated.sender_us), "{server}: {saturated:?}");
         assert!((0.05..5000.0).contains(&saturated.receiver_us), "{server}: {saturated:?}");
     }
-    for server in &servers[..3] {
+    for server in &servers[..5] {
         let paced = cost("cluster-paced", server);
         assert!((1.0..1100.0).contains(&paced.messages_per_s), "{server}: {paced:?}");
     }
     // In native mode, a server does not receive events for rooms without members.
     let [native, classic] = [servers[0], servers[1]].map(|server| cost("cluster-no-members", server));
     assert!(native.receiver_us < classic.receiver_us, "{native:?} and {classic:?}");
+    for server in &servers[..6] {
+        let rooms = cost("cluster-rooms", server);
+        assert!((0.05..5000.0).contains(&rooms.redis_us), "{server}: {rooms:?}");
+    }
     let report = std::fs::read_to_string(format!("{folder}/README.md")).unwrap();
     assert!(report.contains("### cluster-no-members:1:180"), "{report}");
 }

@@ -1,6 +1,7 @@
 // Operations in a cluster of servers of Roomcast and of Node, each a process with real clients, from each of them.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { connect, counted, NAMES, ROOMS, SERVERS } from "../lib/cluster.js";
 import { startRedis } from "../lib/redis.js";
@@ -10,13 +11,29 @@ const NAMESPACES = ["/", "/chat", "/dynamic-1", "/a*?c"];
 export const ARGS = [1, "zwei", { deep: [null, true, -4, 1.5, "é"] }];
 export const BINARY_ARGS = [Buffer.from([0, 255, 7]), { b: Buffer.from("bytes") }, 3];
 
+/** One Redis server, with the client of its commands */
+async function startSingle() {
+  const redis = await startRedis();
+  const commands = new Redis(redis.port);
+  return {
+    ports: redis.port,
+    commands,
+    counted: (namespace, adapter) => counted(commands, namespace, NAMES.length, adapter),
+    stop: () => {
+      commands.disconnect();
+      return redis.stop();
+    },
+  };
+}
+
 /**
  * Registers the tests of a cluster of two servers of Roomcast and two of Node with an adapter; `more` registers tests
- * of a namespace, which get the clients and the commands of Redis when they run
+ * of a namespace, which get the clients and the commands of Redis when they run.
+ *
+ * `startStore` starts the Redis. If the channels are on several servers, only the messages of one channel are in order.
  */
-export function registerOperations(adapter, more) {
-  let redis;
-  let commands;
+export function registerOperations(adapter, more, { startStore = startSingle, namespaces = NAMESPACES, ordered = true } = {}) {
+  let store;
   const servers = {};
   /** Clients by namespace and server */
   const clients = {};
@@ -25,33 +42,31 @@ export function registerOperations(adapter, more) {
 
   before(async () => {
     process.env.RUST_LOG = "warn";
-    redis = await startRedis();
-    commands = new Redis(redis.port);
+    store = await startStore();
     await Promise.all(
       NAMES.map(async (name) => {
         // Answers on either kind of channel.
         const own = name === "roomcast 2" || name === "redis";
         const flags = { name: name.replace(" ", "-"), mode: adapter, "own-response-channels": own };
-        servers[name] = await startClusterServer(SERVERS[name], redis.port, flags);
+        servers[name] = await startClusterServer(SERVERS[name], store.ports, flags);
       }),
     );
-    for (const namespace of NAMESPACES) {
+    for (const namespace of namespaces) {
       clients[namespace] = {};
       for (const name of NAMES) clients[namespace][name] = await connect(servers[name], namespace);
-      await counted(commands, namespace, NAMES.length, adapter);
+      await store.counted(namespace, adapter);
     }
   });
 
   after(async () => {
     for (const name of NAMES) {
-      for (const namespace of NAMESPACES) clients[namespace]?.[name]?.socket.disconnect();
+      for (const namespace of namespaces) clients[namespace]?.[name]?.socket.disconnect();
       const outcome = await servers[name]?.stop();
       assert.equal(outcome, "SIGTERM", `${name} ended by itself: ${servers[name]?.output}`);
       // A message that a server cannot read is logged.
       assert.doesNotMatch(servers[name].output, /WARN|ERROR/, name);
     }
-    commands.disconnect();
-    await redis.stop();
+    await store.stop();
     const columns = ["operation", ...NAMES.map((name) => `from ${name}`)];
     const rows = [...table].map(([operation, plays]) => [operation, ...NAMES.map((name) => plays[name]?.join("/") ?? "")]);
     const widths = columns.map((_, index) => Math.max(...[columns, ...rows].map((row) => row[index].length)));
@@ -69,7 +84,7 @@ export function registerOperations(adapter, more) {
     });
   }
 
-  for (const namespace of NAMESPACES) {
+  for (const namespace of namespaces) {
     for (const from of NAMES) {
       describe(`${namespace} from ${from}`, () => {
         let all;
@@ -85,12 +100,18 @@ export function registerOperations(adapter, more) {
           await act();
           await sender.run("emit", {}, "marker");
           const found = {};
+          for (const client of Object.values(all)) await client.has("marker");
+          if (!ordered) await sleep(UNORDERED);
           for (const [name, client] of Object.entries(all)) {
-            await client.has("marker");
             found[name] = client.take().filter(([event]) => event !== "marker");
           }
           return found;
         }
+
+        const sorted = (events) => [...events].sort((one, other) => (JSON.stringify(one) < JSON.stringify(other) ? -1 : 1));
+        const settled = (events) =>
+          ordered ? events : Object.fromEntries(Object.entries(events).map(([name, list]) => [name, sorted(list)]));
+        const expectEvents = (found, expected) => assert.deepEqual(settled(found), settled(expected));
 
         const everywhere = (events) => Object.fromEntries(NAMES.map((name) => [name, events]));
         const others = NAMES.filter((name) => name !== from);
@@ -102,7 +123,7 @@ export function registerOperations(adapter, more) {
             await sender.run("emit", {}, "binary", ...BINARY_ARGS);
             await sender.run("emit", { compress: false }, "uncompressed");
           });
-          assert.deepEqual(found, everywhere([["text", ...ARGS], ["binary", ...BINARY_ARGS], ["uncompressed"]]));
+          expectEvents(found, everywhere([["text", ...ARGS], ["binary", ...BINARY_ARGS], ["uncompressed"]]));
         });
 
         operation("volatile broadcast", from, async () => {
@@ -111,7 +132,7 @@ export function registerOperations(adapter, more) {
             await sender.run("emit", { volatile: true, to: ["all"] }, "volatile");
             for (const client of Object.values(all)) await client.has("volatile");
           });
-          assert.deepEqual(found, everywhere([["volatile"]]));
+          expectEvents(found, everywhere([["volatile"]]));
         });
 
         operation("broadcast to rooms", from, async () => {
@@ -122,7 +143,7 @@ export function registerOperations(adapter, more) {
             await sender.run("emit", { except: ["7"] }, "excluded");
             await sender.run("emit", { to: ["all"], except: ["a#b"] }, "excluded");
           });
-          assert.deepEqual(found, everywhere([...ROOMS.map((room) => ["room", room]), ["several"]]));
+          expectEvents(found, everywhere([...ROOMS.map((room) => ["room", room]), ["several"]]));
         });
 
         operation("broadcast without the sender", from, async () => {
@@ -130,7 +151,7 @@ export function registerOperations(adapter, more) {
             await sender.run("emit", { own: true }, "others", 1);
             await sender.run("emit", { own: true, to: ["7"] }, "others", 2);
           });
-          assert.deepEqual(found, { ...everywhere([["others", 1], ["others", 2]]), [from]: [] });
+          expectEvents(found, { ...everywhere([["others", 1], ["others", 2]]), [from]: [] });
         });
 
         operation("broadcast to the room of a socket", from, async () => {
@@ -139,7 +160,7 @@ export function registerOperations(adapter, more) {
             await sender.run("emit", { except: others.map(idOf) }, "excluded");
           });
           const own = (name) => [["private", name], ...(name === from ? [["excluded"]] : [])];
-          assert.deepEqual(found, Object.fromEntries(NAMES.map((name) => [name, own(name)])));
+          expectEvents(found, Object.fromEntries(NAMES.map((name) => [name, own(name)])));
         });
 
         operation("broadcast with acknowledgements", from, async () => {
@@ -156,7 +177,7 @@ export function registerOperations(adapter, more) {
         operation("broadcast with acknowledgements to nobody", from, async () => {
           const begin = Date.now();
           const found = await received(async () => assert.equal(await sender.run("ask", { to: ["nowhere"] }, "question"), true));
-          assert.deepEqual(found, everywhere([]));
+          expectEvents(found, everywhere([]));
           assert(Date.now() - begin < 4000, "each server answers with zero");
         });
 
@@ -193,7 +214,7 @@ export function registerOperations(adapter, more) {
 
         operation("server-side events", from, async () => {
           const found = await received(() => sender.run("serverEmit", {}, "note", ...ARGS));
-          assert.deepEqual(found, { ...everywhere([["noted", ...ARGS]]), [from]: [] });
+          expectEvents(found, { ...everywhere([["noted", ...ARGS]]), [from]: [] });
           const answers = await sender.run("serverAsk", {}, "load", ...ARGS);
           const expected = others.map((name) => ({ server: name.replace(" ", "-"), args: ARGS }));
           const sorted = (list) => [...list].sort((one, other) => (one.server < other.server ? -1 : 1));
@@ -238,6 +259,9 @@ export function registerOperations(adapter, more) {
       });
     }
 
-    more?.(namespace, () => ({ all: clients[namespace], commands, servers }));
+    more?.(namespace, () => ({ all: clients[namespace], commands: store.commands, servers }));
   }
 }
+
+/** Time in milliseconds after which messages of all channels have arrived */
+const UNORDERED = 60;

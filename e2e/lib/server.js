@@ -61,9 +61,13 @@ export function startExample(name, flags = {}) {
   return start(binary(name), words({ port: 0, ...flags }));
 }
 
-/** Starts a server in a cluster of Node servers: `"roomcast"`, or on Node by the library for Redis */
+/**
+ * Starts a server in a cluster of Node servers: `"roomcast"`, or on Node by the library for Redis; several ports are
+ * those of a Redis Cluster
+ */
 export function startClusterServer(on, redis, flags) {
-  if (on === "roomcast") return startExample("cluster_server", { redis: `redis://127.0.0.1:${redis}`, ...flags });
+  const hosts = [redis].flat().map((port) => `127.0.0.1:${port}`);
+  if (on === "roomcast") return startExample("cluster_server", { redis: `redis://${hosts.join(",")}`, ...flags });
   return start(process.execPath, [reference("cluster.js"), ...words({ redis, library: on, ...flags })]);
 }
 

@@ -1,10 +1,11 @@
-// Counterpart of `cluster_server` on Node's implementation: `cluster.js --redis PORT --library ioredis --name NAME`.
+// Counterpart of `cluster_server` on Node's implementation: `cluster.js --redis PORT --library ioredis --name NAME`;
+// several ports, separated by commas, are those of a Redis Cluster.
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
-import { Redis } from "ioredis";
-import { createClient } from "redis";
+import { Cluster, Redis } from "ioredis";
+import { createClient, createCluster } from "redis";
 import { Server } from "socket.io";
 
 const { values } = parseArgs({
@@ -19,9 +20,18 @@ const { values } = parseArgs({
   },
 });
 
+const ports = values.redis.split(",").map(Number);
+const isCluster = ports.length > 1;
+
+/** Clients as the documentation of the adapter and of each library sets them up */
 async function clients() {
-  if (values.library === "ioredis") return [new Redis(Number(values.redis)), new Redis(Number(values.redis))];
-  const first = createClient({ url: `redis://127.0.0.1:${values.redis}` });
+  if (values.library === "ioredis") {
+    const nodes = ports.map((port) => ({ host: "127.0.0.1", port }));
+    if (isCluster) return [new Cluster(nodes), new Cluster(nodes, { shardedSubscribers: true })];
+    return [new Redis(ports[0]), new Redis(ports[0])];
+  }
+  const urls = ports.map((port) => ({ url: `redis://127.0.0.1:${port}` }));
+  const first = isCluster ? createCluster({ rootNodes: urls }) : createClient(urls[0]);
   const both = [first, first.duplicate()];
   await Promise.all(both.map((client) => client.connect()));
   return both;

@@ -1,7 +1,7 @@
 // `node cluster.js PORT [--adapter none|classic|sharded|streams] [--redis URL]`: Socket.IO in a cluster on Redis.
 //
-// Same events as Roomcast's example cluster_fanout: `join` (room), and `burst` (room, first, count, bytes),
-// which emits numbered events `msg` to the room.
+// Same events as Roomcast's example cluster_fanout: `join` (room), `burst` (room, first, count, bytes), which emits
+// numbered events `msg` to the room, and `spread` (rooms, first, count, bytes), which emits each to one of the rooms.
 
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
@@ -33,12 +33,14 @@ const http = createServer();
 const io = new Server(http, adapter && { adapter });
 io.on("connection", (socket) => {
   socket.on("join", (room) => socket.join(room));
-  socket.on("burst", (room, first, count, bytes) => {
+  const emit = (roomOf, first, count, bytes) => {
     const filler = "x".repeat(Math.max(0, bytes - DIGITS));
     for (let number = first; number < first + count; number++) {
-      io.to(room).emit("msg", String(number).padStart(DIGITS, "0") + filler);
+      io.to(roomOf(number)).emit("msg", String(number).padStart(DIGITS, "0") + filler);
     }
-  });
+  };
+  socket.on("burst", (room, ...numbers) => emit(() => room, ...numbers));
+  socket.on("spread", (rooms, ...numbers) => emit((number) => `room-${number % rooms}`, ...numbers));
 });
 http.listen(Number(port), "127.0.0.1");
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 use roomcast_loadgen::websocket::{FrameHeader, Opcode, append_frame, head_len};
 use roomcast_loadgen::{Error, ErrorContext as _};
 
+use super::ROOMS;
+
 /// Connected client; a thread reads its events.
 pub(super) struct Member {
     stream: TcpStream,
@@ -22,17 +24,33 @@ pub(super) struct Events {
     /// Events in order, without probes.
     count: AtomicU64,
     probes: AtomicU64,
+    /// Bits of the rooms whose probe arrived.
+    probed: AtomicU64,
     /// Number of events at which the waiting thread is woken.
     wake_at: AtomicU64,
     waiting: Thread,
     problem: Mutex<Option<String>>,
 }
 
-/// Numbers that a client expects.
+/// Numbers that a client expects, in order within each room.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Numbers {
     pub(super) first: u64,
     pub(super) step: u64,
+    /// Number of rooms; an event is for the room of its number modulo this.
+    pub(super) rooms: u64,
+}
+
+impl Numbers {
+    /// Returns the first number in each room.
+    fn next_by_room(self) -> Vec<u64> {
+        if self.rooms == 1 {
+            return vec![self.first];
+        }
+        (0..self.rooms)
+            .map(|room| self.first + (room + self.rooms - self.first % self.rooms) % self.rooms)
+            .collect()
+    }
 }
 
 impl Member {
@@ -57,6 +75,7 @@ impl Member {
         let events = Arc::new(Events {
             count: AtomicU64::new(0),
             probes: AtomicU64::new(0),
+            probed: AtomicU64::new(0),
             wake_at: AtomicU64::new(u64::MAX),
             waiting: thread::current(),
             problem: Mutex::default(),
@@ -114,26 +133,33 @@ impl Events {
         self.probes.load(Ordering::Relaxed)
     }
 
+    /// Returns whether a probe of each room arrived.
+    pub(super) fn is_probed(&self, rooms: u64) -> bool {
+        self.probed.load(Ordering::Relaxed).count_ones() == u32::try_from(rooms).unwrap_or(u32::MAX)
+    }
+
     /// Wakes the thread that connected the client at this number of events.
     pub(super) fn wake_at(&self, count: u64) {
         self.wake_at.store(count, Ordering::SeqCst);
     }
 
     fn read(&self, input: &mut Input, stream: &mut TcpStream, expected: Numbers) {
-        let mut next = expected.first;
+        let mut next_by_room = expected.next_by_room();
         loop {
             let number = match input.next(stream, number_of) {
-                Ok(PROBE) => {
+                Ok(number) if number > PROBE - ROOMS => {
+                    self.probed.fetch_or(1 << (PROBE - number), Ordering::Relaxed);
                     self.probes.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
-                Ok(number) if number == next => number,
-                Ok(number) => {
-                    return self.fail(format!("event {number} arrived in place of {next}"));
-                }
+                Ok(number) => number,
                 Err(error) => return self.fail(error.to_string()),
             };
-            next = number + expected.step;
+            let next = &mut next_by_room[(number % expected.rooms) as usize];
+            if number != *next {
+                return self.fail(format!("event {number} arrived in place of {next}"));
+            }
+            *next = number + expected.step;
             let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
             if count >= self.wake_at.load(Ordering::SeqCst) {
                 self.wake_at.store(u64::MAX, Ordering::SeqCst);
@@ -199,7 +225,7 @@ impl Input {
     }
 }
 
-/// Number of events that are sent until they arrive, and not counted.
+/// Number of events that are sent until they arrive, and not counted; lower ones for further rooms.
 pub(super) const PROBE: u64 = 9_999_999_999;
 const DIGITS: usize = 10;
 const EVENT: &[u8] = b"42[\"msg\",\"";
@@ -212,6 +238,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_expected_by_room() {
+        let numbers = |first, rooms| Numbers { first, step: rooms, rooms }.next_by_room();
+        assert_eq!(numbers(7, 1), [7]);
+        assert_eq!(numbers(0, 4), [0, 1, 2, 3]);
+        assert_eq!(numbers(10, 4), [12, 13, 10, 11]);
+    }
 
     #[test]
     fn reads_numbers_of_events() {

@@ -32,10 +32,12 @@ pub(super) enum ClusterLoad {
     Paced,
     /// As many messages as possible, to a room without members at the receiver.
     NoMembers,
+    /// As many messages as possible, to [`ROOMS`] rooms in turn, with a member of each on each server.
+    Rooms,
 }
 
 impl ClusterLoad {
-    pub(super) const EACH: [Self; 3] = [Self::Saturated, Self::Paced, Self::NoMembers];
+    pub(super) const EACH: [Self; 4] = [Self::Saturated, Self::Paced, Self::NoMembers, Self::Rooms];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -43,6 +45,7 @@ impl ClusterLoad {
             Self::Saturated => "cluster-saturated",
             Self::Paced => "cluster-paced",
             Self::NoMembers => "cluster-no-members",
+            Self::Rooms => "cluster-rooms",
         }
     }
 
@@ -52,8 +55,13 @@ impl ClusterLoad {
             Self::Paced => 1,
             // The last one is for the room of the receiver, whose cost should not matter.
             Self::NoMembers => 1024,
-            Self::Saturated | Self::All => 64,
+            Self::Saturated | Self::Rooms | Self::All => 64,
         }
+    }
+
+    /// Number of rooms, each of which has its own order.
+    fn rooms(self) -> u64 {
+        if self == Self::Rooms { ROOMS } else { 1 }
     }
 
     /// Whether the last event of a burst is for a room with a member at the receiver.
@@ -78,7 +86,7 @@ pub(super) struct Bench<'a> {
     /// Length of the text in a message.
     pub(super) bytes: usize,
     pub(super) program: &'a Path,
-    /// Arguments with the placeholders `{port}` and `{redis}`, or `{role}` for the bare client.
+    /// Arguments with the placeholders `{port}`, `{redis}` for each Redis server, or `{role}` for the bare client.
     pub(super) arguments: &'a [String],
     pub(super) is_bare: bool,
     pub(super) server_cpu: CpuSet,
@@ -113,21 +121,25 @@ impl Bench<'_> {
     }
 
     fn run_here(&self) -> Result<Measured, Error> {
-        let redis = Redis::start(&self.load_cpu, &self.load_cpu)?;
+        let count = self.arguments.iter().filter(|argument| *argument == REDIS).count();
+        let redis = (0..count.max(1)).map(|_| Redis::start(&self.load_cpu, &self.load_cpu));
+        let redis = redis.collect::<Result<Vec<_>, _>>()?;
+        let pids = |processes: [u32; 2]| -> Vec<u32> {
+            processes.into_iter().chain(redis.iter().map(Redis::pid)).collect()
+        };
         if self.is_bare {
             let start = |role: &str, pipes: &mut dyn FnMut(&mut Command)| {
-                self.start(&[("{role}", role), ("{redis}", &redis.url())], false, pipes)
+                self.start(&[("{role}", role)], &redis, false, pipes)
             };
             let mut clients = BareClients::start(start, self.bytes)?;
             clients.run(self.warmup)?;
-            let [publisher, subscriber] = clients.pids();
-            let spent = Spent::of([publisher, subscriber, redis.pid()], || clients.run(self.window))?;
+            let spent = Spent::of(&pids(clients.pids()), || clients.run(self.window))?;
             return Ok(self.measured(&spent, 0.0, 0.0));
         }
         let alone = self.serve(&redis, true)?;
         let mut session = Session::start(self.load, self.bytes, alone.port)?;
         session.run(self.warmup / 2)?;
-        let spent = Spent::of([alone.pid()], || session.run(self.window / 2))?;
+        let spent = Spent::of(&[alone.pid()], || session.run(self.window / 2))?;
         let local = spent.us(0);
         drop((session, alone));
 
@@ -135,24 +147,24 @@ impl Bench<'_> {
         let session = Session::start(self.load, self.bytes, sender.port)?;
         let mut session = session.add_receiver(receiver.port)?;
         session.run(self.warmup)?;
-        let pids = [sender.pid(), receiver.pid(), redis.pid()];
-        let spent = Spent::of(pids, || session.run(self.window))?;
+        let pids = pids([sender.pid(), receiver.pid()]);
+        let spent = Spent::of(&pids, || session.run(self.window))?;
         if self.load == ClusterLoad::NoMembers {
             return Ok(self.measured(&spent, local, 0.0));
         }
         let mut session = session.add_receiver(receiver.port)?;
         session.run(self.warmup / 2)?;
-        let with_second = Spent::of(pids, || session.run(self.window))?;
+        let with_second = Spent::of(&pids, || session.run(self.window))?;
         Ok(self.measured(&spent, local, with_second.us(1) - spent.us(1)))
     }
 
-    fn measured(&self, spent: &Spent<3>, local: f64, send: f64) -> Measured {
+    fn measured(&self, spent: &Spent, local: f64, send: f64) -> Measured {
         let cluster = ClusterReport {
             sender_us: spent.us(0) - local,
             receiver_us: spent.us(1) - send,
             local_us: local,
             send_us: send,
-            redis_us: spent.us(2),
+            redis_us: (2..spent.times.len()).map(|process| spent.us(process)).sum(),
             messages: spent.messages,
             messages_per_s: spent.messages as f64 / spent.wall.as_secs_f64(),
         };
@@ -160,10 +172,10 @@ impl Bench<'_> {
     }
 
     /// Starts a server and waits until it listens.
-    fn serve(&self, redis: &Redis, alone: bool) -> Result<Server, Error> {
+    fn serve(&self, redis: &[Redis], alone: bool) -> Result<Server, Error> {
         let port = free_port().doing(|| "find a free port".into())?;
-        let words = [("{port}", &*port.to_string()), ("{redis}", &redis.url())];
-        let mut process = self.start(&words, alone, &mut |command| {
+        let words = [("{port}", &*port.to_string())];
+        let mut process = self.start(&words, redis, alone, &mut |command| {
             command.stdin(Stdio::null()).stdout(Stdio::null());
         })?;
         process.wait_until_it_accepts(port).map_err(Error::Server)?;
@@ -173,14 +185,17 @@ impl Bench<'_> {
     fn start(
         &self,
         words: &[(&str, &str)],
+        redis: &[Redis],
         alone: bool,
         pipes: &mut dyn FnMut(&mut Command),
     ) -> Result<Running, Error> {
         let mut command = Command::new(self.program);
         let mut is_adapter = false;
+        let mut urls = redis.iter().map(Redis::url);
         for argument in self.arguments {
-            let value =
-                words.iter().find(|(name, _)| name == argument).map_or(&**argument, |(_, value)| value);
+            let url = if argument == REDIS { urls.next() } else { None };
+            let word = words.iter().find(|(name, _)| name == argument).map(|(_, value)| *value);
+            let value = url.as_deref().or(word).unwrap_or(argument);
             command.arg(if alone && is_adapter { "none" } else { value });
             is_adapter = argument == "--adapter";
         }
@@ -226,20 +241,20 @@ impl Server {
 }
 
 /// CPU time of processes during a number of messages. No message is in flight at the start and at the end.
-struct Spent<const N: usize> {
-    times: [Duration; N],
+struct Spent {
+    times: Vec<Duration>,
     messages: u64,
     wall: Duration,
     /// CPU time of all other processes.
     foreign: Duration,
 }
 
-impl<const N: usize> Spent<N> {
-    fn of(pids: [u32; N], work: impl FnOnce() -> Result<u64, Error>) -> Result<Self, Error> {
+impl Spent {
+    fn of(pids: &[u32], work: impl FnOnce() -> Result<u64, Error>) -> Result<Self, Error> {
         let read = || {
-            let mut times = Vec::with_capacity(N);
+            let mut times = Vec::with_capacity(pids.len());
             for pid in pids {
-                times.push(CpuTime::of(pid).doing(|| format!("read the CPU time of process {pid}"))?);
+                times.push(CpuTime::of(*pid).doing(|| format!("read the CPU time of process {pid}"))?);
             }
             Ok::<_, Error>((
                 times,
@@ -251,10 +266,10 @@ impl<const N: usize> Spent<N> {
         let (before, machine, own, begun) = read()?;
         let messages = work()?;
         let (after, machine_after, own_after, ended) = read()?;
-        let mut times = [Duration::ZERO; N];
-        for (time, (after, before)) in times.iter_mut().zip(after.into_iter().zip(before)) {
-            *time = after.since(before).unwrap_or_else(|| after.since_roughly(before));
-        }
+        let spent = after.into_iter().zip(before);
+        let times: Vec<Duration> = spent
+            .map(|(after, before)| after.since(before).unwrap_or_else(|| after.since_roughly(before)))
+            .collect();
         let wall = ended - begun;
         let known = times.iter().sum::<Duration>()
             + (own_after - own)
@@ -268,3 +283,8 @@ impl<const N: usize> Spent<N> {
         self.times[process].as_secs_f64() * 1e6 / self.messages as f64
     }
 }
+
+/// Rooms of [`ClusterLoad::Rooms`]; a probe of each sets a bit.
+const ROOMS: u64 = 64;
+/// Placeholder of the URL of a Redis server.
+const REDIS: &str = "{redis}";

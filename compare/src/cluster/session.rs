@@ -29,8 +29,9 @@ struct Receiver {
 impl Session {
     /// Connects the client of the sender.
     pub(super) fn start(load: ClusterLoad, bytes: usize, port: u16) -> Result<Self, Error> {
-        let mut sender = Member::connect(port, Numbers { first: 0, step: 1 })?;
-        sender.emit("join", &format!("\"{ROOM}\""))?;
+        let rooms = load.rooms();
+        let mut sender = Member::connect(port, Numbers { first: 0, step: rooms, rooms })?;
+        join(&mut sender, load)?;
         sender.emit("join", &format!("\"{ROOM_OF_SENDER}\""))?;
         let session = Self { sender, receivers: Vec::new(), load, bytes, bursts: 0 };
         session.arrived()
@@ -41,12 +42,13 @@ impl Session {
         let size = self.load.burst();
         let next = self.bursts * size;
         // It receives only the last event of a burst to the other room.
+        let rooms = self.load.rooms();
         let numbers = match self.load.has_marker() {
-            true => Numbers { first: next + size - 1, step: size },
-            false => Numbers { first: next, step: 1 },
+            true => Numbers { first: next + size - 1, step: size, rooms },
+            false => Numbers { first: next, step: rooms, rooms },
         };
         let mut member = Member::connect(port, numbers)?;
-        member.emit("join", &format!("\"{ROOM}\""))?;
+        join(&mut member, self.load)?;
         self.receivers.push(Receiver { member, joined_at: self.bursts });
         self.arrived()
     }
@@ -56,10 +58,14 @@ impl Session {
     fn arrived(mut self) -> Result<Self, Error> {
         let deadline = now() + PATIENCE;
         let mut last = self.sender.events().probes();
-        let has_arrived = |session: &Self| session.receivers.iter().all(|it| it.member.events().probes() > 0);
+        let rooms = self.load.rooms();
+        let has_arrived =
+            |session: &Self| session.receivers.iter().all(|it| it.member.events().is_probed(rooms));
         loop {
-            self.emit(ROOM, PROBE, 1)?;
-            last += 1;
+            for room in 0..rooms {
+                self.emit(&name(self.load, room), PROBE - room, 1)?;
+            }
+            last += rooms;
             while self.sender.events().probes() < last {
                 if now() > deadline {
                     return Err(Error::Stalled("no event arrived".into()));
@@ -97,6 +103,9 @@ impl Session {
         if self.load.has_marker() {
             self.emit(ROOM_OF_SENDER, first, size - 1)?;
             self.emit(ROOM, first + size - 1, 1)
+        } else if self.load == ClusterLoad::Rooms {
+            let (rooms, bytes) = (self.load.rooms(), self.bytes);
+            self.sender.emit("spread", &format!("{rooms},{first},{size},{bytes}"))
         } else {
             self.emit(ROOM, first, size)
         }
@@ -142,6 +151,16 @@ impl Session {
         thread::sleep(due.saturating_sub(now()));
         Ok(())
     }
+}
+
+/// Joins all rooms of a load.
+fn join(member: &mut Member, load: ClusterLoad) -> Result<(), Error> {
+    (0..load.rooms()).try_for_each(|room| member.emit("join", &format!("\"{}\"", name(load, room))))
+}
+
+/// Returns the name of a room.
+fn name(load: ClusterLoad, room: u64) -> String {
+    if load == ClusterLoad::Rooms { format!("room-{room}") } else { ROOM.to_owned() }
 }
 
 const ROOM: &str = "measured";

@@ -6,7 +6,7 @@ use roomcast_loadgen::{ClusterReport, Report};
 
 use super::figures::{NOT_MEASURED, wrapped};
 use crate::cluster::ClusterLoad;
-use crate::contender::{BARE_CLIENT, NODE_ADAPTERS, ROOMCAST_ADAPTERS};
+use crate::contender::{BARE_CLIENT, NODE_ADAPTERS, ROOMCAST_ADAPTERS, SEVERAL_SERVERS};
 use crate::document::Record;
 use crate::load::{Load, cluster_loads};
 use crate::summary::{Summary, thousands};
@@ -25,12 +25,15 @@ impl Cluster<'_> {
                         | --- | --- | --- | --- | --- | --- | --- |\n"
                 .to_owned();
         for load in cluster_loads() {
-            let is_bare = |name: &str| name == BARE_CLIENT;
-            let runs_here = |name: &&str| !is_bare(name) || load.cluster == Some(ClusterLoad::Saturated);
-            for server in self.servers().filter(runs_here) {
+            for server in self.contenders(&load) {
                 let time = |value: fn(&ClusterReport) -> f64| shown(self.summary(&load, server, value));
                 let ratio = |value: fn(&ClusterReport) -> f64| {
-                    if server == NODE { "1".to_owned() } else { shown(self.ratio(&load, server, value)) }
+                    let base = node(server);
+                    if server == base {
+                        "1".to_owned()
+                    } else {
+                        shown(self.ratio(&load, server, base, value))
+                    }
                 };
                 let sends = load.cluster != Some(ClusterLoad::NoMembers);
                 let of_sender = |cell: String| if sends { cell } else { "–".to_owned() };
@@ -49,12 +52,44 @@ impl Cluster<'_> {
         text
     }
 
+    /// Returns a table of the costs and rates by the number of Redis servers.
+    pub(super) fn servers(&self) -> String {
+        let mut text = "| Redis servers | sender µs | receiver µs | Redis µs, all | messages/s | messages/s per Redis core \
+                        | in total |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+            .to_owned();
+        let one = (ROOMCAST_ADAPTERS[0].0, 1);
+        for load in cluster_loads().iter().filter(|it| it.cluster == Some(ClusterLoad::Rooms)) {
+            for (server, count) in [one].into_iter().chain(SEVERAL_SERVERS) {
+                let time = |value: fn(&ClusterReport) -> f64| shown(self.summary(load, server, value));
+                let rate = |rate: f64| thousands((rate / 1000.0).round() * 1000.0);
+                let rates = |value: fn(&ClusterReport) -> f64, times: f64| {
+                    let value = self.summary(load, server, value);
+                    value.map_or_else(|| NOT_MEASURED.into(), |it| rate(it.median * times))
+                };
+                let per_core: fn(&ClusterReport) -> f64 = |it| 1e6 / it.redis_us;
+                _ = writeln!(
+                    text,
+                    "| {count} | {} | {} | {} | {} | {} | {} |",
+                    time(|it| it.sender_us),
+                    time(|it| it.receiver_us),
+                    time(|it| it.redis_us),
+                    rates(|it| it.messages_per_s, 1.0),
+                    rates(per_core, 1.0),
+                    rates(per_core, count as f64),
+                );
+            }
+        }
+        text
+    }
+
     /// Returns a table of the targets.
     pub(super) fn targets(&self) -> String {
         let mut text = "| Case | Load | Servers | to | measured | must | aim |\n\
                         | --- | --- | --- | --- | --- | --- | --- |\n"
             .to_owned();
-        for target in cluster_targets() {
+        // Those of the other servers are in the results of another run.
+        let is_here = |server: &str| self.0.runs.iter().any(|run| run.server == server);
+        for target in cluster_targets().into_iter().filter(|target| is_here(&target.server)) {
             let measured = target.measured(&self.0.runs);
             let value = measured.map_or_else(|| NOT_MEASURED.into(), |it| target.text(it));
             let missed = target.status(measured) == Status::Missed;
@@ -83,7 +118,7 @@ impl Cluster<'_> {
         else {
             return text;
         };
-        for server in self.servers().filter(|name| *name != BARE_CLIENT) {
+        for server in self.contenders(&load).into_iter().filter(|name| *name != BARE_CLIENT) {
             let time = |value: fn(&ClusterReport) -> f64| self.summary(&load, server, value);
             let per_core = |time: Option<Summary>| {
                 time.map_or_else(|| NOT_MEASURED.into(), |it| thousands((1e4 / it.median).round() * 100.0))
@@ -122,11 +157,13 @@ impl Cluster<'_> {
         ))
     }
 
-    /// Returns the servers that took part.
-    fn servers(&self) -> impl Iterator<Item = &'static str> {
+    /// Returns the servers that took part under a load.
+    fn contenders(&self, load: &Load) -> Vec<&'static str> {
+        let name = load.to_string();
+        let runs: Vec<&str> =
+            self.0.runs.iter().filter(|run| run.load == name).map(|run| &*run.server).collect();
         let adapters = ROOMCAST_ADAPTERS.iter().chain(&NODE_ADAPTERS).map(|(name, _)| *name);
-        let runs = &self.0.runs;
-        adapters.chain([BARE_CLIENT]).filter(move |name| runs.iter().any(|run| run.server == *name))
+        adapters.chain([BARE_CLIENT]).filter(|name| runs.contains(name)).collect()
     }
 
     fn summary(&self, load: &Load, server: &str, value: fn(&ClusterReport) -> f64) -> Option<Summary> {
@@ -135,10 +172,16 @@ impl Cluster<'_> {
         Summary::of(reports.filter_map(|report| report.cluster.as_ref().map(value)))
     }
 
-    fn ratio(&self, load: &Load, server: &str, value: fn(&ClusterReport) -> f64) -> Option<Summary> {
+    fn ratio(
+        &self,
+        load: &Load,
+        server: &str,
+        base: &str,
+        value: fn(&ClusterReport) -> f64,
+    ) -> Option<Summary> {
         let name = load.to_string();
         let value = |report: &Report| report.cluster.as_ref().map(value);
-        paired(self.0.runs.iter().filter(|run| run.load == name), server, NODE, value)
+        paired(self.0.runs.iter().filter(|run| run.load == name), server, base, value)
     }
 }
 
@@ -146,4 +189,9 @@ fn shown(value: Option<Summary>) -> String {
     value.map_or_else(|| NOT_MEASURED.into(), |it| it.text(2))
 }
 
-const NODE: &str = NODE_ADAPTERS[0].0;
+/// Returns Node's server with the same adapter; the classic one for servers without counterpart.
+fn node(server: &str) -> &'static str {
+    let [(_, _), (_, _), (sharded, _)] = ROOMCAST_ADAPTERS;
+    let [(classic, _), (node_sharded, _), _] = NODE_ADAPTERS;
+    if server == sharded || server == node_sharded { node_sharded } else { classic }
+}

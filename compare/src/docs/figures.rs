@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+use super::CLUSTERS;
 use super::cluster::Cluster;
 use super::habits::Habits;
 use super::sizing::Sizing;
@@ -24,6 +25,8 @@ use crate::targets::{Status, Target, targets};
 /// | `options` | cost of TLS, compression and recovery, relative to a server without them |
 /// | `habits`, `habits source` | ratios to the bare loops by habit of the load generator, and their source |
 /// | `cluster costs`, `cluster targets`, `cluster sizing`, `cluster source` | costs of messages between servers |
+/// | `cluster-sharded costs` and so on | the same of the sharded adapters |
+/// | `cluster-rooms servers`, `cluster-rooms source` | costs on several Redis servers |
 /// | `missed` | targets that are missed, and how many are reached |
 /// | `ratio LOAD SERVER [BASE]` | CPU time relative to another server in the same round |
 /// | `time LOAD SERVER` | CPU time per delivery or accepted connection, in µs |
@@ -33,7 +36,7 @@ use crate::targets::{Status, Target, targets};
 pub(crate) struct Figures<'a> {
     record: &'a Record,
     habits: Option<Habits<'a>>,
-    cluster: Option<Cluster<'a>>,
+    clusters: Vec<(&'static str, Cluster<'a>)>,
     costs: Costs,
 }
 
@@ -57,7 +60,7 @@ impl<'a> Figures<'a> {
     /// Fails if the text is malformed.
     pub(crate) fn new(record: &'a Record, costs: &str) -> Result<Self, String> {
         let costs = serde_json::from_str(costs).map_err(|error| format!("benches/costs.json: {error}"))?;
-        Ok(Self { record, habits: None, cluster: None, costs })
+        Ok(Self { record, habits: None, clusters: Vec::new(), costs })
     }
 
     /// Adds the results of `compare --habits`.
@@ -65,9 +68,10 @@ impl<'a> Figures<'a> {
         Self { habits: habits.map(Habits), ..self }
     }
 
-    /// Adds the results of `compare --cluster`.
-    pub(crate) fn with_cluster(self, cluster: Option<&'a Record>) -> Self {
-        Self { cluster: cluster.map(Cluster), ..self }
+    /// Adds the results of servers in clusters, by the name of their blocks.
+    pub(crate) fn with_clusters(self, clusters: &'a [(&'static str, Record)]) -> Self {
+        let clusters = clusters.iter().map(|(name, record)| (*name, Cluster(record))).collect();
+        Self { clusters, ..self }
     }
 
     /// Returns the content of a block.
@@ -90,10 +94,11 @@ impl<'a> Figures<'a> {
             ("habits", ["source"]) => {
                 Ok(self.habits.as_ref().map_or_else(|| NOT_MEASURED.into(), Habits::source))
             }
-            ("cluster", &["costs"]) => Ok(self.of_cluster(Cluster::costs)),
-            ("cluster", &["targets"]) => Ok(self.of_cluster(Cluster::targets)),
-            ("cluster", &["sizing"]) => Ok(self.of_cluster(Cluster::sizing)),
-            ("cluster", &["source"]) => Ok(self.of_cluster(Cluster::source)),
+            (name, &["costs"]) if CLUSTERS.contains(&name) => Ok(self.of_cluster(name, Cluster::costs)),
+            (name, &["targets"]) if CLUSTERS.contains(&name) => Ok(self.of_cluster(name, Cluster::targets)),
+            (name, &["sizing"]) if CLUSTERS.contains(&name) => Ok(self.of_cluster(name, Cluster::sizing)),
+            (name, &["servers"]) if CLUSTERS.contains(&name) => Ok(self.of_cluster(name, Cluster::servers)),
+            (name, &["source"]) if CLUSTERS.contains(&name) => Ok(self.of_cluster(name, Cluster::source)),
             ("missed", []) => Ok(self.missed()),
             ("ratio", &[load, server]) => {
                 let load = self.load(load)?;
@@ -112,8 +117,9 @@ impl<'a> Figures<'a> {
         }
     }
 
-    fn of_cluster(&self, figure: fn(&Cluster<'a>) -> String) -> String {
-        self.cluster.as_ref().map_or_else(|| NOT_MEASURED.into(), figure)
+    fn of_cluster(&self, name: &str, figure: fn(&Cluster<'a>) -> String) -> String {
+        let cluster = self.clusters.iter().find(|(found, _)| *found == name);
+        cluster.map_or_else(|| NOT_MEASURED.into(), |(_, cluster)| figure(cluster))
     }
 
     fn source(&self) -> String {

@@ -75,9 +75,9 @@ impl Project<'static> {
 impl Project<'_> {
     /// Rewrites the blocks of all documents; returns the changed paths.
     pub(crate) fn rewrite(self, record: &Record) -> Result<Vec<PathBuf>, Error> {
-        let (habits, cluster) = (self.further(HABITS)?, self.further(CLUSTER)?);
+        let (habits, clusters) = (self.further(HABITS)?, self.clusters()?);
         let figures = Figures::new(record, &self.costs()?).map_err(Error::Usage)?;
-        let figures = figures.with_habits(habits.as_ref()).with_cluster(cluster.as_ref());
+        let figures = figures.with_habits(habits.as_ref()).with_clusters(&clusters);
         let (mut changed, mut problems) = (Vec::new(), Vec::new());
         for path in self.documents()? {
             let text = read(&path)?;
@@ -100,9 +100,9 @@ impl Project<'_> {
     /// Returns the differences of documents and report from the results, and the targets under the comparison's loads
     /// that have no result.
     pub(crate) fn check(self, record: &Record) -> Result<Vec<String>, Error> {
-        let (habits, cluster) = (self.further(HABITS)?, self.further(CLUSTER)?);
+        let (habits, clusters) = (self.further(HABITS)?, self.clusters()?);
         let figures = Figures::new(record, &self.costs()?).map_err(Error::Usage)?;
-        let figures = figures.with_habits(habits.as_ref()).with_cluster(cluster.as_ref());
+        let figures = figures.with_habits(habits.as_ref()).with_clusters(&clusters);
         let mut problems = Vec::new();
         for path in self.documents()? {
             let text = read(&path)?;
@@ -125,12 +125,15 @@ impl Project<'_> {
         for plot in record.obsolete_plots(&folder)? {
             problems.push(format!("docs/benchmarks/{plot}: belongs to no scenario of the results"));
         }
-        let missing = targets::not_measured(&record.loads, &record.runs).into_iter();
+        let missing = targets::not_measured(&record.loads, [&*record.runs].into_iter()).into_iter();
         problems.extend(missing.map(|row| format!("docs/benchmarks/results.json: no result of {row}")));
-        if let Some(cluster) = &cluster {
-            let missing = targets::not_measured(&cluster.loads, &cluster.runs).into_iter();
-            problems.extend(missing.map(|row| format!("docs/benchmarks/{CLUSTER}: no result of {row}")));
-        }
+        // Each target needs a result in one of these files.
+        let of_all = || clusters.iter().map(|(_, record)| record);
+        let loads: Vec<String> = of_all().flat_map(|record| record.loads.clone()).collect();
+        let missing = targets::not_measured(&loads, of_all().map(|record| &*record.runs));
+        let missing =
+            missing.into_iter().map(|row| format!("docs/benchmarks/cluster*.json: no result of {row}"));
+        problems.extend(missing);
         Ok(problems)
     }
 
@@ -141,6 +144,13 @@ impl Project<'_> {
 
     fn costs(self) -> Result<String, Error> {
         read(&self.0.join("benches/costs.json"))
+    }
+
+    /// Reads the results of servers in clusters, by the name of their blocks.
+    fn clusters(self) -> Result<Vec<(&'static str, Record)>, Error> {
+        let read =
+            |name: &&'static str| Ok(self.further(&format!("{name}.json"))?.map(|record| (*name, record)));
+        CLUSTERS.iter().filter_map(|name| read(name).transpose()).collect()
     }
 
     /// Reads the results of a partial comparison from the folder of the report, if there are any.
@@ -166,9 +176,10 @@ impl Project<'_> {
     }
 }
 
-/// Results of `compare --habits` and `compare --cluster`, copied from the folders of their reports.
+/// Results of `compare --habits`, copied from the folder of the report.
 const HABITS: &str = "habits.json";
-const CLUSTER: &str = "cluster.json";
+/// Names of the results of servers in clusters, each of a run of `compare`.
+const CLUSTERS: [&str; 3] = ["cluster", "cluster-sharded", "cluster-rooms"];
 
 fn read(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).doing(|| format!("read {}", path.display()))

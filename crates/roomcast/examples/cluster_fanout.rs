@@ -1,17 +1,19 @@
-//! Benchmark server in a cluster: `cluster_fanout PORT [--adapter none|native|classic] [--redis URL]`.
+//! Benchmark server in a cluster: `cluster_fanout PORT [--adapter none|native|classic|sharded] [--redis URL]...`.
 //!
 //! Serves Socket.IO. Prints `listening` once it accepts connections. Clients send the events
 //!
-//! - `join` (room), and
+//! - `join` (room),
 //! - `burst` (room, first, count, bytes): the server emits `count` events `msg` to the room, each with a text of
-//!   `bytes` bytes that begins with its number in ten digits.
+//!   `bytes` bytes that begins with its number in ten digits, and
+//! - `spread` (rooms, first, count, bytes): the same, each to the room `room-N` with its number modulo `rooms`.
 //!
 //! `compare/peers/node/cluster.js` is the same server on Node.
 
 use std::fmt::Write as _;
 
 use clap::{Parser, ValueEnum};
-use roomcast::{Io, Server, Socket, cluster};
+use roomcast::cluster::{self, ConnectionConfig, RedisConfig};
+use roomcast::{Io, Server, Socket};
 
 #[derive(Parser)]
 struct Options {
@@ -20,9 +22,9 @@ struct Options {
     /// Connection to the other servers
     #[arg(long, default_value = "none")]
     adapter: Adapter,
-    /// URL of the Redis server
+    /// URL of the Redis server, or of one of several (native)
     #[arg(long, default_value = "redis://127.0.0.1:6379")]
-    redis: String,
+    redis: Vec<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -33,6 +35,8 @@ enum Adapter {
     Native,
     /// Cluster of Node servers
     Classic,
+    /// Cluster of Node servers with the sharded adapter
+    Sharded,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -43,30 +47,53 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .init();
     // Outside of a runtime the connection gets a thread, as with `roomcast serve`.
     let builder = Io::builder();
+    let redis = &options.redis[0];
     let builder = match options.adapter {
         Adapter::None => builder,
-        Adapter::Native => builder.cluster(cluster::redis(&options.redis)?),
-        Adapter::Classic => builder.cluster(cluster::redis_classic(&options.redis)?),
+        Adapter::Native if options.redis.len() > 1 => {
+            let servers = options.redis.iter().map(|url| RedisConfig::from_url(url));
+            let (connection, _) =
+                cluster::redis_servers(servers.collect::<Result<_, _>>()?, ConnectionConfig::new())?;
+            builder.cluster(connection)
+        }
+        Adapter::Native => builder.cluster(cluster::redis(redis)?),
+        Adapter::Classic => builder.cluster(cluster::redis_classic(redis)?),
+        Adapter::Sharded => builder.cluster(cluster::redis_sharded(redis)?),
     };
     let io = builder.build();
     io.on("join", |socket: &Socket, room: String| {
         socket.join(room);
     });
     io.on("burst", burst);
+    io.on("spread", spread);
     let bound = Server::new(io).bind(("127.0.0.1", options.port))?;
     println!("listening on {}", bound.address());
     match bound.run(1)? {}
 }
 
 fn burst(socket: &Socket, room: String, first: u64, count: u64, bytes: usize) {
-    let filler = "x".repeat(bytes.saturating_sub(DIGITS));
     let target = socket.namespace().to(room);
+    for_each_text(first, count, bytes, |_, text| {
+        let _ = target.emit("msg", text);
+    });
+}
+
+fn spread(socket: &Socket, rooms: u64, first: u64, count: u64, bytes: usize) {
+    let namespace = socket.namespace();
+    let targets: Vec<_> = (0..rooms).map(|room| namespace.to(format!("room-{room}"))).collect();
+    for_each_text(first, count, bytes, |number, text| {
+        let _ = targets[(number % rooms) as usize].emit("msg", text);
+    });
+}
+
+fn for_each_text(first: u64, count: u64, bytes: usize, mut emit: impl FnMut(u64, &String)) {
+    let filler = "x".repeat(bytes.saturating_sub(DIGITS));
     let mut text = String::with_capacity(bytes);
     for number in first..first + count {
         text.clear();
         // Formatting to a string cannot fail.
         let _ = write!(text, "{number:0DIGITS$}{filler}");
-        let _ = target.emit("msg", &text);
+        emit(number, &text);
     }
 }
 
