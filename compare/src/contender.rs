@@ -152,6 +152,8 @@ impl Contender {
         };
         let mut all = servers(Family::Cluster, &ROOMCAST_ADAPTERS);
         all.extend(servers(Family::PeerCluster, &NODE_ADAPTERS));
+        all.extend(servers(Family::Cluster, &ROOMCAST_STREAMS));
+        all.extend(servers(Family::PeerCluster, &NODE_STREAMS));
         all.push(Self {
             name: BARE_CLIENT.into(),
             family: Family::BareClient,
@@ -188,6 +190,10 @@ impl Contender {
     /// Returns whether it runs under this load: it must support the load and, unless `named`, give useful results.
     pub(super) fn takes(&self, load: &Load, named: bool) -> bool {
         if let Some(cluster) = load.cluster {
+            // Other adapters have no sessions.
+            if cluster == ClusterLoad::Sessions {
+                return self.has_stream();
+            }
             // A bare client has no rooms and no other costs.
             let is_saturated = cluster == ClusterLoad::Saturated;
             return self.family.is_clustered() && (self.family != Family::BareClient || is_saturated);
@@ -221,6 +227,11 @@ impl Contender {
                 Family::Given => usual,
             };
         speaks && tells
+    }
+
+    /// Returns whether it is in a cluster with a stream.
+    fn has_stream(&self) -> bool {
+        stream_servers().any(|name| name == self.name)
     }
 
     /// Returns whether `peer` is the same server with `-tuned`.
@@ -458,6 +469,21 @@ pub(super) const ROOMCAST_ADAPTERS: [(&str, &str); 2] =
 pub(super) const NODE_ADAPTERS: [(&str, &str); 3] =
     [("socket.io-classic", "classic"), ("socket.io-sharded", "sharded"), ("socket.io-streams", "streams")];
 
+/// Roomcast's servers in a cluster with a stream.
+const ROOMCAST_STREAMS: [(&str, &str); 3] = [
+    ("roomcast-streams", "streams"),
+    ("roomcast-streams-recovery", "streams-recovery"),
+    ("roomcast-streams-sessions", "streams-sessions"),
+];
+/// Node's server in a cluster with a stream, with recovery; the one without is among its adapters.
+const NODE_STREAMS: [(&str, &str); 1] = [("socket.io-streams-recovery", "streams-recovery")];
+
+/// Returns the servers in a cluster with a stream; the first one of Node is the baseline.
+pub(super) fn stream_servers() -> impl Iterator<Item = &'static str> {
+    let [_, _, node] = NODE_ADAPTERS;
+    ROOMCAST_STREAMS.into_iter().chain([node]).chain(NODE_STREAMS).map(|(name, _)| name)
+}
+
 /// Client library of Redis without a server.
 pub(super) const BARE_CLIENT: &str = "redis-rs";
 
@@ -570,11 +596,15 @@ pub(super) mod tests {
             let taking = all.iter().filter(|it| it.takes(&load, true));
             taking.map(|it| it.name().to_owned()).collect::<Vec<_>>()
         };
-        let servers = ROOMCAST_ADAPTERS.iter().chain(&NODE_ADAPTERS).map(|(name, _)| *name);
-        let servers: Vec<&str> = servers.collect();
+        let servers =
+            ROOMCAST_ADAPTERS.iter().chain(&NODE_ADAPTERS).chain(&ROOMCAST_STREAMS).chain(&NODE_STREAMS);
+        let servers: Vec<&str> = servers.map(|(name, _)| *name).collect();
         assert_eq!(names("cluster-paced"), servers);
         assert_eq!(names("cluster-no-members"), servers);
         assert_eq!(names("cluster-saturated"), [&servers[..], &[BARE_CLIENT]].concat());
+        let mut with_stream: Vec<&str> = stream_servers().collect();
+        with_stream.sort_by_key(|name| servers.iter().position(|server| server == name));
+        assert_eq!(names("cluster-sessions"), with_stream);
         assert!(!names("saturated").iter().any(|name| servers.contains(&&**name) || name == BARE_CLIENT));
         let all = built_in();
         let node = all.iter().find(|it| it.name() == "socket.io-sharded").unwrap();

@@ -243,6 +243,9 @@ pub(super) fn base(load: &Load) -> &'static str {
     if let Some(Rate::Share(_)) = load.rate {
         return BEST_PEER;
     }
+    if load.cluster == Some(ClusterLoad::Sessions) {
+        return NODE_ADAPTERS[2].0;
+    }
     if load.cluster.is_some() {
         return NODE_ADAPTERS[0].0;
     }
@@ -329,13 +332,18 @@ fn explained(load: &Load) -> String {
 }
 
 fn explained_cluster(load: ClusterLoad, payload: usize) -> String {
+    if load == ClusterLoad::Sessions {
+        return "500 clients on one server, whose session data changes every 125 ms. The CPU time is that of the \
+                server per change."
+            .to_owned();
+    }
     let (what, costs) = match load {
         ClusterLoad::NoMembers => (
             "to a room without members on the receiver, as many as possible",
             "The CPU time is that of the receiver.",
         ),
         ClusterLoad::Paced => ("to a room with one member on each, 1,000 per second", COST_OF_BOTH),
-        ClusterLoad::Saturated | ClusterLoad::All => {
+        ClusterLoad::Saturated | ClusterLoad::Sessions | ClusterLoad::All => {
             ("to a room with one member on each, as many as possible", COST_OF_BOTH)
         }
     };

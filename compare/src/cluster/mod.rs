@@ -4,6 +4,7 @@
 //! receiver sends each message to its client; a second client shows the cost of that.
 
 mod bare;
+mod changes;
 mod member;
 mod redis;
 mod session;
@@ -32,10 +33,12 @@ pub(super) enum ClusterLoad {
     Paced,
     /// As many messages as possible, to a room without members at the receiver.
     NoMembers,
+    /// Changes of the sessions of 500 clients on one server.
+    Sessions,
 }
 
 impl ClusterLoad {
-    pub(super) const EACH: [Self; 3] = [Self::Saturated, Self::Paced, Self::NoMembers];
+    pub(super) const EACH: [Self; 4] = [Self::Saturated, Self::Paced, Self::NoMembers, Self::Sessions];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -43,6 +46,7 @@ impl ClusterLoad {
             Self::Saturated => "cluster-saturated",
             Self::Paced => "cluster-paced",
             Self::NoMembers => "cluster-no-members",
+            Self::Sessions => "cluster-sessions",
         }
     }
 
@@ -52,7 +56,7 @@ impl ClusterLoad {
             Self::Paced => 1,
             // The last one is for the room of the receiver, whose cost should not matter.
             Self::NoMembers => 1024,
-            Self::Saturated | Self::All => 64,
+            Self::Saturated | Self::Sessions | Self::All => 64,
         }
     }
 
@@ -124,6 +128,9 @@ impl Bench<'_> {
             let spent = Spent::of([publisher, subscriber, redis.pid()], || clients.run(self.window))?;
             return Ok(self.measured(&spent, 0.0, 0.0));
         }
+        if self.load == ClusterLoad::Sessions {
+            return changes::run(self, &redis);
+        }
         let alone = self.serve(&redis, true)?;
         let mut session = Session::start(self.load, self.bytes, alone.port)?;
         session.run(self.warmup / 2)?;
@@ -155,6 +162,7 @@ impl Bench<'_> {
             redis_us: spent.us(2),
             messages: spent.messages,
             messages_per_s: spent.messages as f64 / spent.wall.as_secs_f64(),
+            ..ClusterReport::default()
         };
         Measured { cluster, load: self.load, wall: spent.wall, foreign: spent.foreign }
     }

@@ -24,7 +24,7 @@ impl Cluster<'_> {
             "| Load | Servers | sender µs | receiver µs | sender to Node | receiver to Node | Redis µs |\n\
                         | --- | --- | --- | --- | --- | --- | --- |\n"
                 .to_owned();
-        for load in cluster_loads() {
+        for load in cluster_loads().into_iter().filter(|load| load.cluster != Some(ClusterLoad::Sessions)) {
             let is_bare = |name: &str| name == BARE_CLIENT;
             let runs_here = |name: &&str| !is_bare(name) || load.cluster == Some(ClusterLoad::Saturated);
             for server in self.servers().filter(runs_here) {
@@ -108,7 +108,10 @@ impl Cluster<'_> {
     pub(super) fn source(&self) -> String {
         let Record { rounds, machine, runs, versions, .. } = self.0;
         let noisy = runs.iter().filter(|run| run.noisy).count();
-        let versions: Vec<String> = ["roomcast", "node", "@socket.io/redis-adapter", "redis", "redis-server"]
+        let has_streams = runs.iter().any(|run| run.server == NODE_ADAPTERS[2].0);
+        let adapter =
+            if has_streams { "@socket.io/redis-streams-adapter" } else { "@socket.io/redis-adapter" };
+        let versions: Vec<String> = ["roomcast", "node", adapter, "redis", "redis-server"]
             .iter()
             .filter_map(|name| versions.iter().find(|version| version.0 == *name))
             .map(|(name, version)| format!("{name} {version}"))
@@ -129,7 +132,12 @@ impl Cluster<'_> {
         adapters.chain([BARE_CLIENT]).filter(move |name| runs.iter().any(|run| run.server == *name))
     }
 
-    fn summary(&self, load: &Load, server: &str, value: fn(&ClusterReport) -> f64) -> Option<Summary> {
+    pub(super) fn summary(
+        &self,
+        load: &Load,
+        server: &str,
+        value: fn(&ClusterReport) -> f64,
+    ) -> Option<Summary> {
         let name = load.to_string();
         let reports = self.0.results(&name, server);
         Summary::of(reports.filter_map(|report| report.cluster.as_ref().map(value)))
@@ -142,7 +150,7 @@ impl Cluster<'_> {
     }
 }
 
-fn shown(value: Option<Summary>) -> String {
+pub(super) fn shown(value: Option<Summary>) -> String {
     value.map_or_else(|| NOT_MEASURED.into(), |it| it.text(2))
 }
 

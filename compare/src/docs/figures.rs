@@ -24,6 +24,7 @@ use crate::targets::{Status, Target, targets};
 /// | `options` | cost of TLS, compression and recovery, relative to a server without them |
 /// | `habits`, `habits source` | ratios to the bare loops by habit of the load generator, and their source |
 /// | `cluster costs`, `cluster targets`, `cluster sizing`, `cluster source` | costs of messages between servers |
+/// | `streams costs`, `streams sessions`, `streams source` | costs of messages through a stream, and of sessions |
 /// | `missed` | targets that are missed, and how many are reached |
 /// | `ratio LOAD SERVER [BASE]` | CPU time relative to another server in the same round |
 /// | `time LOAD SERVER` | CPU time per delivery or accepted connection, in µs |
@@ -34,6 +35,7 @@ pub(crate) struct Figures<'a> {
     record: &'a Record,
     habits: Option<Habits<'a>>,
     cluster: Option<Cluster<'a>>,
+    streams: Option<Cluster<'a>>,
     costs: Costs,
 }
 
@@ -57,7 +59,7 @@ impl<'a> Figures<'a> {
     /// Fails if the text is malformed.
     pub(crate) fn new(record: &'a Record, costs: &str) -> Result<Self, String> {
         let costs = serde_json::from_str(costs).map_err(|error| format!("benches/costs.json: {error}"))?;
-        Ok(Self { record, habits: None, cluster: None, costs })
+        Ok(Self { record, habits: None, cluster: None, streams: None, costs })
     }
 
     /// Adds the results of `compare --habits`.
@@ -68,6 +70,11 @@ impl<'a> Figures<'a> {
     /// Adds the results of `compare --cluster`.
     pub(crate) fn with_cluster(self, cluster: Option<&'a Record>) -> Self {
         Self { cluster: cluster.map(Cluster), ..self }
+    }
+
+    /// Adds the results of servers in a cluster with a stream.
+    pub(crate) fn with_streams(self, streams: Option<&'a Record>) -> Self {
+        Self { streams: streams.map(Cluster), ..self }
     }
 
     /// Returns the content of a block.
@@ -94,6 +101,9 @@ impl<'a> Figures<'a> {
             ("cluster", &["targets"]) => Ok(self.of_cluster(Cluster::targets)),
             ("cluster", &["sizing"]) => Ok(self.of_cluster(Cluster::sizing)),
             ("cluster", &["source"]) => Ok(self.of_cluster(Cluster::source)),
+            ("streams", &["costs"]) => Ok(self.of_streams(Cluster::stream_costs)),
+            ("streams", &["sessions"]) => Ok(self.of_streams(Cluster::session_costs)),
+            ("streams", &["source"]) => Ok(self.of_streams(Cluster::source)),
             ("missed", []) => Ok(self.missed()),
             ("ratio", &[load, server]) => {
                 let load = self.load(load)?;
@@ -114,6 +124,10 @@ impl<'a> Figures<'a> {
 
     fn of_cluster(&self, figure: fn(&Cluster<'a>) -> String) -> String {
         self.cluster.as_ref().map_or_else(|| NOT_MEASURED.into(), figure)
+    }
+
+    fn of_streams(&self, figure: fn(&Cluster<'a>) -> String) -> String {
+        self.streams.as_ref().map_or_else(|| NOT_MEASURED.into(), figure)
     }
 
     fn source(&self) -> String {

@@ -9,6 +9,7 @@ mod cluster;
 mod figures;
 mod habits;
 mod sizing;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -76,8 +77,10 @@ impl Project<'_> {
     /// Rewrites the blocks of all documents; returns the changed paths.
     pub(crate) fn rewrite(self, record: &Record) -> Result<Vec<PathBuf>, Error> {
         let (habits, cluster) = (self.further(HABITS)?, self.further(CLUSTER)?);
+        let streams = self.further(STREAMS)?;
         let figures = Figures::new(record, &self.costs()?).map_err(Error::Usage)?;
         let figures = figures.with_habits(habits.as_ref()).with_cluster(cluster.as_ref());
+        let figures = figures.with_streams(streams.as_ref());
         let (mut changed, mut problems) = (Vec::new(), Vec::new());
         for path in self.documents()? {
             let text = read(&path)?;
@@ -101,8 +104,10 @@ impl Project<'_> {
     /// that have no result.
     pub(crate) fn check(self, record: &Record) -> Result<Vec<String>, Error> {
         let (habits, cluster) = (self.further(HABITS)?, self.further(CLUSTER)?);
+        let streams = self.further(STREAMS)?;
         let figures = Figures::new(record, &self.costs()?).map_err(Error::Usage)?;
         let figures = figures.with_habits(habits.as_ref()).with_cluster(cluster.as_ref());
+        let figures = figures.with_streams(streams.as_ref());
         let mut problems = Vec::new();
         for path in self.documents()? {
             let text = read(&path)?;
@@ -169,6 +174,8 @@ impl Project<'_> {
 /// Results of `compare --habits` and `compare --cluster`, copied from the folders of their reports.
 const HABITS: &str = "habits.json";
 const CLUSTER: &str = "cluster.json";
+/// Results of `compare --cluster` with the servers in a cluster with a stream.
+const STREAMS: &str = "cluster-streams.json";
 
 fn read(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).doing(|| format!("read {}", path.display()))

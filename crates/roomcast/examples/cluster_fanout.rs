@@ -1,8 +1,9 @@
-//! Benchmark server in a cluster: `cluster_fanout PORT [--adapter none|native|classic] [--redis URL]`.
+//! Benchmark server in a cluster: `cluster_fanout PORT [--adapter none|native|classic|streams...] [--redis URL]`.
 //!
 //! Serves Socket.IO. Prints `listening` once it accepts connections. Clients send the events
 //!
-//! - `join` (room), and
+//! - `join` (room),
+//! - `change` (number): the server sets the data of the socket, which is a part of its session, and
 //! - `burst` (room, first, count, bytes): the server emits `count` events `msg` to the room, each with a text of
 //!   `bytes` bytes that begins with its number in ten digits.
 //!
@@ -11,7 +12,8 @@
 use std::fmt::Write as _;
 
 use clap::{Parser, ValueEnum};
-use roomcast::{Io, Server, Socket, cluster};
+use roomcast::cluster::{self, NodeClusterConfig, RedisConfig, RedisSessionStore, StoreConfig};
+use roomcast::{Config, Io, Server, Socket};
 
 #[derive(Parser)]
 struct Options {
@@ -33,6 +35,12 @@ enum Adapter {
     Native,
     /// Cluster of Node servers
     Classic,
+    /// Cluster of Node servers with a stream
+    Streams,
+    /// The same, with recovery
+    StreamsRecovery,
+    /// The same, with stored sessions
+    StreamsSessions,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -47,10 +55,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Adapter::None => builder,
         Adapter::Native => builder.cluster(cluster::redis(&options.redis)?),
         Adapter::Classic => builder.cluster(cluster::redis_classic(&options.redis)?),
+        Adapter::Streams | Adapter::StreamsRecovery | Adapter::StreamsSessions => {
+            let redis = RedisConfig::from_url(&options.redis)?;
+            let stream = NodeClusterConfig::new().streams(|streams| streams.max_len = MAX_LEN);
+            let builder = builder.cluster(cluster::redis_streams_with(redis.clone(), stream)?);
+            let recovery = || Config::new().recovery(|recovery| recovery);
+            match options.adapter {
+                Adapter::StreamsSessions => {
+                    let store = RedisSessionStore::new(redis);
+                    builder.config(cluster::redis_sessions(recovery(), store, StoreConfig::new())?)
+                }
+                Adapter::StreamsRecovery => builder.config(recovery()),
+                _ => builder,
+            }
+        }
     };
     let io = builder.build();
     io.on("join", |socket: &Socket, room: String| {
         socket.join(room);
+    });
+    io.on("change", |socket: &Socket, number: u64| {
+        // It fails for a number that cannot be encoded, and there is none.
+        let _ = socket.set_data(&number);
     });
     io.on("burst", burst);
     let bound = Server::new(io).bind(("127.0.0.1", options.port))?;
@@ -71,3 +97,5 @@ fn burst(socket: &Socket, room: String, first: u64, count: u64, bytes: usize) {
 }
 
 const DIGITS: usize = 10;
+/// Entries in the stream, as on Node.
+const MAX_LEN: u64 = 10_000;
