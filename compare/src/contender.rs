@@ -162,6 +162,8 @@ impl Contender {
             all.extend(server);
         }
         all.extend(servers(Family::PeerCluster, &NODE_ADAPTERS));
+        all.extend(servers(Family::Cluster, &ROOMCAST_STREAMS));
+        all.extend(servers(Family::PeerCluster, &NODE_STREAMS));
         all.push(Self {
             name: BARE_CLIENT.into(),
             family: Family::BareClient,
@@ -200,6 +202,8 @@ impl Contender {
         if let Some(cluster) = load.cluster {
             let is_rooms = cluster == ClusterLoad::Rooms;
             return match self.family {
+                // Other adapters have no sessions.
+                _ if cluster == ClusterLoad::Sessions => self.has_stream(),
                 // Other clusters are on one Redis server.
                 Family::Cluster => !is_rooms || named || self.name == ROOMCAST_ADAPTERS[0].0,
                 Family::PeerCluster => !is_rooms || named,
@@ -238,6 +242,11 @@ impl Contender {
                 Family::Given => usual,
             };
         speaks && tells
+    }
+
+    /// Returns whether it is in a cluster with a stream.
+    fn has_stream(&self) -> bool {
+        stream_servers().any(|name| name == self.name)
     }
 
     /// Returns whether `peer` is the same server with `-tuned`.
@@ -480,6 +489,21 @@ pub(super) const SEVERAL_SERVERS: [(&str, usize); 2] =
 pub(super) const NODE_ADAPTERS: [(&str, &str); 3] =
     [("socket.io-classic", "classic"), ("socket.io-sharded", "sharded"), ("socket.io-streams", "streams")];
 
+/// Roomcast's servers in a cluster with a stream.
+const ROOMCAST_STREAMS: [(&str, &str); 3] = [
+    ("roomcast-streams", "streams"),
+    ("roomcast-streams-recovery", "streams-recovery"),
+    ("roomcast-streams-sessions", "streams-sessions"),
+];
+/// Node's server in a cluster with a stream, with recovery; the one without is among its adapters.
+const NODE_STREAMS: [(&str, &str); 1] = [("socket.io-streams-recovery", "streams-recovery")];
+
+/// Returns the servers in a cluster with a stream; the first one of Node is the baseline.
+pub(super) fn stream_servers() -> impl Iterator<Item = &'static str> {
+    let [_, _, node] = NODE_ADAPTERS;
+    ROOMCAST_STREAMS.into_iter().chain([node]).chain(NODE_STREAMS).map(|(name, _)| name)
+}
+
 /// Client library of Redis without a server.
 pub(super) const BARE_CLIENT: &str = "redis-rs";
 
@@ -592,8 +616,9 @@ pub(super) mod tests {
             let taking = all.iter().filter(|it| it.takes(&load, true));
             taking.map(|it| it.name().to_owned()).collect::<Vec<_>>()
         };
-        let servers = ROOMCAST_ADAPTERS.iter().chain(&NODE_ADAPTERS).map(|(name, _)| *name);
-        let servers: Vec<&str> = servers.collect();
+        let servers =
+            ROOMCAST_ADAPTERS.iter().chain(&NODE_ADAPTERS).chain(&ROOMCAST_STREAMS).chain(&NODE_STREAMS);
+        let servers: Vec<&str> = servers.map(|(name, _)| *name).collect();
         assert_eq!(names("cluster-paced"), servers);
         assert_eq!(names("cluster-no-members"), servers);
         assert_eq!(names("cluster-saturated"), [&servers[..], &[BARE_CLIENT]].concat());
@@ -605,6 +630,9 @@ pub(super) mod tests {
         let two = all.iter().find(|it| it.name() == "roomcast-native-2-redis").unwrap();
         let arguments = two.cluster_arguments().join(" ");
         assert_eq!(arguments, "{port} --redis {redis} --adapter native --redis {redis}");
+        let mut with_stream: Vec<&str> = stream_servers().collect();
+        with_stream.sort_by_key(|name| servers.iter().position(|server| server == name));
+        assert_eq!(names("cluster-sessions"), with_stream);
         assert!(!names("saturated").iter().any(|name| servers.contains(&&**name) || name == BARE_CLIENT));
         let all = built_in();
         let node = all.iter().find(|it| it.name() == "socket.io-sharded").unwrap();

@@ -243,8 +243,11 @@ pub(super) fn base(load: &Load) -> &'static str {
     if let Some(Rate::Share(_)) = load.rate {
         return BEST_PEER;
     }
-    if let Some(cluster) = load.cluster {
-        return if cluster == ClusterLoad::Rooms { ROOMCAST_ADAPTERS[0].0 } else { NODE_ADAPTERS[0].0 };
+    match load.cluster {
+        Some(ClusterLoad::Sessions) => return NODE_ADAPTERS[2].0,
+        Some(ClusterLoad::Rooms) => return ROOMCAST_ADAPTERS[0].0,
+        Some(_) => return NODE_ADAPTERS[0].0,
+        None => {}
     }
     // With several threads, TLS or compression, the baseline is the same server without them.
     if load.free || load.text || load.tls { "roomcast-plain" } else { load.base() }
@@ -329,6 +332,11 @@ fn explained(load: &Load) -> String {
 }
 
 fn explained_cluster(load: ClusterLoad, payload: usize) -> String {
+    if load == ClusterLoad::Sessions {
+        return "500 clients on one server, whose session data changes every 125 ms. The CPU time is that of the \
+                server per change."
+            .to_owned();
+    }
     let (what, costs) = match load {
         ClusterLoad::NoMembers => (
             "to a room without members on the receiver, as many as possible",
@@ -338,7 +346,7 @@ fn explained_cluster(load: ClusterLoad, payload: usize) -> String {
         ClusterLoad::Rooms => {
             ("to 64 rooms in turn, with one member on each, as many as possible", COST_OF_BOTH)
         }
-        ClusterLoad::Saturated | ClusterLoad::All => {
+        ClusterLoad::Saturated | ClusterLoad::Sessions | ClusterLoad::All => {
             ("to a room with one member on each, as many as possible", COST_OF_BOTH)
         }
     };

@@ -91,7 +91,7 @@ pub struct Options {
     #[arg(long, conflicts_with = "scenarios")]
     pub habits: bool,
     /// Measure the cost of messages between servers on a Redis, which is started: the scenarios cluster-saturated,
-    /// cluster-paced, cluster-no-members and cluster-rooms
+    /// cluster-paced, cluster-no-members and cluster-rooms, and of changes of sessions: cluster-sessions
     ///
     /// One client per server, 180 bytes. The CPU time of a server alone under the same load is subtracted. Needs
     /// redis-server.

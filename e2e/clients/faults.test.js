@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FaultRun, Node } from "../lib/fault_run.js";
-import { seeded } from "../lib/random.js";
 import { RecoveryLedger } from "../lib/recovery_ledger.js";
 import { lastingPort, startExample, target } from "../lib/server.js";
 
@@ -29,19 +28,20 @@ const CASES = {
   "all arrive": [ledgerOf(CONFIRMED, [1, 2, 3]), []],
   "one is missing": [ledgerOf(CONFIRMED, [1, 3]), ["client, session 1: 2 of a is missing"]],
   "the last is missing": [ledgerOf(CONFIRMED, [1, 2]), ["client, session 1: 3 of a is missing"]],
-  "one is doubled": [ledgerOf(CONFIRMED, [1, 2, 2, 3]), ["client, session 1: 2 of a twice"]],
+  "one is doubled": [ledgerOf(CONFIRMED, [1, 2, 2, 3]), ["client, session 1: 2 of a twice, from the server and the server"]],
   "two are exchanged": [ledgerOf(CONFIRMED, [1, 3, 2]), ["client, session 1: 2 of a after 3"]],
   "one is missing between two sessions": [ledgerOf(CONFIRMED, [1], [3]), []],
   "one is missing within the first session": [
     ledgerOf([...CONFIRMED, "confirmed"], [1, 3], [4]),
     ["client, session 1: 2 of a is missing"],
   ],
-  "one is doubled by a new session": [ledgerOf(CONFIRMED, [1, 2], [2, 3]), ["client, session 2: 2 of a twice"]],
+  "one is doubled by a new session": [ledgerOf(CONFIRMED, [1, 2], [2, 3]), ["client, session 2: 2 of a twice, from the server and the server"]],
+  "one is not reported to its sender": [ledgerOf(["confirmed", "silent"], [1]), ["a: no report of 2"]],
   "one without a confirmation is missing": [ledgerOf(["confirmed", "unknown", "confirmed"], [1, 3]), []],
   "one without a confirmation is late": [ledgerOf(["unknown", "confirmed", "confirmed"], [2, 1, 3]), []],
   "one without a confirmation is doubled": [
     ledgerOf(["confirmed", "unknown"], [1, 2, 2]),
-    ["client, session 1: 2 of a twice"],
+    ["client, session 1: 2 of a twice, from the server and the server"],
   ],
 };
 for (const [name, [ledger, faults]] of Object.entries(CASES)) {
@@ -65,17 +65,9 @@ test("nothing confirmed is lost, doubled or out of order while connections break
   });
   try {
     const isWhole = await run.run(SECONDS);
-    context.diagnostic(JSON.stringify({ ...run.ledger.counts(), received: run.ledger.received(), ...run.returns() }));
-    assert.deepEqual(run.ledger.faults(), []);
-    assert(isWhole, `${run.ledger.missing()} messages did not arrive`);
+    run.check(isWhole);
     assert.equal(run.returns().anew, 0, "a client did not recover");
     assert(run.returns().recovered > 0);
-    for (const kind of ["loss", "double", "order"]) {
-      const copy = run.ledger.copy();
-      const name = copy.plant(kind, seeded(SEED));
-      const faults = copy.faults();
-      assert(faults.length > 0 && faults.every((fault) => fault.startsWith(name)), `${kind}: ${faults}`);
-    }
   } finally {
     await node.stop();
   }

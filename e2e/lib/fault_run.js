@@ -1,10 +1,14 @@
 // Faults on the servers, the engine and the connections of a cluster, while clients receive numbered messages.
+import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pick, seeded } from "./random.js";
 import { RecoveryLedger } from "./recovery_ledger.js";
 import { Announcer, KINDS, Wanderer } from "./wanderer.js";
 
+/** Faults that the ledger must find, see `RecoveryLedger.plant` */
+const PLANTED = ["loss", "loss", "loss", "double", "order"];
 const CLIENTS_PER_ROOM = 15;
+const MOST_SHOWN = 20;
 /** Pause of an announcer between two messages, in milliseconds */
 const INTERVAL = 150;
 /** Time in which all clients are connected again, and have received everything, once the faults are over */
@@ -13,29 +17,31 @@ const SETTLE = 60_000;
 /**
  * A run of `seconds` with random faults, the same for the same seed
  *
- * `nodes` are the servers, with the methods of `Node` below; `faults` are the kinds of faults, by name a function that
- * resolves once the fault is over.
+ * `nodes` are the servers, see `Node`; the messages are sent to those that confirm messages. `faults` are the kinds of
+ * faults, by name a function that resolves once the fault is over.
  */
 export class FaultRun {
   constructor({ seed, clients, nodes, faults, log = () => {} }) {
+    this.seed = seed;
     this.random = seeded(seed);
     this.nodes = nodes;
     this.faults = faults;
     this.log = log;
     this.ledger = new RecoveryLedger();
     this.done = Object.fromEntries(Object.keys(faults).map((name) => [name, 0]));
-    const urls = () => this.nodes.map((node) => node.url);
     const rooms = Math.ceil(clients / CLIENTS_PER_ROOM);
     const room = (number) => `room ${number % rooms}`;
     // Each client has its own generator, since the order of their steps depends on the machine.
     this.wanderers = Array.from({ length: clients }, (_, number) => {
       const kind = KINDS[number % KINDS.length];
       const account = this.ledger.recipient(`client ${number} (${kind})`, room(number));
-      return new Wanderer({ kind, room: room(number), urls, account, random: seeded(seed + 1 + number) });
+      const serving = () => this.nodes.filter(({ kinds }) => kinds.includes(kind));
+      return new Wanderer({ kind, room: room(number), nodes: serving, account, random: seeded(seed + 1 + number) });
     });
     this.announcers = Array.from({ length: rooms }, (_, number) => {
       const random = seeded(seed - 1 - number);
       const name = `announcer ${number}`;
+      const urls = () => this.nodes.filter(({ confirms }) => confirms).map(({ url }) => url);
       return new Announcer({ name, room: room(number), urls, random, ledger: this.ledger, interval: INTERVAL });
     });
   }
@@ -49,22 +55,47 @@ export class FaultRun {
     for (const announcer of this.announcers) announcer.stop();
     await Promise.all(announcing);
     await Promise.all(this.announcers.map((announcer) => announcer.finish()));
-    const isWhole = () => this.ledger.missing() === 0 && this.wanderers.every(({ isJoined }) => isJoined);
+    const isWhole = () => this.wanderers.every(({ isJoined }) => isJoined) && this.ledger.missing() === 0;
     const whole = await this.#until(isWhole, "everything has arrived");
     this.wanderers.forEach((wanderer) => wanderer.stop());
     await Promise.all(wandering);
     return whole;
   }
 
-  /** Returns of clients with their session, and with a new one */
-  returns() {
-    const sum = (name) => this.wanderers.reduce((total, { returns }) => total + returns[name], 0);
-    return { recovered: sum("recovered"), anew: sum("anew") };
+  /** Returns of clients with their session, and with a new one; `from` and `to` select them by their servers */
+  returns(from, to) {
+    const isSelected = (back) => (from ?? back.from) === back.from && (to ?? back.to) === back.to;
+    const returns = this.wanderers.flatMap(({ returns }) => returns).filter(isSelected);
+    const recovered = returns.filter(({ isRecovered }) => isRecovered).length;
+    return { recovered, anew: returns.length - recovered };
   }
 
-  /** Breaks the connections of a fifth of the clients */
-  async cutClients() {
-    for (const wanderer of this.wanderers) if (this.random() < 0.2) wanderer.cut();
+  /** Checks the ledger of a run, and that faults which are planted in a copy of it are found */
+  check(isWhole) {
+    const excused = this.ledger.excused();
+    this.log(JSON.stringify({ ...this.ledger.counts(), received: this.ledger.received(), excused, ...this.returns() }));
+    this.log(JSON.stringify(this.done));
+    const faults = this.ledger.faults().slice(0, MOST_SHOWN);
+    for (const { account, returns } of this.wanderers) {
+      if (!faults.some((fault) => fault.startsWith(`${account.name},`))) continue;
+      const trail = returns.map(({ from, to, isRecovered }) => `${from} to ${to}${isRecovered ? "" : ", anew"}`);
+      this.log(`returns of ${account.name}: ${trail.join("; ")}`);
+    }
+    assert.deepEqual(faults, []);
+    assert(isWhole, `${this.ledger.missing()} messages did not arrive`);
+    const random = seeded(this.seed);
+    for (const kind of PLANTED) {
+      const copy = this.ledger.copy();
+      const name = copy.plant(kind, random);
+      const faults = copy.faults();
+      assert(faults.length > 0 && faults.every((fault) => fault.startsWith(name)), `${kind}: ${faults}`);
+    }
+  }
+
+  /** Breaks the connections of a fifth of the clients, or of most clients of the servers with a name */
+  async cutClients(name) {
+    const clients = this.wanderers.filter(({ to }) => (name ?? to?.name) === to?.name);
+    for (const wanderer of clients) if (this.random() < (name ? 0.8 : 0.2)) wanderer.cut();
   }
 
   async #inject(end) {
@@ -89,16 +120,21 @@ export class FaultRun {
         this.log(`not in time: ${what}`);
         return false;
       }
-      await sleep(50);
+      await sleep(200);
     }
     return true;
   }
 }
 
-/** A server that restarts on its port; `start(port)` starts its process */
+/**
+ * A server that restarts on its port
+ *
+ * `start(port)` starts its process, `kinds` are the clients that it serves, and `confirms` is whether it answers
+ * announcers once a message is confirmed. `isExact` is whether it replays each missed message once.
+ */
 export class Node {
-  constructor(port, start) {
-    Object.assign(this, { port, begin: start, url: `http://127.0.0.1:${port}` });
+  constructor(port, start, { name = "roomcast", kinds = KINDS, confirms = true, isExact = true } = {}) {
+    Object.assign(this, { port, begin: start, name, kinds, confirms, isExact, url: `http://127.0.0.1:${port}` });
   }
 
   async start() {

@@ -71,6 +71,12 @@ export function startClusterServer(on, redis, flags) {
   return start(process.execPath, [reference("cluster.js"), ...words({ redis, library: on, ...flags })]);
 }
 
+/** Starts a server on `"node"` or `"roomcast"` whose clients recover on any server that uses the same Redis */
+export function startRecovery(on, redis, flags) {
+  if (on === "node") return start(process.execPath, [reference("recovery.js"), ...words({ redis, ...flags })]);
+  return startExample("recovery_server", { threads: 2, redis: `redis://127.0.0.1:${redis}`, ...flags });
+}
+
 /** Starts `cargo xtask two-nodes` with the built command; `port` is that of the load balancer */
 export function startTwoNodes() {
   return start(binary("xtask"), ["two-nodes", "--port", "0", "--programs", dirname(binary("roomcast"))]);

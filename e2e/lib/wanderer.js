@@ -9,6 +9,12 @@ import { pick } from "./random.js";
 const ATTEMPT = 3000;
 /** Pause before the next attempt, in milliseconds */
 const PAUSE = [50, 400];
+/**
+ * Time for a server to report whether a message was confirmed, in milliseconds
+ *
+ * It reports after 5 s at the latest; a client notices a frozen server before that, by its pings.
+ */
+const REPORT = 20_000;
 /** Silence of the server after which a plain client gives up; it is pinged each second */
 const SILENCE = 2500;
 
@@ -30,11 +36,14 @@ export class Wanderer {
   #stopped = false;
   #link;
 
-  /** `urls()` returns the servers */
-  constructor({ kind, room, urls, random, account }) {
-    Object.assign(this, { kind, room, urls, random, account });
+  /** `nodes()` returns the servers, see `Node` */
+  constructor({ kind, room, nodes, random, account }) {
+    Object.assign(this, { kind, room, nodes, random, account });
     this.isJoined = false;
-    this.returns = { recovered: 0, anew: 0 };
+    /** Whether its session has the room */
+    this.isComplete = false;
+    /** Each with the names of the servers `from` and `to`, and `isRecovered` */
+    this.returns = [];
   }
 
   async start() {
@@ -42,8 +51,11 @@ export class Wanderer {
     this.#link = new Link(this);
     while (!this.#stopped) {
       this.isJoined = false;
-      if (await this.#link.open(pick(this.urls(), this.random)).catch(() => false)) {
+      this.to = pick(this.nodes(), this.random);
+      this.account.attempt();
+      if (await this.#link.open(this.to.url).catch(() => false)) {
         await this.#link.closed;
+        this.account.lost();
       }
       const [least, most] = PAUSE;
       await sleep(least + this.random() * (most - least));
@@ -52,13 +64,24 @@ export class Wanderer {
 
   /** Called when the server has admitted the client */
   async admitted(isRecovered, join) {
-    if (this.account.sessions > 0) this.returns[isRecovered ? "recovered" : "anew"]++;
+    if (this.account.sessions > 0) this.returns.push({ from: this.from, to: this.to.name, isRecovered });
+    this.from = this.to.name;
+    if (isRecovered && !this.to.isExact) this.account.returned();
     if (!isRecovered) {
       this.account.begin();
+      this.isComplete = false;
+    }
+    // The connection may have been lost before the answer.
+    if (!this.isComplete) {
       await join();
       this.account.joined();
+      this.isComplete = true;
     }
     this.isJoined = true;
+  }
+
+  received(sender, number) {
+    this.account.receive(sender, number, this.to.name);
   }
 
   /** Breaks the connection without a goodbye */
@@ -112,14 +135,15 @@ class SocketIoLink {
   #create(url) {
     const socket = new Manager(url, { ...this.options, ...SOCKET_IO[this.wanderer.kind] }).socket("/");
     // The last argument is the offset.
-    socket.on("told", (sender, number) => this.wanderer.account.receive(sender, number));
+    socket.on("told", (sender, number) => this.wanderer.received(sender, number));
     return socket;
   }
 
   cut() {
     const { engine } = this.#socket?.io ?? {};
     if (!engine) return;
-    if (engine.transport.name === "websocket") engine.transport.ws.terminate();
+    // A WebSocket that has not begun to open has none.
+    if (engine.transport.ws) engine.transport.ws.terminate();
     else engine.close();
   }
 
@@ -184,7 +208,7 @@ class JsonLink {
     }
     if (header.offset) this.#offset = header.offset;
     const [name, sender, number] = message;
-    if (name === "told") this.wanderer.account.receive(sender, number);
+    if (name === "told") this.wanderer.received(sender, number);
   }
 
   cut() {
@@ -217,16 +241,18 @@ export class Announcer {
   /** Sends one message; resolves to its outcome */
   async announce() {
     const number = this.ledger.send(this.name, this.room);
+    const socket = this.#socket;
+    let outcome;
     try {
-      const { error } = await this.#socket.timeout(ATTEMPT).emitWithAck("publish", this.room, this.name, number);
-      const outcome = error ? "refused" : "confirmed";
-      this.ledger.settle(this.name, number, outcome);
-      return outcome;
+      const { error } = await socket.timeout(REPORT).emitWithAck("publish", this.room, this.name, number);
+      outcome = error ? "refused" : "confirmed";
     } catch {
       // The server may have been killed, before or after it published the message.
-      this.#socket.disconnect();
-      return "unknown";
+      outcome = socket.connected ? "silent" : "unknown";
+      socket.disconnect();
     }
+    this.ledger.settle(this.name, number, outcome);
+    return outcome;
   }
 
   async #connect() {

@@ -315,7 +315,17 @@ fn npm(project: &Project, name: &'static str, about: &'static str, args: &[&str]
 fn cluster_cost(project: &Project) -> Step {
     let mut packages = compare::node_packages(&project.root);
     packages.env("NO_UPDATE_NOTIFIER", "1");
-    let arguments = ["test", "--package", "roomcast-compare", "--test", "cluster", "--", "--ignored"];
+    let arguments = [
+        "test",
+        "--package",
+        "roomcast-compare",
+        "--test",
+        "cluster",
+        "--",
+        "--ignored",
+        "--test-threads",
+        "1",
+    ];
     Step {
         needs: &[Prerequisite::Node, Prerequisite::Redis],
         after: &["build"],

@@ -1,7 +1,8 @@
-// `node cluster.js PORT [--adapter none|classic|sharded|streams] [--redis URL]`: Socket.IO in a cluster on Redis.
+// `node cluster.js PORT [--adapter none|classic|sharded|streams|streams-recovery] [--redis URL]`: Socket.IO in a cluster on Redis.
 //
-// Same events as Roomcast's example cluster_fanout: `join` (room), `burst` (room, first, count, bytes), which emits
-// numbered events `msg` to the room, and `spread` (rooms, first, count, bytes), which emits each to one of the rooms.
+// Same events as Roomcast's example cluster_fanout: `join` (room), `change` (number), which sets the socket's data,
+// `burst` (room, first, count, bytes), which emits numbered events `msg` to the room, and `spread` (rooms, first, count,
+// bytes), which emits each to one of the rooms.
 
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
@@ -27,12 +28,15 @@ const adapter = await {
   classic: async () => createAdapter(await connect(), await connect()),
   sharded: async () => createShardedAdapter(await connect(), await connect()),
   streams: async () => createStreamsAdapter(await connect()),
+  "streams-recovery": async () => createStreamsAdapter(await connect()),
 }[values.adapter]?.();
 
 const http = createServer();
-const io = new Server(http, adapter && { adapter });
+const recovery = values.adapter.endsWith("-recovery") && { connectionStateRecovery: {} };
+const io = new Server(http, adapter && { adapter, ...recovery });
 io.on("connection", (socket) => {
   socket.on("join", (room) => socket.join(room));
+  socket.on("change", (number) => (socket.data = number));
   const emit = (roomOf, first, count, bytes) => {
     const filler = "x".repeat(Math.max(0, bytes - DIGITS));
     for (let number = first; number < first + count; number++) {

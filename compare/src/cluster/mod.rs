@@ -4,6 +4,7 @@
 //! receiver sends each message to its client; a second client shows the cost of that.
 
 mod bare;
+mod changes;
 mod member;
 mod redis;
 mod session;
@@ -34,10 +35,13 @@ pub(super) enum ClusterLoad {
     NoMembers,
     /// As many messages as possible, to [`ROOMS`] rooms in turn, with a member of each on each server.
     Rooms,
+    /// Changes of the sessions of 500 clients on one server.
+    Sessions,
 }
 
 impl ClusterLoad {
-    pub(super) const EACH: [Self; 4] = [Self::Saturated, Self::Paced, Self::NoMembers, Self::Rooms];
+    pub(super) const EACH: [Self; 5] =
+        [Self::Saturated, Self::Paced, Self::NoMembers, Self::Rooms, Self::Sessions];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -46,6 +50,7 @@ impl ClusterLoad {
             Self::Paced => "cluster-paced",
             Self::NoMembers => "cluster-no-members",
             Self::Rooms => "cluster-rooms",
+            Self::Sessions => "cluster-sessions",
         }
     }
 
@@ -55,7 +60,7 @@ impl ClusterLoad {
             Self::Paced => 1,
             // The last one is for the room of the receiver, whose cost should not matter.
             Self::NoMembers => 1024,
-            Self::Saturated | Self::Rooms | Self::All => 64,
+            Self::Saturated | Self::Rooms | Self::Sessions | Self::All => 64,
         }
     }
 
@@ -136,6 +141,9 @@ impl Bench<'_> {
             let spent = Spent::of(&pids(clients.pids()), || clients.run(self.window))?;
             return Ok(self.measured(&spent, 0.0, 0.0));
         }
+        if self.load == ClusterLoad::Sessions {
+            return changes::run(self, &redis);
+        }
         let alone = self.serve(&redis, true)?;
         let mut session = Session::start(self.load, self.bytes, alone.port)?;
         session.run(self.warmup / 2)?;
@@ -167,6 +175,7 @@ impl Bench<'_> {
             redis_us: (2..spent.times.len()).map(|process| spent.us(process)).sum(),
             messages: spent.messages,
             messages_per_s: spent.messages as f64 / spent.wall.as_secs_f64(),
+            ..ClusterReport::default()
         };
         Measured { cluster, load: self.load, wall: spent.wall, foreign: spent.foreign }
     }

@@ -6,7 +6,7 @@ use roomcast_loadgen::{ClusterReport, Report};
 
 use super::figures::{NOT_MEASURED, wrapped};
 use crate::cluster::ClusterLoad;
-use crate::contender::{BARE_CLIENT, NODE_ADAPTERS, ROOMCAST_ADAPTERS, SEVERAL_SERVERS};
+use crate::contender::{BARE_CLIENT, NODE_ADAPTERS, ROOMCAST_ADAPTERS, SEVERAL_SERVERS, stream_servers};
 use crate::document::Record;
 use crate::load::{Load, cluster_loads};
 use crate::summary::{Summary, thousands};
@@ -24,7 +24,7 @@ impl Cluster<'_> {
             "| Load | Servers | sender µs | receiver µs | sender to Node | receiver to Node | Redis µs |\n\
                         | --- | --- | --- | --- | --- | --- | --- |\n"
                 .to_owned();
-        for load in cluster_loads() {
+        for load in cluster_loads().into_iter().filter(|load| load.cluster != Some(ClusterLoad::Sessions)) {
             for server in self.contenders(&load) {
                 let time = |value: fn(&ClusterReport) -> f64| shown(self.summary(&load, server, value));
                 let ratio = |value: fn(&ClusterReport) -> f64| {
@@ -143,7 +143,10 @@ impl Cluster<'_> {
     pub(super) fn source(&self) -> String {
         let Record { rounds, machine, runs, versions, .. } = self.0;
         let noisy = runs.iter().filter(|run| run.noisy).count();
-        let versions: Vec<String> = ["roomcast", "node", "@socket.io/redis-adapter", "redis", "redis-server"]
+        let has_streams = runs.iter().any(|run| run.server == NODE_ADAPTERS[2].0);
+        let adapter =
+            if has_streams { "@socket.io/redis-streams-adapter" } else { "@socket.io/redis-adapter" };
+        let versions: Vec<String> = ["roomcast", "node", adapter, "redis", "redis-server"]
             .iter()
             .filter_map(|name| versions.iter().find(|version| version.0 == *name))
             .map(|(name, version)| format!("{name} {version}"))
@@ -163,16 +166,22 @@ impl Cluster<'_> {
         let runs: Vec<&str> =
             self.0.runs.iter().filter(|run| run.load == name).map(|run| &*run.server).collect();
         let adapters = ROOMCAST_ADAPTERS.iter().chain(&NODE_ADAPTERS).map(|(name, _)| *name);
-        adapters.chain([BARE_CLIENT]).filter(|name| runs.contains(name)).collect()
+        let streams = stream_servers().filter(|name| !adapters.clone().any(|it| it == *name));
+        adapters.clone().chain(streams).chain([BARE_CLIENT]).filter(|name| runs.contains(name)).collect()
     }
 
-    fn summary(&self, load: &Load, server: &str, value: fn(&ClusterReport) -> f64) -> Option<Summary> {
+    pub(super) fn summary(
+        &self,
+        load: &Load,
+        server: &str,
+        value: fn(&ClusterReport) -> f64,
+    ) -> Option<Summary> {
         let name = load.to_string();
         let reports = self.0.results(&name, server);
         Summary::of(reports.filter_map(|report| report.cluster.as_ref().map(value)))
     }
 
-    fn ratio(
+    pub(super) fn ratio(
         &self,
         load: &Load,
         server: &str,
@@ -185,13 +194,17 @@ impl Cluster<'_> {
     }
 }
 
-fn shown(value: Option<Summary>) -> String {
+pub(super) fn shown(value: Option<Summary>) -> String {
     value.map_or_else(|| NOT_MEASURED.into(), |it| it.text(2))
 }
 
 /// Returns Node's server with the same adapter; the classic one for servers without counterpart.
-fn node(server: &str) -> &'static str {
+pub(super) fn node(server: &str) -> &'static str {
     let [(_, _), (_, _), (sharded, _)] = ROOMCAST_ADAPTERS;
-    let [(classic, _), (node_sharded, _), _] = NODE_ADAPTERS;
-    if server == sharded || server == node_sharded { node_sharded } else { classic }
+    let [(classic, _), (node_sharded, _), (streams, _)] = NODE_ADAPTERS;
+    match server {
+        _ if server == sharded || server == node_sharded => node_sharded,
+        _ if stream_servers().any(|name| name == server) => streams,
+        _ => classic,
+    }
 }

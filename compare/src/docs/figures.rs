@@ -27,6 +27,7 @@ use crate::targets::{Status, Target, targets};
 /// | `cluster costs`, `cluster targets`, `cluster sizing`, `cluster source` | costs of messages between servers |
 /// | `cluster-sharded costs` and so on | the same of the sharded adapters |
 /// | `cluster-rooms servers`, `cluster-rooms source` | costs on several Redis servers |
+/// | `cluster-streams costs`, `cluster-streams sessions` and so on | costs of messages through a stream, and of sessions |
 /// | `missed` | targets that are missed, and how many are reached |
 /// | `ratio LOAD SERVER [BASE]` | CPU time relative to another server in the same round |
 /// | `time LOAD SERVER` | CPU time per delivery or accepted connection, in µs |
@@ -98,6 +99,7 @@ impl<'a> Figures<'a> {
             (name, &["targets"]) if CLUSTERS.contains(&name) => Ok(self.of_cluster(name, Cluster::targets)),
             (name, &["sizing"]) if CLUSTERS.contains(&name) => Ok(self.of_cluster(name, Cluster::sizing)),
             (name, &["servers"]) if CLUSTERS.contains(&name) => Ok(self.of_cluster(name, Cluster::servers)),
+            (name, &["sessions"]) if CLUSTERS.contains(&name) => Ok(self.of_cluster(name, Cluster::sessions)),
             (name, &["source"]) if CLUSTERS.contains(&name) => Ok(self.of_cluster(name, Cluster::source)),
             ("missed", []) => Ok(self.missed()),
             ("ratio", &[load, server]) => {

@@ -9,6 +9,7 @@ mod cluster;
 mod figures;
 mod habits;
 mod sizing;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -179,7 +180,7 @@ impl Project<'_> {
 /// Results of `compare --habits`, copied from the folder of the report.
 const HABITS: &str = "habits.json";
 /// Names of the results of servers in clusters, each of a run of `compare`.
-const CLUSTERS: [&str; 3] = ["cluster", "cluster-sharded", "cluster-rooms"];
+const CLUSTERS: [&str; 4] = ["cluster", "cluster-sharded", "cluster-rooms", "cluster-streams"];
 
 fn read(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).doing(|| format!("read {}", path.display()))

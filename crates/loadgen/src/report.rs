@@ -225,9 +225,12 @@ pub struct ClusterReport {
     pub send_us: f64,
     /// CPU time of the message engine per message, µs.
     pub redis_us: f64,
-    /// Number of messages.
+    /// CPU time of the server and the message engine per second and idle session, µs.
+    #[serde(default)]
+    pub idle_us: f64,
+    /// Number of messages, or of changes of sessions.
     pub messages: u64,
-    /// Messages per second.
+    /// Messages or changes per second.
     pub messages_per_s: f64,
 }
 

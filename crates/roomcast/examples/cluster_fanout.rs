@@ -1,8 +1,9 @@
-//! Benchmark server in a cluster: `cluster_fanout PORT [--adapter none|native|classic|sharded] [--redis URL]...`.
+//! Benchmark server in a cluster: `cluster_fanout PORT [--adapter ADAPTER] [--redis URL]...`.
 //!
 //! Serves Socket.IO. Prints `listening` once it accepts connections. Clients send the events
 //!
 //! - `join` (room),
+//! - `change` (number): the server sets the data of the socket, which is a part of its session,
 //! - `burst` (room, first, count, bytes): the server emits `count` events `msg` to the room, each with a text of
 //!   `bytes` bytes that begins with its number in ten digits, and
 //! - `spread` (rooms, first, count, bytes): the same, each to the room `room-N` with its number modulo `rooms`.
@@ -12,8 +13,10 @@
 use std::fmt::Write as _;
 
 use clap::{Parser, ValueEnum};
-use roomcast::cluster::{self, ConnectionConfig, RedisConfig};
-use roomcast::{Io, Server, Socket};
+use roomcast::cluster::{
+    self, ConnectionConfig, NodeClusterConfig, RedisConfig, RedisSessionStore, StoreConfig,
+};
+use roomcast::{Config, Io, Server, Socket};
 
 #[derive(Parser)]
 struct Options {
@@ -37,6 +40,12 @@ enum Adapter {
     Classic,
     /// Cluster of Node servers with the sharded adapter
     Sharded,
+    /// Cluster of Node servers with a stream
+    Streams,
+    /// The same, with recovery
+    StreamsRecovery,
+    /// The same, with stored sessions
+    StreamsSessions,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -59,10 +68,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Adapter::Native => builder.cluster(cluster::redis(redis)?),
         Adapter::Classic => builder.cluster(cluster::redis_classic(redis)?),
         Adapter::Sharded => builder.cluster(cluster::redis_sharded(redis)?),
+        Adapter::Streams | Adapter::StreamsRecovery | Adapter::StreamsSessions => {
+            let redis = RedisConfig::from_url(redis)?;
+            let stream = NodeClusterConfig::new().streams(|streams| streams.max_len = MAX_LEN);
+            let builder = builder.cluster(cluster::redis_streams_with(redis.clone(), stream)?);
+            let recovery = || Config::new().recovery(|recovery| recovery);
+            match options.adapter {
+                Adapter::StreamsSessions => {
+                    let store = RedisSessionStore::new(redis);
+                    builder.config(cluster::redis_sessions(recovery(), store, StoreConfig::new())?)
+                }
+                Adapter::StreamsRecovery => builder.config(recovery()),
+                _ => builder,
+            }
+        }
     };
     let io = builder.build();
     io.on("join", |socket: &Socket, room: String| {
         socket.join(room);
+    });
+    io.on("change", |socket: &Socket, number: u64| {
+        // It fails for a number that cannot be encoded, and there is none.
+        let _ = socket.set_data(&number);
     });
     io.on("burst", burst);
     io.on("spread", spread);
@@ -98,3 +125,5 @@ fn for_each_text(first: u64, count: u64, bytes: usize, mut emit: impl FnMut(u64,
 }
 
 const DIGITS: usize = 10;
+/// Entries in the stream, as on Node.
+const MAX_LEN: u64 = 10_000;

@@ -38,6 +38,9 @@ struct Options {
     /// Maximum time to an answer to a ping, in milliseconds
     #[arg(long, default_value_t = 20_000)]
     ping_timeout: u64,
+    /// Bytes that a client may have queued
+    #[arg(long)]
+    outbox_max: Option<usize>,
     /// URL of the Redis server that all servers share
     #[arg(long)]
     redis: Option<String>,
@@ -61,6 +64,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .max_log_events(options.log_events)
                 .skip_middlewares(!options.ask_again)
         });
+    let config = match options.outbox_max {
+        Some(bytes) => config.limits(|limits| limits.outbox_max(bytes)),
+        None => config,
+    };
     let mut builder = Io::builder();
     let config = match &options.redis {
         None => config,
@@ -84,6 +91,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .on("present", async |io: Io, id: String, ack: Ack| ack.send(io.count(id) > 0).map(drop))
         .on("say", say)
         .on("publish", publish)
+        .on("burst", burst)
         .on("order", deduplicated(order))
         .on("volatile", async |io: Io, args: Args| {
             io.main().target().volatile().emit("heard", args).map(drop)
@@ -143,6 +151,19 @@ async fn say(io: Io, room: Option<String>, args: Args) -> Result<(), EmitError> 
 async fn publish(io: Io, room: String, args: Args, ack: Ack) -> Result<(), EmitError> {
     let outcome = io.main().to(room).emit_confirmed("told", args).await;
     ack.send(json!({ "error": outcome.err().map(|error| error.to_string()) })).map(drop)
+}
+
+/// Emits numbered events to a room without a pause, and answers with the numbers of those that were refused.
+async fn burst(io: Io, room: String, sender: String, count: u64, ack: Ack) -> Result<(), EmitError> {
+    let target = io.main().to(room);
+    let mut refused = Vec::new();
+    for number in 1..=count {
+        let receipt = target.emit("told", (&sender, number))?;
+        if receipt.published.refusal().is_some() {
+            refused.push(number);
+        }
+    }
+    ack.send(refused).map(drop)
 }
 
 /// Emits `question` to the caller and answers with its acknowledgement.

@@ -53,7 +53,7 @@ impl Driver {
         let mut primary = ConnectionSlot::new(connection, shared.transport_index());
         primary.permit = permit;
         Self {
-            polled: shared.is_polled(primary.name),
+            polled: shared.is_polled(primary.transport),
             shared,
             session,
             primary,
