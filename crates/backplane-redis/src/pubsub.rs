@@ -1,13 +1,15 @@
 //! Channels by name and by pattern: the engine of clusters of Node servers.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use foldhash::fast::RandomState;
-use roomcast_node_adapter::{PubSub, PubSubCommand, PubSubEvent};
+use roomcast_node_adapter::{DroppedMessages, PubSub, PubSubCommand, PubSubEvent};
 
 use crate::connection::{Pair, PairEvent, Verb};
 use crate::metrics::Counters;
@@ -27,12 +29,13 @@ pub struct RedisPubSub {
     counters: Counters,
     /// Channels and patterns, with the number of subscriptions. Messages share the names.
     names: HashMap<ByteString, usize, RandomState>,
+    recent: RecentNames,
     /// Commands without all their confirmations.
     pending: VecDeque<Pending>,
 }
 
 /// Subscription and channel of a message.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Names {
     subscription: ByteString,
     channel: ByteString,
@@ -72,6 +75,7 @@ impl RedisPubSub {
             is_sharded,
             counters,
             names: HashMap::default(),
+            recent: RecentNames::default(),
             pending: VecDeque::new(),
         }
     }
@@ -106,6 +110,7 @@ impl RedisPubSub {
         }
         let Pending { token, is_refused, ended, .. } = self.pending.remove(index)?;
         ended.iter().for_each(|name| forget(&mut self.names, name));
+        self.recent.clear();
         Some(if is_refused { PubSubEvent::Refused { token } } else { PubSubEvent::Done { token } })
     }
 
@@ -115,6 +120,7 @@ impl RedisPubSub {
             PairEvent::Disconnected => Some(PubSubEvent::Disconnected),
             PairEvent::Unsubscribed => {
                 self.names.clear();
+                self.recent.clear();
                 self.pending.clear();
                 Some(PubSubEvent::Unsubscribed)
             }
@@ -132,13 +138,16 @@ impl RedisPubSub {
 impl PubSub for RedisPubSub {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<PubSubEvent> {
         loop {
-            let names = &self.names;
-            let mut resolve = |pattern: Option<&[u8]>, name: &[u8]| {
-                let name = std::str::from_utf8(name).ok()?;
-                let subscription = pattern.map_or(Ok(name), std::str::from_utf8).ok()?;
-                let (subscription, _) = names.get_key_value(subscription)?;
-                let channel = if pattern.is_some() { name.into() } else { subscription.clone() };
-                Some(Names { subscription: subscription.clone(), channel })
+            let (names, recent) = (&self.names, &mut self.recent);
+            let mut resolve = |pattern: Option<&[u8]>, name: &[u8]| match pattern {
+                Some(pattern) => recent.get(pattern, name, |pattern, name| {
+                    let (subscription, _) = names.get_key_value(pattern)?;
+                    Some(Names { subscription: subscription.clone(), channel: name.into() })
+                }),
+                None => {
+                    let (name, _) = names.get_key_value(std::str::from_utf8(name).ok()?)?;
+                    Some(Names { subscription: name.clone(), channel: name.clone() })
+                }
             };
             let event = std::task::ready!(self.connections.poll_event(cx, &mut resolve));
             if let Some(event) = self.handle(event) {
@@ -154,7 +163,7 @@ impl PubSub for RedisPubSub {
     fn send(&mut self, command: PubSubCommand) {
         let pending = match command {
             PubSubCommand::Publish { channel, payload } => {
-                return self.connections.publish(channel.as_bytes(), &payload);
+                return self.publish(&channel, &payload);
             }
             PubSubCommand::Count { channel, token } => {
                 return self.connections.count(channel.as_bytes(), token, false);
@@ -179,9 +188,21 @@ impl PubSub for RedisPubSub {
         }
     }
 
+    fn publish(&mut self, channel: &str, payload: &[u8]) {
+        self.connections.publish(channel.as_bytes(), payload);
+    }
+
     fn count_other_kind(&mut self, channel: &ByteString, token: u64) -> bool {
         self.connections.count(channel.as_bytes(), token, true);
         true
+    }
+
+    fn drop_own(&mut self, prefix: Bytes) {
+        self.connections.messages().drop_own(prefix);
+    }
+
+    fn take_dropped(&mut self) -> DroppedMessages {
+        self.connections.messages().take_own()
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -193,6 +214,51 @@ impl PubSub for RedisPubSub {
     }
 }
 
+/// Channels of messages by patterns, of which the next message often has the same.
+///
+/// An entry is a subscription that was in effect when it was added, so changes of subscriptions clear them.
+#[derive(Debug, Default)]
+struct RecentNames {
+    /// Each channel has one place, by its hash; empty, or of a fixed length.
+    places: Vec<Option<Names>>,
+    hasher: RandomState,
+}
+
+impl RecentNames {
+    /// Returns the names of a message; finds them by `find` if they are not among the recent ones.
+    fn get(
+        &mut self,
+        pattern: &[u8],
+        channel: &[u8],
+        find: impl FnOnce(&str, &str) -> Option<Names>,
+    ) -> Option<Names> {
+        let is_same = |names: &Names| {
+            names.channel.as_bytes()[..] == *channel && names.subscription.as_bytes()[..] == *pattern
+        };
+        let place = self.hasher.hash_one(channel) as usize % RECENT_CHANNELS;
+        if let Some(Some(names)) = self.places.get(place)
+            && is_same(names)
+        {
+            return Some(names.clone());
+        }
+        let names = find(std::str::from_utf8(pattern).ok()?, std::str::from_utf8(channel).ok()?)?;
+        if channel.len() <= RECENT_BYTES {
+            self.places.resize(RECENT_CHANNELS, None);
+            self.places[place] = Some(names.clone());
+        }
+        Some(names)
+    }
+
+    fn clear(&mut self) {
+        self.places.clear();
+    }
+}
+
+/// Number of recent channels.
+const RECENT_CHANNELS: usize = 256;
+/// Longest name of a recent channel.
+const RECENT_BYTES: usize = 256;
+
 /// Forgets one subscription to a name; another one may be in effect, or on its way.
 fn forget(names: &mut HashMap<ByteString, usize, RandomState>, name: &ByteString) {
     if let Some(count) = names.get_mut(name) {
@@ -200,5 +266,39 @@ fn forget(names: &mut HashMap<ByteString, usize, RandomState>, name: &ByteString
         if *count == 0 {
             names.remove(name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recent_names_are_found_once() {
+        let mut recent = RecentNames::default();
+        let mut found = 0;
+        let mut get = |recent: &mut RecentNames, pattern: &str, channel: &str| {
+            let names = recent.get(pattern.as_bytes(), channel.as_bytes(), |pattern, channel| {
+                found += 1;
+                Some(Names { subscription: pattern.into(), channel: channel.into() })
+            });
+            let names = names.expect("found");
+            assert_eq!((&*names.subscription, &*names.channel), (pattern, channel));
+            found
+        };
+        assert_eq!(get(&mut recent, "a*", "ab"), 1);
+        assert_eq!(get(&mut recent, "a*", "ab"), 1);
+        // Another pattern with the same channel.
+        assert_eq!(get(&mut recent, "*b", "ab"), 2);
+        // More channels than places.
+        for number in 0..4 * RECENT_CHANNELS {
+            get(&mut recent, "a*", &format!("a{number}"));
+        }
+        let long = "a".repeat(RECENT_BYTES + 1);
+        let before = get(&mut recent, "a*", &long);
+        assert_eq!(get(&mut recent, "a*", &long), before + 1);
+        recent.clear();
+        assert!(recent.get(b"a*", b"ab", |_, _| None).is_none());
+        assert!(recent.get(b"a*", b"\xff", |_, _| panic!("not UTF-8")).is_none());
     }
 }

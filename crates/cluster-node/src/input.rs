@@ -7,10 +7,12 @@ use bytestring::ByteString;
 use roomcast_cluster_task::reply::{Part, ReplySender};
 use roomcast_core::{ClusterHost, Event, EventLogError, Heard, MissedEvents, Room, Target};
 use roomcast_node_adapter::{
-    Answer, Asker, ClassicWriter, Composed, EncodeError, EntryFields, EntryId, Query, Response,
+    Answer, Asker, Broadcast, ClassicWriter, Composed, EncodeError, EntryFields, EntryId, Query, Response,
     ShardedWriter, StreamsWriter,
 };
 use tokio::sync::oneshot;
+
+use crate::batch::Batch;
 
 /// Number of an open namespace. A namespace that is opened again has another one.
 pub(crate) type Key = u64;
@@ -18,6 +20,7 @@ pub(crate) type Key = u64;
 /// Input to the task of a cluster.
 pub(crate) enum Input {
     Publish(Composed),
+    PublishAll(Batch),
     /// Entry for the stream; `local` is its effect on this node.
     Append {
         key: Key,
@@ -75,6 +78,17 @@ pub(crate) enum Input {
     Abandon,
 }
 
+impl Input {
+    /// Returns the number of publications and entries.
+    pub(crate) fn publications(&self) -> usize {
+        match self {
+            Self::Publish(_) | Self::Append { .. } => 1,
+            Self::PublishAll(batch) => batch.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// Writer of a namespace, with any adapter.
 #[derive(Debug, Clone)]
 pub(crate) enum Writer {
@@ -83,8 +97,16 @@ pub(crate) enum Writer {
     Streams(Arc<StreamsWriter>),
 }
 
-/// Input with the bytes that it takes in the queue.
-pub(crate) type Publication = Result<(Input, usize), EncodeError>;
+/// Publication with the bytes that it takes in the queue.
+pub(crate) type Publication<'a> = Result<(Queued<'a>, usize), EncodeError>;
+
+/// Publication on its way to the task.
+pub(crate) enum Queued<'a> {
+    /// Input of its own.
+    Alone(Input),
+    /// Message that shares an input with others.
+    Shared(Broadcast<'a>),
+}
 
 /// Question to the task about the stream.
 #[derive(Debug)]

@@ -143,6 +143,7 @@
 //!     +unsubscribe +psubscribe +punsubscribe +pubsub|numsub +ping +client|id +client|kill +role
 //! ```
 
+mod batch;
 mod cluster;
 mod config;
 mod driver;

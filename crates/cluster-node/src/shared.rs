@@ -12,8 +12,9 @@ use roomcast_node_adapter::{
 };
 use tokio::sync::watch;
 
+use crate::batch::Batch;
 use crate::config::NodeClusterConfig;
-use crate::input::{AnswerPart, Input, Key, Publication, StreamPosition};
+use crate::input::{AnswerPart, Input, Key, Publication, Queued, StreamPosition};
 
 /// State that a cluster, its namespaces and its task share.
 #[derive(Debug)]
@@ -124,6 +125,11 @@ impl Shared {
         }
     }
 
+    /// Returns whether the adapter is the classic one.
+    pub(crate) fn is_classic(&self) -> bool {
+        self.sharded.is_none() && self.streams.is_none()
+    }
+
     pub(crate) fn new(config: &NodeClusterConfig) -> Arc<Self> {
         Arc::new(Self {
             inlet: Inlet::new(config.queue_bytes),
@@ -149,16 +155,29 @@ impl Shared {
     }
 
     /// Queues a publication, or returns why it is refused.
-    pub(crate) fn publish(&self, composed: Publication) -> Published {
+    pub(crate) fn publish(&self, composed: Publication<'_>) -> Published {
         let refuse = |refusal| {
             self.inlet.count_refusal();
             Published::Refused(refusal)
         };
-        let Ok((input, bytes)) = composed else { return refuse(PublishRefusal::Unsupported) };
+        let Ok((queued, bytes)) = composed else { return refuse(PublishRefusal::Unsupported) };
         if bytes > self.max_publication {
             return refuse(PublishRefusal::TooLarge);
         }
-        match self.inlet.push(input, bytes) {
+        let pushed = match queued {
+            Queued::Alone(input) => self.inlet.push(input, bytes),
+            Queued::Shared(message) => self.inlet.push_with(bytes, |last| {
+                if let Some(Input::PublishAll(batch)) = last
+                    && batch.push(&message)
+                {
+                    return None;
+                }
+                let mut batch = Batch::default();
+                batch.push(&message);
+                Some(Input::PublishAll(batch))
+            }),
+        };
+        match pushed {
             Ok(()) => Published::Accepted,
             Err(refusal) => Published::Refused(refusal),
         }
@@ -181,7 +200,12 @@ impl Shared {
 
 /// Returns the bytes that a message takes in a queue.
 pub(crate) fn cost(message: &Composed) -> usize {
-    message.channel.len() + message.payload.len() + MESSAGE_COST
+    cost_of(message.channel.len() + message.payload.len())
+}
+
+/// Returns the bytes that a message takes in a queue, from those of its channel and its payload.
+pub(crate) fn cost_of(bytes: usize) -> usize {
+    bytes + MESSAGE_COST
 }
 
 /// Memory of a queued message without its bytes.

@@ -2,10 +2,11 @@
 
 use bytestring::ByteString;
 use roomcast_core::{Args, Delivery, Event, Membership, Room, Target};
-use roomcast_node_adapter::{Composed, EntryFields, Flags, Recipients, entry_bytes};
+use roomcast_node_adapter::{Broadcast, Composed, EntryFields, Flags, Recipients, entry_bytes};
 
-use crate::input::{Input, Key, Publication, Writer};
-use crate::shared::{MESSAGE_COST, cost};
+use crate::batch::Batch;
+use crate::input::{Input, Key, Publication, Queued, Writer};
+use crate::shared::{MESSAGE_COST, cost, cost_of};
 
 impl Writer {
     /// Returns the channel of a room, if it has one.
@@ -16,14 +17,13 @@ impl Writer {
         }
     }
 
-    pub(crate) fn broadcast(&self, key: Key, target: &Target, event: &Event) -> Publication {
-        let recipients = Recipients::from(target);
+    pub(crate) fn broadcast<'a>(&'a self, key: Key, target: &'a Target, event: &Event) -> Publication<'a> {
         let flags = flags(target, event);
         match self {
-            Self::Classic(writer) => writer.broadcast(&recipients, &flags, event).map(message),
-            Self::Sharded(writer) => writer.broadcast(&recipients, &flags, event).map(message),
+            Self::Classic(writer) => writer.compose(target, &flags, event).map(collected),
+            Self::Sharded(writer) => writer.broadcast(&target.into(), &flags, event).map(message),
             Self::Streams(writer) => {
-                let fields = writer.broadcast(&recipients, &flags, event)?;
+                let fields = writer.broadcast(&target.into(), &flags, event)?;
                 // The server delivers volatile events itself.
                 let is_ordered = target.delivery == Delivery::Reliable;
                 let local = is_ordered.then(|| Box::new((target.clone(), event.clone())));
@@ -32,7 +32,7 @@ impl Writer {
         }
     }
 
-    pub(crate) fn update(&self, key: Key, recipients: Recipients, change: Membership) -> Publication {
+    pub(crate) fn update(&self, key: Key, recipients: Recipients, change: Membership) -> Publication<'_> {
         Ok(match self {
             Self::Classic(writer) => message(writer.update(recipients, change)),
             Self::Sharded(writer) => message(writer.update(recipients, change)),
@@ -40,7 +40,7 @@ impl Writer {
         })
     }
 
-    pub(crate) fn disconnect(&self, key: Key, recipients: Recipients, close: bool) -> Publication {
+    pub(crate) fn disconnect(&self, key: Key, recipients: Recipients, close: bool) -> Publication<'_> {
         Ok(match self {
             Self::Classic(writer) => message(writer.disconnect(recipients, close)),
             Self::Sharded(writer) => message(writer.disconnect(recipients, close)),
@@ -48,7 +48,7 @@ impl Writer {
         })
     }
 
-    pub(crate) fn server_side_emit(&self, name: &ByteString, args: &Args) -> Publication {
+    pub(crate) fn server_side_emit(&self, name: &ByteString, args: &Args) -> Publication<'_> {
         match self {
             Self::Classic(writer) => writer.server_side_emit(name, args).map(message),
             Self::Sharded(writer) => writer.server_side_emit(name, args).map(message),
@@ -57,15 +57,24 @@ impl Writer {
     }
 }
 
-fn message(message: Composed) -> (Input, usize) {
+fn message<'a>(message: Composed) -> (Queued<'a>, usize) {
     let bytes = cost(&message);
-    (Input::Publish(message), bytes)
+    (Queued::Alone(Input::Publish(message)), bytes)
 }
 
-fn entry(key: Key, fields: EntryFields, local: Option<Box<(Target, Event)>>) -> (Input, usize) {
+fn collected(message: Broadcast<'_>) -> (Queued<'_>, usize) {
+    let bytes = cost_of(message.byte_len());
+    if Batch::collects(&message) {
+        (Queued::Shared(message), bytes)
+    } else {
+        (Queued::Alone(Input::Publish(message.into())), bytes)
+    }
+}
+
+fn entry<'a>(key: Key, fields: EntryFields, local: Option<Box<(Target, Event)>>) -> (Queued<'a>, usize) {
     let event = local.as_ref().map_or(0, |local| local.1.name.len() + local.1.args.byte_len() + MESSAGE_COST);
     let bytes = entry_bytes(&fields) + event;
-    (Input::Append { key, fields, local }, bytes)
+    (Queued::Alone(Input::Append { key, fields, local }), bytes)
 }
 
 pub(crate) fn flags(target: &Target, event: &Event) -> Flags {

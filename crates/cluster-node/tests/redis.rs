@@ -122,6 +122,21 @@ async fn frozen_server_is_noticed_and_losses_counted() {
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
+async fn own_broadcasts_are_dropped_and_counted() {
+    let redis = Redis::start("");
+    let nodes = pair(&redis).await;
+    for number in 0..100 {
+        assert_eq!(nodes[0].publish(number), Published::Accepted);
+    }
+    until("all are delivered", || nodes[1].delivered() == 100).await;
+    until("the own ones came back", || nodes[0].metric("cluster_ignored") == 100).await;
+    assert!(nodes[0].metric("cluster_messages_in") >= 100);
+    assert!(nodes[0].metric("cluster_bytes_in") >= nodes[0].metric("cluster_bytes_out"));
+    assert_eq!((nodes[0].delivered(), nodes[1].metric("cluster_ignored")), (0, 0));
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
 async fn killed_subscriber_subscribes_once() {
     let redis = Redis::start("");
     let nodes = pair(&redis).await;

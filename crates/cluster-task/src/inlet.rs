@@ -52,8 +52,23 @@ impl<I> Inlet<I> {
     /// # Errors
     /// Returns the reason of a refusal, which is counted.
     pub fn push(&self, input: I, bytes: usize) -> Result<(), PublishRefusal> {
+        self.push_with(bytes, |_| Some(input))
+    }
+
+    /// Counts an input as [`push`](Self::push) does, and adds it to the last one that was not taken, or appends it.
+    ///
+    /// `add` is called with the last input under the lock; it returns `None` if it has added to that one, or the input
+    /// to append.
+    ///
+    /// # Errors
+    /// Returns the reason of a refusal, which is counted.
+    pub fn push_with(
+        &self,
+        bytes: usize,
+        add: impl FnOnce(Option<&mut I>) -> Option<I>,
+    ) -> Result<(), PublishRefusal> {
         let pushed =
-            if self.reserve(bytes) { self.append(input, bytes) } else { Err(PublishRefusal::QueueFull) };
+            if self.reserve(bytes) { self.append(bytes, add) } else { Err(PublishRefusal::QueueFull) };
         if pushed.is_err() {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -145,14 +160,22 @@ impl<I> Inlet<I> {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn append(&self, input: I, bytes: usize) -> Result<(), PublishRefusal> {
+    fn append(
+        &self,
+        bytes: usize,
+        add: impl FnOnce(Option<&mut I>) -> Option<I>,
+    ) -> Result<(), PublishRefusal> {
         let mut state = self.lock();
         if state.has_left {
             drop(state);
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(PublishRefusal::Left);
         }
-        state.inputs.push_back((input, bytes));
+        let mut last = state.inputs.back_mut();
+        match add(last.as_mut().map(|(input, _)| input)) {
+            Some(input) => state.inputs.push_back((input, bytes)),
+            None => last.into_iter().for_each(|(_, sum)| *sum += bytes),
+        }
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
@@ -172,5 +195,40 @@ impl<I> fmt::Debug for Inlet<I> {
             .field("bytes", &self.bytes())
             .field("limit", &self.limit)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn inputs_are_added_to_last() {
+        let inlet = Inlet::new(10);
+        let add = |number: u32, max: usize| {
+            inlet.push_with(4, move |last: Option<&mut Vec<u32>>| match last {
+                Some(last) if last.len() < max => {
+                    last.push(number);
+                    None
+                }
+                _ => Some(vec![number]),
+            })
+        };
+        assert_eq!((add(1, 2), add(2, 2)), (Ok(()), Ok(())));
+        assert_eq!(add(3, 2), Err(PublishRefusal::QueueFull));
+        assert_eq!((inlet.refused(), inlet.bytes()), (1, 8));
+        let mut inputs = VecDeque::new();
+        let mut take = || {
+            let mut cx = Context::from_waker(Waker::noop());
+            inlet.poll_inputs(&mut cx, &mut inputs).is_ready().then(|| inputs.drain(..).collect::<Vec<_>>())
+        };
+        assert_eq!(take(), Some(vec![(vec![1, 2], 8)]));
+        inlet.settle(8, 0);
+        // Inputs that were taken are not changed any more.
+        assert_eq!((add(4, 1), add(5, 1)), (Ok(()), Ok(())));
+        assert_eq!(take(), Some(vec![(vec![4], 4), (vec![5], 4)]));
+        assert_eq!(take(), None);
     }
 }

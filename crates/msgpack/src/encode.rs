@@ -102,6 +102,8 @@ pub struct JsonValues<'a> {
     depth: usize,
     /// Each array and object, in the order of their starts.
     containers: Vec<Container>,
+    /// Whether the text is one string, as many events have, which needs no second pass.
+    is_one_string: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -118,11 +120,15 @@ impl<'a> JsonValues<'a> {
     /// Counts the values, and the elements of each array and object.
     #[must_use]
     pub fn new(list: &'a str, attachments: &'a [Bytes]) -> Self {
+        if is_one_string(list) {
+            return Self { list, attachments, len: 1, depth: 0, containers: Vec::new(), is_one_string: true };
+        }
         let mut count = Count::new(list, attachments.len());
         for token in Tokens::new(list) {
             count.token(&token);
         }
-        Self { list, attachments, len: count.len, depth: count.depth, containers: count.containers }
+        let Count { len, depth, containers, .. } = count;
+        Self { list, attachments, len, depth, containers, is_one_string: false }
     }
 
     /// Returns the number of values.
@@ -145,6 +151,9 @@ impl<'a> JsonValues<'a> {
 
     /// Appends the values as MessagePack, one after the other.
     pub fn write(&self, out: &mut Vec<u8>) {
+        if self.is_one_string {
+            return write_string(out, self.list);
+        }
         let mut containers = self.containers.iter();
         let mut tokens = Tokens::new(self.list);
         while let Some(token) = tokens.next() {
@@ -342,6 +351,11 @@ fn string_end(bytes: &[u8], mut at: usize) -> usize {
             None => return bytes.len(),
         }
     }
+}
+
+fn is_one_string(list: &str) -> bool {
+    let bytes = list.as_bytes();
+    bytes.first() == Some(&b'"') && string_end(bytes, 1) == bytes.len()
 }
 
 fn write_string(out: &mut Vec<u8>, quoted: &str) {

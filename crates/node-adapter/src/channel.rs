@@ -91,8 +91,16 @@ impl Channels {
     #[must_use]
     pub fn broadcast(&self, rooms: &[Room]) -> ByteString {
         match rooms {
-            [room] => format!("{}{room}#", self.broadcast).into(),
+            [_] => self.broadcast_parts(rooms).concat().into(),
             _ => self.broadcast.clone(),
+        }
+    }
+
+    /// Returns the parts of the channel of a broadcast.
+    pub(crate) fn broadcast_parts<'a>(&'a self, rooms: &'a [Room]) -> [&'a str; 3] {
+        match rooms {
+            [room] => [&self.broadcast, room.as_str(), "#"],
+            _ => [&self.broadcast, "", ""],
         }
     }
 

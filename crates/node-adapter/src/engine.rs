@@ -22,12 +22,33 @@ pub trait PubSub: Send + fmt::Debug {
     /// Publications and counts take effect in order, after the subscriptions before them.
     fn send(&mut self, command: PubSubCommand);
 
+    /// Publishes a message, as [`PubSubCommand::Publish`] does; the same conditions as for [`send`](Self::send) apply.
+    ///
+    /// An engine that copies the message anyway does that here without memory of its own for each.
+    fn publish(&mut self, channel: &str, payload: &[u8]) {
+        self.send(PubSubCommand::Publish {
+            channel: channel.into(),
+            payload: Bytes::copy_from_slice(payload),
+        });
+    }
+
     /// Counts the subscribers of a channel of the other kind: sharded, unless those of this engine are. Answered like
     /// [`PubSubCommand::Count`]; the same conditions as for [`send`](Self::send) apply.
     ///
     /// A driver finds servers with another adapter by it. Returns `false` if the engine cannot do that, as by default.
     fn count_other_kind(&mut self, _channel: &ByteString, _token: u64) -> bool {
         false
+    }
+
+    /// Drops messages by a pattern that begin with these bytes, and [counts](Self::take_dropped) them.
+    ///
+    /// A server sends back what a node publishes on channels of its own patterns. An engine that drops these messages
+    /// before it passes them on saves most of their cost. By default it passes them on.
+    fn drop_own(&mut self, _prefix: Bytes) {}
+
+    /// Returns the messages dropped by [`drop_own`](Self::drop_own) since the last call.
+    fn take_dropped(&mut self) -> DroppedMessages {
+        DroppedMessages::default()
     }
 
     /// Completes when the server has replied to all commands, or they were lost.
@@ -124,6 +145,16 @@ pub enum PubSubEvent {
         /// Result.
         count: SubscriberCount,
     },
+}
+
+/// Messages that a [`PubSub`] dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "engines build it")]
+pub struct DroppedMessages {
+    /// Number of messages.
+    pub messages: u64,
+    /// Bytes of the messages, without their channels.
+    pub bytes: u64,
 }
 
 /// Result of [`PubSubCommand::Count`].

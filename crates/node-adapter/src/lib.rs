@@ -53,16 +53,17 @@ pub use channel::{ChannelKind, Channels, ClusterChannels};
 pub use codec::{
     BroadcastMessage, ClusterBody, ClusterEncoding, ClusterMessage, CodecLimits, DecodeError, EncodeError,
     EntryFields, EntryId, Flags, Recipients, Request, RequestMessage, Response, ResponseMessage,
-    SocketDescription, StoredSession, StreamEntry, decode_broadcast, decode_cluster_message, decode_request,
-    decode_response, decode_session, encode_broadcast, encode_cluster_message, encode_entry, encode_request,
-    encode_response, encode_session, push_delivered, push_number, session_key,
+    SocketDescription, StoredSession, StreamEntry, broadcast_prefix, decode_broadcast,
+    decode_cluster_message, decode_request, decode_response, decode_session, encode_broadcast,
+    encode_cluster_message, encode_entry, encode_request, encode_response, encode_session, push_delivered,
+    push_number, session_key,
 };
-pub use engine::{PubSub, PubSubCommand, PubSubEvent, SubscriberCount};
+pub use engine::{DroppedMessages, PubSub, PubSubCommand, PubSubEvent, SubscriberCount};
 pub use protocol::{
-    Action, AdapterMetrics, AdapterNamespace, Answer, AppendQueue, AppendState, Asker, ClassicAction,
-    ClassicConfig, ClassicMetrics, ClassicNamespace, ClassicWriter, Composed, MissedReader, PublishRefused,
-    Query, QueryRefused, ReadRequest, RequestNumber, RestoreError, RestoreStep, Restored, SessionRestore,
-    ShardedConfig, ShardedNamespace, ShardedWriter, StreamReader, StreamsConfig, StreamsNamespace,
-    StreamsWriter, SubscriptionMode, Wanted, cluster_uid, entry_bytes, node_uid,
+    Action, AdapterMetrics, AdapterNamespace, Answer, AppendQueue, AppendState, Asker, Broadcast,
+    ClassicAction, ClassicConfig, ClassicMetrics, ClassicNamespace, ClassicWriter, Composed, MissedReader,
+    PublishRefused, Query, QueryRefused, ReadRequest, RequestNumber, RestoreError, RestoreStep, Restored,
+    SessionRestore, ShardedConfig, ShardedNamespace, ShardedWriter, StreamReader, StreamsConfig,
+    StreamsNamespace, StreamsWriter, SubscriptionMode, Wanted, cluster_uid, entry_bytes, node_uid,
 };
 pub use stream_log::{AppendResult, Entries, LogCommand, LogEvent, StreamLog};

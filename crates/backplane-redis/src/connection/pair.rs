@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use roomcast_node_adapter::SubscriberCount;
 
-use super::{LinkChange, Publisher, Subscriber, SubscriberEvent, Verb};
+use super::{LinkChange, Messages, Publisher, Subscriber, SubscriberEvent, Verb};
 use crate::RedisConfig;
 use crate::metrics::Counters;
 
@@ -83,6 +83,11 @@ impl<N> Pair<N> {
         self.publisher.publish(name, payload);
         // All commands of one visit of the task are written together, at its next one.
         self.wake();
+    }
+
+    /// Returns the reader of messages.
+    pub(crate) fn messages(&mut self) -> &mut Messages {
+        self.subscriber.messages()
     }
 
     /// Queues a count of the subscribers of a channel.

@@ -170,6 +170,13 @@ impl Publisher {
         let (mut confirmed, mut refused) = (0, 0);
         let mut refusal = None;
         let is_valid = loop {
+            let other = self.others.front().map_or(u64::MAX, |(index, _)| *index);
+            // Nearly all replies are those of accepted publications.
+            while self.replied < self.queue.completed.min(other)
+                && let Some(len) = resp::count_len(&self.link.input[at..])
+            {
+                (at, confirmed, self.replied) = (at + len, confirmed + 1, self.replied + 1);
+            }
             match resp::parse(&self.link.input[at..]) {
                 Ok(None) => break true,
                 Err(_) => break false,

@@ -31,6 +31,8 @@ const MAX_DEPTH: usize = 5;
 const MAX_LINE: usize = 16 << 10;
 /// Length of a string within a reply that is not a message.
 const MAX_BULK: usize = 64 << 10;
+/// Digits of a length, at most; Redis limits a string to 512 MiB.
+const MAX_DIGITS: usize = 10;
 
 /// Parses one reply; returns it with its length, or `None` if it is incomplete.
 pub(crate) fn parse(input: &[u8]) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> {
@@ -129,16 +131,50 @@ pub(crate) fn message_head(input: &[u8]) -> Result<Head<'_>, InvalidReply> {
     }
     let Some((name, used)) = bulk(&input[at..])? else { return Ok(Head::Incomplete) };
     at += used;
-    let Some((text, used)) = line(&input[at..])? else { return Ok(Head::Incomplete) };
-    let payload = text.strip_prefix(b"$").and_then(length).ok_or(InvalidReply)?;
+    let Some((payload, used)) = string_length(&input[at..])? else { return Ok(Head::Incomplete) };
     Ok(Head::Message(MessageHead { pattern, name, len: at + used, payload }))
 }
 
 fn bulk(input: &[u8]) -> Result<Option<(&[u8], usize)>, InvalidReply> {
-    let Some((text, len)) = line(input)? else { return Ok(None) };
-    let size = text.strip_prefix(b"$").and_then(length).filter(|size| *size <= MAX_BULK);
-    let end = len + size.ok_or(InvalidReply)?;
+    let Some((size, len)) = string_length(input)? else { return Ok(None) };
+    if size > MAX_BULK {
+        return Err(InvalidReply);
+    }
+    let end = len + size;
     Ok((input.len() >= end + 2).then(|| (&input[len..end], end + 2)))
+}
+
+/// Parses the line with the length of a string; returns the length of the string and of the line.
+fn string_length(input: &[u8]) -> Result<Option<(usize, usize)>, InvalidReply> {
+    let mut size = 0;
+    for (at, byte) in input.iter().take(1 + MAX_DIGITS + 1).enumerate() {
+        match byte {
+            b'$' if at == 0 => {}
+            b'0'..=b'9' if (1..=MAX_DIGITS).contains(&at) => size = size * 10 + usize::from(byte - b'0'),
+            b'\r' if at > 1 => {
+                return match input.get(at + 1) {
+                    Some(b'\n') => Ok(Some((size, at + 2))),
+                    Some(_) => Err(InvalidReply),
+                    None => Ok(None),
+                };
+            }
+            _ => return Err(InvalidReply),
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the length of an integer that is not negative, if the input begins with a complete one.
+///
+/// The reply to each publication is one.
+pub(crate) fn count_len(input: &[u8]) -> Option<usize> {
+    if let [b':', b'0'..=b'9', b'\r', b'\n', ..] = input {
+        return Some(4);
+    }
+    let digits = input.strip_prefix(b":")?;
+    let len = digits.iter().take(MAX_DIGITS + 1).take_while(|byte| byte.is_ascii_digit()).count();
+    let is_whole = (1..=MAX_DIGITS).contains(&len) && digits[len..].starts_with(b"\r\n");
+    is_whole.then_some(1 + len + 2)
 }
 
 pub(super) fn line(input: &[u8]) -> Result<Option<(&[u8], usize)>, InvalidReply> {
@@ -157,9 +193,9 @@ fn integer(text: &[u8]) -> Result<i64, InvalidReply> {
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(InvalidReply)
 }
 
-/// Parses a length; Redis limits a string to 512 MiB.
+/// Parses a length.
 pub(super) fn length(text: &[u8]) -> Option<usize> {
-    if text.is_empty() || text.len() > 10 {
+    if text.is_empty() || text.len() > MAX_DIGITS {
         return None;
     }
     text.iter().try_fold(0, |value: usize, digit| {
@@ -198,20 +234,22 @@ fn put_string(out: &mut BytesMut, text: &[u8]) {
 }
 
 fn put_length(out: &mut BytesMut, kind: u8, length: usize) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
+    // The longest number has 20 digits.
+    let mut line = [b'\n'; 23];
+    let mut at = line.len() - 2;
+    line[at] = b'\r';
     let mut rest = length;
     loop {
         at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
+        line[at] = b'0' + (rest % 10) as u8;
         rest /= 10;
         if rest == 0 {
             break;
         }
     }
-    out.put_u8(kind);
-    out.put_slice(&digits[at..]);
-    out.put_slice(b"\r\n");
+    at -= 1;
+    line[at] = kind;
+    out.put_slice(&line[at..]);
 }
 
 #[cfg(test)]
@@ -257,6 +295,29 @@ mod tests {
             assert_eq!(message_head(input), Ok(Head::Message(head)));
         }
         assert_eq!(message_head(b"+PONG\r\n"), Ok(Head::Other));
+    }
+
+    #[test]
+    fn rejects_heads_with_invalid_lengths() {
+        for lengths in ["2\r\nab\r\n", "$\r\nab\r\n", "$-1\r\nab\r\n", "$2x\r\nab\r\n", "$2\rxab\r\n"] {
+            let input = format!("*3\r\n$7\r\nmessage\r\n{lengths}$5\r\n");
+            assert_eq!(message_head(input.as_bytes()), Err(InvalidReply), "{lengths:?}");
+        }
+        let input = format!("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n${}\r\n", "1".repeat(MAX_DIGITS + 1));
+        assert_eq!(message_head(input.as_bytes()), Err(InvalidReply));
+    }
+
+    #[test]
+    fn counts_are_found_whole_only() {
+        for (input, len) in [(&b":0\r\n"[..], 4), (b":7\r\n:", 4), (b":120\r\n", 6), (b":1234567890\r\n", 13)]
+        {
+            assert_eq!(count_len(input), Some(len), "{}", String::from_utf8_lossy(input));
+        }
+        for input in
+            [&b":"[..], b":1", b":1\r", b":\r\n", b":-1\r\n", b":1x\r\n", b"+1\r\n", b":12345678901\r\n", b""]
+        {
+            assert_eq!(count_len(input), None, "{}", String::from_utf8_lossy(input));
+        }
     }
 
     #[test]

@@ -126,6 +126,11 @@ impl Subscriber {
         }
     }
 
+    /// Returns the reader of messages.
+    pub(crate) fn messages(&mut self) -> &mut Messages {
+        &mut self.incoming
+    }
+
     /// Returns the next event that was read already.
     pub(crate) fn buffered_event<N>(
         &mut self,

@@ -1,6 +1,6 @@
 //! Actions of namespaces: deliveries, answers to other nodes, and answers to this one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
@@ -12,6 +12,7 @@ use roomcast_node_adapter::{
 };
 use tracing::warn;
 
+use super::entry::Entry;
 use super::queue::Command;
 use super::{Count, Driver};
 use crate::input::{AnswerPart, Input, Key};
@@ -36,15 +37,26 @@ impl Driver {
     fn receive_in(&mut self, key: Key, channel: &str, payload: &bytes::Bytes, now: Instant) -> usize {
         let Some(entry) = self.namespaces.get_mut(&key) else { return 0 };
         self.stats.bytes_in += payload.len() as u64;
-        let host = entry.host();
+        let Entry { node, host, .. } = entry;
         let guard = &self.shared.guard;
+        let was_occupied = self.occupied.contains(key, channel);
         // Own-id rooms are among the rooms of the host.
-        entry.node.handle_message(channel, payload, now, &|room| {
+        node.handle_message(channel, payload, now, &|room| {
+            if was_occupied {
+                // Nearly always it still is; otherwise the host finds no recipients.
+                return true;
+            }
+            let Some(host) = host.as_ref().and_then(Weak::upgrade) else { return false };
             let target = Target { rooms: vec![Room::from(room)], ..Target::default() };
-            host.as_ref()
-                .is_some_and(|host| guard.call(|| host.count(&target)).is_some_and(|members| members > 0))
+            guard.call(|| host.count(&target)).is_some_and(|members| members > 0)
         });
-        self.perform(key, now)
+        let before = self.recipients;
+        let work = self.perform(key, now);
+        let is_occupied = self.recipients != before;
+        if is_occupied != was_occupied {
+            self.occupied.set(key, channel, is_occupied);
+        }
+        work
     }
 
     /// Continues a request with the number of nodes.
@@ -142,8 +154,9 @@ impl Driver {
             }
             Action::Deliver { target, event } => {
                 let Some(host) = host else { return 0 };
-                let recipients = self.shared.guard.call(|| host.deliver(&target, &event));
-                return recipients.unwrap_or_default() / RECIPIENTS_PER_WORK;
+                let recipients = self.shared.guard.call(|| host.deliver(&target, &event)).unwrap_or_default();
+                self.recipients = self.recipients.wrapping_add(recipients as u64);
+                return recipients / RECIPIENTS_PER_WORK;
             }
             Action::Update { target, change, asker } => {
                 self.act_for(key, host, &target, asker, |host| host.update(&target, &change));

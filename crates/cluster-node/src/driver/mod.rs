@@ -7,6 +7,7 @@ mod health;
 mod inputs;
 mod modes;
 mod nodes;
+mod occupied;
 mod queue;
 mod replay;
 mod rooming;
@@ -28,14 +29,17 @@ use std::time::Instant;
 use bytestring::ByteString;
 use roomcast_cluster_task::{AckSinks, Handlers, Timer, clock};
 use roomcast_core::{ClusterStatus, DeferredWakes, FlushList};
-use roomcast_node_adapter::{PubSub, PubSubCommand, PubSubEvent, RequestNumber, StreamLog};
+use roomcast_node_adapter::{
+    Composed, PubSub, PubSubCommand, PubSubEvent, RequestNumber, StreamLog, broadcast_prefix,
+};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use self::entry::Entry;
 use self::health::Health;
 use self::nodes::Nodes;
-use self::queue::{Command, Outgoing};
+use self::occupied::OccupiedChannels;
+use self::queue::{Command, Outgoing, Taken};
 use self::replay::Replays;
 use self::rooms::RoomChannels;
 use self::stream::Stream;
@@ -64,6 +68,9 @@ pub(crate) struct Driver {
     by_namespace: HashMap<ByteString, Key>,
     subscriptions: Subscriptions,
     nodes: Nodes,
+    occupied: OccupiedChannels,
+    /// Recipients of all events that were delivered here.
+    recipients: u64,
     queue: Outgoing,
     /// Bytes of requests that wait for the number of nodes.
     held_bytes: usize,
@@ -120,9 +127,12 @@ impl Driver {
     pub(crate) fn new(
         shared: Arc<Shared>,
         config: NodeClusterConfig,
-        engine: Box<dyn PubSub>,
+        mut engine: Box<dyn PubSub>,
         log: Option<Box<dyn StreamLog>>,
     ) -> Self {
+        if shared.is_classic() {
+            engine.drop_own(broadcast_prefix(&shared.uid));
+        }
         let max_len = shared.streams.as_ref().map_or(0, |streams| streams.max_len);
         let stream = log.map(|log| Stream::new(log, max_len, clock::now()));
         let rooms = shared.sharded.is_some().then(RoomStats::default);
@@ -140,6 +150,8 @@ impl Driver {
             inputs: VecDeque::new(),
             namespaces: BTreeMap::new(),
             subscriptions: Subscriptions::default(),
+            occupied: OccupiedChannels::new(),
+            recipients: 0,
             queue: Outgoing::default(),
             held_bytes: 0,
             publishes_request: false,
@@ -313,38 +325,56 @@ impl Driver {
             let command = match (subscribes, announces) {
                 (true, _) => self.next_subscription(),
                 (_, true) => self.nodes.next_command(is_leaving, now),
-                _ => self.next_command(),
+                _ => {
+                    self.send_next();
+                    continue;
+                }
             };
             if let Some(command) = command {
                 self.engine.send(command);
             }
         };
+        self.queue.free_sent();
         self.settle(0);
         has_more
     }
 
-    /// Returns the next command of the queue.
-    fn next_command(&mut self) -> Option<PubSubCommand> {
-        match self.queue.pop()? {
-            Command::Publish(message) => {
-                self.stats.messages_out += 1;
-                self.stats.bytes_out += message.payload.len() as u64;
-                Some(PubSubCommand::Publish { channel: message.channel, payload: message.payload })
+    /// Passes the next command of the queue to the engine.
+    fn send_next(&mut self) {
+        let bytes = match self.queue.pop() {
+            Some(Taken::Part(channel, payload)) => {
+                self.engine.publish(channel, payload);
+                payload.len()
             }
-            Command::Count(key, request, silent) => {
-                // The request may have ended.
-                let entry = self.namespaces.get(&key)?;
-                entry.requests.get(&request)?;
-                self.last_count += 1;
-                let token = self.last_count;
-                let channel = match &silent {
-                    Some(uid) => entry.node.answers_to(uid),
-                    None => entry.node.counted_channel().clone(),
-                };
-                self.counts.insert(token, Count { key, request, silent });
-                Some(PubSubCommand::Count { channel, token })
+            Some(Taken::Command(Command::Publish(Composed { channel, payload }))) => {
+                let bytes = payload.len();
+                self.engine.send(PubSubCommand::Publish { channel, payload });
+                bytes
             }
-        }
+            Some(Taken::Command(Command::Count(key, request, silent))) => {
+                return self.count(key, request, silent);
+            }
+            // A batch is taken in parts.
+            Some(Taken::Command(Command::PublishAll(_))) | None => return,
+        };
+        self.stats.messages_out += 1;
+        self.stats.bytes_out += bytes as u64;
+    }
+
+    fn count(&mut self, key: Key, request: RequestNumber, silent: Option<ByteString>) {
+        // The request may have ended.
+        let Some(entry) = self.namespaces.get(&key).filter(|entry| entry.requests.contains_key(&request))
+        else {
+            return;
+        };
+        self.last_count += 1;
+        let token = self.last_count;
+        let channel = match &silent {
+            Some(uid) => entry.node.answers_to(uid),
+            None => entry.node.counted_channel().clone(),
+        };
+        self.counts.insert(token, Count { key, request, silent });
+        self.engine.send(PubSubCommand::Count { channel, token });
     }
 
     /// Completes confirmations whose publications were passed to the engine, after it has flushed.
@@ -409,6 +439,10 @@ impl Driver {
         self.stats.handlers = self.handlers.len();
         self.stats.silent = self.nodes.silent().count();
         self.stats.lost = self.lost();
+        let dropped = self.engine.take_dropped();
+        self.stats.adapter.messages_in += dropped.messages;
+        self.stats.adapter.ignored += dropped.messages;
+        self.stats.bytes_in += dropped.bytes;
         self.shared.stats().clone_from(&self.stats);
         // It has left when the engine has flushed too.
         if self.health.is_leaving() {
@@ -446,8 +480,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.shared.inlet.end();
         let bytes = self.inputs.iter().map(|(_, bytes)| bytes).sum();
-        let is_publication = |input: &Input| matches!(input, Input::Publish(_) | Input::Append { .. });
-        let waiting = self.inputs.iter().filter(|(input, _)| is_publication(input)).count();
+        let waiting: usize = self.inputs.iter().map(|(input, _)| input.publications()).sum();
         let entries = self.stream.as_ref().map_or(0, |stream| stream.appends().len());
         self.shared.inlet.settle(bytes, 0);
         let dropped = (waiting + entries + self.queue.publications()) as u64;

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
 use bytestring::ByteString;
+use foldhash::fast::RandomState;
 
 use super::adapter::Names;
 use super::rooms::Batch;
@@ -13,7 +14,7 @@ use crate::input::Key;
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
     /// Namespaces by their subscribed channels and patterns.
-    routes: HashMap<ByteString, Key>,
+    routes: HashMap<ByteString, Key, RandomState>,
     /// Further namespaces with the same channel, such as that of a room `b` of `/a` and that of `/a#b`.
     shared: HashMap<ByteString, Vec<Key>>,
     /// Namespaces that need a command.

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use roomcast_core::{Args, ArgsReader, Event, Namespace};
+use roomcast_core::{Args, ArgsReader, Event, Namespace, Room};
 use roomcast_msgpack::{JsonValues, ReadError, Reader, Value, Writer};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::options::{read_opts, write_opts};
+use super::recent::{Recent, RecentNames};
 use super::{
     CodecLimits, DecodeError, EncodeError, Flags, MAX_DEPTH, Recipients, check_depth, check_len, checked,
     json_writer,
@@ -39,12 +40,34 @@ pub fn encode_broadcast(
     flags: &Flags,
     event: &Event,
 ) -> Result<Bytes, EncodeError> {
+    Ok(broadcast_bytes(uid, (&recipients.rooms, &recipients.except), flags, event)?.into())
+}
+
+/// Encodes a broadcast of the node `uid` to the members of some rooms, except those of others.
+pub(crate) fn broadcast_bytes(
+    uid: &str,
+    (rooms, except): (&[Room], &[Room]),
+    flags: &Flags,
+    event: &Event,
+) -> Result<Vec<u8>, EncodeError> {
     let mut writer = Writer::with_capacity(OVERHEAD + event.name.len() + event.args.byte_len());
+    write_sender(&mut writer, uid);
+    write_packet(&mut writer, event)?;
+    write_opts(&mut writer, rooms, except, flags);
+    Ok(writer.finish())
+}
+
+/// Returns the first bytes of each broadcast of the node `uid`.
+#[must_use]
+pub fn broadcast_prefix(uid: &str) -> Bytes {
+    let mut writer = Writer::with_capacity(uid.len() + 2);
+    write_sender(&mut writer, uid);
+    writer.finish().into()
+}
+
+fn write_sender(writer: &mut Writer, uid: &str) {
     writer.array(3);
     writer.text(uid);
-    write_packet(&mut writer, event)?;
-    write_opts(&mut writer, recipients, flags);
-    Ok(writer.finish().into())
 }
 
 /// Usual bytes of a broadcast besides its event.
@@ -62,6 +85,31 @@ pub fn decode_broadcast(
     own_uid: &str,
     limits: &CodecLimits,
 ) -> Result<Option<BroadcastMessage>, DecodeError> {
+    let read = read_broadcast(payload, namespace, own_uid, limits, &mut RecentNames::default())?;
+    Ok(read.map(|BroadcastParts { sender, recipients, flags, event }| BroadcastMessage {
+        sender: sender.into_owned().into(),
+        recipients,
+        flags,
+        event,
+    }))
+}
+
+/// Broadcast of another node, with the sender as a part of the message.
+pub(crate) struct BroadcastParts<'m> {
+    sender: Cow<'m, str>,
+    pub(crate) recipients: Recipients,
+    pub(crate) flags: Flags,
+    pub(crate) event: Event,
+}
+
+/// Implements [`decode_broadcast`], with names that the messages of the namespace share.
+pub(crate) fn read_broadcast<'m>(
+    payload: &'m Bytes,
+    namespace: &Namespace,
+    own_uid: &str,
+    limits: &CodecLimits,
+    names: &mut RecentNames,
+) -> Result<Option<BroadcastParts<'m>>, DecodeError> {
     check_len(payload, limits)?;
     let mut reader = Reader::new(payload);
     // Other versions may append elements.
@@ -70,12 +118,11 @@ pub fn decode_broadcast(
     if sender == own_uid {
         return Ok(None);
     }
-    let sender = ByteString::from(sender.into_owned());
     let packet = PacketHead::read(&mut reader)?;
     if packet.namespace.as_deref().unwrap_or("/") != namespace.as_str() {
         return Ok(None);
     }
-    let (recipients, flags) = read_opts(&mut reader, limits)?;
+    let (recipients, flags) = read_opts(&mut reader, limits, &mut names.rooms)?;
     for _ in 3..elements {
         let value = reader.value()?;
         reader.skip(&value)?;
@@ -83,8 +130,8 @@ pub fn decode_broadcast(
     if !reader.is_at_end() {
         return Err(ReadError::Malformed.into());
     }
-    let event = packet.event(namespace, limits)?;
-    Ok(Some(BroadcastMessage { sender, recipients, flags, event }))
+    let event = packet.event(namespace, limits, &mut names.events)?;
+    Ok(Some(BroadcastParts { sender, recipients, flags, event }))
 }
 
 /// Writes `{type: 2, data: [name, ...args], nsp}`.
@@ -144,21 +191,34 @@ impl<'m> PacketHead<'m> {
         Ok(head)
     }
 
-    fn event(self, namespace: &Namespace, limits: &CodecLimits) -> Result<Event, DecodeError> {
+    fn event(
+        self,
+        namespace: &Namespace,
+        limits: &CodecLimits,
+        names: &mut Recent<ByteString>,
+    ) -> Result<Event, DecodeError> {
         check_kind(self.kind)?;
         let mut data = self.data.ok_or(DecodeError::Field("data"))?;
         let len @ 1.. = data.array()? else { return Err(DecodeError::Field("event")) };
         let name: ByteString = match data.value()? {
-            Value::Text(name) => String::from_utf8_lossy(name).into_owned().into(),
+            Value::Text(name) => names.get(name),
             Value::Unsigned(number) => number.to_string().into(),
             Value::Signed(number) => number.to_string().into(),
             _ => return Err(DecodeError::Field("event name")),
         };
-        // The text takes about as much as the rest of the message.
-        let mut json = json_writer(data.left(), limits);
+        let mut json = json_writer(args_capacity(&data, len - 1), limits);
         json.values(&mut data, len - 1)?;
         let (text, attachments) = json.finish()?;
         Ok(Event::new(namespace.clone(), name, checked(text, attachments)?))
+    }
+}
+
+/// Returns the bytes that the text of arguments takes, approximately; exact for one text without escapes.
+fn args_capacity(data: &Reader<'_>, args: u32) -> usize {
+    match data.clone().value() {
+        Ok(Value::Text(text)) if args == 1 => text.len() + 2,
+        // The text takes about as much as the rest of the message.
+        _ => data.left(),
     }
 }
 

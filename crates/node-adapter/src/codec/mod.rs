@@ -3,6 +3,7 @@
 mod cluster;
 mod event;
 mod options;
+mod recent;
 mod request;
 mod response;
 mod session;
@@ -14,8 +15,10 @@ pub use self::cluster::{
     ClusterBody, ClusterEncoding, ClusterMessage, decode_cluster_message, encode_cluster_message,
 };
 pub(crate) use self::cluster::{Received, receive};
-pub use self::event::{BroadcastMessage, decode_broadcast, encode_broadcast};
+pub use self::event::{BroadcastMessage, broadcast_prefix, decode_broadcast, encode_broadcast};
+pub(crate) use self::event::{broadcast_bytes, read_broadcast};
 pub use self::options::{Flags, Recipients};
+pub(crate) use self::recent::RecentNames;
 pub use self::request::{Request, RequestMessage, decode_request, encode_request};
 pub use self::response::{Response, ResponseMessage, decode_response, encode_response};
 pub use self::session::{StoredSession, decode_session, encode_session, session_key};

@@ -9,6 +9,7 @@ use roomcast_msgpack::{Reader, Value, Writer};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::recent::Recent;
 use super::{CodecLimits, DecodeError};
 
 /// Rooms whose members are included and excluded.
@@ -182,12 +183,12 @@ fn write_rooms(writer: &mut Writer, rooms: &[Room]) {
 }
 
 /// Writes `{rooms, except, flags}`.
-pub(super) fn write_opts(writer: &mut Writer, recipients: &Recipients, flags: &Flags) {
+pub(super) fn write_opts(writer: &mut Writer, rooms: &[Room], except: &[Room], flags: &Flags) {
     writer.map(3);
     writer.text("rooms");
-    write_rooms(writer, &recipients.rooms);
+    write_rooms(writer, rooms);
     writer.text("except");
-    write_rooms(writer, &recipients.except);
+    write_rooms(writer, except);
     writer.text("flags");
     write_flags(writer, flags);
 }
@@ -243,14 +244,15 @@ fn timeout_of(milliseconds: f64) -> Option<Duration> {
 pub(super) fn read_opts(
     reader: &mut Reader<'_>,
     limits: &CodecLimits,
+    names: &mut Recent<Room>,
 ) -> Result<(Recipients, Flags), DecodeError> {
     let len = reader.map()?;
     let (mut rooms, mut except, mut flags) = (None, Vec::new(), Flags::default());
     for _ in 0..len {
         let Value::Text(key) = reader.value()? else { return Err(DecodeError::Field("opts")) };
         match key {
-            b"rooms" => rooms = Some(read_rooms(reader, limits, true)?),
-            b"except" => except = read_rooms(reader, limits, false)?,
+            b"rooms" => rooms = Some(read_rooms(reader, limits, names, true)?),
+            b"except" => except = read_rooms(reader, limits, names, false)?,
             b"flags" => flags = read_flags(reader)?,
             _ => {
                 let value = reader.value()?;
@@ -261,17 +263,22 @@ pub(super) fn read_opts(
     Ok((Recipients { rooms: rooms.ok_or(DecodeError::Field("rooms"))?, except }, flags))
 }
 
-fn read_rooms(reader: &mut Reader<'_>, limits: &CodecLimits, strict: bool) -> Result<Vec<Room>, DecodeError> {
+fn read_rooms(
+    reader: &mut Reader<'_>,
+    limits: &CodecLimits,
+    names: &mut Recent<Room>,
+    strict: bool,
+) -> Result<Vec<Room>, DecodeError> {
     let len = reader.array()?;
     let mut rooms = RoomList { limit: limits.rooms, strict, ..RoomList::default() };
     for _ in 0..len {
         let value = reader.value()?;
         reader.skip(&value)?;
         rooms.push(match value {
-            Value::Text(name) => Some(String::from_utf8_lossy(name).into_owned()),
-            Value::Unsigned(number) => Some(number.to_string()),
-            Value::Signed(number) => Some(number.to_string()),
-            Value::Float(number) => Some(float(number)),
+            Value::Text(name) => Some(names.get(name)),
+            Value::Unsigned(number) => Some(number.to_string().into()),
+            Value::Signed(number) => Some(number.to_string().into()),
+            Value::Float(number) => Some(float(number).into()),
             _ => None,
         })?;
     }
@@ -294,19 +301,19 @@ struct RoomList {
 }
 
 impl RoomList {
-    fn push(&mut self, name: Option<String>) -> Result<(), DecodeError> {
-        let Some(name) = name else {
+    fn push(&mut self, room: Option<Room>) -> Result<(), DecodeError> {
+        let Some(room) = room else {
             // Such a room has no members here. Without it, a list of rooms could become empty and include all members.
             return if self.strict { Err(DecodeError::Field("rooms")) } else { Ok(()) };
         };
         // A room that was named as text and as a number.
-        if self.rooms.last().is_some_and(|last| last.as_str() == name) {
+        if self.rooms.last() == Some(&room) {
             return Ok(());
         }
         if self.rooms.len() >= self.limit {
             return Err(DecodeError::Limit { what: "rooms", limit: self.limit });
         }
-        self.rooms.push(name.into());
+        self.rooms.push(room);
         Ok(())
     }
 }
@@ -392,7 +399,7 @@ pub(super) struct JsonRooms(Vec<JsonRoom>);
 impl JsonRooms {
     pub(super) fn take(self, limits: &CodecLimits, strict: bool) -> Result<Vec<Room>, DecodeError> {
         let mut rooms = RoomList { limit: limits.rooms, strict, ..RoomList::default() };
-        self.0.into_iter().try_for_each(|room| rooms.push(room.0))?;
+        self.0.into_iter().try_for_each(|room| rooms.push(room.0.map(Room::from)))?;
         Ok(rooms.rooms)
     }
 }

@@ -165,7 +165,7 @@ fn encode_broadcast(
     writer.text("packet");
     write_packet(&mut writer, event)?;
     writer.text("opts");
-    write_opts(&mut writer, recipients, flags);
+    write_opts(&mut writer, &recipients.rooms, &recipients.except, flags);
     Ok(writer.finish().into())
 }
 

@@ -30,10 +30,11 @@ pub use self::streams::{
     AppendQueue, AppendState, MissedReader, ReadRequest, RestoreError, RestoreStep, Restored, SessionRestore,
     StreamReader, StreamsConfig, StreamsNamespace, StreamsWriter, entry_bytes,
 };
-pub use self::writer::{ClassicWriter, Composed};
+pub use self::writer::{Broadcast, ClassicWriter, Composed};
+use crate::codec::{RecentNames, read_broadcast};
 use crate::{
     ChannelKind, Channels, CodecLimits, EncodeError, Flags, Recipients, Request, RequestMessage, Response,
-    decode_broadcast, decode_request, decode_response, encode_request, encode_response,
+    decode_request, decode_response, encode_request, encode_response,
 };
 
 /// Settings that all namespaces of a node share.
@@ -93,6 +94,7 @@ pub struct ClassicNamespace {
     requests: Requests,
     actions: VecDeque<ClassicAction>,
     metrics: ClassicMetrics,
+    names: RecentNames,
 }
 
 impl ClassicNamespace {
@@ -114,6 +116,7 @@ impl ClassicNamespace {
             requests: Requests::default(),
             actions: VecDeque::new(),
             metrics: ClassicMetrics::default(),
+            names: RecentNames::default(),
         }
     }
 
@@ -289,7 +292,8 @@ impl ClassicNamespace {
     }
 
     fn handle_broadcast(&mut self, payload: &Bytes) {
-        match decode_broadcast(payload, self.writer.namespace(), self.writer.uid(), &self.config.limits) {
+        let (writer, limits) = (&self.writer, &self.config.limits);
+        match read_broadcast(payload, writer.namespace(), writer.uid(), limits, &mut self.names) {
             Ok(Some(message)) => {
                 let mut event = message.event;
                 set_options(&mut event, &message.flags);

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use roomcast_core::{Args, Event, Membership, Namespace};
+use roomcast_core::{Args, Event, Membership, Namespace, Target};
 
+use crate::codec::broadcast_bytes;
 use crate::{Channels, EncodeError, Flags, Recipients, Request, encode_broadcast, encode_request};
 
 /// Message and its channel.
@@ -14,6 +15,30 @@ pub struct Composed {
     pub channel: ByteString,
     /// Message.
     pub payload: Bytes,
+}
+
+/// Broadcast and its channel, in parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "drivers take it apart")]
+pub struct Broadcast<'a> {
+    /// Parts of the channel.
+    pub channel: [&'a str; 3],
+    /// Message.
+    pub payload: Vec<u8>,
+}
+
+impl Broadcast<'_> {
+    /// Returns the length of the channel and the message together.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.channel.iter().map(|part| part.len()).sum::<usize>() + self.payload.len()
+    }
+}
+
+impl From<Broadcast<'_>> for Composed {
+    fn from(message: Broadcast<'_>) -> Self {
+        Self { channel: message.channel.concat().into(), payload: message.payload.into() }
+    }
 }
 
 /// Composes the messages of one namespace that want no answer. Threads may share it.
@@ -62,6 +87,20 @@ impl ClassicWriter {
     ) -> Result<Composed, EncodeError> {
         let payload = encode_broadcast(&self.uid, recipients, flags, event)?;
         Ok(Composed { channel: self.channels.broadcast(&recipients.rooms), payload })
+    }
+
+    /// Composes an event like [`broadcast`](Self::broadcast), without memory for its channel.
+    ///
+    /// # Errors
+    /// Returns an error if the event could harm a Node server or its clients.
+    pub fn compose<'a>(
+        &'a self,
+        target: &'a Target,
+        flags: &Flags,
+        event: &Event,
+    ) -> Result<Broadcast<'a>, EncodeError> {
+        let payload = broadcast_bytes(&self.uid, (&target.rooms, &target.except), flags, event)?;
+        Ok(Broadcast { channel: self.channels.broadcast_parts(&target.rooms), payload })
     }
 
     /// Composes a change to the rooms of matching sockets on other nodes.
