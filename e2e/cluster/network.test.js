@@ -1,5 +1,5 @@
-// Two Roomcast servers, native and classic, each behind a proxy to Redis: lost packets, latency, a slow Redis, and one
-// that is out of memory or refuses to publish.
+// Two Roomcast servers, native, classic and sharded, each behind a proxy to Redis: lost packets, latency, a slow Redis,
+// and one that is out of memory or refuses to publish.
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -19,7 +19,7 @@ const WHOLE = 1000;
 /** Silence after which queries do not wait for a server */
 const OUT = 5000;
 
-for (const mode of ["native", "classic"]) {
+for (const mode of ["native", "classic", "sharded-dynamic"]) {
   describe(mode, () => {
     let redis;
     let commands;
@@ -113,8 +113,10 @@ for (const mode of ["native", "classic"]) {
       return missing !== 0;
     }
 
-    for (const direction of ["both", "there", "back"]) {
-      for (const end of ["resume", "cut"]) {
+    // In the sharded mode, the same connections as in the classic one: a sample.
+    const isSample = mode === "sharded-dynamic";
+    for (const direction of isSample ? ["both"] : ["both", "there", "back"]) {
+      for (const end of isSample ? ["cut"] : ["resume", "cut"]) {
         test(`packets are dropped (${direction}), then the path returns (${end})`, async (context) => {
           clients.forEach((client) => client.take());
           paths[1].drop(direction);
@@ -227,12 +229,13 @@ for (const mode of ["native", "classic"]) {
 
     test("refused publications are counted, and logged once", async (context) => {
       const before = await metric(1, "redis_refused_total");
-      await commands.acl("SETUSER", "default", "-publish");
+      const publish = mode.startsWith("sharded") ? "spublish" : "publish";
+      await commands.acl("SETUSER", "default", `-${publish}`);
       for (let number = 0; number < 20; number++) await deliversLocally(1, "refused");
       await until(async () => (await metric(1, "redis_refused_total")) - before >= 20, "counted");
       assert.equal(count(1, "redis refused publications"), 1, servers[1].output);
       assert(!clients[0].events.some(([name]) => name === "refused"));
-      await commands.acl("SETUSER", "default", "+publish");
+      await commands.acl("SETUSER", "default", `+${publish}`);
       await expectWhole(context, "refused");
     });
   });

@@ -419,14 +419,16 @@ async fn counts_follow_churn_of_many_rooms() {
     assert!(calls < 110_000, "{calls}");
 }
 
+/// Commands of the user that the documentation names.
+const RULES: &str = "on >secret resetchannels &socket.io* -@all +spublish +ssubscribe +sunsubscribe +ping \
+                     +cluster|slots +pubsub|shardnumsub +client|id +client|kill";
+
 #[tokio::test]
 #[ignore = "needs redis-server; run by the step redis of cargo xtask test"]
 async fn access_rules_suffice_as_documented() {
     let cluster = Cluster::start("");
     for server in &cluster.servers {
-        let rules = "on >secret resetchannels &socket.io* -@all +spublish +ssubscribe +sunsubscribe +ping \
-                     +cluster|slots +pubsub|shardnumsub +client|id +client|kill";
-        let rules: Vec<_> = rules.split_whitespace().collect();
+        let rules: Vec<_> = RULES.split_whitespace().collect();
         let reply = server.command(&[&["ACL", "SETUSER", "roomcast"], &rules[..]].concat());
         assert_eq!(reply, "+OK\r\n");
     }
@@ -442,6 +444,42 @@ async fn access_rules_suffice_as_documented() {
     engine.send(PubSubCommand::Subscribe { channels: vec!["other".into()], patterns: Vec::new(), token: 3 });
     while event(&mut engine).await != (PubSubEvent::Refused { token: 3 }) {}
     assert_eq!(engine.metrics().total.subscriptions_refused, 1);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server; run by the step redis of cargo xtask test"]
+async fn tls_and_user_hold_through_failover() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/tests/certificates");
+    let mut cluster = Cluster::start_tls(&format!("user roomcast {RULES}\n"), &format!("{folder}/one"));
+    let url = cluster.url().replacen("rediss://", "rediss://roomcast:secret@", 1);
+    let engine = |certificate: &str| {
+        let config = RedisConfig::from_url(&url).expect("a URL").ping_interval(Duration::from_millis(250));
+        let config = config.ca_file(format!("{folder}/{certificate}.crt")).expect("a certificate");
+        RedisClusterPubSub::new(config)
+    };
+    let (mut one, mut other) = (engine("one"), engine("one"));
+    let rooms = rooms(ROOMS);
+    subscribe(&mut other, rooms.clone(), 1).await;
+    assert_heard(&mut one, &mut other, &rooms).await;
+    // Each connection uses TLS: the servers name these ports to others.
+    let ports: Vec<_> = cluster.tls_ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let shards = other.metrics().shards;
+    assert_eq!(shards.len(), 3);
+    assert!(shards.iter().all(|shard| ports.contains(&shard.address.to_string())), "{shards:?}");
+
+    let before = other.metrics().subscriptions_lost;
+    cluster.servers[1].kill();
+    let accepts = || cluster.is_master(&cluster.servers[4]).then(Instant::now);
+    let elapsed = assert_renewed(&mut one, &mut other, before, accepts).await;
+    assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
+    assert_heard(&mut one, &mut other, &rooms).await;
+    cluster.servers[1].restart();
+    run_until([&mut other, &mut one], |_, _| cluster.is_whole()).await;
+
+    // The certificate of the servers is unknown.
+    let mut distrusting = engine("two");
+    run(&mut distrusting, Duration::from_secs(1)).await;
+    assert!(!distrusting.metrics().total.connected, "{:?}", distrusting.metrics());
 }
 
 const LIMIT: Duration = Duration::from_secs(20);

@@ -10,6 +10,8 @@ pub(crate) struct Cluster {
     pub(crate) servers: Vec<Redis>,
     ids: Vec<String>,
     buses: Vec<u16>,
+    /// Ports with TLS, if it is used.
+    pub(crate) tls_ports: Vec<u16>,
 }
 
 const MASTERS: usize = 3;
@@ -17,13 +19,32 @@ const MASTERS: usize = 3;
 impl Cluster {
     /// Starts the servers, which are masters and replicas in this order.
     pub(crate) fn start(config: &str) -> Self {
-        let mut cluster = Self { servers: Vec::new(), ids: Vec::new(), buses: Vec::new() };
+        Self::start_each(config, None)
+    }
+
+    /// Starts servers whose connections of each kind use TLS, with a certificate and its key by their path without
+    /// extension.
+    pub(crate) fn start_tls(config: &str, certificate: &str) -> Self {
+        Self::start_each(config, Some(certificate))
+    }
+
+    fn start_each(config: &str, certificate: Option<&str>) -> Self {
+        let (servers, ids, buses, tls_ports) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut cluster = Self { servers, ids, buses, tls_ports };
         for index in 0..2 * MASTERS {
             let bus = free_port();
+            let tls = certificate.map_or_else(String::new, |certificate| {
+                let port = free_port();
+                cluster.tls_ports.push(port);
+                format!(
+                    "tls-port {port}\ntls-cert-file {certificate}.crt\ntls-key-file {certificate}.key\n\
+                     tls-ca-cert-file {certificate}.crt\ntls-auth-clients no\ntls-replication yes\ntls-cluster yes\n"
+                )
+            });
             let server = Redis::start(&format!(
                 "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-port {bus}\n\
                  cluster-node-timeout 1000\ncluster-require-full-coverage no\n\
-                 cluster-replica-validity-factor 0\nrepl-diskless-sync-delay 0\n{config}"
+                 cluster-replica-validity-factor 0\nrepl-diskless-sync-delay 0\n{tls}{config}"
             ));
             server.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
             let id = server.command(&["CLUSTER", "MYID"]);
@@ -56,8 +77,15 @@ impl Cluster {
 
     /// Returns the URL with all servers.
     pub(crate) fn url(&self) -> String {
-        let hosts: Vec<_> = self.servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
-        format!("redis://{}", hosts.join(","))
+        let hosts = |ports: &[u16]| {
+            let hosts: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+            hosts.join(",")
+        };
+        if self.tls_ports.is_empty() {
+            let ports: Vec<_> = self.servers.iter().map(|server| server.port).collect();
+            return format!("redis://{}", hosts(&ports));
+        }
+        format!("rediss://{}", hosts(&self.tls_ports))
     }
 
     /// Returns whether each master has a replica that follows it.
