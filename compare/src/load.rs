@@ -325,7 +325,8 @@ mod tests {
         assert_eq!(all.iter().map(Load::to_string).collect::<Vec<_>>(), names);
         let all: Vec<String> =
             "cluster".parse::<Load>().unwrap().expanded().iter().map(Load::to_string).collect();
-        let names = ["saturated", "paced", "no-members", "rooms"].map(|name| format!("cluster-{name}:1:180"));
+        let names = ["saturated", "paced", "no-members", "rooms", "sessions"]
+            .map(|name| format!("cluster-{name}:1:180"));
         assert_eq!(all, names);
         assert_eq!(habit_loads().len(), 3 * 5 + 6);
         assert!("idle:limit".parse::<Load>().is_err());
