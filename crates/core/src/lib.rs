@@ -50,8 +50,9 @@ pub use router::{
 };
 pub use session::{Action, Command, ConnectionRole, Inbound, Session};
 pub use transport::{
-    ByteStream, Capabilities, Connection, Exchange, PollSlot, PollSlotCell, Received, RejectedExchange,
-    Rejection, RequestBody, Responder, Transport, TransportName, Upgrade, Upgraded,
+    ByteStream, Capabilities, Connection, Exchange, FixedHeaders, PollSlot, PollSlotCell, Received,
+    RejectedExchange, Rejection, RepeatedResponse, RepeatedResponses, RequestBody, Responder, Transport,
+    TransportName, Upgrade, Upgraded,
 };
 
 /// Types of other crates in the signatures above.

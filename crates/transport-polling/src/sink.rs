@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{BufMut, BytesMut};
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use roomcast_core::memory::Charge;
 use roomcast_core::{
-    BodyProgress, ConnectionError, Frame, FrameSink, PollSlot, Readiness, Responder, ResponseBody,
+    BodyProgress, ConnectionError, FixedHeaders, Frame, FrameSink, PollSlot, Readiness, Responder,
+    ResponseBody,
 };
 
 use crate::payload::{PollingWire, SEPARATOR};
@@ -182,7 +183,7 @@ impl FrameSink for PollingSink {
         let count = fitting(batch, self.max_payload);
         let answered = !get.is_disconnected() && {
             let body = self.track(payload(batch, count));
-            get.send(response(body, may_compress(batch, count))).is_ok()
+            get.send_fixed(headers(may_compress(batch, count)), body).is_ok()
         };
         if answered {
             batch.drain(..count);
@@ -270,12 +271,14 @@ fn may_compress(batch: &VecDeque<Frame>, count: usize) -> bool {
     batch.iter().take(count).any(Frame::may_compress)
 }
 
-fn response(payload: ResponseBody, may_compress: bool) -> http::Response<ResponseBody> {
-    let mut response = http::Response::new(payload);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
+/// Returns the headers of a response.
+fn headers(may_compress: bool) -> FixedHeaders {
+    const TYPE: (HeaderName, HeaderValue) =
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
+    static MAY_COMPRESS: [(HeaderName, HeaderValue); 2] =
+        [TYPE, (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     // Intermediaries must not compress it either (RFC 9111 section 5.2.2.6).
-    let caching = if may_compress { "no-store" } else { "no-store, no-transform" };
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
-    response
+    static AS_IS: [(HeaderName, HeaderValue); 2] =
+        [TYPE, (header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"))];
+    if may_compress { &MAY_COMPRESS } else { &AS_IS }
 }

@@ -15,6 +15,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
+use super::answer::{self, FixedHeaders, RepeatedResponse, RepeatedResponses};
 use crate::{BoxError, ResponseBody};
 
 /// HTTP request with its pending response.
@@ -42,13 +43,26 @@ pub type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
 ///
 /// Dropping it unanswered closes the HTTP connection.
 #[derive(Debug)]
-pub struct Responder(oneshot::Sender<http::Response<ResponseBody>>);
+pub struct Responder(Sender);
+
+#[derive(Debug)]
+enum Sender {
+    Once(oneshot::Sender<http::Response<ResponseBody>>),
+    Repeated(answer::Sender),
+}
 
 impl Responder {
     /// Creates a responder, and the receiver of its response.
     pub fn new() -> (Self, oneshot::Receiver<http::Response<ResponseBody>>) {
         let (sender, receiver) = oneshot::channel();
-        (Self(sender), receiver)
+        (Self(Sender::Once(sender)), receiver)
+    }
+
+    /// Creates a responder for the next request of a client that repeats it.
+    ///
+    /// A request before that is still unanswered is given up, as if its client had disconnected.
+    pub fn repeated(responses: &mut RepeatedResponses) -> Self {
+        Self(Sender::Repeated(responses.begin()))
     }
 
     /// Sends the response.
@@ -59,17 +73,47 @@ impl Responder {
         self,
         response: http::Response<ResponseBody>,
     ) -> Result<(), Box<http::Response<ResponseBody>>> {
-        self.0.send(response).map_err(Box::new)
+        match self.0 {
+            Sender::Once(sender) => sender.send(response).map_err(Box::new),
+            Sender::Repeated(sender) => sender
+                .send(RepeatedResponse::Whole(Box::new(response)))
+                .map_err(|response| Box::new(response.into_response())),
+        }
+    }
+
+    /// Sends a response with status 200 and these headers, which a server encodes once for a client that repeats its
+    /// request.
+    ///
+    /// # Errors
+    /// Returns the response if the client has disconnected.
+    pub fn send_fixed(
+        self,
+        headers: FixedHeaders,
+        body: ResponseBody,
+    ) -> Result<(), Box<http::Response<ResponseBody>>> {
+        let response = RepeatedResponse::Fixed(headers, body);
+        match self.0 {
+            Sender::Once(sender) => sender.send(response.into_response()).map_err(Box::new),
+            Sender::Repeated(sender) => {
+                sender.send(response).map_err(|response| Box::new(response.into_response()))
+            }
+        }
     }
 
     /// Completes once the client has disconnected, so that no response can reach it.
     pub fn poll_disconnected(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.poll_closed(cx)
+        match &mut self.0 {
+            Sender::Once(sender) => sender.poll_closed(cx),
+            Sender::Repeated(sender) => sender.poll_closed(cx),
+        }
     }
 
     /// Returns whether the client has disconnected.
     pub fn is_disconnected(&self) -> bool {
-        self.0.is_closed()
+        match &self.0 {
+            Sender::Once(sender) => sender.is_closed(),
+            Sender::Repeated(sender) => sender.is_closed(),
+        }
     }
 }
 

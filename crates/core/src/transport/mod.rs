@@ -1,10 +1,12 @@
 //! Transports and their connections.
 
+mod answer;
 mod http;
 
 use std::fmt;
 use std::task::{Context, Poll};
 
+pub use self::answer::{FixedHeaders, RepeatedResponse, RepeatedResponses};
 pub use self::http::{
     ByteStream, Exchange, PollSlot, PollSlotCell, RejectedExchange, Rejection, RequestBody, Responder,
     Upgrade, Upgraded,

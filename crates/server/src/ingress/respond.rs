@@ -2,8 +2,8 @@
 
 use http::header::{ORIGIN, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response};
-use roomcast_core::ResponseBody;
+use http::{HeaderMap, HeaderValue, Method, Response};
+use roomcast_core::{FixedHeaders, ResponseBody};
 
 use super::answer::{Answer, RefusalResponse, unanswered};
 use super::cors;
@@ -42,7 +42,7 @@ impl Respond {
         begun: Result<Option<HeaderValue>, RefusalResponse>,
         answer: Answer,
     ) -> Response<ResponseBody> {
-        let mut response = match begun {
+        let response = match begun {
             Ok(cookie) => {
                 let mut response = answer.await.unwrap_or_else(|_| unanswered());
                 if let Some(cookie) = cookie {
@@ -52,9 +52,18 @@ impl Respond {
             }
             Err(refused) => *refused,
         };
+        self.complete(io, response).await
+    }
+
+    /// Adds headers to a response, and compresses it.
+    pub(super) async fn complete(
+        &self,
+        io: &Io,
+        mut response: Response<ResponseBody>,
+    ) -> Response<ResponseBody> {
         let is_refused = response.status().is_client_error() || response.status().is_server_error();
         if self.is_engine {
-            cors::allow(&io.config().http.cors, self.origin.as_ref(), response.headers_mut());
+            self.allow_origin(io, response.headers_mut());
         }
         if let Some((rules, coding)) = self.compression
             && rules.concerns(&response)
@@ -72,5 +81,22 @@ impl Respond {
             count::requests_refused(io.metrics());
         }
         response
+    }
+
+    /// Returns the headers of a response that needs no more than headers which are the same each time.
+    pub(super) fn fixed_headers(&self, io: &Io, headers: FixedHeaders) -> HeaderMap {
+        let mut all: HeaderMap = headers.iter().cloned().collect();
+        self.allow_origin(io, &mut all);
+        all
+    }
+
+    /// Returns whether a response with this body and fixed headers is only given [more](Self::fixed_headers) of them.
+    pub(super) fn adds_only_fixed_headers(&self, io: &Io, body: &ResponseBody) -> bool {
+        let compresses = self.compression.is_some_and(|(rules, _)| rules.reaches(body));
+        self.is_engine && !compresses && self.head.is_none() && io.config().http.cors.is_fixed()
+    }
+
+    fn allow_origin(&self, io: &Io, headers: &mut HeaderMap) {
+        cors::allow(&io.config().http.cors, self.origin.as_ref(), headers);
     }
 }

@@ -4,9 +4,9 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +32,7 @@ use crate::util::clock::{self, millis};
 use crate::util::coop::yield_now;
 use crate::web::forwarded::canonical;
 use crate::web::peer::Peer;
-use crate::web::repeated_poll::{AnswerPoll, detached};
+use crate::web::repeated_poll::detached;
 use crate::web::stream::{ActiveBody, Activity, ArrivingBody, HttpStream};
 use crate::web::upgrade;
 
@@ -145,7 +145,7 @@ where
                     && response.status() == StatusCode::OK
                     && let Some(poll) = RepeatedPoll::of(&server.io, poll)
                 {
-                    activity.remember(repetitions(poll));
+                    activity.remember(Box::new(poll));
                 }
                 Ok::<_, Infallible>(response.map(|body| ActiveBody::new(body, activity)))
             }
@@ -247,34 +247,6 @@ where
             let fallback = AssertUnwindSafe(|| (server.fallback)(request.map(drop)));
             catch_unwind(fallback).unwrap_or_else(|_| panicked(&server.io))
         }
-    }
-}
-
-/// Answers the repetitions of a poll, in memory that all of them use.
-struct Repetitions<M, F> {
-    answer: M,
-    response: Pin<Box<Option<F>>>,
-}
-
-fn repetitions(poll: RepeatedPoll) -> Box<dyn AnswerPoll> {
-    Box::new(Repetitions { answer: move || poll.clone().answer(), response: Box::pin(None) })
-}
-
-impl<M, F> AnswerPoll for Repetitions<M, F>
-where
-    M: Fn() -> F + Send,
-    F: Future<Output = Response<ResponseBody>> + Send,
-{
-    fn begin(&mut self) {
-        let response = (self.answer)();
-        self.response.set(Some(response));
-    }
-
-    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Response<ResponseBody>> {
-        let Some(response) = self.response.as_mut().as_pin_mut() else { return Poll::Pending };
-        let response = ready!(response.poll(cx));
-        self.response.set(None);
-        Poll::Ready(response)
     }
 }
 

@@ -53,12 +53,16 @@ impl HttpCompression {
         self
     }
 
+    /// Returns whether a body is long enough.
+    pub(crate) fn reaches(&self, body: &ResponseBody) -> bool {
+        body.bytes().is_some_and(|bytes| bytes.len() >= self.threshold)
+    }
+
     /// Returns whether this response is long enough, and its transport allows compression.
     pub(crate) fn concerns(&self, response: &Response<ResponseBody>) -> bool {
-        let Some(bytes) = response.body().bytes() else { return false };
         let fixed =
             response.headers().get(CACHE_CONTROL).is_some_and(|value| value == "no-store, no-transform");
-        response.status() == StatusCode::OK && bytes.len() >= self.threshold && !fixed
+        response.status() == StatusCode::OK && self.reaches(response.body()) && !fixed
     }
 
     /// Compresses a poll response if that shrinks it.

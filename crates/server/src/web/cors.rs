@@ -191,6 +191,13 @@ fn list(names: impl Iterator<Item = String>) -> HeaderValue {
     HeaderValue::try_from(joined).unwrap_or(HeaderValue::from_static(""))
 }
 
+impl Cors {
+    /// Returns whether equal requests always get equal headers: no function of the application decides.
+    pub(crate) fn is_fixed(&self) -> bool {
+        !matches!(self.listed, Allowed::Matching(_))
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Allowed {
     None,

@@ -34,7 +34,26 @@ pub(crate) trait AnswerPoll: Send {
     fn begin(&mut self);
 
     /// Polls for the response.
-    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Response<ResponseBody>>;
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<PollResponse>;
+}
+
+/// Response to a repeated poll.
+pub(crate) enum PollResponse {
+    /// Response with status 200 whose head was encoded before.
+    Encoded(EncodedHead, ResponseBody),
+    Whole(Response<ResponseBody>),
+}
+
+/// Encoded head of responses with status 200 that differ only in length and date.
+#[derive(Debug, Clone)]
+pub(crate) struct EncodedHead(Bytes);
+
+impl EncodedHead {
+    pub(crate) fn new(headers: &HeaderMap) -> Self {
+        let mut out = Vec::with_capacity(HEAD_ROOM);
+        put_head(&mut out, StatusCode::OK, headers);
+        Self(out.into())
+    }
 }
 
 /// Copies a request, so that it does not keep the HTTP library's buffer allocated.
@@ -235,21 +254,21 @@ fn request_line(head: &[u8]) -> &[u8] {
 /// Encodes a response (RFC 9112 section 4), with a short body in the same piece.
 ///
 /// Returns the rest of the body, and whether the connection stays open.
-fn encode(response: Response<ResponseBody>, out: &mut Vec<u8>) -> (ResponseBody, bool) {
-    let (head, mut body) = response.into_parts();
+fn encode(response: PollResponse, out: &mut Vec<u8>) -> (ResponseBody, bool) {
+    let (status, mut body, closes, has_date) = match response {
+        PollResponse::Encoded(EncodedHead(head), body) => {
+            out.extend_from_slice(&head);
+            (StatusCode::OK, body, false, false)
+        }
+        PollResponse::Whole(response) => {
+            let (head, body) = response.into_parts();
+            let connection = head.headers.get(CONNECTION);
+            let closes = connection.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
+            put_head(out, head.status, &head.headers);
+            (head.status, body, closes, head.headers.contains_key(DATE))
+        }
+    };
     let len = body.size_hint().exact();
-    let closes =
-        head.headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
-    let short = body.bytes().filter(|bytes| bytes.len() <= ResponseBody::SLICE);
-    out.reserve(HEAD_ROOM + short.map_or(0, Bytes::len));
-    let status = head.status;
-    let reason = status.canonical_reason().unwrap_or_default();
-    for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    for (name, value) in head.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
-        put_header(out, name.as_str(), value.as_bytes());
-    }
     match len {
         Some(len) if !has_no_body(status) => put_header(out, "content-length", decimal(len, &mut [0; 20])),
         Some(_) => {}
@@ -257,15 +276,26 @@ fn encode(response: Response<ResponseBody>, out: &mut Vec<u8>) -> (ResponseBody,
         None if !closes => put_header(out, "connection", b"close"),
         None => {}
     }
-    if !head.headers.contains_key(DATE) {
+    if !has_date {
         with_date(|date| put_header(out, "date", date));
     }
     out.extend_from_slice(b"\r\n");
-    if let Some(short) = short {
+    if let Some(short) = body.bytes().filter(|bytes| bytes.len() <= ResponseBody::SLICE) {
         out.extend_from_slice(short);
         body = ResponseBody::Empty;
     }
     (body, len.is_some() && !closes)
+}
+
+/// Writes a status line and the headers, except the length.
+fn put_head(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
+    let reason = status.canonical_reason().unwrap_or_default();
+    for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    for (name, value) in headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
+        put_header(out, name.as_str(), value.as_bytes());
+    }
 }
 
 /// Writes a number in decimal digits; the formatter of `std` takes 400 instructions.
@@ -348,13 +378,13 @@ mod tests {
             self.0 += 1;
         }
 
-        fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Response<ResponseBody>> {
+        fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<PollResponse> {
             if self.0 % 2 == 1 {
                 self.0 += 1;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            Poll::Ready(Response::new(format!("number {}", self.0 / 2).into()))
+            Poll::Ready(PollResponse::Whole(Response::new(format!("number {}", self.0 / 2).into())))
         }
     }
 
@@ -410,15 +440,26 @@ mod tests {
         assert_eq!(remembered.count(), usize::from(MOST_MISSES) + 1);
     }
 
+    /// Encodes a response, and removes the date.
+    fn encoded(response: PollResponse) -> (String, bool) {
+        let mut bytes = Vec::new();
+        let (_, stays_open) = encode(response, &mut bytes);
+        let text = String::from_utf8(bytes).unwrap();
+        let (before, after) = text.split_once("date: ").unwrap();
+        (format!("{before}{}", &after[29..]), stays_open)
+    }
+
+    #[test]
+    fn encoded_head_is_completed() {
+        let whole = Response::builder().header("x-y", "z").header("x-y", "2").body("abc".into()).unwrap();
+        let head = EncodedHead::new(whole.headers());
+        let of_head = encoded(PollResponse::Encoded(head, "abc".into()));
+        assert_eq!(of_head, encoded(PollResponse::Whole(whole)));
+    }
+
     #[test]
     fn encodes_lengths_and_endings() {
-        let encoded = |response: Response<ResponseBody>| {
-            let mut bytes = Vec::new();
-            let (_, stays_open) = encode(response, &mut bytes);
-            let text = String::from_utf8(bytes).unwrap();
-            let (before, after) = text.split_once("date: ").unwrap();
-            (format!("{before}{}", &after[29..]), stays_open)
-        };
+        let encoded = |response: Response<ResponseBody>| encoded(PollResponse::Whole(response));
         let response = || Response::builder().header("x-y", "z");
         assert_eq!(
             encoded(response().body("abc".into()).unwrap()),

@@ -422,18 +422,26 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
             self.keep_back(buf, start + taken);
         } else if read > 0 {
             let is_first_part = self.head == HeadEnd::default();
-            match self.head.find(&buf.filled()[start..]) {
-                Some(end) => {
-                    self.keep_back(buf, start + end);
-                    return Poll::Ready(Ok(is_first_part && self.begins_poll(buf, start)));
+            // Nearly always a poll and nothing else, whose end need not be searched.
+            if is_first_part && self.begins_poll(buf, start) {
+                return Poll::Ready(Ok(true));
+            }
+            let Some(end) = self.head.find(&buf.filled()[start..]) else {
+                self.activity.head_began();
+                return Poll::Ready(Ok(false));
+            };
+            self.keep_back(buf, start + end);
+            if is_first_part {
+                if end < read && self.begins_poll(buf, start) {
+                    return Poll::Ready(Ok(true));
                 }
-                None => self.activity.head_began(),
+                set(&self.activity.may_repeat, self.polls.record(&buf.filled()[start..]));
             }
         }
         Poll::Ready(Ok(false))
     }
 
-    /// Takes the head of a repeated poll out of `buf`; otherwise leaves it to the HTTP library.
+    /// Takes the head of a repeated poll out of `buf` if it contains nothing else.
     fn begins_poll(&mut self, buf: &mut ReadBuf<'_>, start: usize) -> bool {
         let answers = self.activity.answers.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(answers) = answers {
@@ -446,7 +454,6 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
             set(&self.activity.answers_poll, true);
             return true;
         }
-        set(&self.activity.may_repeat, self.polls.record(head));
         false
     }
 }
