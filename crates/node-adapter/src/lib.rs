@@ -54,8 +54,8 @@ pub use codec::{
     BroadcastMessage, ClusterBody, ClusterEncoding, ClusterMessage, CodecLimits, DecodeError, EncodeError,
     EntryFields, EntryId, Flags, Recipients, Request, RequestMessage, Response, ResponseMessage,
     SocketDescription, StoredSession, StreamEntry, decode_broadcast, decode_cluster_message, decode_request,
-    decode_response, decode_session, encode_broadcast, encode_cluster_message, encode_entry, encode_request,
-    encode_response, encode_session, push_delivered, push_number, session_key,
+    decode_response, decode_session, encode_broadcast, encode_cluster_message, encode_delivered,
+    encode_entry, encode_request, encode_response, encode_session, push_delivered, push_number, session_key,
 };
 pub use engine::{PubSub, PubSubCommand, PubSubEvent, SubscriberCount};
 pub use protocol::{
