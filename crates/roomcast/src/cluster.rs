@@ -312,6 +312,7 @@ pub fn redis_sessions(
     let node = roomcast_server::recovery::NodeId(format!("{one:016x}{other:016x}").into());
     let queue = Arc::new(SessionQueue::new(node, Arc::new(store), settings));
     let writing = roomcast_runtime::store_sessions(queue.clone());
+    let config = config.session_fence(queue.fence().clone());
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(writing)),
         Err(_) => roomcast_cluster_task::spawn_thread(move || writing).map_err(RedisError::Thread)?,

@@ -65,7 +65,11 @@ impl Mailbox {
             if state.closed {
                 return Err(command);
             }
-            state.commands.push_back(command);
+            match command {
+                // Nothing that came before may have an effect on the socket.
+                SessionCommand::Displace(_) => state.commands.push_front(command),
+                _ => state.commands.push_back(command),
+            }
             state.driver.take()
         };
         waker.into_iter().for_each(Waker::wake);
