@@ -247,7 +247,7 @@ async fn lost_sessions_are_not_confirmed() {
     }
     store.remove(&b, &[(id("ended"), Epoch(2))]).await.expect("redis works");
     server.command(&["DEL", "sio:session:at node"]);
-    // A claim of its own whose answer was lost.
+    // Its claim, whose answer was lost.
     assert!(store.claim(&a, &id("again")).await.expect("redis works").is_some());
     let confirmed = store.confirm(&a, &held).await.expect("redis works");
     assert_eq!(

@@ -39,8 +39,8 @@ const LEAVING: (Duration, u32) = (Duration::from_millis(2), 100);
 ///
 /// The [lease](SessionQueue::lease) of the node is renewed, and its [fence](SessionQueue::fence) is open for that time.
 /// If the process did not run for longer, the fence is closed when it wakes up. Then the sessions are
-/// [confirmed](roomcast_recovery::SessionStore::confirm), those that other nodes have claimed are dropped, and the fence
-/// opens. It stays open while the store does not respond, since its clients could not be recovered elsewhere either.
+/// [confirmed](roomcast_recovery::SessionStore::confirm), the sessions of other nodes are dropped, and the fence opens.
+/// An open fence stays open while the store does not respond, since its clients cannot be recovered elsewhere then.
 ///
 /// # Cancel safety
 /// A batch that was taken is lost if the future is dropped, as at the end of the process.
@@ -108,7 +108,7 @@ async fn refresh(queue: &SessionQueue) -> Infallible {
     }
 }
 
-/// Opens the fence when the task ends: nobody would open it later.
+/// Opens the fence when the task ends, since only the task opens it.
 struct OpenAtEnd<'a>(&'a SessionQueue);
 
 impl Drop for OpenAtEnd<'_> {

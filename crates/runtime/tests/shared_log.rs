@@ -540,7 +540,7 @@ async fn woken_node_confirms_before_it_acts() {
     cluster.store.set_fault(StoreFault::Frozen);
     assert!(a.queue.fence().is_open(Instant::now().into_std()));
     tokio::time::advance(Duration::from_secs(30)).await;
-    // It has woken up. While the store does not respond, the fence is closed, and nothing is written.
+    // It has woken up. While the store does not respond, the fence is closed, and no session is written.
     a.recovery.join(moved.key, &Room::from("late"));
     a.recovery.join(ended.key, &Room::from("late"));
     cluster.store.take_calls();
@@ -585,7 +585,7 @@ async fn short_pauses_and_outages_keep_fence_open() {
         sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(a.queue.stats().confirmed, 0);
-    // It cannot close once nobody would open it.
+    // It does not close without the task that opens it.
     a.kill();
     settle().await;
     tokio::time::advance(Duration::from_secs(60)).await;

@@ -204,7 +204,7 @@ pub struct Confirmed {
     pub claimed: Vec<SessionId>,
     /// Sessions that are not in the store: never written, or claimed and then removed by another node.
     ///
-    /// A store that has lost its content reports none, since nobody has claimed these sessions.
+    /// A store that has lost its content reports none, since these sessions were not claimed.
     pub missing: Vec<SessionId>,
 }
 

@@ -48,8 +48,8 @@ pub struct StreamsConfig {
     pub plaintext_only: bool,
     /// Whether requests and answers use sharded channels, Node's option `useShardedPubSub`. Default: `false`.
     ///
-    /// It must be the same on all servers, since those with another setting are neither asked nor counted. The engine
-    /// has to be one with sharded channels.
+    /// It must be the same on all servers, since servers with another setting are neither asked nor counted. The engine
+    /// needs sharded channels.
     pub sharded_requests: bool,
     /// Limits of received messages.
     pub limits: CodecLimits,

@@ -177,9 +177,9 @@ impl Config {
 
     /// Sets the fence of the store in which the sessions of this process are.
     ///
-    /// While it is closed, nothing is done for clients that can recover: no message of theirs is read, and no handler
-    /// of theirs runs, disconnect handlers included. So a process that was frozen drops the clients that have returned
-    /// elsewhere without a trace. See [`Fence`]; it is that of
+    /// While it is closed, the server reads no message of clients that can recover, and runs no handler for them,
+    /// disconnect handlers included. So a process that was frozen drops clients that have returned elsewhere without
+    /// their disconnect handlers. See [`Fence`]; it is that of
     /// [`SessionQueue::fence`](crate::recovery::SessionQueue::fence). Default: none.
     pub fn session_fence(mut self, fence: Arc<Fence>) -> Self {
         self.fence = Some(fence);
