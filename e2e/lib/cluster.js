@@ -23,7 +23,7 @@ export async function until(condition, what) {
 /** Waits until a number of servers subscribes to the counted channel of a namespace */
 export async function counted(commands, namespace, number, adapter = "classic") {
   const channel = adapter === "classic" ? `socket.io-request#${namespace}#` : `socket.io#${namespace}#`;
-  const count = adapter.startsWith("sharded") ? "SHARDNUMSUB" : "NUMSUB";
+  const count = adapter.includes("sharded") ? "SHARDNUMSUB" : "NUMSUB";
   const subscribers = async () => Number((await commands.pubsub(count, channel))[1]);
   await until(async () => (await subscribers()) === number, `${number} subscribers of ${namespace}`);
 }

@@ -46,6 +46,8 @@ const ADAPTERS = {
   classic: () =>
     createAdapter(...both, { key: values.prefix, publishOnSpecificResponseChannel: values["own-response-channels"] }),
   streams: () => createStreamsAdapter(both[0], { channelPrefix: values.prefix, blockTimeInMs: 200 }),
+  "streams-sharded": () =>
+    createStreamsAdapter(both[0], { channelPrefix: values.prefix, blockTimeInMs: 200, useShardedPubSub: true }),
 };
 for (const subscriptionMode of ["static", "dynamic", "dynamic-private"]) {
   ADAPTERS[`sharded-${subscriptionMode}`] = () => createShardedAdapter(...both, { channelPrefix: values.prefix, subscriptionMode });

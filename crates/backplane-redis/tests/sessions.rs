@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use roomcast_backplane_redis::{RedisConfig, RedisSessionStore};
 use roomcast_core::{Args, Room};
 use roomcast_node_adapter::{CodecLimits, decode_session, encode_session};
-use roomcast_recovery::{Epoch, NodeId, SessionId, SessionStore, SessionWrite, StoredSession};
+use roomcast_recovery::{Confirmed, Epoch, NodeId, SessionId, SessionStore, SessionWrite, StoredSession};
 use server::Redis;
 use tokio::time::timeout;
 
@@ -37,6 +37,7 @@ fn session(socket: &str, rooms: &[&str]) -> StoredSession {
     session.rooms = rooms.iter().map(|room| Room::from(*room)).collect();
     session.data = "{\"name\":\"ada\"}".into();
     session.handshake = "{\"url\":\"/\"}".into();
+    session.handled = "[\"order\"]".into();
     session.offset = "7-0".into();
     session.node = "0123456789abcdef".into();
     session
@@ -108,7 +109,8 @@ async fn former_holder_neither_writes_nor_removes() {
     assert!(put(&store, &a, write("p", Epoch::FIRST, session("s", &[]))).await);
     store.remove(&a, &[(id("p"), Epoch::FIRST)]).await.expect("redis works");
     assert_eq!(store.claim(&b, &id("p")).await, Ok(None));
-    assert!(server.command(&["DBSIZE"]).starts_with(":0"));
+    // One key remains for each node that wrote.
+    assert!(server.command(&["DBSIZE"]).starts_with(":2"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -169,10 +171,10 @@ async fn disconnected_sessions_expire() {
     away.connected = false;
     let batch = [write("away", Epoch::FIRST, away), write("here", Epoch::FIRST, session("here", &[]))];
     assert_eq!(store.write(&a, &batch).await, Ok(Vec::new()));
-    assert!(value(&server, "app{1}:here").is_some() && server.command(&["DBSIZE"]).starts_with(":4"));
+    assert!(value(&server, "app{1}:here").is_some() && server.command(&["DBSIZE"]).starts_with(":5"));
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!(store.claim(&a, &id("away")).await, Ok(None));
-    assert!(server.command(&["DBSIZE"]).starts_with(":2"));
+    assert!(server.command(&["DBSIZE"]).starts_with(":3"));
     // It has expired with its record, so it can be written again.
     assert!(put(&store, &a, write("away", Epoch::FIRST, session("away", &[]))).await);
 }
@@ -183,7 +185,7 @@ async fn claims_wait_for_live_holders_only() {
     let server = Redis::start("");
     let (store, other) = (store(&server), store(&server));
     let [a, b] = [node("a"), node("b")];
-    for secret in ["dead", "live", "frozen"] {
+    for secret in ["dead", "live", "frozen", "late"] {
         assert!(put(&store, &a, write(secret, Epoch::FIRST, session("s", &[]))).await);
     }
     let claim = async |secret: &str| {
@@ -191,6 +193,8 @@ async fn claims_wait_for_live_holders_only() {
         let claimed = other.claim(&b, &id(secret)).await.expect("redis works").expect("it is stored");
         (claimed.epoch, began.elapsed())
     };
+    let lease = Duration::from_secs(1);
+    store.renew(&a, lease).await.expect("redis works");
     // The holder is not subscribed, as after its death.
     let (_, took) = claim("dead").await;
     assert!(took < Duration::from_millis(250), "{took:?}");
@@ -205,6 +209,7 @@ async fn claims_wait_for_live_holders_only() {
     });
     let is_subscribed = || server.command(&["PUBSUB", "NUMSUB", "sio:session:claimed:a"]).contains(":1");
     assert!(server::until(Duration::from_secs(5), is_subscribed));
+    store.renew(&a, lease).await.expect("redis works");
     let releasing = async {
         let found = claims.recv().await.expect("a claim");
         assert_eq!(found, [(id("live"), Epoch(2))]);
@@ -216,10 +221,43 @@ async fn claims_wait_for_live_holders_only() {
         epoch == Epoch(2) && took >= Duration::from_millis(100) && took < Duration::from_millis(400),
         "{took:?}"
     );
-    // It does not answer.
+    // It does not answer: until its lease has run out, and afterwards.
+    store.renew(&a, lease).await.expect("redis works");
     let (_, took) = claim("frozen").await;
-    assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(2), "{took:?}");
+    assert!(took >= lease - Duration::from_millis(100) && took < lease * 3, "{took:?}");
+    let (_, took) = claim("late").await;
+    assert!(took < Duration::from_millis(250), "{took:?}");
     listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server; run by the step redis of cargo xtask test"]
+async fn lost_sessions_are_not_confirmed() {
+    let server = Redis::start("");
+    let store = store(&server);
+    let [a, b] = [node("a"), node("b")];
+    let secrets = ["kept", "claimed", "ended", "at node", "again"];
+    let held: Vec<_> = secrets.iter().map(|secret| (id(secret), Epoch::FIRST)).collect();
+    for secret in secrets {
+        assert!(put(&store, &a, write(secret, Epoch::FIRST, session("s", &[]))).await);
+    }
+    assert_eq!(store.confirm(&a, &held).await, Ok(Confirmed::default()));
+    for secret in ["claimed", "ended"] {
+        assert!(store.claim(&b, &id(secret)).await.expect("redis works").is_some());
+    }
+    store.remove(&b, &[(id("ended"), Epoch(2))]).await.expect("redis works");
+    server.command(&["DEL", "sio:session:at node"]);
+    // Its claim, whose answer was lost.
+    assert!(store.claim(&a, &id("again")).await.expect("redis works").is_some());
+    let confirmed = store.confirm(&a, &held).await.expect("redis works");
+    assert_eq!(
+        confirmed,
+        Confirmed { claimed: vec![id("claimed"), id("at node")], missing: vec![id("ended")] }
+    );
+    // A server that has lost everything has no claims.
+    server.command(&["FLUSHALL"]);
+    store.renew(&a, Duration::from_secs(1)).await.expect("redis works");
+    assert_eq!(store.confirm(&a, &held).await, Ok(Confirmed::default()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -264,8 +302,8 @@ async fn outages_fail_calls_and_end() {
 #[ignore = "needs redis-server; run by the step redis of cargo xtask test"]
 async fn works_with_documented_permissions() {
     let rules = "user default off\nuser roomcast on >secret resetchannels ~sio:session:* ~{sio:session:* \
-                 &sio:session:* -@all +evalsha +script|load +get +set +del +hmget +hset +pexpire +publish \
-                 +subscribe +ping +client|id +client|kill\nuser root on nopass ~* &* +@all";
+                 &sio:session:* -@all +evalsha +script|load +get +set +del +exists +hmget +hset +pexpire \
+                 +publish +subscribe +ping +client|id +client|kill\nuser root on nopass ~* &* +@all";
     // The test's own commands need no permission.
     let rules = rules.replace("user default off\n", "");
     let server = Redis::start(&rules);
@@ -282,5 +320,8 @@ async fn works_with_documented_permissions() {
     let claimed = store.claim(&b, &id("p")).await.expect("permitted").expect("it is stored");
     assert_eq!(news.await.expect("it does not panic"), Ok(vec![(id("p"), claimed.epoch)]));
     store.release(&a, &[(id("p"), claimed.epoch)]).await.expect("permitted");
+    store.renew(&a, Duration::from_secs(1)).await.expect("permitted");
+    let confirmed = store.confirm(&a, &[(id("p"), Epoch::FIRST)]).await.expect("permitted");
+    assert_eq!(confirmed.claimed, [id("p")]);
     store.remove(&b, &[(id("p"), claimed.epoch)]).await.expect("permitted");
 }

@@ -115,6 +115,12 @@ impl NodeClusterConfig {
         self.streams.as_ref().map(|streams| &*streams.stream)
     }
 
+    /// Returns whether the engine of the streams adapter has to have sharded channels.
+    #[must_use]
+    pub fn has_sharded_requests(&self) -> bool {
+        self.streams.as_ref().is_some_and(|streams| streams.sharded_requests)
+    }
+
     /// Sets the maximum bytes of publications, requests and answers that wait for the engine. Default: 16 MiB.
     ///
     /// Above it, publications are refused, and answers to other nodes are dropped; both are counted. The engine's

@@ -48,7 +48,7 @@ pub(crate) enum Input {
         reply: oneshot::Sender<Heard>,
     },
     Confirm {
-        reply: oneshot::Sender<bool>,
+        reply: oneshot::Sender<Confirmation>,
     },
     Request {
         key: Key,
@@ -87,6 +87,16 @@ impl Input {
             _ => 0,
         }
     }
+}
+
+/// Outcome of the publications before a [`Confirm`](Input::Confirm).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Confirmation {
+    Accepted,
+    /// An entry was refused, for this reason.
+    Refused(ByteString),
+    /// Some were lost, or perhaps lost, with the connection.
+    Lost,
 }
 
 /// Writer of a namespace, with any adapter.

@@ -56,14 +56,15 @@
 //!   back from it, with their offsets. So the clients of all Roomcast servers receive them in one order, and the offset
 //!   of an event says that all earlier ones were delivered.
 //! - **Confirmation**: `confirm` completes once Redis has stored all entries. An entry that Redis refuses, as without
-//!   memory, is an error, and its event reaches the clients of this node only.
+//!   memory, is an error with its reason, and its event reaches the clients of this node only.
 //! - **An answer is lost** with its connection: no entry is appended until the node has read the stream up to its end
 //!   on the new connection. Entries that came back were stored; the others are appended again, before all later ones.
 //!   If that fails, since the entry was trimmed or access rules forbid `CLIENT KILL`, the entry is stored twice with
 //!   one number, and Roomcast servers deliver it once; Node servers deliver it twice.
 //! - **The stream is away** for 250 ms: own events are delivered at once, without an offset, and the entries wait. They
 //!   are marked when they are written, and [`EventLog::missed`](roomcast_core::EventLog::missed) leaves them out for
-//!   clients of this node. An entry that was under way at the begin of the outage has no mark.
+//!   clients of this node. An entry that was under way at the begin of the outage, and was stored, is marked by a
+//!   later one. Until that is written, only this node leaves it out.
 //! - **An own entry does not come back** in 5 s ([`confirm_timeout`](roomcast_node_adapter::StreamsConfig)): its event
 //!   is delivered without an offset, and ignored if it comes back later.
 //! - **Gaps**: entries that were trimmed before this node has read them, and a stream that was replaced or has lost its

@@ -16,7 +16,7 @@ use roomcast_node_adapter::{Answer, Query, Recipients, SocketDescription};
 use tokio::sync::oneshot;
 
 use crate::event_log::StreamEventLog;
-use crate::input::{AnswerPart, Input, Key, Writer};
+use crate::input::{AnswerPart, Confirmation, Input, Key, Writer};
 use crate::shared::{MESSAGE_COST, Shared};
 use crate::writer::flags;
 
@@ -125,10 +125,11 @@ impl ClusterNamespace for OpenNamespace {
             return Err(PublishRefusal::Left.into());
         }
         match tokio::time::timeout(timeout, confirmed).await {
-            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(Confirmation::Accepted)) => Ok(()),
+            Ok(Ok(Confirmation::Refused(reason))) => Err(Unconfirmed::RefusedByEngine { reason }),
             Ok(Err(_)) => Err(PublishRefusal::Left.into()),
             // The engine lost a connection before the reply.
-            Ok(Ok(false)) | Err(_) => Err(Unconfirmed::TimedOut),
+            Ok(Ok(Confirmation::Lost)) | Err(_) => Err(Unconfirmed::TimedOut),
         }
     }
 

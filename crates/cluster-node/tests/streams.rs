@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use node::{LIMIT, Node, PING, nodes, until};
 use roomcast_backplane_redis::{RedisPubSub, RedisStream};
 use roomcast_cluster_node::{NodeCluster, NodeClusterConfig};
-use roomcast_core::{Cluster as _, ClusterStatus, LogQuery, PublishRefusal, Published};
+use roomcast_core::{Cluster as _, ClusterStatus, LogQuery, PublishRefusal, Published, Unconfirmed};
 use server::Redis;
 
 async fn cluster<const N: usize>(redis: &Redis) -> [Node; N] {
@@ -182,13 +182,23 @@ async fn full_redis_is_reported_to_sender() {
     let nodes = cluster::<2>(&redis).await;
     redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     assert_eq!(nodes[0].publish(1), Published::Accepted);
-    assert!(nodes[0].namespace.confirm(LIMIT).await.is_err());
+    let refused = async || match nodes[0].namespace.confirm(LIMIT).await {
+        Err(Unconfirmed::RefusedByEngine { reason }) => reason,
+        other => panic!("{other:?}"),
+    };
+    let reason = refused().await;
+    assert!(reason.starts_with("OOM "), "{reason}");
     until("local delivery", || nodes[0].delivered() == 1).await;
     redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    redis.command(&["ACL", "SETUSER", "default", "-xadd"]);
+    nodes[0].publish(0);
+    let reason = refused().await;
+    assert!(reason.starts_with("NOPERM "), "{reason}");
+    redis.command(&["ACL", "SETUSER", "default", "+xadd"]);
     nodes[0].publish(2);
     assert_eq!(nodes[0].namespace.confirm(LIMIT).await, Ok(()));
     until("delivery", || nodes[1].delivered() == 1).await;
-    assert_eq!((take(&nodes[0]), take(&nodes[1])), ((vec![1, 2], 1), (vec![2], 0)));
+    assert_eq!((take(&nodes[0]), take(&nodes[1])), ((vec![1, 0, 2], 2), (vec![2], 0)));
 }
 
 const QUEUE_BYTES: usize = 16 << 20;

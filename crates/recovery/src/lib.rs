@@ -33,6 +33,6 @@ pub use recovery::{Claim, ClaimResult, Flushed, LogStart, PendingRecovery, Recov
 pub use retained::SharedData;
 pub use sequencer::{Sequencer, Usage};
 pub use store::{
-    Batch, Claimed, Epoch, NodeId, SessionId, SessionQueue, SessionStore, SessionWrite, StoreConfig,
-    StoreError, StoreStats, StoredSession, StoredSessions,
+    Batch, Claimed, Confirmed, Epoch, Fence, NodeId, SessionId, SessionQueue, SessionStore, SessionWrite,
+    StoreConfig, StoreError, StoreStats, StoredSession, StoredSessions,
 };

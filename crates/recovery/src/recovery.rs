@@ -43,10 +43,16 @@ pub trait Recovery: Router {
     /// Returns `false` if the member's session is not retained, or if events of this kind are not retained.
     fn queue_for_absent(&self, key: MemberKey, delivery: Delivery, event: &Event) -> bool;
 
-    /// Records that the data of a member changed, whether it is attached or its session is retained.
+    /// Records that the data of a member or its handled events changed, whether it is attached or its session is retained.
     ///
     /// A retained session is dropped if it no longer fits the limits.
     fn data_changed(&self, key: MemberKey, data: &SharedData);
+
+    /// Returns whether sessions are recovered by other processes too, with their
+    /// [handled events](SharedData::handled). Default: no.
+    fn shares_sessions(&self) -> bool {
+        false
+    }
 
     /// Records that events of other servers to a room, or to all members, were lost on the way here.
     ///

@@ -152,24 +152,41 @@ impl RoomHistory {
     }
 }
 
-/// JSON text of a member that survives recoveries; clones share it.
+/// JSON text of a member that survives recoveries, and its handled events; clones share them.
 ///
 /// A handle from before a disconnect and one from after the recovery see the same text.
 #[derive(Clone, Default)]
-pub struct SharedData(Arc<Mutex<ByteString>>);
+pub struct SharedData(Arc<Mutex<Texts>>);
+
+#[derive(Default)]
+struct Texts {
+    data: ByteString,
+    handled: ByteString,
+}
 
 impl SharedData {
     /// Returns the text; empty if none was set.
     pub fn get(&self) -> ByteString {
-        self.text().clone()
+        self.texts().data.clone()
     }
 
     /// Replaces the text.
     pub fn set(&self, json: ByteString) {
-        *self.text() = json;
+        self.texts().data = json;
     }
 
-    fn text(&self) -> MutexGuard<'_, ByteString> {
+    /// Returns the [handled events](crate::StoredSession::handled); empty if none were set.
+    pub fn handled(&self) -> ByteString {
+        self.texts().handled.clone()
+    }
+
+    /// Replaces the handled events by what a function makes of them.
+    pub fn update_handled(&self, update: impl FnOnce(&str) -> ByteString) {
+        let mut texts = self.texts();
+        texts.handled = update(&texts.handled);
+    }
+
+    fn texts(&self) -> MutexGuard<'_, Texts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -177,13 +194,13 @@ impl SharedData {
 impl fmt::Debug for SharedData {
     // The data may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedData").field("len", &self.text().len()).finish()
+        f.debug_struct("SharedData").field("len", &self.texts().data.len()).finish()
     }
 }
 
 impl From<&str> for SharedData {
     fn from(json: &str) -> Self {
-        Self(Arc::new(Mutex::new(json.into())))
+        Self(Arc::new(Mutex::new(Texts { data: json.into(), handled: ByteString::new() })))
     }
 }
 

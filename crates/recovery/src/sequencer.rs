@@ -385,6 +385,7 @@ impl Recovery for Sequencer {
         history.start = Some(session.offset.clone()).filter(|offset| !offset.is_empty());
         session.rooms.iter().for_each(|room| history.join(room, from));
         let data = SharedData::from(&*session.data);
+        data.update_handled(|_| session.handled.clone());
         // Its store limits the time for which it is retained.
         let retained = RetainedSession::new(history, data, (self.clock)(), None);
         state.claimed.insert(retained.key(), retained.id().clone());

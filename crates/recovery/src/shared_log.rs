@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 use roomcast_core::{
-    Delivery, Event, EventLog, EventLogError, Frame, LogQuery, Member, MemberKey, Overflow, Room, SocketId,
+    Delivery, Event, EventLog, EventLogError, Frame, LogQuery, Member, MemberKey, MissedEvents, Overflow,
+    Room, SocketId,
 };
 
 use crate::log::event_bytes;
@@ -30,6 +31,8 @@ pub(crate) struct SharedClaim {
     from: u64,
     /// Missed events that were read from the shared log.
     missed: Vec<Event>,
+    /// Offsets of events in the shared log that the client has received.
+    received: Vec<ByteString>,
     budget: usize,
     consumed: bool,
 }
@@ -52,7 +55,16 @@ impl SharedClaim {
         from: u64,
         budget: usize,
     ) -> Self {
-        Self { sequencer, retained, origin, from, missed: Vec::new(), budget, consumed: false }
+        Self {
+            sequencer,
+            retained,
+            origin,
+            from,
+            missed: Vec::new(),
+            received: Vec::new(),
+            budget,
+            consumed: false,
+        }
     }
 
     /// Reads the missed events; `node` is where the client was connected.
@@ -92,12 +104,12 @@ impl SharedClaim {
             }
             found => found,
         };
-        let missed = found.map_err(refusal)?.events;
+        let MissedEvents { events: missed, received, .. } = found.map_err(refusal)?;
         // Delivery to this node may be behind the log. It would deliver the rest of these events again.
         if let Some(last) = missed.last().and_then(|event| event.offset.as_ref()) {
             log.reached(last).await.map_err(refusal)?;
         }
-        self.missed = missed;
+        (self.missed, self.received) = (missed, received);
         self.retained.history.start = Some(after);
         Ok(())
     }
@@ -165,7 +177,8 @@ impl PendingRecovery for SharedClaim {
             return Err(RecoveryError::Expired);
         }
         let arrived = state.log.arrived_after(this.from, &rooms).ok_or(RecoveryError::Overflow)?;
-        let read: HashSet<&str> = this.missed.iter().filter_map(|event| event.offset.as_deref()).collect();
+        let missed = this.missed.iter().filter_map(|event| event.offset.as_deref());
+        let read: HashSet<&str> = missed.chain(this.received.iter().map(|offset| &**offset)).collect();
         let newer =
             arrived.filter(|event| !event.offset.as_deref().is_some_and(|offset| read.contains(offset)));
         let mut left = this.budget;

@@ -52,6 +52,7 @@ enum Mode {
     Native,
     Classic,
     Streams,
+    StreamsSharded,
     ShardedStatic,
     ShardedDynamic,
     ShardedDynamicPrivate,
@@ -84,6 +85,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Mode::ShardedStatic => builder.cluster(sharded(SubscriptionMode::Static)?),
         Mode::ShardedDynamic => builder.cluster(sharded(SubscriptionMode::Dynamic)?),
         Mode::ShardedDynamicPrivate => builder.cluster(sharded(SubscriptionMode::DynamicPrivate)?),
+        Mode::StreamsSharded => {
+            let config = config.streams(|streams| streams.sharded_requests = true);
+            builder.cluster(redis_streams_with(redis, config)?)
+        }
         Mode::Streams => builder.cluster(redis_streams_with(redis, config)?),
     };
     let io = builder.build();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use roomcast::cluster::{self, NodeClusterConfig, RedisConfig, RedisSessionStore, StoreConfig};
+use roomcast::extract::EventName;
 use roomcast::handler::deduplicated;
 use roomcast::transport::Endpoint;
 use roomcast::{Ack, Args, Auth, Config, ConnectError, EmitError, Io, Server, Socket, State, Value, json};
@@ -44,6 +45,9 @@ struct Options {
     /// URL of the Redis server that all servers share
     #[arg(long)]
     redis: Option<String>,
+    /// Print a line for each event, and for each disconnect that handlers see
+    #[arg(long)]
+    record: bool,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -104,6 +108,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 if close { socket.disconnect_client() } else { socket.disconnect() }
             },
         );
+    if options.record {
+        io.on_any(async |socket: Socket, EventName(name): EventName| {
+            println!("event {name} of {}", socket.id());
+        });
+        io.on_disconnect(async |socket: Socket| println!("disconnect of {}", socket.id()));
+    }
     let bound = Server::new(io).bind(("127.0.0.1", options.port))?;
     println!("listening on http://{}", bound.address());
     match bound.run(options.threads)? {}

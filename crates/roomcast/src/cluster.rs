@@ -184,7 +184,8 @@ pub fn redis_streams(url: &str) -> Result<NodeCluster, RedisError> {
 /// Joins the cluster of the servers on a stream of a Redis.
 ///
 /// [`NodeClusterConfig::streams`] has the name of the stream and its length, which all servers and emitters should
-/// share: the smallest length applies. The connection runs as a task of the current tokio runtime, or outside of one on
+/// share: the smallest length applies. With `sharded_requests`, queries use the sharded channels of Redis 7, which must be
+/// the same on all servers. The connection runs as a task of the current tokio runtime, or outside of one on
 /// a separate thread.
 ///
 /// ```no_run
@@ -205,7 +206,8 @@ pub fn redis_streams_with(redis: RedisConfig, cluster: NodeClusterConfig) -> Res
     refuse_cluster(&redis)?;
     let cluster = cluster.streams(|_| {});
     let log = RedisStream::new(redis.clone(), cluster.stream_name().unwrap_or_default());
-    let engine = RedisPubSub::new(redis);
+    let is_sharded = cluster.has_sharded_requests();
+    let engine = if is_sharded { RedisPubSub::sharded(redis) } else { RedisPubSub::new(redis) };
     let (metrics, log_metrics) = (engine.metrics_reader(), log.metrics_reader());
     let cluster = cluster.engine_metrics(move || {
         let mut all = metrics().to_cluster_metrics();
@@ -310,6 +312,7 @@ pub fn redis_sessions(
     let node = roomcast_server::recovery::NodeId(format!("{one:016x}{other:016x}").into());
     let queue = Arc::new(SessionQueue::new(node, Arc::new(store), settings));
     let writing = roomcast_runtime::store_sessions(queue.clone());
+    let config = config.session_fence(queue.fence().clone());
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(writing)),
         Err(_) => roomcast_cluster_task::spawn_thread(move || writing).map_err(RedisError::Thread)?,

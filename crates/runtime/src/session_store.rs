@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use roomcast_recovery::{Batch, SessionId, SessionQueue, StoreError};
+use roomcast_recovery::{Batch, Confirmed, SessionId, SessionQueue, StoreError};
 use tokio::time::{sleep, timeout};
 
 use crate::clock;
@@ -17,8 +17,12 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// Time between two looks at the clock.
 const TICK: Duration = Duration::from_secs(1);
-/// Time without a look after which the process may have been frozen.
-const FROZEN: Duration = Duration::from_secs(3);
+/// Number of renewals in the time of a lease.
+const RENEWALS: u32 = 4;
+/// Sessions in one call to confirm them.
+const CONFIRMED_AT_ONCE: usize = 1_000;
+/// Key by which the task that writes waits at the fence. Sessions use addresses.
+const WRITER: usize = 0;
 /// Time between two looks whether dropped sockets have left, and their number.
 const LEAVING: (Duration, u32) = (Duration::from_millis(2), 100);
 
@@ -29,9 +33,14 @@ const LEAVING: (Duration, u32) = (Duration::from_millis(2), 100);
 /// writes batches until none is left. [`SessionQueue::flush`] ends the wait. While the store fails, the time between
 /// attempts doubles, up to 5 s.
 ///
-/// All sessions are written again at the [refresh interval](SessionQueue::refresh_interval), after missed
-/// [claims](roomcast_recovery::SessionStore::claimed_elsewhere), and when the process did not run for three seconds. In
-/// the latter cases, the store refuses the sessions that other nodes have claimed, and their sockets are dropped.
+/// All sessions are written again at the [refresh interval](SessionQueue::refresh_interval), and after missed
+/// [claims](roomcast_recovery::SessionStore::claimed_elsewhere). In the latter case, the store refuses the sessions that
+/// other nodes have claimed, and their sockets are dropped.
+///
+/// The [lease](SessionQueue::lease) of the node is renewed, and its [fence](SessionQueue::fence) is open for that time.
+/// If the process did not run for longer, the fence is closed when it wakes up. Then the sessions are
+/// [confirmed](roomcast_recovery::SessionStore::confirm), the sessions of other nodes are dropped, and the fence opens.
+/// An open fence stays open while the store does not respond, since its clients cannot be recovered elsewhere then.
 ///
 /// # Cancel safety
 /// A batch that was taken is lost if the future is dropped, as at the end of the process.
@@ -53,11 +62,17 @@ const LEAVING: (Duration, u32) = (Duration::from_millis(2), 100);
 /// # });
 /// ```
 pub async fn store_sessions(queue: Arc<SessionQueue>) {
+    let _open = OpenAtEnd(&queue);
     let (mut writing, mut dropping) = (pin!(write_changes(&queue)), pin!(drop_claimed(&queue)));
-    let mut refreshing = pin!(refresh(&queue));
+    let (mut refreshing, mut leasing) = (pin!(refresh(&queue)), pin!(hold_lease(&queue)));
     poll_fn(|cx| {
-        let ended: [Poll<Infallible>; 3] =
-            [writing.as_mut().poll(cx), dropping.as_mut().poll(cx), refreshing.as_mut().poll(cx)];
+        // First, so that a process that wakes up does not write before.
+        let ended: [Poll<Infallible>; 4] = [
+            leasing.as_mut().poll(cx),
+            writing.as_mut().poll(cx),
+            dropping.as_mut().poll(cx),
+            refreshing.as_mut().poll(cx),
+        ];
         match ended {
             [Poll::Pending, ..] => Poll::Pending,
             [Poll::Ready(never), ..] => match never {},
@@ -85,18 +100,65 @@ async fn drop_claimed(queue: &SessionQueue) -> Infallible {
     }
 }
 
-/// Has all sessions written now and then, and when the process may have been frozen.
+/// Has all sessions written now and then.
 async fn refresh(queue: &SessionQueue) -> Infallible {
-    let mut refreshed = clock::now();
     loop {
-        let before = clock::now();
-        sleep(TICK).await;
+        sleep(queue.refresh_interval()).await;
+        queue.mark_all();
+    }
+}
+
+/// Opens the fence when the task ends, since only the task opens it.
+struct OpenAtEnd<'a>(&'a SessionQueue);
+
+impl Drop for OpenAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.fence().open();
+    }
+}
+
+/// Renews the lease of the node, and keeps the fence open for its time.
+async fn hold_lease(queue: &SessionQueue) -> Infallible {
+    let (store, node, fence, lease) = (queue.store(), queue.node(), queue.fence(), queue.lease());
+    let interval = lease / RENEWALS;
+    loop {
+        let began = clock::now();
+        let renewed = timeout(interval, store.renew(node, lease)).await;
+        let is_renewed = matches!(renewed, Ok(Ok(())));
         let now = clock::now();
-        if now.duration_since(before) > FROZEN || now.duration_since(refreshed) > queue.refresh_interval() {
-            queue.mark_all();
-            refreshed = now;
+        if !fence.is_open(now) {
+            // Frozen for longer than the lease, now or during an earlier attempt.
+            let is_confirmed = is_renewed && now.duration_since(began) < lease && confirm(queue).await;
+            if is_confirmed && clock::now().duration_since(began) < lease {
+                fence.open_for(began, lease);
+            } else if now.duration_since(began) >= lease {
+                continue;
+            }
+        } else if is_renewed {
+            fence.open_for(began, lease);
+        } else {
+            // Without the store, no other node can claim the sessions.
+            fence.open_for(now, lease);
+        }
+        sleep(interval).await;
+    }
+}
+
+/// Drops the sessions that other nodes have claimed; returns whether the store responded.
+async fn confirm(queue: &SessionQueue) -> bool {
+    let held = queue.held_sessions();
+    let mut confirmed = Confirmed::default();
+    for part in held.chunks(CONFIRMED_AT_ONCE) {
+        match timeout(queue.write_timeout(), queue.store().confirm(queue.node(), part)).await {
+            Ok(Ok(Confirmed { claimed, missing })) => {
+                confirmed.claimed.extend(claimed);
+                confirmed.missing.extend(missing);
+            }
+            _ => return false,
         }
     }
+    queue.drop_unconfirmed(&held, &confirmed);
+    true
 }
 
 async fn write_changes(queue: &SessionQueue) -> Infallible {
@@ -104,7 +166,9 @@ async fn write_changes(queue: &SessionQueue) -> Infallible {
         poll_fn(|cx| queue.poll_changed(cx)).await;
         let _ = timeout(queue.interval(), poll_fn(|cx| queue.poll_flush(cx))).await;
         let mut backoff = queue.interval();
-        while let Some(batch) = queue.take() {
+        loop {
+            poll_fn(|cx| queue.fence().poll_open(WRITER, clock::now(), cx)).await;
+            let Some(batch) = queue.take() else { break };
             match write(queue, &batch).await {
                 Ok(refused) => {
                     backoff = queue.interval();

@@ -11,7 +11,9 @@ use roomcast_recovery::{
 };
 use roomcast_rooms::Rooms;
 use roomcast_runtime::store_sessions;
-use roomcast_testkit::recovery::{LogFault, LogReader, MemoryEventLog, MemorySessionStore, StoreFault};
+use roomcast_testkit::recovery::{
+    LogFault, LogReader, MemoryEventLog, MemorySessionStore, StoreCall, StoreFault,
+};
 use roomcast_testkit::{ControlProbe, MemberProbe, TextCodec};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -516,24 +518,96 @@ async fn claim_in_progress_is_superseded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn frozen_node_drops_claimed_session() {
+async fn woken_node_confirms_before_it_acts() {
     let mut cluster = Cluster::new();
     let (a, b) = (cluster.start("a"), cluster.start("b"));
-    let client = a.connect("s", &["red"]);
+    let (moved, ended) = (a.connect("moved", &["red"]), a.connect("ended", &["red"]));
+    let (stayed, lost) = (a.connect("stayed", &["red"]), a.connect("lost", &["red"]));
     settle().await;
-    // Neither its tasks nor its connection to the store answer.
+    a.disconnect(&lost, None);
+    settle().await;
+    // Neither the tasks of the node nor its connection to the store respond.
     cluster.store.disconnect(&NodeId("a".into()));
     cluster.emit(&["red"]);
     settle().await;
-    let back = b.recover("s", Some("0-0")).await.expect("it recovers");
+    let back = b.recover("moved", Some("0-0")).await.expect("it recovers");
+    b.recover("lost", Some("0-0")).await.expect("it recovers");
+    let gone = b.recover("ended", Some("0-0")).await.expect("it recovers");
+    assert!(b.recovery.detach(gone.key));
     settle().await;
-    let stored = cluster.store.get(&id("s"));
-    assert_eq!((client.control.displaced(), back.numbers()), (0, vec![1]));
-    // It looks at the clock when it wakes up, and writes all sessions.
-    a.queue.mark_all();
+    let stored = ["moved", "lost"].map(|name| cluster.store.get(&id(name)));
+    assert!(cluster.store.get(&id("ended")).is_none());
+    cluster.store.set_fault(StoreFault::Frozen);
+    assert!(a.queue.fence().is_open(Instant::now().into_std()));
+    tokio::time::advance(Duration::from_secs(30)).await;
+    // It has woken up. While the store does not respond, the fence is closed, and no session is written.
+    a.recovery.join(moved.key, &Room::from("late"));
+    a.recovery.join(ended.key, &Room::from("late"));
+    cluster.store.take_calls();
+    for _ in 0..10 {
+        assert!(!a.queue.fence().is_open(Instant::now().into_std()));
+        sleep(Duration::from_millis(700)).await;
+    }
+    let is_write = |call: &StoreCall| matches!(call, StoreCall::Write(..));
+    assert!(!cluster.store.take_calls().iter().any(is_write));
+    assert_eq!(moved.control.displaced(), 0);
+    cluster.store.set_fault(StoreFault::None);
+    sleep(Duration::from_secs(6)).await;
+    assert!(a.queue.fence().is_open(Instant::now().into_std()));
+    let displaced = [&moved, &ended, &stayed, &back].map(|client| client.control.displaced());
+    assert_eq!((displaced, a.queue.stats().displaced), ([1, 1, 0, 0], 3));
     settle().await;
-    assert_eq!((client.control.displaced(), back.control.displaced()), (1, 0));
-    assert_eq!(cluster.store.get(&id("s")), stored);
+    assert_eq!(["moved", "lost"].map(|name| cluster.store.get(&id(name))), stored);
+    assert!(cluster.store.get(&id("ended")).is_none());
+    assert_eq!(a.recover("lost", None).await.expect("it recovers").numbers(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_pauses_and_outages_keep_fence_open() {
+    let cluster = Cluster::new();
+    let a = cluster.start("a");
+    a.connect("s", &["red"]);
+    settle().await;
+    let fence = a.queue.fence().clone();
+    let is_open = || fence.is_open(Instant::now().into_std());
+    for fault in [StoreFault::None, StoreFault::Failing, StoreFault::Frozen] {
+        cluster.store.set_fault(fault);
+        for _ in 0..200 {
+            sleep(Duration::from_millis(90)).await;
+            assert!(is_open(), "{fault:?}");
+        }
+    }
+    cluster.store.set_fault(StoreFault::None);
+    sleep(Duration::from_secs(1)).await;
+    for _ in 0..5 {
+        tokio::time::advance(Duration::from_millis(1_400)).await;
+        assert!(is_open());
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(a.queue.stats().confirmed, 0);
+    // It does not close without the task that opens it.
+    a.kill();
+    settle().await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn claim_waits_for_lease_of_frozen_node() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.start("a"), cluster.start("b"));
+    let client = a.connect("s", &["red"]);
+    settle().await;
+    // It is connected to the store, and does not run.
+    a.tasks.iter().for_each(|task| task.abort());
+    let began = Instant::now();
+    b.recover("s", None).await.expect("it recovers");
+    let waited = began.elapsed();
+    assert!(waited >= Duration::from_secs(1) && waited <= Duration::from_secs(2), "{waited:?}");
+    let began = Instant::now();
+    b.recovery.detach(client.key);
+    cluster.start("c").recover("s", None).await.expect("the node that recovered it releases it");
+    assert!(began.elapsed() < Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use bytestring::ByteString;
 use roomcast_core::{Args, Room};
 use roomcast_node_adapter::{CodecLimits, decode_session, encode_session, session_key};
 use roomcast_recovery::{
-    Claimed, Epoch, NodeId, SessionId, SessionStore, SessionWrite, StoreError, StoredSession,
+    Claimed, Confirmed, Epoch, NodeId, SessionId, SessionStore, SessionWrite, StoreError, StoredSession,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +35,10 @@ use crate::connection::{CallError, Caller, Commands, InvalidReply, Reply};
 ///
 /// # Claims by other servers
 ///
-/// The former holder is notified through a channel, and the claim waits until it has dropped its socket, or for half a
-/// second. So a claim waits only for a holder that is connected to Redis but does not run.
+/// The former holder is notified through a channel, and the claim waits until it has dropped its socket, or until its
+/// lease has run out, which it renews in a key. So a claim does not wait for a holder that was killed, or has been frozen
+/// for longer than its lease, 2 seconds by default. A holder that was frozen confirms its sessions first when it wakes
+/// up.
 ///
 /// # Time to live
 ///
@@ -56,8 +58,8 @@ use crate::connection::{CallError, Caller, Commands, InvalidReply, Reply};
 /// A user with access rules needs:
 ///
 /// ```text
-/// ~sio:session:* ~{sio:session:* &sio:session:* +evalsha +script|load +get +set +del +hmget +hset +pexpire +publish
-///     +subscribe +ping +client|id +client|kill
+/// ~sio:session:* ~{sio:session:* &sio:session:* +evalsha +script|load +get +set +del +exists +hmget +hset +pexpire
+///     +publish +subscribe +ping +client|id +client|kill
 /// ```
 pub struct RedisSessionStore {
     writes: Caller,
@@ -78,6 +80,7 @@ struct Scripts {
     write: String,
     remove: String,
     claim: String,
+    confirm: String,
 }
 
 /// State that is missing in Node's form of a session.
@@ -92,6 +95,8 @@ struct Rest {
     node: String,
     #[serde(rename = "s")]
     handshake: String,
+    #[serde(rename = "k", skip_serializing_if = "String::is_empty")]
+    handled: String,
     /// Data that Node's form cannot have.
     #[serde(rename = "d", skip_serializing_if = "Option::is_none")]
     data: Option<String>,
@@ -99,8 +104,8 @@ struct Rest {
 
 /// Time of a call. The queue of sessions has its own limit.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
-/// Time for which a claim waits for the former holder.
-const RELEASE_LIMIT: Duration = Duration::from_millis(500);
+/// Longest time for which a claim waits for the former holder.
+const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 /// Time for which Redis keeps the release of a session.
 const RELEASE_TTL: &[u8] = b"5000";
 
@@ -112,7 +117,7 @@ impl RedisSessionStore {
     pub fn new(config: RedisConfig) -> Self {
         let config = Arc::new(config);
         let mut setup = Commands::default();
-        for script in [script::WRITE, script::REMOVE, script::CLAIM] {
+        for script in [script::WRITE, script::REMOVE, script::CLAIM, script::CONFIRM] {
             setup.push("SCRIPT", &[b"LOAD", script.as_bytes()]);
         }
         let digest = |script: &str| redis::Script::new(script).get_hash().to_owned();
@@ -120,6 +125,7 @@ impl RedisSessionStore {
             write: digest(script::WRITE),
             remove: digest(script::REMOVE),
             claim: digest(script::CLAIM),
+            confirm: digest(script::CONFIRM),
         };
         Self {
             writes: Caller::new(config.clone(), setup.clone()),
@@ -171,6 +177,16 @@ impl RedisSessionStore {
         format!("{}claimed:{}", self.prefix, node.0)
     }
 
+    /// Returns the key of a node's lease.
+    fn lease(&self, node: &NodeId) -> String {
+        format!("{}lease:{}", self.prefix, node.0)
+    }
+
+    /// Returns the key that exists unless Redis has lost its content since the last write of the node.
+    fn witness(&self, node: &NodeId) -> String {
+        format!("{}node:{}", self.prefix, node.0)
+    }
+
     fn push_script(commands: &mut Commands, digest: &str, keys: &[String; 2], args: &[&[u8]]) {
         let mut all = vec![digest.as_bytes(), b"2", keys[0].as_bytes(), keys[1].as_bytes()];
         all.extend(args);
@@ -182,27 +198,30 @@ impl RedisSessionStore {
         time.as_millis().max(1).to_string()
     }
 
-    /// Waits until the former holder has released a session, or for a limited time.
-    async fn wait_for_release(&self, key: &str, epoch: Epoch) -> Result<(), CallError> {
+    /// Waits until the former holder has released a session, or its lease has run out.
+    async fn wait_for_release(&self, key: &str, epoch: Epoch, holder: &NodeId) -> Result<(), CallError> {
         let mut get = Commands::default();
         get.push("GET", &[released(key).as_bytes()]);
+        get.push("EXISTS", &[self.lease(holder).as_bytes()]);
         let wait = async {
             let mut pause = Duration::from_millis(1);
             loop {
-                let mut is_released = false;
+                let mut replies = [None, None];
+                let mut next = replies.iter_mut();
                 let read = |reply: Reply<'_>| {
-                    is_released = integer(&reply).is_some_and(|released| released >= epoch.0);
+                    *next.next().ok_or(InvalidReply)? = integer(&reply);
                     Ok(())
                 };
                 self.claims.call(&get, CALL_LIMIT, read).await?;
-                if is_released {
+                let [released, leases] = replies;
+                if released.is_some_and(|released| released >= epoch.0) || leases == Some(0) {
                     return Ok(());
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_millis(50));
             }
         };
-        // After the limit, the holder is frozen, and cannot write the session any more.
+        // After the limit, the holder does not respond, and cannot write the session any more.
         tokio::time::timeout(RELEASE_LIMIT, wait).await.unwrap_or(Ok(()))
     }
 
@@ -218,6 +237,7 @@ impl RedisSessionStore {
         };
         session.rooms = read.rooms.into_iter().filter(|room| *room != own).collect();
         session.handshake = rest.handshake.into();
+        session.handled = rest.handled.into();
         session.connected = rest.connected;
         session.offset = rest.offset.into();
         session.node = rest.node.into();
@@ -267,6 +287,7 @@ impl SessionStore for RedisSessionStore {
                 offset: session.offset.to_string(),
                 node: session.node.to_string(),
                 handshake: session.handshake.to_string(),
+                handled: session.handled.to_string(),
                 data: None,
             };
             let encoded = encode_session(&node_form).or_else(|_| {
@@ -282,9 +303,11 @@ impl SessionStore for RedisSessionStore {
             let args = [&*node.0, &*epoch, namespace, &*value, &*rest, &*time_to_live].map(str::as_bytes);
             Self::push_script(&mut commands, &self.scripts.write, &self.keys(&id.secret), &args);
         }
+        let (witness, time_to_live) = (self.witness(node), self.time_to_live(true));
+        commands.push("SET", &[witness.as_bytes(), b"1", b"PX", time_to_live.as_bytes()]);
         let (mut refused, mut written) = (Vec::new(), batch.iter());
         let read = |reply: Reply<'_>| {
-            let write = written.next().ok_or(InvalidReply)?;
+            let Some(write) = written.next() else { return Ok(()) };
             if integer(&reply) == Some(0) {
                 refused.push(write.id.clone());
             }
@@ -335,9 +358,45 @@ impl SessionStore for RedisSessionStore {
         let Some((value, epoch, previous, rest, told)) = found else { return Ok(None) };
         let session = self.decode(&value, &rest)?;
         if told > 0 {
-            self.wait_for_release(&keys[1], epoch).await.map_err(|error| failed(&error))?;
+            self.wait_for_release(&keys[1], epoch, &previous).await.map_err(|error| failed(&error))?;
         }
         Ok(Some(Claimed { epoch, previous, session }))
+    }
+
+    async fn confirm(&self, node: &NodeId, held: &[(SessionId, Epoch)]) -> Result<Confirmed, StoreError> {
+        let mut commands = Commands::default();
+        commands.push("EXISTS", &[self.witness(node).as_bytes()]);
+        for (id, epoch) in held {
+            let epoch = epoch.0.to_string();
+            let args = [&*node.0, &*epoch].map(str::as_bytes);
+            Self::push_script(&mut commands, &self.scripts.confirm, &self.keys(&id.secret), &args);
+        }
+        let (mut is_whole, mut asked) = (None, held.iter());
+        let mut confirmed = Confirmed::default();
+        let read = |reply: Reply<'_>| {
+            let number = integer(&reply).ok_or(InvalidReply)?;
+            if is_whole.is_none() {
+                is_whole = Some(number == 1);
+                return Ok(());
+            }
+            let (id, _) = asked.next().ok_or(InvalidReply)?;
+            match number {
+                script::CLAIMED => confirmed.claimed.push(id.clone()),
+                script::MISSING if is_whole == Some(true) => confirmed.missing.push(id.clone()),
+                _ => {}
+            }
+            Ok(())
+        };
+        self.claims.call(&commands, CALL_LIMIT, read).await.map_err(|error| failed(&error))?;
+        Ok(confirmed)
+    }
+
+    async fn renew(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError> {
+        let lease = lease.as_millis().max(1).to_string();
+        let mut commands = Commands::default();
+        commands.push("SET", &[self.lease(node).as_bytes(), b"1", b"PX", lease.as_bytes()]);
+        commands.push("PEXPIRE", &[self.witness(node).as_bytes(), self.time_to_live(true).as_bytes()]);
+        self.claims.call(&commands, CALL_LIMIT, |_| Ok(())).await.map_err(|error| failed(&error))
     }
 
     async fn claimed_elsewhere(&self, node: &NodeId) -> Result<Vec<(SessionId, Epoch)>, StoreError> {

@@ -50,3 +50,19 @@ redis.call('HSET', KEYS[2], 'e', e, 'h', ARGV[1], 'n', ARGV[2], 'x', ours and r[
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return {v, e, ours and r[2] or '', ours and r[4] or '', told}";
+
+/// Returns whether a node holds a session: 1, [`CLAIMED`] or [`MISSING`].
+///
+/// Arguments: node, epoch.
+pub(super) const CONFIRM: &str = "\
+local r = redis.call('HMGET', KEYS[2], 'e', 'h', 'v')
+if not r[1] then return 2 end
+if tonumber(r[1]) > tonumber(ARGV[2]) and r[2] ~= ARGV[1] then return 0 end
+local v = redis.call('GET', KEYS[1])
+if not v or redis.sha1hex(v) ~= r[3] then return 0 end
+return 1";
+
+/// Another node has claimed the session.
+pub(super) const CLAIMED: u64 = 0;
+/// The session is not stored.
+pub(super) const MISSING: u64 = 2;

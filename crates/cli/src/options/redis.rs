@@ -85,6 +85,12 @@ pub(crate) struct Redis {
     #[arg(value_parser = clap::value_parser!(u64).range(1..), env = "ROOMCAST_REDIS_MAX_LEN")]
     redis_max_len: u64,
 
+    /// Use sharded channels (SSUBSCRIBE, SPUBLISH) for queries in mode streams, the option `useShardedPubSub` of Node's
+    /// adapter; needs Redis 7, and the same on all servers
+    #[arg(long, requires = "redis_server", env = "ROOMCAST_REDIS_SHARDED_REQUESTS")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    redis_sharded_requests: bool,
+
     /// Keep sessions in memory in mode streams with --recovery. Clients then recover on the process that they were
     /// connected to only; otherwise their sessions are written to Redis as they change, and recover on any server
     #[arg(long, requires = "redis_server", env = "ROOMCAST_REDIS_NO_SESSIONS")]
@@ -263,6 +269,7 @@ impl Redis {
                 let config = config.streams(|streams| {
                     streams.stream = self.redis_stream.as_str().into();
                     streams.max_len = self.redis_max_len;
+                    streams.sharded_requests = self.redis_sharded_requests;
                 });
                 cluster::redis_streams_with(redis, config).map(|cluster| {
                     tracing::info!(
@@ -405,6 +412,7 @@ mod tests {
             "--redis-stream=s",
             "--redis-max-len=5",
             "--redis-subscription-mode=static",
+            "--redis-sharded-requests",
             "--redis-no-sessions",
             "--redis-session-prefix=s:",
             "--redis-session-interval=1s",

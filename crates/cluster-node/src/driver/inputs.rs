@@ -95,8 +95,9 @@ impl Driver {
             }
             Input::Confirm { reply } => {
                 let entries = self.stream.as_ref().map_or(0, |stream| stream.appends().mark());
-                let (mark, lost) = (self.queue.mark(), self.lost());
-                self.confirms.push_back(Confirm { mark, entries, lost, reply });
+                let refused = self.stream.as_ref().map_or(0, |stream| stream.appends().refused());
+                let (mark, lost) = (self.queue.mark(), self.engine.lost());
+                self.confirms.push_back(Confirm { mark, entries, lost, refused, reply });
             }
             Input::Request { key, query, timeout, reply } => {
                 self.request(key, *query, timeout, reply, bytes, now);

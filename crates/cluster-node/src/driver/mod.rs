@@ -45,7 +45,7 @@ use self::rooms::RoomChannels;
 use self::stream::Stream;
 use self::subscriptions::Subscriptions;
 use crate::config::NodeClusterConfig;
-use crate::input::{Input, Key};
+use crate::input::{Confirmation, Input, Key};
 use crate::shared::{RoomStats, Shared, Stats};
 
 /// Task of a cluster: owns the namespaces and the engine, without a lock.
@@ -59,6 +59,8 @@ pub(crate) struct Driver {
     /// With the streams adapter.
     stream: Option<Stream>,
     replays: Replays,
+    /// Namespaces with own entries in the stream that lack a mark.
+    unmarked: BTreeSet<Key>,
     /// Whether it is known where the node begins in the stream, or there is none.
     has_position: bool,
     /// Inputs taken from the inlet.
@@ -118,9 +120,11 @@ struct Confirm {
     mark: u64,
     /// Mark in the queue of entries.
     entries: u64,
-    /// Number of lost publications and refused entries when the wait began.
+    /// Number of lost publications when the wait began.
     lost: u64,
-    reply: oneshot::Sender<bool>,
+    /// Number of refused entries at that time.
+    refused: u64,
+    reply: oneshot::Sender<Confirmation>,
 }
 
 impl Driver {
@@ -140,6 +144,7 @@ impl Driver {
             has_position: stream.is_none(),
             stream,
             replays: Replays::default(),
+            unmarked: BTreeSet::new(),
             by_namespace: HashMap::new(),
             health: Health::new(config.join_timeout, clock::now()),
             handlers: Handlers::new(config.max_handlers),
@@ -386,7 +391,12 @@ impl Driver {
             while self.confirms.front().is_some_and(|first| first.reply.is_closed()) {
                 self.confirms.pop_front();
             }
-            let Some(first) = self.confirms.front() else { return Poll::Ready(()) };
+            let first = self.confirms.front();
+            if let Some(stream) = &mut self.stream {
+                // The first one has waited for the longest time.
+                stream.forget_refusals(first.map_or(u64::MAX, |first| first.refused));
+            }
+            let Some(first) = first else { return Poll::Ready(()) };
             let are_stored =
                 |mark| self.stream.as_ref().is_none_or(|stream| stream.appends().has_settled(mark));
             if !self.queue.has_passed(first.mark) || !are_stored(first.entries) {
@@ -395,14 +405,20 @@ impl Driver {
             if self.engine.poll_flush(cx).is_pending() {
                 return Poll::Pending;
             }
-            let lost = self.lost();
+            let lost = self.engine.lost();
             while self
                 .confirms
                 .front()
                 .is_some_and(|next| self.queue.has_passed(next.mark) && are_stored(next.entries))
                 && let Some(confirm) = self.confirms.pop_front()
             {
-                let _ = confirm.reply.send(confirm.lost == lost);
+                let stream = self.stream.as_ref();
+                let refused = stream.and_then(|stream| stream.refusal(confirm.refused, confirm.entries));
+                let _ = confirm.reply.send(match refused {
+                    Some(reason) => Confirmation::Refused(reason),
+                    None if confirm.lost == lost => Confirmation::Accepted,
+                    None => Confirmation::Lost,
+                });
             }
         }
     }

@@ -75,6 +75,7 @@ impl Replays {
             replay.reader.handle_range_end();
             self.ask_range(replay, stream);
         } else {
+            replay.reader.leave_out_delivered(|id| stream.is_unmarked(id));
             let _ = replay.reply.send(replay.reader.finish());
         }
     }

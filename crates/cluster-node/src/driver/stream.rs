@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytestring::ByteString;
 use roomcast_cluster_task::clock;
 use roomcast_node_adapter::{
     AppendQueue, AppendState, Entries, EntryFields, EntryId, LogCommand, LogEvent, StreamEntry, StreamLog,
@@ -42,6 +43,10 @@ pub(super) struct Stream {
     ends: [Vec<EndReply>; 2],
     inspects_at: Instant,
     trimming: Trimming,
+    /// Refused entries: number of the refusal, mark behind the entry, and reason.
+    refusals: VecDeque<(u64, u64, ByteString)>,
+    /// Own entries without a mark that took effect before they came back, the latest ones.
+    unmarked: VecDeque<EntryId>,
     stats: StreamStats,
 }
 
@@ -82,6 +87,8 @@ impl Stream {
             ends: [Vec::new(), Vec::new()],
             inspects_at: now,
             trimming: Trimming::default(),
+            refusals: VecDeque::new(),
+            unmarked: VecDeque::new(),
             stats: StreamStats::default(),
         }
     }
@@ -163,8 +170,12 @@ impl Stream {
             }
             LogEvent::Appended { token: BEGIN_TOKEN, .. } => {}
             LogEvent::Appended { token, result } => {
-                let refused = self.appends.handle_result(token, result);
-                return refused.map(|(key, number, _)| StreamEvent::Refused(key, number));
+                let (key, number, reason) = self.appends.handle_result(token, result)?;
+                // The text is mostly the same.
+                let known = self.refusals.back().map(|(_, _, known)| known.clone());
+                let reason = known.filter(|known| *known == reason).unwrap_or(reason);
+                self.refusals.push_back((self.appends.refused(), self.appends.settled(), reason));
+                return Some(StreamEvent::Refused(key, number));
             }
             LogEvent::Inspected { token, first, last, len } => self.inspected(token, first, last, len, now),
             LogEvent::Failed { token } if self.inspection == Some(token) => {
@@ -328,10 +339,35 @@ impl Stream {
         self.appends.handle_entry(key, number);
     }
 
+    /// Notes that an own entry in the stream took effect before, and has no mark for it.
+    pub(super) fn note_unmarked(&mut self, id: EntryId) {
+        if self.unmarked.len() == MAX_UNMARKED {
+            self.unmarked.pop_front();
+        }
+        self.unmarked.push_back(id);
+    }
+
+    pub(super) fn is_unmarked(&self, id: EntryId) -> bool {
+        self.unmarked.binary_search(&id).is_ok()
+    }
+
     pub(super) fn stats(&self) -> StreamStats {
         let (found, repeated) = self.appends.resolved();
         let (refused, waiting) = (self.appends.refused(), self.appends.len());
         StreamStats { refused, found, repeated, waiting, ..self.stats.clone() }
+    }
+
+    /// Returns the reason of the first refusal after a number of them, of an entry before a mark.
+    pub(super) fn refusal(&self, after: u64, mark: u64) -> Option<ByteString> {
+        let is_it = |(number, behind, _): &&(u64, u64, ByteString)| *number > after && *behind <= mark;
+        self.refusals.iter().find(is_it).map(|(_, _, reason)| reason.clone())
+    }
+
+    /// Forgets the refusals up to a number of them.
+    pub(super) fn forget_refusals(&mut self, until: u64) {
+        while self.refusals.front().is_some_and(|(number, ..)| *number <= until) {
+            self.refusals.pop_front();
+        }
     }
 
     pub(super) fn appends(&self) -> &AppendQueue<Key> {
@@ -375,5 +411,7 @@ impl Stream {
 
 /// Time between inspections of the stream.
 const INSPECTION_INTERVAL: Duration = Duration::from_secs(10);
+/// Unmarked entries that are remembered.
+const MAX_UNMARKED: usize = 10_000;
 const BEGIN_TOKEN: u64 = u64::MAX;
 const INSPECTION_RETRY: Duration = Duration::from_secs(1);

@@ -60,15 +60,27 @@ impl Driver {
             };
             budget = budget.saturating_sub(1 + work);
             if budget == 0 {
+                self.announce_delivered(now);
                 self.note_position();
                 return true;
             }
         }
+        self.announce_delivered(now);
         self.note_position();
         if self.stream.as_mut().is_some_and(|stream| stream.begins_outage(now)) {
             self.release_unconfirmed(now);
         }
         false
+    }
+
+    /// Marks the own entries that took effect before they came back.
+    fn announce_delivered(&mut self, now: Instant) {
+        for key in std::mem::take(&mut self.unmarked) {
+            if let Some(node) = self.namespaces.get_mut(&key).and_then(|entry| entry.node.as_streams()) {
+                node.announce_delivered(now);
+            }
+            self.perform(key, now);
+        }
     }
 
     /// Reports to all hosts that events may have been lost.
@@ -86,6 +98,12 @@ impl Driver {
         };
         self.stats.bytes_in += entry.data.len() as u64;
         let own = entry.number.filter(|_| node.is_own(entry));
+        if node.is_unmarked(entry)
+            && let Some(stream) = &mut self.stream
+        {
+            stream.note_unmarked(entry.id);
+            self.unmarked.insert(key);
+        }
         node.handle_entry(entry, now);
         if let (Some(number), Some(stream)) = (own, &mut self.stream) {
             stream.note_own(key, number);

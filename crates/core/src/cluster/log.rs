@@ -77,6 +77,8 @@ pub struct LogQuery<'a> {
 pub struct MissedEvents {
     /// Events, oldest first.
     pub events: Vec<Event>,
+    /// Offsets of events that were left out, since the node where the member was attached had delivered them before.
+    pub received: Vec<ByteString>,
     /// Offset up to which the log was read: its latest entry when it was read, or a later one.
     pub until: ByteString,
 }

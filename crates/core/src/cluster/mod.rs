@@ -354,12 +354,18 @@ impl<T> QueryError<T> {
 }
 
 /// Error of publications that the engine did not accept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unconfirmed {
     /// The publication was refused or dropped.
     #[error("publication was refused: {0}")]
     Refused(#[from] PublishRefusal),
+    /// The engine refused it, such as for lack of memory or permissions. Other nodes do not receive it.
+    #[error("the cluster's message engine refused the publication: {reason}")]
+    RefusedByEngine {
+        /// Reason in the words of the engine.
+        reason: ByteString,
+    },
     /// The engine did not accept it in time. It may still be delivered.
     #[error("the cluster's message engine did not accept the publication in time")]
     TimedOut,

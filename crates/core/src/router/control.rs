@@ -25,6 +25,12 @@ pub trait MemberControl: Any + Send + Sync + fmt::Debug {
     /// An empty object that was set is `{}`. Where JSON is required, unset data is also sent as `{}`, as on Node.
     fn data(&self) -> ByteString;
 
+    /// Returns the events of the client that were handled, for a repeat of one on another node; empty if none are
+    /// known. Default: none.
+    fn handled_events(&self) -> ByteString {
+        ByteString::new()
+    }
+
     /// Disconnects the member from its namespace and notifies its client; with `close`, also closes the client's
     /// connection.
     ///

@@ -168,6 +168,7 @@ fn each_type_is_accepted_on_both_ways() {
         data: data.into(),
         number: None,
         was_delivered: false,
+        delivered_numbers: Vec::new(),
     };
     // Emitters put events for servers on the stream; requests there are answered too.
     let emitted = entry("9", r#"{"packet":["hi",1]}"#);
@@ -208,6 +209,7 @@ fn entries_of_no_use_are_counted() {
                 data,
                 number: None,
                 was_delivered: false,
+                delivered_numbers: Vec::new(),
             },
             now,
         );

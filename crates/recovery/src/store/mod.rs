@@ -1,6 +1,7 @@
 //! Sessions stored outside the process, as they change.
 
 mod claim;
+mod fence;
 mod queue;
 mod stored;
 
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use bytestring::ByteString;
 use roomcast_core::{Namespace, Room, SocketId};
 
+pub use fence::Fence;
 pub use queue::{Batch, SessionQueue, StoreStats};
 pub use stored::StoredSessions;
 
@@ -34,7 +36,9 @@ pub use stored::StoredSessions;
 /// use std::sync::Mutex;
 ///
 /// use async_trait::async_trait;
-/// use roomcast_recovery::{Claimed, Epoch, NodeId, SessionId, SessionStore, SessionWrite, StoreError, StoredSession};
+/// use roomcast_recovery::{
+///     Claimed, Confirmed, Epoch, NodeId, SessionId, SessionStore, SessionWrite, StoreError, StoredSession,
+/// };
 ///
 /// #[derive(Debug)]
 /// struct Record {
@@ -87,6 +91,19 @@ pub use stored::StoredSessions;
 ///         let previous = std::mem::replace(&mut record.holder, node.clone());
 ///         Ok(Some(Claimed { epoch: record.epoch, previous, session: record.session.clone() }))
 ///     }
+///
+///     async fn confirm(&self, node: &NodeId, held: &[(SessionId, Epoch)]) -> Result<Confirmed, StoreError> {
+///         let records = self.0.lock().unwrap();
+///         let mut confirmed = Confirmed::default();
+///         for (id, epoch) in held {
+///             match records.get(id) {
+///                 Some(record) if record.refuses(node, *epoch) => confirmed.claimed.push(id.clone()),
+///                 Some(_) => {}
+///                 None => confirmed.missing.push(id.clone()),
+///             }
+///         }
+///         Ok(confirmed)
+///     }
 /// }
 /// ```
 #[async_trait]
@@ -113,11 +130,32 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// Returns an error if the outcome is unknown.
     async fn claim(&self, node: &NodeId, id: &SessionId) -> Result<Option<Claimed>, StoreError>;
 
+    /// Returns which of these sessions another node has claimed.
+    ///
+    /// A node that was frozen calls it before it runs handlers and writes again.
+    ///
+    /// # Errors
+    /// After an error the node calls again.
+    async fn confirm(&self, node: &NodeId, held: &[(SessionId, Epoch)]) -> Result<Confirmed, StoreError>;
+
+    /// Renews the lease of a node, which begins with the call.
+    ///
+    /// A node whose lease has run out, by its own clock, stops before it does anything for its sessions, and
+    /// [confirms](Self::confirm) them. So a claim need not wait for it. Default: does nothing, which suits a store
+    /// whose claims wait for no holder.
+    ///
+    /// # Errors
+    /// After an error the node goes on, if it was not frozen: only the store knows whether another node could claim.
+    async fn renew(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError> {
+        _ = (node, lease);
+        Ok(())
+    }
+
     /// Waits for claims of sessions of this node by other nodes, and returns these sessions with their new epochs.
     ///
-    /// A store that supports this notifies the former holder of a claim. If the holder is alive, the claim completes
-    /// once it has [released](Self::release) the session, or after a short time. So a session has no live sockets on
-    /// two nodes, except for the time that a frozen node needs after it has woken up. One call is made at a time.
+    /// A store that supports this notifies the former holder of a claim. If the holder has a [lease](Self::renew), the
+    /// claim completes once it has [released](Self::release) the session, or its lease has run out. So a session has no
+    /// live sockets on two nodes while the nodes reach the store. One call is made at a time.
     ///
     /// Default: never completes. The holder then notices the claim when it writes the session.
     ///
@@ -156,6 +194,18 @@ pub struct Claimed {
     pub previous: NodeId,
     /// Its state.
     pub session: StoredSession,
+}
+
+/// Sessions that a node does not hold any more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[allow(clippy::exhaustive_structs, reason = "stores build it")]
+pub struct Confirmed {
+    /// Sessions that another node has claimed.
+    pub claimed: Vec<SessionId>,
+    /// Sessions that are not in the store: never written, or claimed and then removed by another node.
+    ///
+    /// A store that has lost its content reports none, since these sessions were not claimed.
+    pub missing: Vec<SessionId>,
 }
 
 /// Key of a session in a store.
@@ -204,6 +254,9 @@ pub struct StoredSession {
     /// Handshake as a JSON object, in the form of
     /// [`MemberControl::handshake`](roomcast_core::MemberControl::handshake).
     pub handshake: ByteString,
+    /// Events of the client that were handled, so that a repeat on another node is not; in the form of the server that
+    /// wrote it, empty if there are none.
+    pub handled: ByteString,
     /// Whether the client was connected.
     pub connected: bool,
     /// Offset in the shared log after which its events begin, for a client that has no offset; empty without a log.
@@ -221,6 +274,7 @@ impl StoredSession {
             rooms: Vec::new(),
             data: none(),
             handshake: none(),
+            handled: none(),
             connected: true,
             offset: none(),
             node: none(),
@@ -230,7 +284,7 @@ impl StoredSession {
     /// Returns its approximate size in bytes.
     pub fn byte_len(&self) -> usize {
         let rooms = self.rooms.iter().map(|room| room.as_str().len() + size_of::<Room>()).sum::<usize>();
-        let texts = [&self.data, &self.handshake, &self.offset, &self.node];
+        let texts = [&self.data, &self.handshake, &self.handled, &self.offset, &self.node];
         let texts = texts.into_iter().map(|text| text.len()).sum::<usize>();
         size_of::<Self>() + self.socket.as_str().len() + rooms + texts
     }
@@ -263,6 +317,7 @@ pub struct StoreConfig {
     pub(crate) max_bytes: usize,
     pub(crate) write_timeout: Duration,
     pub(crate) refresh: Duration,
+    pub(crate) lease: Duration,
 }
 
 impl Default for StoreConfig {
@@ -273,6 +328,7 @@ impl Default for StoreConfig {
             max_bytes: 16 << 20,
             write_timeout: Duration::from_secs(5),
             refresh: Duration::from_secs(6 * 3_600),
+            lease: Duration::from_secs(2),
         }
     }
 }
@@ -316,6 +372,15 @@ impl StoreConfig {
     /// Sets after what time all sessions are written again, so that the store does not drop them. Default: 6 hours.
     pub fn refresh(mut self, time: Duration) -> Self {
         self.refresh = time;
+        self
+    }
+
+    /// Sets the lease of this node: for how long it may be frozen without confirming its sessions. Default: 2 s.
+    ///
+    /// It is renewed four times as often. A node that did not run for longer first asks the store which sessions it
+    /// still holds. If a client returns elsewhere while its node is frozen, its claim waits for the rest of the lease.
+    pub fn lease(mut self, time: Duration) -> Self {
+        self.lease = time;
         self
     }
 }

@@ -1,15 +1,17 @@
 //! Queue of changed sessions.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytestring::ByteString;
 use roomcast_core::{MemberKey, SocketId};
 
-use super::{Epoch, NodeId, SessionId, SessionStore, SessionWrite, StoreConfig, StoredSession};
+use super::{
+    Confirmed, Epoch, Fence, NodeId, SessionId, SessionStore, SessionWrite, StoreConfig, StoredSession,
+};
+use crate::retained::SharedData;
 
 /// Source of the state of connected sessions.
 pub(crate) trait SessionSource: Send + Sync {
@@ -29,6 +31,7 @@ pub struct SessionQueue {
     node: NodeId,
     store: Arc<dyn SessionStore>,
     config: StoreConfig,
+    fence: Arc<Fence>,
     state: Mutex<State>,
 }
 
@@ -93,6 +96,8 @@ pub struct StoreStats {
     pub displaced: u64,
     /// States and removals dropped because of [`StoreConfig::max_bytes`].
     pub dropped: u64,
+    /// Times that all sessions were confirmed, since the process did not run for longer than its lease.
+    pub confirmed: u64,
 }
 
 /// Sessions to be written, or to be removed.
@@ -157,7 +162,7 @@ const MAX_AWAY: usize = 100_000;
 impl SessionQueue {
     /// Creates an empty queue for a store.
     pub fn new(node: NodeId, store: Arc<dyn SessionStore>, config: StoreConfig) -> Self {
-        Self { node, store, config, state: Mutex::default() }
+        Self { node, store, config, fence: Arc::default(), state: Mutex::default() }
     }
 
     /// Returns the id of this node.
@@ -183,6 +188,60 @@ impl SessionQueue {
     /// Returns after what time all sessions are written again.
     pub fn refresh_interval(&self) -> Duration {
         self.config.refresh
+    }
+
+    /// Returns for how long this process may be frozen without confirming its sessions.
+    pub fn lease(&self) -> Duration {
+        self.config.lease
+    }
+
+    /// Returns the fence around the sessions of this node.
+    pub fn fence(&self) -> &Arc<Fence> {
+        &self.fence
+    }
+
+    /// Returns all sessions that may be in the store, to be [confirmed](SessionStore::confirm).
+    pub fn held_sessions(&self) -> Vec<(SessionId, Epoch)> {
+        let state = self.state();
+        let sent = state.entries.values().filter(|entry| entry.is_sent);
+        sent.map(|entry| (entry.id.clone(), entry.epoch)).collect()
+    }
+
+    /// Drops the sessions that are not confirmed, unless this node has claimed them since it asked for `held`.
+    ///
+    /// Returns their number.
+    pub fn drop_unconfirmed(&self, held: &[(SessionId, Epoch)], confirmed: &Confirmed) -> usize {
+        let Confirmed { claimed, missing } = confirmed;
+        let [claimed, missing] = [claimed, missing].map(|ids| ids.iter().collect::<HashSet<_>>());
+        let mut state = self.state();
+        state.stats.confirmed += 1;
+        let mut lost = Vec::new();
+        for (id, epoch) in held.iter().filter(|(id, _)| claimed.contains(id) || missing.contains(id)) {
+            let Some(key) = state.keys.get(id).copied() else { continue };
+            let entry = state.entries.get(&key).filter(|entry| entry.epoch == *epoch);
+            // One that was never stored was not claimed either.
+            if entry.is_some_and(|entry| entry.is_stored || claimed.contains(id))
+                && let Some(entry) = state.forget(key)
+            {
+                lost.push((key, entry.source, entry.socket));
+            }
+        }
+        self.displace(state, &lost);
+        lost.len()
+    }
+
+    /// Drops the members of sessions that this node has lost.
+    fn displace(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        lost: &[(MemberKey, Weak<dyn SessionSource>, SocketId)],
+    ) {
+        state.stats.displaced += lost.len() as u64;
+        state.leaving.extend(lost.iter().cloned());
+        drop(state);
+        for (key, source, socket) in lost {
+            source.upgrade().into_iter().for_each(|source| source.displaced(*key, socket));
+        }
     }
 
     /// Marks all sessions as changed, so that the store reports the sessions that other nodes have claimed.
@@ -216,12 +275,7 @@ impl SessionQueue {
                 lost.push((key, entry.source, entry.socket));
             }
         }
-        state.stats.displaced += lost.len() as u64;
-        state.leaving.extend(lost.iter().cloned());
-        drop(state);
-        for (key, source, socket) in &lost {
-            source.upgrade().into_iter().for_each(|source| source.displaced(*key, socket));
-        }
+        self.displace(state, &lost);
         lost.len()
     }
 
@@ -461,14 +515,14 @@ impl SessionQueue {
     }
 
     /// Marks a session whose data has changed, whether it is connected or not.
-    pub(crate) fn data_changed(&self, key: MemberKey, data: ByteString) {
+    pub(crate) fn data_changed(&self, key: MemberKey, data: &SharedData) {
         let mut state = self.state();
         let State { entries, bytes, .. } = &mut *state;
         let entry = entries.get_mut(&key);
         if let Some(kept) = entry.and_then(|entry| entry.kept.as_mut()) {
-            *bytes -= kept.data.len();
-            *bytes += data.len();
-            kept.data = data;
+            *bytes -= kept.data.len() + kept.handled.len();
+            (kept.data, kept.handled) = (data.get(), data.handled());
+            *bytes += kept.data.len() + kept.handled.len();
             state.limit(self.config.max_bytes);
         }
         self.mark(state, key);

@@ -65,6 +65,7 @@ impl SessionSource for StoredSessions {
             socket: socket.clone(),
             rooms: found.rooms.into_iter().filter(|room| *room != own).collect(),
             data: control.as_ref().map(|control| control.data()).unwrap_or_default(),
+            handled: control.as_ref().map(|control| control.handled_events()).unwrap_or_default(),
             handshake: control.map(|control| control.handshake()).unwrap_or_default(),
             connected: true,
             offset,
@@ -96,13 +97,13 @@ impl Recovery for StoredSessions {
     fn detach_and_retain(&self, key: MemberKey, data: SharedData, delivered_until: Option<Instant>) -> bool {
         let last = self.queue.last(key);
         let session = last.as_ref().and_then(|last| self.state(key, &last.socket));
-        let json = data.get();
+        let (json, handled) = (data.get(), data.handled());
         let detached = self.inner.detach_and_retain(key, data, delivered_until);
         if let Some((last, session)) = last.zip(session)
             && detached
         {
             let offset = self.inner.start(key).map_or(session.offset, |start| start.offset);
-            let session = StoredSession { data: json, connected: false, offset, ..session };
+            let session = StoredSession { data: json, handled, connected: false, offset, ..session };
             self.queue.disconnected(key, last, session);
         }
         detached
@@ -122,7 +123,11 @@ impl Recovery for StoredSessions {
 
     fn data_changed(&self, key: MemberKey, data: &SharedData) {
         self.inner.data_changed(key, data);
-        self.queue.data_changed(key, data.get());
+        self.queue.data_changed(key, data);
+    }
+
+    fn shares_sessions(&self) -> bool {
+        self.is_shared.load(Ordering::Relaxed)
     }
 
     fn missed(&self, room: Option<&Room>) {

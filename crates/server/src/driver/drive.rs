@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::host::config::EventRate;
 use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::pace;
 use crate::session::mailbox::{SessionCommand, TakeOver};
+use crate::session::recovery;
 use crate::util::clock;
 use crate::util::coop::yield_now;
 
@@ -25,6 +27,16 @@ const ROUNDS: usize = 32;
 const LATE: Duration = Duration::from_millis(100);
 
 impl Driver {
+    /// Returns whether nothing may be done for the client until its session is known to be of this node.
+    fn is_fenced(&self, cx: &Context<'_>, now: Instant) -> bool {
+        let Some(fence) = &self.shared.io.config().fence else { return false };
+        // Address of the session as a number that no other task has.
+        let key = Arc::as_ptr(&self.shared).addr();
+        !fence.is_open(now)
+            && recovery::order(self.shared.kind).is_some()
+            && fence.poll_open(key, now, cx).is_pending()
+    }
+
     fn visit(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         self.messages_read = 0;
         for _ in 0..ROUNDS {
@@ -258,8 +270,12 @@ impl Future for Driver {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        let now = clock::now();
+        if this.is_fenced(cx, now) {
+            return Poll::Pending;
+        }
         pace::begin();
-        let polled = this.visit(cx, clock::now());
+        let polled = this.visit(cx, now);
         let backlog = pace::end();
         if !backlog.is_empty() {
             this.flow.get_or_insert_default().backlog.append(backlog);

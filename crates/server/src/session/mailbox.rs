@@ -33,8 +33,14 @@ struct Pending {
 
 impl State {
     /// Appends a command; returns the waker of the driver.
+    ///
+    /// `Displace` is put first: nothing that came before may have an effect on its socket.
     fn push(&mut self, command: SessionCommand) -> Option<Waker> {
         match &mut self.pending {
+            Some(pending) if matches!(command, SessionCommand::Displace(_)) => {
+                let before = std::mem::replace(&mut pending.first, command);
+                pending.rest.push_front(before);
+            }
             Some(pending) => pending.rest.push_back(command),
             None => self.pending = Some(Box::new(Pending { first: command, rest: VecDeque::new() })),
         }

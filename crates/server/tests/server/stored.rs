@@ -1,6 +1,6 @@
 //! Sessions stored outside the process as they change.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::recovery::Returner;
 use crate::support::recorder::{Recorder, arrivals, ear};
-use crate::support::serve::{Running, serve, until};
+use crate::support::serve::{On, Running, serve_on, until};
 use crate::support::ws::Message;
 
 struct Scene {
@@ -64,6 +64,7 @@ fn open(at_goodbye: Option<&Arc<Mutex<Option<usize>>>>, config: StoreConfig) -> 
     let stored = queue.clone();
     let config = Config::new()
         .recovery(|recovery| recovery)
+        .session_fence(queue.fence().clone())
         .recovery_factory(move |name, inner| StoredSessions::new(name.clone(), inner, stored.clone()));
     let mut builder = Io::builder().config(config);
     if let Some(at_goodbye) = at_goodbye {
@@ -79,7 +80,8 @@ fn open(at_goodbye: Option<&Arc<Mutex<Option<usize>>>>, config: StoreConfig) -> 
         let _ = told.send(reason);
         async {}
     });
-    let server = serve(&io);
+    // One thread, so that a test can freeze all tasks.
+    let server = serve_on(&io, On::CurrentThread);
     drop(server.spawn(store_sessions(queue.clone())));
     Scene { io, server, sockets, reasons, store, queue }
 }
@@ -178,4 +180,58 @@ fn session_claimed_elsewhere_ends_silently() {
     assert_eq!(scene.reasons.all(), []);
     other.engine.send("1".to_owned().into());
     assert_eq!(scene.reasons.next(), CloseReason::ClientNamespaceDisconnect);
+}
+
+#[test]
+fn woken_process_runs_no_handlers_of_moved_clients() {
+    let lease = Duration::from_millis(400);
+    let scene = open(None, quick().lease(lease));
+    let (told, events) = ear();
+    scene.io.on("say", move |socket: Socket| {
+        let _ = told.send(socket.id().to_string());
+        async {}
+    });
+    let mut moved = Returner::connect(&scene.server.dial);
+    let mut closed = Returner::connect(&scene.server.dial);
+    let mut stayed = Returner::connect(&scene.server.dial);
+    let sockets = scene.sockets.take(3);
+    let ids = [&moved, &closed].map(id);
+    until(|| ids.iter().all(|id| scene.store.get(id).is_some()));
+    let (frozen, is_frozen) = mpsc::channel();
+    let (thaw, thawed) = mpsc::channel::<()>();
+    drop(scene.server.spawn(async move {
+        let _ = frozen.send(());
+        let _ = thawed.recv();
+    }));
+    is_frozen.recv().expect("the process freezes");
+    // In the buffers of the sockets when the process wakes up.
+    let say = || Message::Text("42[\"say\"]".to_owned());
+    moved.engine.send(say());
+    closed.engine.send(say());
+    stayed.engine.send(say());
+    let (closed_id, _) = closed.vanish();
+    std::thread::sleep(lease + Duration::from_millis(100));
+    let elsewhere = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let claims = ids.map(|id| {
+        let claimed = elsewhere.block_on(scene.store.claim(&NodeId("b".into()), &id)).expect("it works");
+        claimed.expect("it is stored").session
+    });
+    thaw.send(()).expect("the process is frozen");
+    assert_eq!(events.next(), stayed.sid);
+    // The connection that is still open is closed.
+    assert!(matches!(moved.engine.receive(), Ok(Message::Text(text)) if text == "1"));
+    assert!(moved.engine.receive().is_err());
+    until(|| scene.io.client_count() == 1);
+    drop(sockets);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(
+        (scene.reasons.all(), events.all()),
+        (Vec::new(), Vec::new()),
+        "of {closed_id} and {}",
+        moved.sid
+    );
+    assert_eq!(claims[0].socket.as_str(), moved.sid);
+    assert_eq!((scene.queue.stats().displaced, scene.queue.stats().confirmed), (2, 1));
+    stayed.engine.send(say());
+    assert_eq!(events.next(), stayed.sid);
 }

@@ -170,7 +170,7 @@ impl EventLog for LogReader {
             let missed =
                 state.entries.iter().filter(|entry| entry.number > after && is_for(entry, query.rooms));
             let events: Vec<Event> = missed.map(|entry| entry.event.clone()).collect();
-            MissedEvents { events, until: offset(state.last) }
+            MissedEvents { events, received: Vec::new(), until: offset(state.last) }
         };
         self.log.answer().await?;
         let bytes = found.events.iter().map(|event| event.name.len() + event.args.byte_len()).sum::<usize>();

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use roomcast_recovery::{
-    Claimed, Epoch, NodeId, SessionId, SessionStore, SessionWrite, StoreError, StoredSession,
+    Claimed, Confirmed, Epoch, NodeId, SessionId, SessionStore, SessionWrite, StoreError, StoredSession,
 };
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Store of sessions in memory, which can be slow, fail or freeze.
 ///
 /// It keeps the rules of [`SessionStore`], so it also serves several nodes of one test. Waiting uses tokio's clock. A
-/// claim waits for the former holder for half a second at most.
+/// claim waits for the former holder until its lease has run out, or for half a second if it has renewed none.
 #[derive(Default)]
 pub struct MemorySessionStore {
     state: Mutex<State>,
@@ -32,6 +33,8 @@ struct State {
     /// Claims to be told to each node that waits for them.
     claims: HashMap<NodeId, Vec<(SessionId, Epoch)>>,
     released: HashMap<SessionId, Epoch>,
+    /// Ends of the leases.
+    leases: HashMap<NodeId, Instant>,
 }
 
 struct Record {
@@ -71,6 +74,8 @@ pub enum StoreCall {
     Remove(usize),
     /// A session was claimed.
     Claim,
+    /// This many sessions were to be confirmed.
+    Confirm(usize),
 }
 
 impl MemorySessionStore {
@@ -131,7 +136,8 @@ impl MemorySessionStore {
     }
 
     async fn call<T>(&self, call: StoreCall, effect: impl FnOnce(&mut State) -> T) -> Result<T, StoreError> {
-        let _running = (call != StoreCall::Claim).then(|| Running::begin(self));
+        let _running =
+            matches!(call, StoreCall::Write(..) | StoreCall::Remove(_)).then(|| Running::begin(self));
         let fault = {
             let mut state = self.state();
             state.calls.push(call);
@@ -151,7 +157,12 @@ impl MemorySessionStore {
     }
 }
 
-/// Time for which a claim waits for the former holder.
+#[allow(clippy::disallowed_methods, reason = "the clock of a test")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Time for which a claim waits for a former holder without a lease.
 const RELEASE_LIMIT: Duration = Duration::from_millis(500);
 
 /// Write or removal in progress.
@@ -213,17 +224,47 @@ impl SessionStore for MemorySessionStore {
             let previous = std::mem::replace(&mut record.holder, node.clone());
             let told = state.claims.get_mut(&previous).filter(|_| previous != *node);
             let is_told = told.map(|claims| claims.push((id.clone(), record.epoch))).is_some();
-            Some((Claimed { epoch: record.epoch, previous, session: record.session.clone() }, is_told))
+            let until = state.leases.get(&previous).copied();
+            Some((Claimed { epoch: record.epoch, previous, session: record.session.clone() }, is_told, until))
         });
-        let Some((claimed, is_told)) = claim.await? else { return Ok(None) };
+        let Some((claimed, is_told, until)) = claim.await? else { return Ok(None) };
         if is_told {
             self.news.notify_waiters();
             let is_released = |state: &mut State| {
                 state.released.get(id).is_some_and(|epoch| *epoch >= claimed.epoch).then_some(())
             };
-            let _ = tokio::time::timeout(RELEASE_LIMIT, self.until(is_released)).await;
+            let until = until.unwrap_or_else(|| now() + RELEASE_LIMIT);
+            let _ = tokio::time::timeout_at(until, self.until(is_released)).await;
         }
         Ok(Some(claimed))
+    }
+
+    async fn confirm(&self, node: &NodeId, held: &[(SessionId, Epoch)]) -> Result<Confirmed, StoreError> {
+        self.call(StoreCall::Confirm(held.len()), |state| {
+            let mut confirmed = Confirmed::default();
+            for (id, epoch) in held {
+                match state.records.get(id) {
+                    Some(record) if record.refuses(node, *epoch) => confirmed.claimed.push(id.clone()),
+                    Some(_) => {}
+                    None => confirmed.missing.push(id.clone()),
+                }
+            }
+            confirmed
+        })
+        .await
+    }
+
+    /// Is no [call](StoreCall).
+    async fn renew(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError> {
+        let fault = self.state().fault;
+        match fault {
+            StoreFault::None => {}
+            StoreFault::Slow(time) => tokio::time::sleep(time).await,
+            StoreFault::Failing | StoreFault::AnswersLost => return Err(StoreError("fails".into())),
+            StoreFault::Frozen => std::future::pending().await,
+        }
+        self.state().leases.insert(node.clone(), now() + lease);
+        Ok(())
     }
 
     async fn claimed_elsewhere(&self, node: &NodeId) -> Result<Vec<(SessionId, Epoch)>, StoreError> {

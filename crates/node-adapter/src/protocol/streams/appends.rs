@@ -232,6 +232,13 @@ impl<K: Copy + Eq> AppendQueue<K> {
         self.settled >= mark
     }
 
+    /// Returns the number of entries that were stored or refused, which is the [mark](Self::mark) behind the last of
+    /// them.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.settled
+    }
+
     /// Returns the number of refused entries.
     #[must_use]
     pub fn refused(&self) -> u64 {

@@ -24,8 +24,18 @@ pub struct MissedReader {
     last: EntryId,
     is_anchored: bool,
     senders: Senders,
-    events: Vec<Event>,
+    events: Vec<Missed>,
+    /// Events that the client has received from its node.
+    received: Vec<ByteString>,
     bytes: usize,
+}
+
+#[derive(Debug)]
+struct Missed {
+    id: EntryId,
+    /// Number of the entry, if it is of the client's node.
+    number: Option<u64>,
+    event: Event,
 }
 
 impl MissedReader {
@@ -49,6 +59,7 @@ impl MissedReader {
             is_anchored: false,
             senders: Senders::default(),
             events: Vec::new(),
+            received: Vec::new(),
             bytes: 0,
         }
     }
@@ -89,8 +100,17 @@ impl MissedReader {
         if entry.namespace != self.namespace.as_str() || self.senders.is_repeated(entry) {
             return Ok(());
         }
-        let was_received = entry.was_delivered && entry.sender == self.node;
-        if !entry.is_broadcast() || was_received {
+        let is_of_node = entry.sender == self.node;
+        if is_of_node && !entry.delivered_numbers.is_empty() {
+            self.leave_out(|missed| {
+                missed.number.is_some_and(|number| entry.delivered_numbers.contains(&number))
+            });
+        }
+        if !entry.is_broadcast() {
+            return Ok(());
+        }
+        if entry.was_delivered && is_of_node {
+            self.received.push(entry.id.to_string().into());
             return Ok(());
         }
         let Ok(Some(message)) = entry.message(&self.namespace, &self.limits) else { return Ok(()) };
@@ -105,8 +125,29 @@ impl MissedReader {
             return Err(EventLogError::TooLarge);
         }
         event.offset = Some(offset);
-        self.events.push(event);
+        let number = entry.number.filter(|_| is_of_node);
+        self.events.push(Missed { id: entry.id, number, event });
         Ok(())
+    }
+
+    /// Leaves out events that the client has received.
+    fn leave_out(&mut self, mut was_received: impl FnMut(&Missed) -> bool) {
+        let Self { events, received, bytes, .. } = self;
+        events.retain(|missed| {
+            let is_left_out = was_received(missed);
+            if is_left_out {
+                let Event { name, args, offset, .. } = &missed.event;
+                let offset = offset.clone().unwrap_or_default();
+                *bytes -= name.len() + args.byte_len() + offset.len();
+                received.push(offset);
+            }
+            !is_left_out
+        });
+    }
+
+    /// Leaves out events of entries that the client's node has delivered before they came back, if this is that node.
+    pub fn leave_out_delivered(&mut self, was_delivered: impl Fn(EntryId) -> bool) {
+        self.leave_out(|missed| missed.number.is_some() && was_delivered(missed.id));
     }
 
     /// Handles the end of a range that is followed by another one.
@@ -122,6 +163,7 @@ impl MissedReader {
         if !self.is_anchored {
             return Err(EventLogError::Trimmed);
         }
-        Ok(MissedEvents { events: self.events, until: self.last.to_string().into() })
+        let events = self.events.into_iter().map(|missed| missed.event).collect();
+        Ok(MissedEvents { events, received: self.received, until: self.last.to_string().into() })
     }
 }

@@ -28,7 +28,7 @@ use super::cluster_core::{ClusterCore, CoreConfig};
 use super::set_options;
 use crate::{
     ClusterBody, ClusterChannels, ClusterEncoding, CodecLimits, EncodeError, EntryFields, EntryId, Flags,
-    Recipients, Response, StreamEntry, encode_entry, push_number,
+    Recipients, Response, StreamEntry, encode_delivered, encode_entry, push_number,
 };
 
 /// Settings that all namespaces of a node share.
@@ -46,6 +46,11 @@ pub struct StreamsConfig {
     pub max_len: u64,
     /// Whether binary is written as Node's `Buffer` is in JSON, Node's option `onlyPlaintext`. Default: `false`.
     pub plaintext_only: bool,
+    /// Whether requests and answers use sharded channels, Node's option `useShardedPubSub`. Default: `false`.
+    ///
+    /// It must be the same on all servers, since servers with another setting are neither asked nor counted. The engine
+    /// needs sharded channels.
+    pub sharded_requests: bool,
     /// Limits of received messages.
     pub limits: CodecLimits,
     /// Maximum number of pending requests in one namespace. Default: 10,000.
@@ -64,6 +69,7 @@ impl Default for StreamsConfig {
             stream: ByteString::from_static("socket.io"),
             max_len: 10_000,
             plaintext_only: false,
+            sharded_requests: false,
             limits: CodecLimits::default(),
             max_requests: 10_000,
             max_unconfirmed: 10_000,
@@ -98,6 +104,8 @@ pub struct StreamsNamespace {
     config: Arc<StreamsConfig>,
     core: ClusterCore,
     own: OwnEntries,
+    /// Numbers of own entries that are in the stream without the mark that they were delivered.
+    unmarked: Vec<u64>,
     senders: Senders,
     is_closed: bool,
 }
@@ -114,7 +122,8 @@ impl StreamsNamespace {
             max_requests: config.max_requests,
         };
         let core = ClusterCore::new(&core, namespace, uid);
-        Self { config, core, own: OwnEntries::default(), senders: Senders::default(), is_closed: false }
+        let (own, senders) = (OwnEntries::default(), Senders::default());
+        Self { config, core, own, unmarked: Vec::new(), senders, is_closed: false }
     }
 
     /// Returns the channels.
@@ -189,6 +198,29 @@ impl StreamsNamespace {
         self.own.was_released(number)
     }
 
+    /// Appends an entry that marks own entries as delivered which were written before they took effect here.
+    ///
+    /// An entry that was under way when the connection was lost takes effect without coming back, and may be in the
+    /// stream. A driver calls this once it has passed all entries that it has read; without it, clients of this node
+    /// that are recovered receive the event again.
+    pub fn announce_delivered(&mut self, now: Instant) {
+        if self.unmarked.is_empty() {
+            return;
+        }
+        let numbers = std::mem::take(&mut self.unmarked);
+        let fields = encode_delivered(&self.core.uid, &self.core.namespace, &numbers);
+        self.append(fields, None, now);
+    }
+
+    /// Returns whether an own entry of the stream took effect here before, and has no mark for it.
+    #[must_use]
+    pub fn is_unmarked(&self, entry: &StreamEntry) -> bool {
+        !entry.was_delivered
+            && entry.is_broadcast()
+            && self.is_own(entry)
+            && entry.number.is_some_and(|number| self.own.was_released(number))
+    }
+
     /// Lets all own entries take effect here without an offset, as when the stream cannot be reached.
     pub fn release_unconfirmed(&mut self) {
         self.own.fail_all();
@@ -206,6 +238,9 @@ impl StreamsNamespace {
         }
         if entry.sender == self.core.uid {
             self.core.metrics.own += 1;
+            if self.is_unmarked(entry) {
+                self.unmarked.extend(entry.number);
+            }
             if let Some(number) = entry.number {
                 self.handle_own(number, entry.id);
             }

@@ -12,6 +12,7 @@ use roomcast_core::{Args, ArgsError};
 use serde_json::Value;
 
 use crate::app::handler::call::Handler;
+use crate::app::handler::handled::{self, EventId};
 use crate::app::handler::signature::Signature;
 use crate::app::model::ack::Ack;
 use crate::app::model::event_input::HandlerInput;
@@ -51,12 +52,26 @@ use crate::util::clock;
 /// An event is handled again if
 ///
 /// - the handler failed, panicked, or was stopped before it answered,
-/// - the process that handled it has ended, or the client repeats it on another server,
+/// - the process that handled it has ended, or the client repeats it on another server, unless it is
+///   [recovered](#on-other-servers) there,
 /// - more than 100 later events of its scope, or 10,000 of all scopes, were handled, or their answers exceed 16 MiB.
 ///
 /// The reverse, an event that is not handled although it was acknowledged, happens only if an `on_error` handler
 /// answers for the failed one. Work that must not be done twice even then, such as a payment, has to store the id in
 /// the transaction that does it.
+///
+/// # On other servers
+///
+/// If servers share a log of events and a store of sessions, as with `cluster::redis_sessions`, the ids and answers are
+/// stored with the session, for the window by the clock of the server. So an event that was handled on a server that was
+/// killed, and that its client repeats after its recovery on another one, is not handled again. It is if
+///
+/// - it was handled less than [`StoreConfig::interval`](crate::recovery::StoreConfig::interval), 100 ms by default, and
+///   the time of a write before its server was killed or the client was recovered elsewhere, or its handler still ran,
+/// - the client was not recovered, but began a new session, or Redis has lost the last state of its session,
+/// - 16 later events of the client were handled, of all deduplicated handlers together,
+/// - its answer is binary, or longer than 1,024 bytes as JSON,
+/// - the event has another name there, or its handler another scope.
 ///
 /// # Errors
 ///
@@ -115,9 +130,19 @@ impl<H: Handler<M>, M> Handler<Once<M>> for Deduplicated<H> {
     fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> {
         let id = event.args.reader().peek::<Value>().and_then(id)?;
         let key = Key { scope: (self.scope)(event.socket).into(), id };
-        let Some(run) = self.table.begin(key, &mut event.ack, clock::now()) else {
+        let has_shared = event.socket.has_shared_session();
+        let shared = has_shared.then(|| Shared { socket: event.socket.clone(), name: event.name.clone() });
+        let Some(run) = self.table.begin(key, &mut event.ack, shared, clock::now()) else {
             return Ok(Box::pin(std::future::ready(Ok(()))));
         };
+        if let Some(answer) = run.handled_elsewhere() {
+            run.complete(answer.as_ref());
+            if let Some((ack, answer)) = event.ack.take().zip(answer) {
+                // The client may have disconnected again.
+                let _ = ack.send(answer);
+            }
+            return Ok(Box::pin(std::future::ready(Ok(()))));
+        }
         if let Some(ack) = &mut event.ack {
             let run = run.clone();
             ack.observe(Box::new(move |answer| run.complete(Some(answer))));
@@ -158,6 +183,13 @@ struct Key {
     id: ByteString,
 }
 
+impl Key {
+    /// Returns the id in a list of handled events.
+    fn in_list<'a>(&'a self, name: &'a str) -> EventId<'a> {
+        EventId { name, scope: &self.scope, id: &self.id }
+    }
+}
+
 /// Ids of running and completed events.
 struct Table {
     state: Mutex<State>,
@@ -185,13 +217,19 @@ enum Entry {
 
 impl Table {
     /// Begins to handle an event; `None` if it is a repeat, whose acknowledgement is taken.
-    fn begin(self: &Arc<Self>, key: Key, ack: &mut Option<Ack>, now: Instant) -> Option<Arc<Run>> {
+    fn begin(
+        self: &Arc<Self>,
+        key: Key,
+        ack: &mut Option<Ack>,
+        shared: Option<Shared>,
+        now: Instant,
+    ) -> Option<Arc<Run>> {
         let mut state = self.state();
         state.expire(now);
         match state.events.get_mut(&key) {
             None => {
                 state.events.insert(key.clone(), Entry::Running(None));
-                Some(Arc::new(Run { table: self.clone(), key, is_handled: AtomicBool::new(false) }))
+                Some(Arc::new(Run { table: self.clone(), key, shared, is_handled: AtomicBool::new(false) }))
             }
             Some(Entry::Running(waiting)) => {
                 let earlier = ack.take().and_then(|ack| waiting.replace(ack));
@@ -209,6 +247,10 @@ impl Table {
                 None
             }
         }
+    }
+
+    fn is_running(&self, key: &Key) -> bool {
+        matches!(self.state().events.get(key), Some(Entry::Running(_)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -269,12 +311,35 @@ impl State {
 struct Run {
     table: Arc<Table>,
     key: Key,
+    shared: Option<Shared>,
     /// Whether the handler has completed without an error.
     is_handled: AtomicBool,
 }
 
+/// Client whose session other servers may recover.
+struct Shared {
+    socket: Socket,
+    /// Name of the event.
+    name: ByteString,
+}
+
 impl Run {
+    /// Returns the answer if another server, from which the client was recovered, has handled the event.
+    fn handled_elsewhere(&self) -> Option<Option<Args>> {
+        let Shared { socket, name } = self.shared.as_ref()?;
+        let list = socket.user_data().handled_events();
+        if list.is_empty() { None } else { handled::find(&list, self.key.in_list(name), clock::wall()) }
+    }
+
     fn complete(&self, answer: Option<&Args>) {
+        if let Some(Shared { socket, name }) = &self.shared
+            && self.table.is_running(&self.key)
+        {
+            let event = self.key.in_list(name);
+            socket.update_handled_events(|list| {
+                handled::add(list, event, answer, clock::wall(), self.table.window)
+            });
+        }
         let expires = clock::after(clock::now(), self.table.window);
         let waiting = self.table.state().complete(&self.key, answer, expires);
         if let (Some(ack), Some(answer)) = (waiting, answer) {
@@ -322,7 +387,7 @@ mod tests {
     }
 
     fn handle(table: &Arc<Table>, key: Key, answer: &str) -> bool {
-        let Some(run) = table.begin(key, &mut None, clock::now()) else { return false };
+        let Some(run) = table.begin(key, &mut None, None, clock::now()) else { return false };
         run.complete(Some(&Args::from_text(answer.into())));
         true
     }

@@ -533,6 +533,19 @@ impl Socket {
         self.user_data().share_data(data);
     }
 
+    /// Returns whether other processes may recover the client's session.
+    pub(crate) fn has_shared_session(&self) -> bool {
+        self.0.recovery.as_ref().is_some_and(|recovery| recovery.retainer.shares_sessions())
+    }
+
+    /// Changes the handled events of the client, which are stored with its session.
+    pub(crate) fn update_handled_events(&self, update: impl FnOnce(&str) -> ByteString) {
+        self.user_data().data().update_handled(update);
+        if let Some(recovery) = &self.0.recovery {
+            recovery.retainer.data_changed(self.key(), self.user_data().data());
+        }
+    }
+
     /// Reports a change of the application data to the recovery, if it is enabled, and to the presence of other nodes.
     pub(crate) fn report_data(&self) {
         self.0.namespace.report_data(self.key(), || self.user_data().data_json());

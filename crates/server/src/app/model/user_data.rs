@@ -41,6 +41,11 @@ impl UserData {
         self.data.get().map(SharedData::get).unwrap_or_default()
     }
 
+    /// Returns the events of the client that were handled; empty if none are known.
+    pub(crate) fn handled_events(&self) -> ByteString {
+        self.data.get().map(SharedData::handled).unwrap_or_default()
+    }
+
     pub(crate) fn set_auth(&self, json: ByteString) {
         *lock(&self.auth) = json;
     }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use roomcast_core::{Message, Namespace, TransportName};
-use roomcast_recovery::{Recovery, RecoveryConfig, Sequencer};
+use roomcast_recovery::{Fence, Recovery, RecoveryConfig, Sequencer};
 
 pub use self::http::HttpConfig;
 pub use self::limits::{EventRate, Limits};
@@ -49,6 +49,7 @@ pub struct Config {
     pub(crate) websocket: WebSocketConfig,
     pub(crate) recovery: Option<RecoveryConfig>,
     pub(crate) recovery_factory: Option<RecoveryFactory>,
+    pub(crate) fence: Option<Arc<Fence>>,
     pub(crate) transports: Option<Vec<TransportName>>,
     pub(crate) allow_upgrades: bool,
     pub(crate) initial_packet: Option<Message>,
@@ -90,6 +91,7 @@ impl Default for Config {
             websocket: WebSocketConfig::default(),
             recovery: None,
             recovery_factory: None,
+            fence: None,
             transports: None,
             allow_upgrades: true,
             initial_packet: None,
@@ -170,6 +172,17 @@ impl Config {
         make: impl Fn(&Namespace, Arc<Sequencer>) -> Arc<dyn Recovery> + Send + Sync + 'static,
     ) -> Self {
         self.recovery_factory = Some(RecoveryFactory(Arc::new(make)));
+        self
+    }
+
+    /// Sets the fence of the store in which the sessions of this process are.
+    ///
+    /// While it is closed, the server reads no message of clients that can recover, and runs no handler for them,
+    /// disconnect handlers included. So a process that was frozen drops clients that have returned elsewhere without
+    /// their disconnect handlers. See [`Fence`]; it is that of
+    /// [`SessionQueue::fence`](crate::recovery::SessionQueue::fence). Default: none.
+    pub fn session_fence(mut self, fence: Arc<Fence>) -> Self {
+        self.fence = Some(fence);
         self
     }
 

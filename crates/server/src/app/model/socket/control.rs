@@ -19,6 +19,10 @@ impl MemberControl for Inner {
         self.extras.get().map(|extras| extras.user_data.data_json()).unwrap_or_default()
     }
 
+    fn handled_events(&self) -> ByteString {
+        self.extras.get().map(|extras| extras.user_data.handled_events()).unwrap_or_default()
+    }
+
     fn disconnect(&self, close: bool) {
         // As on Node: a socket that has left does not affect other or later sockets of its client.
         let whole = close && self.lifecycle.get() <= SocketState::IN;
