@@ -71,6 +71,7 @@ export class RecoveryLedger {
         for (let at = received.length - 1; at >= 0; at--) {
           const [sender, number] = received[at];
           if (number <= (since.get(sender) ?? 0) || !this.#isConfirmed(received[at])) continue;
+          if (["loss", "double"].some((kind) => isExcused(recipient.excuses, kind, sender, number))) continue;
           if (later.has(sender)) places.push({ recipient, received, at, next: later.get(sender) });
           later.set(sender, at);
         }
