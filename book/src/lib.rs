@@ -18,6 +18,7 @@ macro_rules! pages {
 }
 
 pages! {
+    application_structure "application-structure.md"
     authentication "authentication.md"
     backpressure "backpressure.md"
     composing "composing.md"
@@ -29,6 +30,7 @@ pages! {
     metrics "metrics.md"
     migration "migration.md"
     migration_ws "migration-ws.md"
+    namespaces "namespaces.md"
     operations "operations.md"
     production "production.md"
     recovery "recovery.md"

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use hyper::upgrade::{OnUpgrade, Upgraded as HyperUpgraded};
 use hyper_util::rt::TokioIo;
+#[cfg(feature = "axum")]
 use hyper_util::server::conn::auto;
 use roomcast_core::{Upgrade, Upgraded};
 use tokio::net::TcpStream;
@@ -66,10 +67,14 @@ fn unwrap(upgraded: HyperUpgraded) -> Upgraded {
         }
         Err(upgraded) => upgraded,
     };
-    match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => Upgraded { stream: Box::new(parts.io.into_inner()), read_buffer: parts.read_buf },
-        Err(upgraded) => Upgraded { stream: Box::new(TokioIo::new(upgraded)), read_buffer: Bytes::new() },
-    }
+    #[cfg(feature = "axum")]
+    let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => {
+            return Upgraded { stream: Box::new(parts.io.into_inner()), read_buffer: parts.read_buf };
+        }
+        Err(upgraded) => upgraded,
+    };
+    Upgraded { stream: Box::new(TokioIo::new(upgraded)), read_buffer: Bytes::new() }
 }
 
 /// Joins the HTTP library's unread bytes and the stream's read-ahead.
