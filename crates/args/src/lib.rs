@@ -28,7 +28,7 @@ pub use self::reader::ArgsReader;
 pub use self::ser::{ArgsWriter, to_json};
 pub use self::split::ArgsIter;
 use self::text::List;
-pub use self::text::{push_quoted, replace_lone_surrogates};
+pub use self::text::{needs_escape, push_quoted, replace_lone_surrogates};
 
 /// Arguments of one event: JSON text, and the binary attachments that the text refers to by placeholder.
 ///

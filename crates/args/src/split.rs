@@ -5,6 +5,7 @@ use std::iter::FusedIterator;
 use serde::de::IgnoredAny;
 
 use super::ArgsError;
+use super::text::needs_escape;
 
 /// Iterator over the JSON text of each argument, from [`Args::iter`](super::Args::iter).
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ impl FusedIterator for ArgsIter<'_> {}
 /// Returns whether the list may contain escapes.
 pub(super) fn validate(list: &str) -> Result<bool, ArgsError> {
     let mut rest = trim(list);
-    if rest.is_empty() {
+    if rest.is_empty() || is_plain_string(rest) {
         return Ok(false);
     }
     let (mut position, mut has_escapes) = (0, false);
@@ -77,10 +78,13 @@ pub(super) fn validate_one(json: &str) -> Result<(), String> {
 }
 
 /// Trims the JSON white space at both ends; Unicode defines more.
+#[inline]
 pub(super) fn trim(text: &str) -> &str {
-    const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
     // Text from clients usually has none.
-    if text.starts_with(BLANK) || text.ends_with(BLANK) { text.trim_matches(BLANK) } else { text }
+    match text.as_bytes() {
+        [first, .., last] if *first > b' ' && *last > b' ' => text,
+        _ => text.trim_matches([' ', '\t', '\n', '\r']),
+    }
 }
 
 /// Checks the value at the start and returns the trimmed text after it.
@@ -91,6 +95,13 @@ fn after_value(text: &str) -> Result<&str, String> {
         Some(Err(error)) => Err(error.to_string()),
         None => Err("expected a value".to_owned()),
     }
+}
+
+/// Returns whether the text is a single string without escapes, as most lists are.
+#[inline]
+fn is_plain_string(text: &str) -> bool {
+    let inside = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inside.is_some_and(|inside| !needs_escape(inside))
 }
 
 /// Returns the text after the string at the start, if there is a string without escapes.

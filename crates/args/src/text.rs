@@ -60,6 +60,27 @@ pub fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// Returns whether a text as a JSON string needs escapes.
+///
+/// ```
+/// assert!(roomcast_args::needs_escape("say \"hi\""));
+/// assert!(!roomcast_args::needs_escape("say hi"));
+/// ```
+#[inline]
+pub fn needs_escape(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    // Whole blocks without an early exit compile to vector instructions; the last one may overlap the one before.
+    let in_block = |block: &[u8; VECTOR]| block.iter().fold(false, |any, &byte| any | is_escaped(byte));
+    let (blocks, rest) = bytes.as_chunks();
+    match bytes.last_chunk() {
+        Some(last) => blocks.iter().fold(in_block(last), |any, block| any | in_block(block)),
+        None => rest.iter().any(|&byte| is_escaped(byte)),
+    }
+}
+
+/// Bytes of a vector register that all targets have.
+const VECTOR: usize = 16;
+
 /// Replaces escapes of lone surrogates in JSON text with the escape of U+FFFD, as Node does when encoding UTF-8.
 ///
 /// `"\\ud83d"` is valid JSON and a valid JavaScript string, for example half of a truncated emoji, but cannot be a Rust
@@ -113,14 +134,13 @@ const ESCAPE: usize = 6;
 /// Returns the position of the next byte that a JSON string must escape.
 fn next_escape(text: &[u8]) -> Option<usize> {
     // Whole blocks without an early exit allow the compiler to vectorise the loop.
-    let clean = text
-        .chunks(BLOCK)
-        .take_while(|block| !block.iter().fold(false, |any, &byte| any | needs_escape(byte)));
+    let clean =
+        text.chunks(BLOCK).take_while(|block| !block.iter().fold(false, |any, &byte| any | is_escaped(byte)));
     let start = clean.map(<[u8]>::len).sum();
-    Some(start + text[start..].iter().position(|&byte| needs_escape(byte))?)
+    Some(start + text[start..].iter().position(|&byte| is_escaped(byte))?)
 }
 
-fn needs_escape(byte: u8) -> bool {
+fn is_escaped(byte: u8) -> bool {
     (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
@@ -188,6 +208,7 @@ mod tests {
         fn quotes_like_serde_json(text in ".*|[\0-\x20\"\\\\ü]*") {
             let mut json = String::new();
             push_quoted(&mut json, &text);
+            prop_assert_eq!(needs_escape(&text), json.len() > text.len() + 2);
             prop_assert_eq!(json, serde_json::to_string(&text).unwrap());
         }
     }

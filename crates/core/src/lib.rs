@@ -41,7 +41,7 @@ pub use outbox::{
     OutboxStatus, Overflow, PushOutcome, QueueDepth, Readiness, SharedFrame, WriteStats,
 };
 pub use roomcast_args::{
-    Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs, push_quoted,
+    Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs, needs_escape, push_quoted,
     replace_lone_surrogates, to_json,
 };
 pub use router::{

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytestring::ByteString;
 use roomcast_core::{Action, CloseReason, ConnectionRole, Delivery, Frame, Message, TransportName};
 
 use crate::packet::{self, Packet};
@@ -106,6 +107,17 @@ impl Engine {
                 None
             }
         }
+    }
+
+    /// Returns where the content of a text message packet begins, without handling the packet.
+    ///
+    /// `None` for other packets, and for any that must not be handled now. A packet with content does not change the
+    /// state, so a session that slices the content itself need not call [`handle_message`](Self::handle_message).
+    #[inline]
+    pub fn content_of(&self, role: ConnectionRole, text: &ByteString) -> Option<usize> {
+        let is_content =
+            role == ConnectionRole::Primary && self.is_open() && text.as_bytes().first() == Some(&b'4');
+        is_content.then_some(1)
     }
 
     /// Handles the opening of a connection.

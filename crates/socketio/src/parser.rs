@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytestring::ByteString;
 use roomcast_core::{Codec, Frame, Message, Namespace, SocketId};
 
 use crate::{DecodeError, Packet, PacketLimits};
@@ -148,6 +149,18 @@ pub trait Decoder: Send + fmt::Debug {
     /// # Errors
     /// If the client violated the protocol. Close the connection then, and decode nothing more.
     fn decode(&mut self, message: Message) -> Result<Option<Packet>, DecodeError>;
+
+    /// Decodes the next message, which is the text from `at` on, like [`decode`](Self::decode).
+    ///
+    /// `at` is a character boundary. A parser whose packets are slices of the text saves one of them.
+    ///
+    /// Default: calls [`decode`](Self::decode) with a slice.
+    ///
+    /// # Errors
+    /// Returns an error as [`decode`](Self::decode) does.
+    fn decode_after(&mut self, text: ByteString, at: usize) -> Result<Option<Packet>, DecodeError> {
+        self.decode(text.slice_ref(text.get(at..).unwrap_or_default()).into())
+    }
 
     /// Returns whether an incomplete packet awaits further messages.
     fn is_waiting(&self) -> bool;

@@ -10,7 +10,7 @@ use roomcast_core::{
 };
 use roomcast_engine::{Actions, Engine, OpenPacket};
 
-use crate::{Body, Decoder, Packet, SocketIoConfig};
+use crate::{Body, DecodeError, Decoder, Packet, SocketIoConfig};
 
 /// Session of a Socket.IO client: Engine.IO with namespaces.
 ///
@@ -75,10 +75,10 @@ impl SocketIoSession {
         }
     }
 
-    fn receive(&mut self, message: Message, now: Instant) {
-        let Ok(packet) = self.decoder.decode(message) else {
-            return self.close(CloseReason::ForcedClose);
-        };
+    /// Handles a decoded message.
+    #[inline]
+    fn receive(&mut self, decoded: Result<Option<Packet>, DecodeError>, now: Instant) {
+        let Ok(packet) = decoded else { return self.close(CloseReason::ForcedClose) };
         if !self.decoder.is_waiting() {
             self.attachment_deadline = None;
         } else if self.attachment_deadline.is_none() {
@@ -259,9 +259,18 @@ impl SocketIoSession {
 
 impl Session for SocketIoSession {
     fn handle_message(&mut self, role: ConnectionRole, message: Message, now: Instant) {
-        if let Some(message) = self.engine.handle_message(role, message, now, &mut self.actions) {
-            self.receive(message, now);
-        }
+        let content = match &message {
+            Message::Text(text) => self.engine.content_of(role, text),
+            Message::Binary(_) => None,
+        };
+        let decoded = match (message, content) {
+            (Message::Text(text), Some(at)) => self.decoder.decode_after(text, at),
+            (message, _) => match self.engine.handle_message(role, message, now, &mut self.actions) {
+                Some(content) => self.decoder.decode(content),
+                None => return,
+            },
+        };
+        self.receive(decoded, now);
     }
 
     fn handle_connection_opened(&mut self, role: ConnectionRole, transport: TransportName, now: Instant) {

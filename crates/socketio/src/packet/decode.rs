@@ -6,9 +6,13 @@ use serde::de::IgnoredAny;
 
 use super::{Body, DecodeError, Packet, PacketLimits, is_reserved};
 
-/// Decodes packet text; also returns the number of attachments that must follow.
-pub(super) fn decode(text: &ByteString, limits: &PacketLimits) -> Result<(Packet, usize), DecodeError> {
-    let mut cursor = Cursor { text, at: 0 };
+/// Decodes packet text, the text from `at` on; also returns the number of attachments that must follow.
+pub(super) fn decode(
+    text: &ByteString,
+    at: usize,
+    limits: &PacketLimits,
+) -> Result<(Packet, usize), DecodeError> {
+    let mut cursor = Cursor { text, at };
     let kind = Kind::read(&mut cursor)?;
     let attachments = if kind.is_binary() { cursor.attachment_count(limits)? } else { 0 };
     let namespace = cursor.namespace(limits)?;
@@ -207,8 +211,11 @@ fn list(text: &ByteString, elements: &str) -> Result<Args, DecodeError> {
 }
 
 /// Trims JSON white space from both ends; Unicode has more.
+#[inline]
 fn trim(text: &str) -> &str {
-    const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
     // Fast path: clients write no white space.
-    if text.starts_with(BLANK) || text.ends_with(BLANK) { text.trim_matches(BLANK) } else { text }
+    match text.as_bytes() {
+        [first, .., last] if *first > b' ' && *last > b' ' => text,
+        _ => text.trim_matches([' ', '\t', '\n', '\r']),
+    }
 }

@@ -29,16 +29,16 @@ impl DefaultDecoder {
         Self { limits, partial: None }
     }
 
-    fn take_text(&mut self, text: &ByteString) -> Result<Option<Packet>, DecodeError> {
+    fn take_text(&mut self, text: &ByteString, at: usize) -> Result<Option<Packet>, DecodeError> {
         if self.partial.is_some() {
             return Err(DecodeError::AttachmentMissing);
         }
-        let (packet, expected) = decode::decode(text, &self.limits)?;
+        let (packet, expected) = decode::decode(text, at, &self.limits)?;
         if expected == 0 {
             return Ok(Some(packet));
         }
         self.partial =
-            Some(Box::new(Partial { packet, expected, attachments: Vec::new(), bytes: text.len() }));
+            Some(Box::new(Partial { packet, expected, attachments: Vec::new(), bytes: text.len() - at }));
         Ok(None)
     }
 
@@ -64,9 +64,13 @@ impl DefaultDecoder {
 impl Decoder for DefaultDecoder {
     fn decode(&mut self, message: Message) -> Result<Option<Packet>, DecodeError> {
         match message {
-            Message::Text(text) => self.take_text(&text),
+            Message::Text(text) => self.take_text(&text, 0),
             Message::Binary(attachment) => self.take_attachment(attachment),
         }
+    }
+
+    fn decode_after(&mut self, text: ByteString, at: usize) -> Result<Option<Packet>, DecodeError> {
+        self.take_text(&text, at)
     }
 
     fn is_waiting(&self) -> bool {
