@@ -388,15 +388,23 @@ impl Frame {
     /// For the writer of a frame. Each answer to a client is a separate frame, and sixteen answers at once exceed
     /// what allocators cache per thread.
     pub fn recycle(self) {
-        let Ok(mut spare) = triomphe::Arc::try_unique(self.0) else { return };
-        // Before the pool is borrowed, since dropping the content may run foreign code.
-        spare.clear();
-        let _ = SPARE.try_with(|cached| {
-            let mut cached = cached.borrow_mut();
-            if cached.len() < MAX_SPARE {
-                cached.push(spare);
+        Self::recycle_all(std::iter::once(self));
+    }
+
+    /// [Recycles](Self::recycle) several frames at once, at less cost for each.
+    pub fn recycle_all(frames: impl Iterator<Item = Self>) {
+        // Taken out of its place, since dropping the content of a frame may run foreign code.
+        let mut pool = SPARE.try_with(RefCell::take).unwrap_or_default();
+        for frame in frames {
+            if let Ok(mut spare) = triomphe::Arc::try_unique(frame.0) {
+                spare.clear();
+                if pool.len() < MAX_SPARE {
+                    pool.push(spare);
+                }
             }
-        });
+        }
+        // A thread that is exiting keeps none.
+        let _ = SPARE.try_with(|spare| drop(spare.replace(pool)));
     }
 }
 

@@ -15,7 +15,7 @@ use roomcast_core::{
 use tokio::io::ReadBuf;
 
 use crate::deflate::{Agreement, Compression, Context as DeflateContext, DeflateWire, Reservation};
-use crate::frame::{FrameReader, Incoming, ReadLimits, Violation, put_close, put_ping, put_pong};
+use crate::frame::{FrameReader, Incoming, Items, ReadLimits, Violation, put_close, put_ping, put_pong};
 use crate::scratch::{ReadBuffers, with_read_buffers};
 use crate::sink::{Compressor, WsSink};
 use crate::stream::{self, ReadHalf};
@@ -135,16 +135,18 @@ impl WsConnection {
         &mut self,
         cx: &mut Context<'_>,
         buffers: &mut ReadBuffers,
+        messages: &mut Vec<Message>,
     ) -> Poll<Result<bool, ReadError>> {
         let most = if self.compressed.is_some() { MAX_COMPRESSED_READ } else { MAX_READ };
         let State::Open(stream, early) = &mut self.state else { return Poll::Ready(Ok(false)) };
+        let mut items = Separated { messages, others: &mut buffers.others };
         if let Some(mut left) = early.take() {
             // Bounded like later reads, since these bytes may inflate as much.
             let mut first = BytesMut::from(left.split_to(left.len().min(most)));
             if !left.is_empty() {
                 *early = Some(left);
             }
-            let outcome = self.reader.read(&mut first, &mut buffers.items);
+            let outcome = self.reader.read_into(&mut first, &mut items);
             self.count_inflated();
             outcome?;
             return Poll::Ready(Ok(true));
@@ -156,7 +158,7 @@ impl WsConnection {
         if filled.is_empty() {
             return Poll::Ready(Ok(false));
         }
-        let outcome = self.reader.read(filled, &mut buffers.items);
+        let outcome = self.reader.read_into(filled, &mut items);
         self.count_inflated();
         outcome?;
         Poll::Ready(Ok(true))
@@ -171,15 +173,13 @@ impl WsConnection {
         }
     }
 
-    /// Delivers decoded frames; returns the mark of the last pong, or 0.
-    fn take_items(&mut self, buffers: &mut ReadBuffers, outbox: &Outbox, messages: &mut Vec<Message>) -> u32 {
+    /// Handles frames other than messages; returns the mark of the last pong, or 0.
+    fn handle_others(&mut self, others: &mut Vec<Incoming>, outbox: &Outbox) -> u32 {
         let mut mark = 0;
-        for item in buffers.items.drain(..) {
+        for item in others.drain(..) {
             match item {
-                Incoming::Message(message) => {
-                    self.is_slow = false;
-                    messages.push(message);
-                }
+                // Messages are separate.
+                Incoming::Message(_) => {}
                 Incoming::Ping(payload) => push_control(outbox, |out| put_pong(out, &payload)),
                 Incoming::Pong(payload) => mark = (*payload).try_into().map_or(0, u32::from_be_bytes),
                 Incoming::Close { code, .. } => self.end = Some(End::Closed { code }),
@@ -248,9 +248,10 @@ impl Connection for WsConnection {
         }
         let before = messages.len();
         let (outcome, mark) = with_read_buffers(|buffers| {
-            let outcome = self.poll_fill(cx, buffers);
-            (outcome, self.take_items(buffers, outbox, messages))
+            let outcome = self.poll_fill(cx, buffers, messages);
+            (outcome, self.handle_others(&mut buffers.others, outbox))
         });
+        self.is_slow &= messages.len() == before;
         self.is_read_pending = outcome.is_pending();
         match ready!(outcome) {
             Ok(true) => {}
@@ -342,6 +343,22 @@ impl fmt::Debug for WsConnection {
             .field("close_sent", &self.close_sent)
             .field("ended_by_peer", &self.reader.is_ended())
             .finish_non_exhaustive()
+    }
+}
+
+/// Receiver of a read's messages, and of its other frames.
+struct Separated<'a> {
+    messages: &'a mut Vec<Message>,
+    others: &'a mut Vec<Incoming>,
+}
+
+impl Items for Separated<'_> {
+    #[inline]
+    fn push(&mut self, item: Incoming) {
+        match item {
+            Incoming::Message(message) => self.messages.push(message),
+            other => self.others.push(other),
+        }
     }
 }
 

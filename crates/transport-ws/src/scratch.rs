@@ -15,29 +15,29 @@ use crate::frame::Incoming;
 pub(crate) struct ReadBuffers {
     /// Received bytes; keeps its length, which is the largest read.
     pub(crate) bytes: Vec<u8>,
-    /// Decoded items.
-    pub(crate) items: Vec<Incoming>,
+    /// Decoded frames other than messages.
+    pub(crate) others: Vec<Incoming>,
 }
 
-/// Item capacity cached for each thread; a read full of empty frames decodes to many more.
-const KEPT_ITEMS: usize = 1024;
+/// Frame capacity cached for each thread; a read full of empty frames decodes to many more.
+const KEPT_FRAMES: usize = 1024;
 /// Write-buffer capacity cached for each thread, in bytes.
 const KEPT_WRITE: usize = 128 * 1024;
 
 thread_local! {
-    // Without it an echo costs 70 % more (plain; Socket.IO 42 %). At most 16 KiB and `KEPT_ITEMS` items.
-    static READ: Cell<ReadBuffers> = const { Cell::new(ReadBuffers { bytes: Vec::new(), items: Vec::new() }) };
+    // Without it an echo costs 70 % more (plain; Socket.IO 42 %). At most 16 KiB and `KEPT_FRAMES` frames.
+    static READ: Cell<ReadBuffers> = const { Cell::new(ReadBuffers { bytes: Vec::new(), others: Vec::new() }) };
     // Without it an echo costs 4 % more. At most `KEPT_WRITE` bytes.
     static WRITE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Calls `read` with the read buffers, whose item list is empty.
+/// Calls `read` with the read buffers, whose list of frames is empty.
 #[inline]
 pub(crate) fn with_read_buffers<R>(read: impl FnOnce(&mut ReadBuffers) -> R) -> R {
     let mut buffers = READ.take();
     let result = read(&mut buffers);
-    buffers.items.clear();
-    buffers.items.shrink_to(KEPT_ITEMS);
+    buffers.others.clear();
+    buffers.others.shrink_to(KEPT_FRAMES);
     READ.set(buffers);
     result
 }
@@ -72,7 +72,7 @@ mod tests {
         with_write_buffer(|buffer| buffer.resize(4 * KEPT_WRITE, 0));
         assert!(with_write_buffer(|buffer| buffer.capacity()) <= KEPT_WRITE);
         let ping = || Incoming::Ping(bytes::Bytes::new());
-        with_read_buffers(|buffers| buffers.items.extend((0..4 * KEPT_ITEMS).map(|_| ping())));
-        assert!(with_read_buffers(|buffers| buffers.items.capacity()) <= KEPT_ITEMS);
+        with_read_buffers(|buffers| buffers.others.extend((0..4 * KEPT_FRAMES).map(|_| ping())));
+        assert!(with_read_buffers(|buffers| buffers.others.capacity()) <= KEPT_FRAMES);
     }
 }

@@ -202,7 +202,7 @@ impl WsSink {
             self.closed = true;
             return batch.clear();
         }
-        batch.drain(..offered.frames).for_each(Frame::recycle);
+        Frame::recycle_all(batch.drain(..offered.frames));
     }
 
     /// Removes written frames from the batch, and retains the rest of a partly written one.

@@ -128,6 +128,7 @@ impl Queue {
         }
     }
 
+    #[inline]
     pub(super) fn push_back(&mut self, frame: Frame, delivery: Delivery) {
         let entry = Entry::new(frame, delivery);
         self.count(&entry);
@@ -149,6 +150,7 @@ impl Queue {
         false
     }
 
+    #[inline]
     fn append(&mut self, entry: Entry) {
         if self.head.is_none() {
             self.head = Some(entry);

@@ -13,6 +13,7 @@ mod write;
 
 pub use header::Opcode;
 pub(crate) use message::growth;
+pub(crate) use reader::Items;
 pub use reader::{FrameReader, Incoming, ReadLimits};
 pub(crate) use utf8::PartialText;
 pub use violation::Violation;

@@ -80,6 +80,17 @@ pub enum Incoming {
     },
 }
 
+/// Receiver of the items that a [`FrameReader`] completes.
+pub(crate) trait Items {
+    fn push(&mut self, item: Incoming);
+}
+
+impl Items for Vec<Incoming> {
+    fn push(&mut self, item: Incoming) {
+        self.push(item);
+    }
+}
+
 /// Reads the frames of one client (RFC 6455 section 5).
 ///
 /// A state machine without I/O: [`read`](Self::read) takes the bytes of a socket in pieces of any size. A frame that is
@@ -130,6 +141,11 @@ impl FrameReader {
     /// Returns a [`Violation`] once: send a close frame with its code, then end the connection. `items` holds the items
     /// completed before it.
     pub fn read(&mut self, input: &mut [u8], items: &mut Vec<Incoming>) -> Result<(), Violation> {
+        self.read_into(input, items)
+    }
+
+    /// Like [`read`](Self::read), for any receiver of items.
+    pub(crate) fn read_into(&mut self, input: &mut [u8], items: &mut impl Items) -> Result<(), Violation> {
         let outcome = self.read_frames(input, items);
         if outcome.is_err() {
             self.end();
@@ -154,7 +170,7 @@ impl FrameReader {
         self.message.is_none() && matches!(&self.phase, Phase::Header(partial) if partial.len == 0)
     }
 
-    fn read_frames(&mut self, mut input: &mut [u8], items: &mut Vec<Incoming>) -> Result<(), Violation> {
+    fn read_frames(&mut self, mut input: &mut [u8], items: &mut impl Items) -> Result<(), Violation> {
         let mut block = Block::default();
         while !input.is_empty() {
             if let Some(small) = header::parse_small(input)
@@ -198,7 +214,7 @@ impl FrameReader {
         frame: Frame,
         chunk: &mut [u8],
         block: &mut Block,
-        items: &mut Vec<Incoming>,
+        items: &mut impl Items,
     ) -> Result<(), Violation> {
         mask::unmask(chunk, frame.mask);
         let missing = frame.missing - chunk.len();
@@ -225,7 +241,7 @@ impl FrameReader {
         chunk: &[u8],
         missing: usize,
         block: &mut Block,
-        items: &mut Vec<Incoming>,
+        items: &mut impl Items,
     ) -> Result<(), Violation> {
         let ends = frame.fin && missing == 0;
         let message = match &mut self.message {
@@ -266,7 +282,7 @@ impl FrameReader {
         frame: Frame,
         chunk: &[u8],
         ends: bool,
-        items: &mut Vec<Incoming>,
+        items: &mut impl Items,
     ) -> Result<(), Violation> {
         let item = match &mut self.control {
             None if ends => whole_control(frame.opcode, chunk)?,

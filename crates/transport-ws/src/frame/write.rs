@@ -32,23 +32,24 @@ pub fn put_header(out: &mut impl BufMut, opcode: Opcode, payload_len: usize) {
     put_header_with(out, FIN | opcode as u8, payload_len);
 }
 
+#[inline]
 fn put_header_with(out: &mut impl BufMut, first: u8, payload_len: usize) {
-    out.put_u8(first);
-    // Each match arm bounds the length that it casts.
+    // One write for each header, since each checks the room. Each match arm bounds the length that it casts.
     match payload_len {
-        ..LEAST_16_BIT_LENGTH => out.put_u8(payload_len as u8),
+        ..LEAST_16_BIT_LENGTH => out.put_slice(&[first, payload_len as u8]),
         LEAST_16_BIT_LENGTH..=MAX_16_BIT_LENGTH => {
-            out.put_u8(LENGTH_16);
-            out.put_u16(payload_len as u16);
+            let [high, low] = (payload_len as u16).to_be_bytes();
+            out.put_slice(&[first, LENGTH_16, high, low]);
         }
         _ => {
-            out.put_u8(LENGTH_64);
+            out.put_slice(&[first, LENGTH_64]);
             out.put_u64(payload_len as u64);
         }
     }
 }
 
 /// Appends a message as one text or binary frame.
+#[inline]
 pub fn put_message(out: &mut impl BufMut, message: &Message) {
     let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
     put_frame(out, opcode, message.as_bytes());
@@ -86,6 +87,7 @@ pub fn put_close(out: &mut impl BufMut, code: Option<u16>, reason: &str) {
     }
 }
 
+#[inline]
 fn put_frame(out: &mut impl BufMut, opcode: Opcode, payload: &[u8]) {
     put_header(out, opcode, payload.len());
     out.put_slice(payload);
