@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use bytestring::ByteString;
-use roomcast_core::Inbound;
+use roomcast_core::{Args, Inbound, Namespace};
 
 use super::errors::Role;
 use super::members::{MemberState, Members, handlers};
@@ -13,7 +13,9 @@ use super::running::{Continuation, Ended, PendingEvent, Running};
 use super::running_handlers::RunningHandlers;
 use crate::app::error::HandlerError;
 use crate::app::model::ack::Ack;
-use crate::app::model::event_input::{Arguments, EventContext, HandlerInput, Listener, Listeners};
+use crate::app::model::event_input::{
+    Arguments, EventContext, HandlerInput, Listener, Listeners, LookupCache,
+};
 use crate::app::model::io::Io;
 use crate::app::model::listeners::ListenerKind;
 use crate::app::model::socket::Socket;
@@ -28,7 +30,13 @@ pub(super) struct EventDispatcher<'a> {
 
 impl EventDispatcher<'_> {
     #[inline]
-    pub(super) fn start_event(&mut self, position: usize, mut inbound: Inbound, cx: &mut Context<'_>) {
+    pub(super) fn start_event(
+        &mut self,
+        position: usize,
+        inbound: &mut Inbound,
+        lookup: &mut LookupCache,
+        cx: &mut Context<'_>,
+    ) {
         let Self { members, handlers_running } = self;
         let Some(member) = members.at(position) else { return };
         let socket = member.socket();
@@ -38,12 +46,12 @@ impl EventDispatcher<'_> {
         }
         let mut ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
         let listeners =
-            if socket.has_listeners() { None } else { socket.state().registry.find(&inbound.name) };
+            if socket.has_listeners() { None } else { lookup.find(&socket.state().registry, &inbound.name) };
         if let Some(listeners) = listeners {
-            deliver(member, handlers_running, &mut inbound, &mut ack, [&listeners], cx);
+            deliver(member, handlers_running, inbound, &mut ack, [listeners], cx);
         } else {
             let socket = socket.clone();
-            self.start_slow_path(&socket, inbound, ack, cx);
+            self.start_slow_path(&socket, take(inbound), ack, cx);
         }
     }
 
@@ -115,7 +123,7 @@ impl EventDispatcher<'_> {
             Continuation::Nothing => {}
             Continuation::EventEnded(began) => {
                 if let Some(socket) = &socket {
-                    socket.io().metrics().handler_ended(began);
+                    socket.metrics().handler_ended(began);
                 }
                 if let Some(member) = member {
                     member.running -= 1;
@@ -137,6 +145,7 @@ impl EventDispatcher<'_> {
 
     /// Starts queued events, up to the handler limit.
     pub(super) fn start_waiting(&mut self, max_handlers: usize, cx: &mut Context<'_>) {
+        let mut lookup = LookupCache::default();
         loop {
             if self.handlers_running.running_count() >= max_handlers {
                 return;
@@ -145,12 +154,21 @@ impl EventDispatcher<'_> {
                 let inbound = if member.is_busy() { None } else { member.waiting.pop_front() };
                 Some((position, inbound?))
             });
-            let Some((position, inbound)) = next else { return };
+            let Some((position, mut inbound)) = next else { return };
             self.handlers_running.release(&inbound);
-            self.start_event(position, inbound, cx);
+            self.start_event(position, &mut inbound, &mut lookup, cx);
             self.members.release_if_idle(position);
         }
     }
+}
+
+/// Takes the content of an event out of its place.
+///
+/// Only for events that are kept or take the slow path: the others are not moved, since an event is large.
+pub(super) fn take(inbound: &mut Inbound) -> Inbound {
+    let empty =
+        Inbound { namespace: Namespace::main(), name: ByteString::new(), args: Args::empty(), ack: None };
+    std::mem::replace(inbound, empty)
 }
 
 /// Delivers an event to all its listeners; the last one may take its arguments.
@@ -165,7 +183,7 @@ fn deliver<const N: usize>(
     let Inbound { name, args, namespace, .. } = inbound;
     let mut left = listeners.into_iter().flat_map(Listeners::as_slice);
     let Some(mut listener) = left.next() else {
-        count::events_unhandled(member.socket().io().metrics());
+        count::events_unhandled(member.socket().metrics());
         tracing::debug!(event = &**name, %namespace, socket = %member.socket().id(), "event without handler");
         return;
     };
@@ -190,7 +208,7 @@ fn call_listener(
     let began = is_timed().then(clock::now);
     let mut input = HandlerInput { socket: member.socket(), name, args, ack, context: EventContext::Nothing };
     match Running::start(&listener.handler, Role::Handler, &mut input, cx) {
-        Ok(_) => member.socket().io().metrics().handler_ended(began),
+        Ok(_) => member.socket().metrics().handler_ended(began),
         Err(mut running) => {
             running.then = Continuation::EventEnded(began);
             member.running += 1;

@@ -5,12 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use roomcast_core::{Action, CloseReason, Command, ConnectionRole, Overflow};
+use roomcast_core::{Action, CloseReason, Command, ConnectionRole, Inbound, Overflow};
 
 use super::flow::Flow;
 use super::phase::Phase;
 use super::reading::MESSAGES;
 use super::state::Driver;
+use crate::app::model::event_input::LookupCache;
 use crate::host::config::EventRate;
 use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::pace;
@@ -140,9 +141,18 @@ impl Driver {
 
     /// Performs the session's actions until there are none.
     pub(super) fn perform(&mut self, cx: &mut Context<'_>, now: Instant) {
+        self.perform_with(&mut LookupCache::default(), cx, now);
+    }
+
+    /// Performs the session's actions until there are none, with the handlers found for earlier messages of a read.
+    #[inline]
+    pub(super) fn perform_with(&mut self, lookup: &mut LookupCache, cx: &mut Context<'_>, now: Instant) {
         while !self.phase.is_closing() {
-            let Some(action) = self.session.poll_action() else { return };
-            self.perform_one(action, cx, now);
+            match self.session.poll_action() {
+                None => return,
+                Some(Action::Event(mut inbound)) => self.accept_event(&mut inbound, lookup, cx, now),
+                Some(action) => self.perform_one(action, cx, now),
+            }
         }
     }
 
@@ -179,8 +189,7 @@ impl Driver {
                 }
             }
             Action::CloseProbe => self.drop_probe(CloseReason::TransportClose),
-            Action::Connect { .. } | Action::Refused { .. } | Action::Event(_)
-                if !self.is_within_rate(now) => {}
+            Action::Connect { .. } | Action::Refused { .. } if !self.is_within_rate(now) => {}
             Action::Connect { namespace, auth } => self.admit(namespace, &auth, cx, now),
             Action::Refused { .. } => {
                 let (io, address) = (&self.shared.io, self.shared.handshake.address_field());
@@ -191,7 +200,9 @@ impl Driver {
                     "connect refused: client is in too many namespaces"
                 );
             }
-            Action::Event(inbound) => self.dispatch(inbound, cx, now),
+            Action::Event(mut inbound) => {
+                self.accept_event(&mut inbound, &mut LookupCache::default(), cx, now);
+            }
             Action::Answer { namespace, id, args } => {
                 if let Some(member) = self.members.find(&namespace) {
                     member.socket().answered(id, args);
@@ -204,6 +215,20 @@ impl Driver {
             Action::Close(reason) => self.start_closing(reason, "", cx, now),
             Action::Refuse { message } => self.start_closing(CloseReason::Refused, &message, cx, now),
             other => tracing::error!(action = ?other, "unknown session action"),
+        }
+    }
+
+    /// Dispatches an event, unless it exceeds the event rate.
+    #[inline]
+    fn accept_event(
+        &mut self,
+        inbound: &mut Inbound,
+        lookup: &mut LookupCache,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
+        if self.is_within_rate(now) {
+            self.dispatch(inbound, lookup, cx, now);
         }
     }
 

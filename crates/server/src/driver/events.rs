@@ -5,17 +5,24 @@ use std::time::Instant;
 
 use roomcast_core::{CloseReason, Command, Inbound};
 
-use super::dispatch::EventDispatcher;
+use super::dispatch::{EventDispatcher, take};
 use super::running::Continuation;
 use super::running_handlers::cost;
 use super::state::Driver;
+use crate::app::model::event_input::LookupCache;
 use crate::host::limit::{Limit, limit_exceeded};
 use crate::util::log_limit::log_limited;
 
 impl Driver {
     /// Starts the handler of an event, or queues the event.
     #[inline]
-    pub(super) fn dispatch(&mut self, inbound: Inbound, cx: &mut Context<'_>, now: Instant) {
+    pub(super) fn dispatch(
+        &mut self,
+        inbound: &mut Inbound,
+        lookup: &mut LookupCache,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
         let config = self.shared.io.config();
         let max_handlers = config.limits.max_handlers;
         if inbound.name.len() > config.limits.max_name_bytes {
@@ -27,9 +34,9 @@ impl Driver {
             || self.handlers_running.running_count() >= max_handlers
             || member.is_busy();
         if must_wait {
-            return self.let_wait(position, inbound, now);
+            return self.let_wait(position, take(inbound), now);
         }
-        self.dispatcher().start_event(position, inbound, cx);
+        self.dispatcher().start_event(position, inbound, lookup, cx);
         // Before the next message: a disconnected client is notified, regardless of later events.
         if self.members.at(position).is_some_and(|member| member.socket().is_disconnected_by_server()) {
             self.reject_pending(cx, now);

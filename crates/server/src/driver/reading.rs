@@ -10,6 +10,7 @@ use roomcast_runtime::{Stall, StallLimits};
 use super::connection_slot::close_apart;
 use super::flow::Leaving;
 use super::state::Driver;
+use crate::app::model::event_input::LookupCache;
 use crate::host::metrics::count;
 use crate::host::pace;
 use crate::util::clock;
@@ -252,6 +253,7 @@ impl Driver {
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Option<Message> {
+        let mut lookup = LookupCache::default();
         for message in messages {
             if self.phase.is_closing() {
                 return None;
@@ -263,7 +265,7 @@ impl Driver {
             }
             self.messages_read += 1;
             self.session.handle_message(from, message, now);
-            self.perform(cx, now);
+            self.perform_with(&mut lookup, cx, now);
         }
         None
     }

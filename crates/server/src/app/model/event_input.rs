@@ -97,5 +97,8 @@ pub(crate) type Listener = listeners::Listener<AnyHandler>;
 /// Handlers of one kind, in calling order.
 pub(crate) type Listeners = listeners::Listeners<AnyHandler>;
 
+/// Handlers of the last event, for the next events of its name.
+pub(crate) type LookupCache = listeners::LookupCache<AnyHandler>;
+
 /// Handler registry of a namespace or a socket.
 pub(crate) type HandlerRegistry = listeners::HandlerRegistry<AnyHandler>;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bytestring::ByteString;
 use indexmap::IndexMap;
 
 /// Identifies one registration of a handler, so that it can be removed.
@@ -132,6 +133,8 @@ const TOPICS: usize = 8;
 /// The table is behind an `Arc`, so that the namespaces created from one parent share it until one of them changes it.
 pub(crate) struct HandlerRegistry<H> {
     table: RwLock<Arc<Table<H>>>,
+    /// Identifies the content of the table among the tables of all registries; zero for the initial, empty table.
+    version: AtomicU64,
     /// Set once anything has been registered.
     used: AtomicBool,
     /// Set once an `on_error` handler has been registered.
@@ -142,6 +145,7 @@ impl<H> Default for HandlerRegistry<H> {
     fn default() -> Self {
         Self {
             table: RwLock::default(),
+            version: AtomicU64::default(),
             used: AtomicBool::default(),
             has_error_listeners: AtomicBool::default(),
         }
@@ -178,7 +182,12 @@ impl<H: Clone> HandlerRegistry<H> {
     pub(crate) fn copy(&self) -> Self {
         let table = self.table();
         let has_error_listeners = AtomicBool::new(self.has_error_listeners());
-        Self { table: RwLock::new(table), used: AtomicBool::new(self.is_used()), has_error_listeners }
+        Self {
+            table: RwLock::new(table),
+            version: AtomicU64::new(next_version()),
+            used: AtomicBool::new(self.is_used()),
+            has_error_listeners,
+        }
     }
 
     pub(crate) fn is_used(&self) -> bool {
@@ -186,8 +195,11 @@ impl<H: Clone> HandlerRegistry<H> {
     }
 
     /// Returns the handlers of an event, or `None` if other listeners apply too; removes handlers registered by `once`.
-    pub(crate) fn find(&self, event: &str) -> Option<Listeners<H>> {
+    ///
+    /// They come with the version of the table, unless they are for this event only.
+    fn find(&self, event: &str) -> Option<(Option<u64>, Listeners<H>)> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let version = Some(self.version.load(Ordering::Relaxed));
         if !table.topic(ListenerKind::Any).is_empty() || !table.topic(ListenerKind::Middleware).is_empty() {
             return None;
         }
@@ -196,10 +208,10 @@ impl<H: Clone> HandlerRegistry<H> {
                 drop(table);
                 let taken = self.take_event(event);
                 // Another event may have taken the last `once` handlers in the meantime.
-                Some(if taken.is_empty() { self.topic(ListenerKind::Other) } else { taken })
+                Some((None, if taken.is_empty() { self.topic(ListenerKind::Other) } else { taken }))
             }
-            Some(listeners) => Some(listeners.clone()),
-            None => Some(table.topic(ListenerKind::Other).clone()),
+            Some(listeners) => Some((version, listeners.clone())),
+            None => Some((version, table.topic(ListenerKind::Other).clone())),
         }
     }
 
@@ -288,6 +300,7 @@ impl<H: Clone> HandlerRegistry<H> {
         let closed = Arc::new(Table { closed: true, ..Table::default() });
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let let_go = std::mem::replace(&mut *table, closed);
+        self.version.store(next_version(), Ordering::Release);
         drop(table);
         drop(let_go);
     }
@@ -315,7 +328,65 @@ impl<H: Clone> HandlerRegistry<H> {
 
     fn change<T>(&self, change: impl FnOnce(&mut Table<H>) -> T) -> T {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        // Before the change, which may panic. No reader sees the new version with the old table, since both are
+        // protected by the lock.
+        self.version.store(next_version(), Ordering::Release);
         change(Arc::make_mut(&mut table))
+    }
+}
+
+/// Returns a version that no registry has had.
+fn next_version() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// Handlers found for an event, for the next events of the same name.
+///
+/// A lookup takes the lock of the registry and a reference to the handlers: four atomic operations. The events of a
+/// read nearly always have the same name, and then share one lookup. A change of the registry invalidates it. The
+/// cached handlers are not dropped before the cache, so it should not outlive a read.
+pub(crate) struct LookupCache<H>(Option<Lookup<H>>);
+
+struct Lookup<H> {
+    /// Version of the registry; `None` if the handlers must be looked up again.
+    version: Option<u64>,
+    name: ByteString,
+    listeners: Listeners<H>,
+}
+
+impl<H> Default for LookupCache<H> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<H: Clone> LookupCache<H> {
+    /// Returns the handlers of an event, or `None` if other listeners apply too; removes handlers registered by `once`.
+    #[inline]
+    pub(crate) fn find(
+        &mut self,
+        registry: &HandlerRegistry<H>,
+        event: &ByteString,
+    ) -> Option<&Listeners<H>> {
+        let version = registry.version.load(Ordering::Acquire);
+        let is_found =
+            |last: &Lookup<H>| last.version == Some(version) && last.name.as_bytes() == event.as_bytes();
+        if !self.0.as_ref().is_some_and(is_found) {
+            self.look_up(registry, event);
+        }
+        self.0.as_ref().map(|found| &found.listeners)
+    }
+
+    #[cold]
+    fn look_up(&mut self, registry: &HandlerRegistry<H>, event: &ByteString) {
+        // Dropped first, since destructors run code of the application.
+        self.0 = None;
+        self.0 = registry.find(event).map(|(version, listeners)| Lookup {
+            version,
+            name: event.clone(),
+            listeners,
+        });
     }
 }
 
@@ -337,7 +408,8 @@ mod tests {
     }
 
     fn found(registry: &HandlerRegistry, event: &str) -> Vec<ListenerId> {
-        registry.find(event).expect("no listener for every event").ids()
+        let mut cache = LookupCache::default();
+        cache.find(registry, &event.into()).expect("no listener for every event").ids()
     }
 
     #[test]
@@ -417,7 +489,14 @@ mod tests {
     #[test]
     fn lookup_sees_each_change() {
         let (registry, other) = (HandlerRegistry::default(), HandlerRegistry::default());
-        let heard = |registry: &HandlerRegistry| found(registry, "event").len();
+        let mut cache = LookupCache::default();
+        let mut heard = |registry: &HandlerRegistry| {
+            let names = ["event", "event", "evens", "event"].map(ByteString::from_static);
+            let [_, first, absent, last] =
+                names.map(|name| cache.find(registry, &name).map(|listeners| listeners.ids().len()));
+            assert_eq!((first, absent), (last, Some(0)));
+            first.expect("no listener for every event")
+        };
         assert_eq!((heard(&registry), heard(&other)), (0, 0));
         let first = listener();
         let id = first.id;
@@ -430,6 +509,20 @@ mod tests {
         assert_eq!(heard(&registry), 1);
         registry.close();
         assert_eq!((heard(&registry), heard(&copy)), (0, 1));
+    }
+
+    #[test]
+    fn cached_lookup_takes_once_handlers() {
+        let (registry, mut cache) = (HandlerRegistry::default(), LookupCache::default());
+        let mut heard = |registry: &HandlerRegistry| {
+            cache.find(registry, &ByteString::from_static("event")).map(|listeners| listeners.ids().len())
+        };
+        registry.on("event", listener());
+        assert_eq!((heard(&registry), heard(&registry)), (Some(1), Some(1)));
+        registry.once("event", listener());
+        assert_eq!([heard(&registry), heard(&registry), heard(&registry)], [Some(2), Some(1), Some(1)]);
+        registry.on_topic(ListenerKind::Any, listener());
+        assert_eq!((heard(&registry), heard(&registry)), (None, None));
     }
 
     #[test]
@@ -451,7 +544,7 @@ mod tests {
         for topic in [ListenerKind::Any, ListenerKind::Middleware] {
             let registry = HandlerRegistry::default();
             registry.prepend_topic(topic, listener());
-            assert!(registry.find("event").is_none());
+            assert!(LookupCache::default().find(&registry, &"event".into()).is_none());
             registry.off_topic(topic);
             assert_eq!(found(&registry, "event"), []);
         }

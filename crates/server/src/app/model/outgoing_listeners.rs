@@ -132,7 +132,7 @@ impl OutgoingListeners {
             let outgoing = Outgoing { socket, event: &event.name, args: &event.args };
             for (_, listener) in listeners {
                 if catch_unwind(AssertUnwindSafe(|| listener(&outgoing))).is_err() {
-                    count::handlers_panicked(socket.io().metrics());
+                    count::handlers_panicked(socket.metrics());
                     log_limited!(
                         ERROR, &event.name, event = &*event.name, namespace = %event.namespace,
                         socket = %socket.id(), "outgoing listener panicked"

@@ -29,7 +29,7 @@ use crate::app::model::namespace_state::NamespaceState;
 use crate::app::model::turns::Turns;
 use crate::app::model::user_data::{DataError, UserData, read};
 use crate::host::limit::{Limit, limit_exceeded};
-use crate::host::metrics::count;
+use crate::host::metrics::{Metrics, count};
 use crate::session::mailbox::{SessionCommand, TakeOver};
 use crate::session::recovery::{self, Recoverable};
 use crate::session::shared::ClientKind;
@@ -421,7 +421,7 @@ impl Socket {
             });
         });
         if catch_unwind(let_go).is_err() {
-            count::handlers_panicked(self.io().metrics());
+            count::handlers_panicked(self.metrics());
             log_limited!(ERROR, (), socket = %self.id(), "handler panicked when it was dropped");
         }
     }
@@ -437,6 +437,12 @@ impl Socket {
 
     pub(crate) fn state(&self) -> &Arc<NamespaceState> {
         &self.0.namespace
+    }
+
+    /// Returns the counters of the server, without a reference count.
+    #[inline]
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.0.session.io.metrics()
     }
 
     /// Attaches the socket to the router, so that broadcasts reach it.
