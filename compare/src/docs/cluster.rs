@@ -87,7 +87,7 @@ impl Cluster<'_> {
         let mut text = "| Case | Load | Servers | to | measured | must | aim |\n\
                         | --- | --- | --- | --- | --- | --- | --- |\n"
             .to_owned();
-        // Those of the other servers are in the results of another run.
+        // The results of another run have the other servers.
         let is_here = |server: &str| self.0.runs.iter().any(|run| run.server == server);
         for target in cluster_targets().into_iter().filter(|target| is_here(&target.server)) {
             let measured = target.measured(&self.0.runs);
