@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use roomcast_recovery::{Batch, Confirmed, SessionId, SessionQueue, StoreError};
 use tokio::time::{sleep, timeout};
@@ -128,9 +128,9 @@ async fn hold_lease(queue: &SessionQueue) -> Infallible {
         let now = clock::now();
         if !fence.is_open(now) {
             // Frozen for longer than the lease, now or during an earlier attempt.
-            let is_confirmed = is_renewed && now.duration_since(began) < lease && confirm(queue).await;
-            if is_confirmed && clock::now().duration_since(began) < lease {
-                fence.open_for(began, lease);
+            let since = if is_renewed { confirm(queue, began).await } else { None };
+            if let Some(since) = since {
+                fence.open_for(since, lease);
             } else if now.duration_since(began) >= lease {
                 continue;
             }
@@ -144,21 +144,35 @@ async fn hold_lease(queue: &SessionQueue) -> Infallible {
     }
 }
 
-/// Drops the sessions that other nodes have claimed; returns whether the store responded.
-async fn confirm(queue: &SessionQueue) -> bool {
+/// Drops the sessions that other nodes have claimed, under a lease that begins at `since`.
+///
+/// Returns the begin of the lease, which is renewed meanwhile; `None` if it has run out, or the store did not respond.
+async fn confirm(queue: &SessionQueue, mut since: Instant) -> Option<Instant> {
+    let (store, node, lease) = (queue.store(), queue.node(), queue.lease());
     let held = queue.held_sessions();
     let mut confirmed = Confirmed::default();
     for part in held.chunks(CONFIRMED_AT_ONCE) {
-        match timeout(queue.write_timeout(), queue.store().confirm(queue.node(), part)).await {
+        match timeout(queue.write_timeout(), store.confirm(node, part)).await {
             Ok(Ok(Confirmed { claimed, missing })) => {
                 confirmed.claimed.extend(claimed);
                 confirmed.missing.extend(missing);
             }
-            _ => return false,
+            _ => return None,
+        }
+        let now = clock::now();
+        if now.duration_since(since) >= lease {
+            return None;
+        }
+        // Only a lease that has not run out before the answer was renewed without a gap.
+        if now.duration_since(since) >= lease / RENEWALS
+            && let Ok(Ok(())) = timeout(lease / RENEWALS, store.renew(node, lease)).await
+            && clock::now().duration_since(since) < lease
+        {
+            since = now;
         }
     }
     queue.drop_unconfirmed(&held, &confirmed);
-    true
+    (clock::now().duration_since(since) < lease).then_some(since)
 }
 
 async fn write_changes(queue: &SessionQueue) -> Infallible {
