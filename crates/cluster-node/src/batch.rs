@@ -2,12 +2,12 @@
 
 use roomcast_node_adapter::Broadcast;
 
-use crate::shared::MESSAGE_COST;
+use crate::cost::MESSAGE_COST;
 
 /// Publications in the order in which they were pushed, in the same memory.
 ///
-/// The task takes many publications at once. Without memory of its own for each, the publishing threads allocate none
-/// that the task then frees, and the task passes them to the engine as they are.
+/// The task takes many publications at once. They share memory, so that the publishing threads do not allocate memory
+/// for each that the task then frees, and the task passes them to the engine without a copy.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     channels: String,
@@ -32,7 +32,7 @@ impl Batch {
         fits
     }
 
-    /// Returns whether a publication is small enough that a copy costs less than memory of its own.
+    /// Returns whether a publication is small enough that a copy costs less than separate memory.
     pub(crate) fn collects(message: &Broadcast<'_>) -> bool {
         message.payload.len() <= MAX_BYTES / 16
     }
@@ -68,7 +68,7 @@ mod tests {
     use roomcast_node_adapter::{ClassicWriter, Composed, Flags, Recipients};
 
     use super::*;
-    use crate::shared::cost;
+    use crate::cost::cost;
 
     #[test]
     fn publications_keep_order_and_bytes() {

@@ -8,8 +8,9 @@ use roomcast_core::{EventLog, EventLogError, LogQuery, MissedEvents};
 use roomcast_node_adapter::EntryId;
 use tokio::sync::{oneshot, watch};
 
+use crate::cost::MESSAGE_COST;
 use crate::input::{Input, Key, LogInput, MissedQuestion, StreamPosition};
-use crate::shared::{MESSAGE_COST, Shared};
+use crate::shared::Shared;
 
 /// Stream of a cluster, as the log of one namespace.
 #[derive(Debug)]

@@ -112,7 +112,7 @@ pub(crate) type Publication<'a> = Result<(Queued<'a>, usize), EncodeError>;
 
 /// Publication on its way to the task.
 pub(crate) enum Queued<'a> {
-    /// Input of its own.
+    /// Separate input.
     Alone(Input),
     /// Message that shares an input with others.
     Shared(Broadcast<'a>),

@@ -147,6 +147,7 @@
 mod batch;
 mod cluster;
 mod config;
+mod cost;
 mod driver;
 mod event_log;
 mod input;

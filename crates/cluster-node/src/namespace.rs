@@ -15,9 +15,10 @@ use roomcast_core::{
 use roomcast_node_adapter::{Answer, Query, Recipients, SocketDescription};
 use tokio::sync::oneshot;
 
+use crate::cost::MESSAGE_COST;
 use crate::event_log::StreamEventLog;
 use crate::input::{AnswerPart, Confirmation, Input, Key, Writer};
-use crate::shared::{MESSAGE_COST, Shared};
+use crate::shared::Shared;
 use crate::writer::flags;
 
 /// Namespace of a [`NodeCluster`](crate::NodeCluster).

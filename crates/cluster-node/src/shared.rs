@@ -8,7 +8,7 @@ use roomcast_cluster_task::reply::{self, AnswerMemory, Members, Missing, ReplyRe
 use roomcast_cluster_task::{HostGuard, Inlet, Status, clock};
 use roomcast_core::{PublishRefusal, Published, RequestTimes};
 use roomcast_node_adapter::{
-    AdapterMetrics, ClassicConfig, Composed, ShardedConfig, StreamsConfig, cluster_uid, node_uid,
+    AdapterMetrics, ClassicConfig, ShardedConfig, StreamsConfig, cluster_uid, node_uid,
 };
 use tokio::sync::watch;
 
@@ -197,16 +197,3 @@ impl Shared {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// Returns the bytes that a message takes in a queue.
-pub(crate) fn cost(message: &Composed) -> usize {
-    cost_of(message.channel.len() + message.payload.len())
-}
-
-/// Returns the bytes that a message takes in a queue, from those of its channel and its payload.
-pub(crate) fn cost_of(bytes: usize) -> usize {
-    bytes + MESSAGE_COST
-}
-
-/// Memory of a queued message without its bytes.
-pub(crate) const MESSAGE_COST: usize = 128;

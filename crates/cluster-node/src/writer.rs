@@ -5,8 +5,8 @@ use roomcast_core::{Args, Delivery, Event, Membership, Room, Target};
 use roomcast_node_adapter::{Broadcast, Composed, EntryFields, Flags, Recipients, entry_bytes};
 
 use crate::batch::Batch;
+use crate::cost::{MESSAGE_COST, cost, cost_of};
 use crate::input::{Input, Key, Publication, Queued, Writer};
-use crate::shared::{MESSAGE_COST, cost, cost_of};
 
 impl Writer {
     /// Returns the channel of a room, if it has one.

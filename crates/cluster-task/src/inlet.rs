@@ -221,8 +221,8 @@ mod tests {
         assert_eq!((inlet.refused(), inlet.bytes()), (1, 8));
         let mut inputs = VecDeque::new();
         let mut take = || {
-            let mut cx = Context::from_waker(Waker::noop());
-            inlet.poll_inputs(&mut cx, &mut inputs).is_ready().then(|| inputs.drain(..).collect::<Vec<_>>())
+            let cx = Context::from_waker(Waker::noop());
+            inlet.poll_inputs(&cx, &mut inputs).is_ready().then(|| inputs.drain(..).collect::<Vec<_>>())
         };
         assert_eq!(take(), Some(vec![(vec![1, 2], 8)]));
         inlet.settle(8, 0);

@@ -30,6 +30,30 @@ fn written(json: &str, attachments: &[Bytes]) -> Vec<u8> {
 }
 
 #[test]
+fn single_strings_are_written_like_others() {
+    let strings = [
+        r#""""#,
+        r#""a""#,
+        r#""\"""#,
+        r#""\\""#,
+        r#""é\u00e9\ud83d\ude00""#,
+        r#""","b""#,
+        r#""a", 1"#,
+        r#""a" "#,
+    ];
+    for string in strings {
+        for string in [string.to_owned(), format!("\"{}{}", "x".repeat(100), &string[1..])] {
+            let values: Vec<Value> = serde_json::from_str(&format!("[{string}]")).expect("JSON");
+            let list = written(&format!("[{string}]"), &[]);
+            let single = JsonValues::new(&string, &[]);
+            assert_eq!((single.len(), single.depth(), single.is_empty()), (values.len(), 0, false));
+            // The list has a marker of one byte before the same values.
+            assert_eq!(written(&string, &[]), list[1..], "{string}");
+        }
+    }
+}
+
+#[test]
 fn reads_undefined_as_both_libraries_write_it() {
     // In a list both write nil; as the value of a key, notepack leaves it out and @msgpack/msgpack writes nil.
     assert_eq!(read(b"\x92\xc0\x01").as_deref(), Ok("[null,1]"));

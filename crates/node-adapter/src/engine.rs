@@ -24,7 +24,7 @@ pub trait PubSub: Send + fmt::Debug {
 
     /// Publishes a message, as [`PubSubCommand::Publish`] does; the same conditions as for [`send`](Self::send) apply.
     ///
-    /// An engine that copies the message anyway does that here without memory of its own for each.
+    /// An engine that copies the message anyway needs no owned one.
     fn publish(&mut self, channel: &str, payload: &[u8]) {
         self.send(PubSubCommand::Publish {
             channel: channel.into(),
@@ -42,8 +42,8 @@ pub trait PubSub: Send + fmt::Debug {
 
     /// Drops messages by a pattern that begin with these bytes, and [counts](Self::take_dropped) them.
     ///
-    /// A server sends back what a node publishes on channels of its own patterns. An engine that drops these messages
-    /// before it passes them on saves most of their cost. By default it passes them on.
+    /// A server sends back the messages that a node publishes on channels which its patterns match. An engine that
+    /// drops them early saves most of their cost. By default, they are passed on.
     fn drop_own(&mut self, _prefix: Bytes) {}
 
     /// Returns the messages dropped by [`drop_own`](Self::drop_own) since the last call.

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use roomcast_core::{Args, Event, IntoArgs, Membership, Namespace, Overflow, Room, SocketId};
 use roomcast_node_adapter::{
     CodecLimits, DecodeError, EncodeError, Flags, Recipients, Request, Response, SocketDescription,
-    decode_broadcast, decode_request, decode_response, encode_broadcast, encode_request, encode_response,
+    broadcast_prefix, decode_broadcast, decode_request, decode_response, encode_broadcast, encode_request,
+    encode_response,
 };
 use serde_json::Value;
 
@@ -34,6 +35,13 @@ fn broadcast_has_bytes_of_node() {
     let bytes = encode_broadcast(UID, &to(&["r"], &[]), &Flags::default(), &event("x", 1)).expect("encodes");
     let expected = b"\x93\xa6uid-_9\x83\xa4type\x02\xa4data\x92\xa1x\x01\xa3nsp\xa1/\x83\xa5rooms\x91\xa1r\xa6except\x90\xa5flags\x80";
     assert_eq!(&bytes[..], expected);
+    let prefix = broadcast_prefix(UID);
+    assert!(bytes.starts_with(&prefix));
+    // Neither a longer nor a shorter id begins alike.
+    for other in ["uid-_", "uid-_99", "uid-_8"] {
+        let others = encode_broadcast(other, &to(&[], &[]), &Flags::default(), &event("x", 1));
+        assert!(!others.expect("encodes").starts_with(&prefix), "{other}");
+    }
 }
 
 #[test]

@@ -171,7 +171,7 @@ impl Publisher {
         let mut refusal = None;
         let is_valid = loop {
             let other = self.others.front().map_or(u64::MAX, |(index, _)| *index);
-            // Nearly all replies are those of accepted publications.
+            // Nearly all replies acknowledge publications.
             while self.replied < self.queue.completed.min(other)
                 && let Some(len) = resp::count_len(&self.link.input[at..])
             {

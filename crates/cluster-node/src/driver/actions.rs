@@ -15,8 +15,8 @@ use tracing::warn;
 use super::entry::Entry;
 use super::queue::Command;
 use super::{Count, Driver};
+use crate::cost::{MESSAGE_COST, cost};
 use crate::input::{AnswerPart, Input, Key};
-use crate::shared::{MESSAGE_COST, cost};
 
 impl Driver {
     /// Handles a message; returns the amount of work.

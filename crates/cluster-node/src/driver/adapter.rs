@@ -10,7 +10,7 @@ use roomcast_node_adapter::{
 /// State machine of a namespace.
 #[derive(Debug)]
 pub(super) enum Adapter {
-    Classic(ClassicNamespace),
+    Classic(Box<ClassicNamespace>),
     Sharded(Box<ShardedNamespace>),
     Streams(Box<StreamsNamespace>),
 }
@@ -97,7 +97,7 @@ impl Deref for Adapter {
 
     fn deref(&self) -> &Self::Target {
         match self {
-            Self::Classic(node) => node,
+            Self::Classic(node) => &**node,
             Self::Sharded(node) => &**node,
             Self::Streams(node) => &**node,
         }
@@ -107,7 +107,7 @@ impl Deref for Adapter {
 impl DerefMut for Adapter {
     fn deref_mut(&mut self) -> &mut Self::Target {
         match self {
-            Self::Classic(node) => node,
+            Self::Classic(node) => &mut **node,
             Self::Sharded(node) => &mut **node,
             Self::Streams(node) => &mut **node,
         }

@@ -58,7 +58,8 @@ impl Driver {
                         Adapter::Streams(Box::new(StreamsNamespace::new(config.clone(), name, writer.uid())))
                     }
                     (Writer::Classic(writer), ..) => {
-                        Adapter::Classic(ClassicNamespace::with_writer(self.shared.classic.clone(), writer))
+                        let node = ClassicNamespace::with_writer(self.shared.classic.clone(), writer);
+                        Adapter::Classic(Box::new(node))
                     }
                     // The kind of the writers follows from the settings.
                     (Writer::Sharded(_) | Writer::Streams(_), ..) => return,

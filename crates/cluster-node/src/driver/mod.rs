@@ -359,7 +359,7 @@ impl Driver {
             Some(Taken::Command(Command::Count(key, request, silent))) => {
                 return self.count(key, request, silent);
             }
-            // A batch is taken in parts.
+            // The queue returns the publications of a batch one by one.
             Some(Taken::Command(Command::PublishAll(_))) | None => return,
         };
         self.stats.messages_out += 1;

@@ -6,8 +6,8 @@ use bytestring::ByteString;
 use roomcast_node_adapter::{Composed, RequestNumber};
 
 use crate::batch::Batch;
+use crate::cost::{cost, cost_of};
 use crate::input::Key;
-use crate::shared::{cost, cost_of};
 
 /// Commands that wait for the engine.
 #[derive(Debug)]

@@ -43,7 +43,7 @@ pub fn encode_broadcast(
     Ok(broadcast_bytes(uid, (&recipients.rooms, &recipients.except), flags, event)?.into())
 }
 
-/// Encodes a broadcast of the node `uid` to the members of some rooms, except those of others.
+/// Encodes a broadcast of the node `uid` to the members of `rooms` that are not members of `except`.
 pub(crate) fn broadcast_bytes(
     uid: &str,
     (rooms, except): (&[Room], &[Room]),
