@@ -5,7 +5,9 @@
 #[allow(dead_code, reason = "each test file uses a part")]
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+#[cfg(all(target_os = "linux", feature = "jemalloc"))]
+use std::io::{BufRead, BufReader};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
