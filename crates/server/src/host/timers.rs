@@ -60,7 +60,7 @@ pub(crate) struct TimerKey(NonZeroU64);
 
 impl TimerKey {
     fn new(millis: u64, turn: u32) -> Self {
-        let key = millis << TURN_BITS | u64::from(turn) % (1 << TURN_BITS);
+        let key = (millis << TURN_BITS) | (u64::from(turn) % (1 << TURN_BITS));
         Self(NonZeroU64::new(key).unwrap_or(NonZeroU64::MIN))
     }
 

@@ -182,6 +182,7 @@ fn session_claimed_elsewhere_ends_silently() {
     assert_eq!(scene.reasons.next(), CloseReason::ClientNamespaceDisconnect);
 }
 
+#[expect(clippy::disallowed_methods, reason = "the process is frozen for longer than its lease")]
 #[test]
 fn woken_process_runs_no_handlers_of_moved_clients() {
     let lease = Duration::from_millis(400);
@@ -197,8 +198,8 @@ fn woken_process_runs_no_handlers_of_moved_clients() {
     let sockets = scene.sockets.take(3);
     let ids = [&moved, &closed].map(id);
     until(|| ids.iter().all(|id| scene.store.get(id).is_some()));
-    let (frozen, is_frozen) = mpsc::channel();
-    let (thaw, thawed) = mpsc::channel::<()>();
+    let (frozen, is_frozen) = mpsc::sync_channel(1);
+    let (thaw, thawed) = mpsc::sync_channel::<()>(1);
     drop(scene.server.spawn(async move {
         let _ = frozen.send(());
         let _ = thawed.recv();
