@@ -60,9 +60,10 @@ pub use codec::{
 pub use engine::{PubSub, PubSubCommand, PubSubEvent, SubscriberCount};
 pub use protocol::{
     Action, AdapterMetrics, AdapterNamespace, Answer, AppendQueue, AppendState, Asker, ClassicAction,
-    ClassicConfig, ClassicMetrics, ClassicNamespace, ClassicWriter, Composed, MissedReader, PublishRefused,
-    Query, QueryRefused, ReadRequest, RequestNumber, RestoreError, RestoreStep, Restored, SessionRestore,
-    ShardedConfig, ShardedNamespace, ShardedWriter, StreamReader, StreamsConfig, StreamsNamespace,
-    StreamsWriter, SubscriptionMode, Wanted, cluster_uid, entry_bytes, node_uid,
+    ClassicConfig, ClassicMetrics, ClassicNamespace, ClassicWriter, Composed, InvalidStreamOffset,
+    MissedReader, PublishRefused, Query, QueryRefused, ReadRequest, ReleasedEntries, RequestNumber,
+    RestoreError, RestoreStep, Restored, SessionRestore, ShardedConfig, ShardedNamespace, ShardedWriter,
+    StreamOffset, StreamReader, StreamsConfig, StreamsNamespace, StreamsWriter, SubscriptionMode, Wanted,
+    cluster_uid, entry_bytes, node_uid,
 };
 pub use stream_log::{AppendResult, Entries, LogCommand, LogEvent, StreamLog};

@@ -80,6 +80,9 @@ impl SharedClaim {
         offset: Option<ByteString>,
         node: &str,
     ) -> Result<(), RecoveryError> {
+        // Members of this node have received events without the log, which this one has not.
+        log.settled().await.map_err(refusal)?;
+        self.from = self.sequencer.state().log.head();
         let rooms = self.all_rooms();
         let start = self.retained.history.start.clone();
         // A client that has received no event has no offset.
@@ -168,6 +171,15 @@ impl PendingRecovery for SharedClaim {
         let read: HashSet<&str> = this.missed.iter().filter_map(|event| event.offset.as_deref()).collect();
         let newer =
             arrived.filter(|event| !event.offset.as_deref().is_some_and(|offset| read.contains(offset)));
+        let newer: Vec<_> = newer.collect();
+        // After the log was read, an outage of it began: it is not known which of these events were read.
+        let is_provisional = |event: &&Event| {
+            let log = sequencer.shared_log.get();
+            event.offset.as_deref().is_some_and(|offset| log.is_some_and(|log| log.is_provisional(offset)))
+        };
+        if newer.iter().any(is_provisional) {
+            return Err(RecoveryError::Unavailable);
+        }
         let mut left = this.budget;
         let mut frames: Vec<Frame> = Vec::with_capacity(this.missed.len());
         for event in this.missed.iter().chain(newer) {

@@ -17,7 +17,7 @@ mod subscribing;
 mod subscriptions;
 mod trimming;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -57,6 +57,8 @@ pub(crate) struct Driver {
     replays: Replays,
     /// Whether it is known where the node begins in the stream, or there is none.
     has_position: bool,
+    /// Namespaces with own entries that took effect and are not read back yet.
+    released: HashSet<Key>,
     /// Inputs taken from the inlet.
     inputs: VecDeque<(Input, usize)>,
     namespaces: BTreeMap<Key, Entry>,
@@ -128,6 +130,7 @@ impl Driver {
         let rooms = shared.sharded.is_some().then(RoomStats::default);
         Self {
             has_position: stream.is_none(),
+            released: HashSet::new(),
             stream,
             replays: Replays::default(),
             by_namespace: HashMap::new(),
@@ -208,7 +211,11 @@ impl Driver {
             let Some((_, key)) = self.deadlines.pop_first() else { return };
             let Some(entry) = self.namespaces.get_mut(&key) else { continue };
             entry.deadline = None;
+            if let Some(node) = entry.node.as_streams() {
+                node.note_position(self.stream.as_ref().and_then(Stream::position));
+            }
             entry.node.handle_timeout(now);
+            self.note_release(key);
             self.perform(key, now);
         }
     }

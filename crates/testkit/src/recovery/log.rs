@@ -150,6 +150,11 @@ impl EventLog for LogReader {
         Ok(())
     }
 
+    /// Offsets of events that the log does not have begin with `p`.
+    fn is_provisional(&self, offset: &str) -> bool {
+        offset.starts_with('p')
+    }
+
     async fn latest(&self) -> Result<ByteString, EventLogError> {
         let last = self.log.state().last;
         self.log.answer().await?;

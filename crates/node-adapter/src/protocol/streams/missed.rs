@@ -5,7 +5,7 @@ use roomcast_core::{Event, EventLogError, MissedEvents, Namespace, Room};
 
 use super::restore::is_for;
 use super::senders::Senders;
-use super::set_options;
+use super::{ReleasedEntries, StreamOffset, set_options};
 use crate::{ClusterBody, CodecLimits, Entries, EntryId, StreamEntry};
 
 /// Reader of the events of one namespace after an offset, for a client in some rooms.
@@ -18,8 +18,10 @@ pub struct MissedReader {
     limits: CodecLimits,
     rooms: Vec<Room>,
     max_bytes: usize,
-    /// Node whose clients received the events that it could not write at once.
-    node: ByteString,
+    /// Later entries whose events were received.
+    released: Option<ReleasedEntries>,
+    /// Whether the last one of them was found.
+    has_released: bool,
     /// Last entry that was considered, and has to be the next one that is read.
     last: EntryId,
     is_anchored: bool,
@@ -29,23 +31,24 @@ pub struct MissedReader {
 }
 
 impl MissedReader {
-    /// Creates a reader for the events after an offset. `node` is the node that the client was connected to, or empty.
+    /// Creates a reader for the events after an offset.
     #[must_use]
     pub fn new(
         namespace: Namespace,
         limits: CodecLimits,
-        after: EntryId,
+        after: StreamOffset,
         rooms: Vec<Room>,
         max_bytes: usize,
-        node: ByteString,
     ) -> Self {
+        let StreamOffset { id: last, released } = after;
         Self {
             namespace,
             limits,
             rooms,
             max_bytes,
-            node,
-            last: after,
+            has_released: released.is_none(),
+            released,
+            last,
             is_anchored: false,
             senders: Senders::default(),
             events: Vec::new(),
@@ -89,7 +92,16 @@ impl MissedReader {
         if entry.namespace != self.namespace.as_str() || self.senders.is_repeated(entry) {
             return Ok(());
         }
-        let was_received = entry.was_delivered && entry.sender == self.node;
+        let was_received = self.released.as_ref().is_some_and(|released| {
+            let is_before = |number| number <= released.number;
+            entry.sender == released.sender && entry.number.is_some_and(is_before)
+        });
+        if let Some(released) = &self.released
+            && entry.sender == released.sender
+            && entry.number.is_some_and(|number| number >= released.number)
+        {
+            self.has_released = true;
+        }
         if !entry.is_broadcast() || was_received {
             return Ok(());
         }
@@ -117,10 +129,15 @@ impl MissedReader {
     /// Returns the events once the end of the stream was read.
     ///
     /// # Errors
-    /// Returns an error if the offset is not in the stream.
+    /// Returns an error if the offset is not in the stream, or if events that the client has are not yet there: they
+    /// would be delivered again when they are.
     pub fn finish(self) -> Result<MissedEvents, EventLogError> {
         if !self.is_anchored {
             return Err(EventLogError::Trimmed);
+        }
+        if !self.has_released {
+            let reason = "the client has events that are not in the stream yet";
+            return Err(EventLogError::Unavailable(reason.to_owned()));
         }
         Ok(MissedEvents { events: self.events, until: self.last.to_string().into() })
     }
