@@ -1,11 +1,12 @@
 //! Log of a namespace, as the server sees it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytestring::ByteString;
 use roomcast_core::{EventLog, EventLogError, LogQuery, MissedEvents};
-use roomcast_node_adapter::EntryId;
+use roomcast_node_adapter::StreamOffset;
 use tokio::sync::{oneshot, watch};
 
 use crate::cost::MESSAGE_COST;
@@ -43,7 +44,10 @@ impl StreamEventLog {
     }
 }
 
-fn offset(text: &str) -> Result<EntryId, EventLogError> {
+/// Time for the own events of an outage to come back from the stream, once it can be read.
+const SETTLE_LIMIT: Duration = Duration::from_secs(2);
+
+fn offset(text: &str) -> Result<StreamOffset, EventLogError> {
     text.parse().map_err(|_| EventLogError::InvalidOffset)
 }
 
@@ -59,7 +63,7 @@ impl EventLog for StreamEventLog {
     }
 
     async fn reached(&self, until: &str) -> Result<(), EventLogError> {
-        let until = offset(until)?;
+        let until = offset(until)?.id;
         let mut position = self.position.clone();
         let reached = position
             .wait_for(|position| !position.is_reading || position.id.is_some_and(|id| id >= until))
@@ -69,6 +73,19 @@ impl EventLog for StreamEventLog {
             Ok(_) => Err(EventLogError::Unavailable("the stream cannot be read".to_owned())),
             Err(_) => Err(EventLogError::Unavailable("the connection to the cluster ended".to_owned())),
         }
+    }
+
+    async fn settled(&self) -> Result<(), EventLogError> {
+        let mut position = self.position.clone();
+        let settled = position.wait_for(|position| !position.is_reading || !position.has_released);
+        match tokio::time::timeout(SETTLE_LIMIT, settled).await {
+            Ok(Ok(position)) if !position.has_released => Ok(()),
+            _ => Err(EventLogError::Unavailable("events of an outage are not in the stream yet".to_owned())),
+        }
+    }
+
+    fn is_provisional(&self, text: &str) -> bool {
+        offset(text).is_ok_and(|offset| offset.released.is_some())
     }
 
     async fn latest(&self) -> Result<ByteString, EventLogError> {
@@ -82,7 +99,6 @@ impl EventLog for StreamEventLog {
             after: offset(query.after)?,
             rooms: query.rooms.to_vec(),
             max_bytes: query.max_bytes,
-            node: query.node.into(),
         };
         let rooms = query.rooms.iter().map(|room| room.as_str().len() + 32).sum::<usize>();
         let key = self.key;

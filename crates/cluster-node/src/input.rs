@@ -8,7 +8,7 @@ use roomcast_cluster_task::reply::{Part, ReplySender};
 use roomcast_core::{ClusterHost, Event, EventLogError, Heard, MissedEvents, Room, Target};
 use roomcast_node_adapter::{
     Answer, Asker, Broadcast, ClassicWriter, Composed, EncodeError, EntryFields, EntryId, Query, Response,
-    ShardedWriter, StreamsWriter,
+    ShardedWriter, StreamOffset, StreamsWriter,
 };
 use tokio::sync::oneshot;
 
@@ -128,10 +128,9 @@ pub(crate) enum LogInput {
 /// Owned form of a [`LogQuery`](roomcast_core::LogQuery).
 #[derive(Debug)]
 pub(crate) struct MissedQuestion {
-    pub(crate) after: EntryId,
+    pub(crate) after: StreamOffset,
     pub(crate) rooms: Vec<Room>,
     pub(crate) max_bytes: usize,
-    pub(crate) node: ByteString,
 }
 
 /// Position of the task in the stream.
@@ -141,6 +140,8 @@ pub(crate) struct StreamPosition {
     pub(crate) id: Option<EntryId>,
     /// Whether the stream is being read.
     pub(crate) is_reading: bool,
+    /// Whether own entries took effect that are not read back yet.
+    pub(crate) has_released: bool,
 }
 
 /// Answer of another node.

@@ -61,12 +61,13 @@
 //!   on the new connection. Entries that came back were stored; the others are appended again, before all later ones.
 //!   If that fails, since the entry was trimmed or access rules forbid `CLIENT KILL`, the entry is stored twice with
 //!   one number, and Roomcast servers deliver it once; Node servers deliver it twice.
-//! - **The stream is away** for 250 ms: own events are delivered at once, without an offset, and the entries wait. They
-//!   are marked when they are written, and [`EventLog::missed`](roomcast_core::EventLog::missed) leaves them out for
-//!   clients of this node. An entry that was under way at the begin of the outage, and was stored, is marked by a
-//!   later one. Until that is written, only this node leaves it out.
+//! - **The stream is away** for 250 ms: own events are delivered at once, with a provisional
+//!   [offset](roomcast_node_adapter::StreamOffset), and the entries wait; they are marked when they are written.
+//!   [`EventLog::missed`](roomcast_core::EventLog::missed) leaves them out for a client that returns with such an
+//!   offset, and fails until all of them are in the stream. Clients return to this node
+//!   [afterwards](roomcast_core::EventLog::settled).
 //! - **An own entry does not come back** in 5 s ([`confirm_timeout`](roomcast_node_adapter::StreamsConfig)): its event
-//!   is delivered without an offset, and ignored if it comes back later.
+//!   is delivered with a provisional offset, and ignored if it comes back later.
 //! - **Gaps**: entries that were trimmed before this node has read them, and a stream that was replaced or has lost its
 //!   last entries, are reported to [`ClusterHost::missed`](roomcast_core::ClusterHost::missed), logged, and counted.
 //! - **Memory**: waiting entries, and own events until they come back, count towards

@@ -69,7 +69,7 @@ pub struct Sequencer {
     epoch: Box<str>,
     pub(crate) clock: Clock,
     /// Log that all nodes share, if events are ordered by one.
-    shared_log: OnceLock<Arc<dyn EventLog>>,
+    pub(crate) shared_log: OnceLock<Arc<dyn EventLog>>,
     state: Mutex<State>,
 }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 use roomcast_core::{
-    Delivery, Event, EventLog, EventLogError, Frame, LogQuery, Member, MemberKey, MissedEvents, Overflow,
-    Room, SocketId,
+    Delivery, Event, EventLog, EventLogError, Frame, LogQuery, Member, MemberKey, Overflow, Room, SocketId,
 };
 
 use crate::log::event_bytes;
@@ -31,8 +30,6 @@ pub(crate) struct SharedClaim {
     from: u64,
     /// Missed events that were read from the shared log.
     missed: Vec<Event>,
-    /// Offsets of events in the shared log that the client has received.
-    received: Vec<ByteString>,
     budget: usize,
     consumed: bool,
 }
@@ -55,16 +52,7 @@ impl SharedClaim {
         from: u64,
         budget: usize,
     ) -> Self {
-        Self {
-            sequencer,
-            retained,
-            origin,
-            from,
-            missed: Vec::new(),
-            received: Vec::new(),
-            budget,
-            consumed: false,
-        }
+        Self { sequencer, retained, origin, from, missed: Vec::new(), budget, consumed: false }
     }
 
     /// Reads the missed events; `node` is where the client was connected.
@@ -92,6 +80,9 @@ impl SharedClaim {
         offset: Option<ByteString>,
         node: &str,
     ) -> Result<(), RecoveryError> {
+        // Members of this node have received events without the log, which this one has not.
+        log.settled().await.map_err(refusal)?;
+        self.from = self.sequencer.state().log.head();
         let rooms = self.all_rooms();
         let start = self.retained.history.start.clone();
         // A client that has received no event has no offset.
@@ -104,12 +95,12 @@ impl SharedClaim {
             }
             found => found,
         };
-        let MissedEvents { events: missed, received, .. } = found.map_err(refusal)?;
+        let missed = found.map_err(refusal)?.events;
         // Delivery to this node may be behind the log. It would deliver the rest of these events again.
         if let Some(last) = missed.last().and_then(|event| event.offset.as_ref()) {
             log.reached(last).await.map_err(refusal)?;
         }
-        (self.missed, self.received) = (missed, received);
+        self.missed = missed;
         self.retained.history.start = Some(after);
         Ok(())
     }
@@ -177,10 +168,18 @@ impl PendingRecovery for SharedClaim {
             return Err(RecoveryError::Expired);
         }
         let arrived = state.log.arrived_after(this.from, &rooms).ok_or(RecoveryError::Overflow)?;
-        let missed = this.missed.iter().filter_map(|event| event.offset.as_deref());
-        let read: HashSet<&str> = missed.chain(this.received.iter().map(|offset| &**offset)).collect();
+        let read: HashSet<&str> = this.missed.iter().filter_map(|event| event.offset.as_deref()).collect();
         let newer =
             arrived.filter(|event| !event.offset.as_deref().is_some_and(|offset| read.contains(offset)));
+        let newer: Vec<_> = newer.collect();
+        // After the log was read, an outage of it began: it is not known which of these events were read.
+        let is_provisional = |event: &&Event| {
+            let log = sequencer.shared_log.get();
+            event.offset.as_deref().is_some_and(|offset| log.is_some_and(|log| log.is_provisional(offset)))
+        };
+        if newer.iter().any(is_provisional) {
+            return Err(RecoveryError::Unavailable);
+        }
         let mut left = this.budget;
         let mut frames: Vec<Frame> = Vec::with_capacity(this.missed.len());
         for event in this.missed.iter().chain(newer) {

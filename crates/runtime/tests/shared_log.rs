@@ -452,6 +452,20 @@ async fn lost_events_during_claim_end_recovery() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn outage_during_claim_ends_recovery() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.start("a"), cluster.start("b"));
+    a.connect("s", &["red"]);
+    settle().await;
+    a.kill();
+    let pending = b.claim("s", None).await.expect("it recovers");
+    let mut event = Event::new("/".into(), "e1", Args::default());
+    event.offset = Some("p1".into());
+    _ = b.recovery.broadcast(&Target::default(), &event).flush_backlog();
+    assert_eq!(b.resume("s", pending).err(), Some(RecoveryError::Unavailable));
+}
+
+#[tokio::test(start_paused = true)]
 async fn failing_log_keeps_session_claimable() {
     let mut cluster = Cluster::new();
     let (a, b) = (cluster.start("a"), cluster.start("b"));

@@ -18,7 +18,7 @@ mod subscribing;
 mod subscriptions;
 mod trimming;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -59,10 +59,10 @@ pub(crate) struct Driver {
     /// With the streams adapter.
     stream: Option<Stream>,
     replays: Replays,
-    /// Namespaces with own entries in the stream that lack a mark.
-    unmarked: BTreeSet<Key>,
     /// Whether it is known where the node begins in the stream, or there is none.
     has_position: bool,
+    /// Namespaces with own entries that took effect and are not read back yet.
+    released: HashSet<Key>,
     /// Inputs taken from the inlet.
     inputs: VecDeque<(Input, usize)>,
     namespaces: BTreeMap<Key, Entry>,
@@ -142,9 +142,9 @@ impl Driver {
         let rooms = shared.sharded.is_some().then(RoomStats::default);
         Self {
             has_position: stream.is_none(),
+            released: HashSet::new(),
             stream,
             replays: Replays::default(),
-            unmarked: BTreeSet::new(),
             by_namespace: HashMap::new(),
             health: Health::new(config.join_timeout, clock::now()),
             handlers: Handlers::new(config.max_handlers),
@@ -225,7 +225,11 @@ impl Driver {
             let Some((_, key)) = self.deadlines.pop_first() else { return };
             let Some(entry) = self.namespaces.get_mut(&key) else { continue };
             entry.deadline = None;
+            if let Some(node) = entry.node.as_streams() {
+                node.note_position(self.stream.as_ref().and_then(Stream::position));
+            }
             entry.node.handle_timeout(now);
+            self.note_release(key);
             self.perform(key, now);
         }
     }

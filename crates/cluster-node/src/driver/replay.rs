@@ -34,8 +34,8 @@ impl Replays {
         question: MissedQuestion,
         reply: oneshot::Sender<Result<MissedEvents, EventLogError>>,
     ) {
-        let MissedQuestion { after, rooms, max_bytes, node } = question;
-        let reader = MissedReader::new(namespace, limits, after, rooms, max_bytes, node);
+        let MissedQuestion { after, rooms, max_bytes } = question;
+        let reader = MissedReader::new(namespace, limits, after, rooms, max_bytes);
         self.waiting.push_back(Replay { reader, count: 0, reply });
     }
 
@@ -75,7 +75,6 @@ impl Replays {
             replay.reader.handle_range_end();
             self.ask_range(replay, stream);
         } else {
-            replay.reader.leave_out_delivered(|id| stream.is_unmarked(id));
             let _ = replay.reply.send(replay.reader.finish());
         }
     }

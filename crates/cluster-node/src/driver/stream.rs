@@ -45,8 +45,6 @@ pub(super) struct Stream {
     trimming: Trimming,
     /// Refused entries: number of the refusal, mark behind the entry, and reason.
     refusals: VecDeque<(u64, u64, ByteString)>,
-    /// Own entries without a mark that took effect before they came back, the latest ones.
-    unmarked: VecDeque<EntryId>,
     stats: StreamStats,
 }
 
@@ -88,7 +86,6 @@ impl Stream {
             inspects_at: now,
             trimming: Trimming::default(),
             refusals: VecDeque::new(),
-            unmarked: VecDeque::new(),
             stats: StreamStats::default(),
         }
     }
@@ -339,18 +336,6 @@ impl Stream {
         self.appends.handle_entry(key, number);
     }
 
-    /// Notes that an own entry in the stream took effect before, and has no mark for it.
-    pub(super) fn note_unmarked(&mut self, id: EntryId) {
-        if self.unmarked.len() == MAX_UNMARKED {
-            self.unmarked.pop_front();
-        }
-        self.unmarked.push_back(id);
-    }
-
-    pub(super) fn is_unmarked(&self, id: EntryId) -> bool {
-        self.unmarked.binary_search(&id).is_ok()
-    }
-
     pub(super) fn stats(&self) -> StreamStats {
         let (found, repeated) = self.appends.resolved();
         let (refused, waiting) = (self.appends.refused(), self.appends.len());
@@ -411,7 +396,5 @@ impl Stream {
 
 /// Time between inspections of the stream.
 const INSPECTION_INTERVAL: Duration = Duration::from_secs(10);
-/// Unmarked entries that are remembered.
-const MAX_UNMARKED: usize = 10_000;
 const BEGIN_TOKEN: u64 = u64::MAX;
 const INSPECTION_RETRY: Duration = Duration::from_secs(1);

@@ -4,10 +4,10 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use roomcast_core::{Event, Heard, Target};
-use roomcast_node_adapter::{EntryFields, StreamEntry};
+use roomcast_node_adapter::{EntryFields, StreamEntry, StreamsNamespace};
 
 use super::entry::{Entry, Subscription};
-use super::stream::StreamEvent;
+use super::stream::{Stream, StreamEvent};
 use super::{Driver, TURN_WORK};
 use crate::input::{Key, LogInput, StreamPosition};
 
@@ -26,9 +26,11 @@ impl Driver {
             return;
         };
         node.append(fields, local.map(|local| *local), now);
-        if self.stream.as_ref().is_some_and(|stream| stream.is_bypassed()) {
+        if let Some(stream) = self.stream.as_ref().filter(|stream| stream.is_bypassed()) {
+            node.note_position(stream.position());
             node.release_unconfirmed();
         }
+        self.note_release(key);
         self.perform(key, now);
     }
 
@@ -60,12 +62,10 @@ impl Driver {
             };
             budget = budget.saturating_sub(1 + work);
             if budget == 0 {
-                self.announce_delivered(now);
                 self.note_position();
                 return true;
             }
         }
-        self.announce_delivered(now);
         self.note_position();
         if self.stream.as_mut().is_some_and(|stream| stream.begins_outage(now)) {
             self.release_unconfirmed(now);
@@ -73,18 +73,12 @@ impl Driver {
         false
     }
 
-    /// Marks the own entries that took effect before they came back.
-    fn announce_delivered(&mut self, now: Instant) {
-        for key in std::mem::take(&mut self.unmarked) {
-            if let Some(node) = self.namespaces.get_mut(&key).and_then(|entry| entry.node.as_streams()) {
-                node.announce_delivered(now);
-            }
-            self.perform(key, now);
-        }
-    }
-
     /// Reports to all hosts that events may have been lost.
-    fn miss_all(&self) {
+    fn miss_all(&mut self) {
+        for key in std::mem::take(&mut self.released) {
+            let node = self.namespaces.get_mut(&key).and_then(|entry| entry.node.as_streams());
+            node.into_iter().for_each(StreamsNamespace::handle_gap);
+        }
         for host in self.namespaces.values().filter_map(Entry::host) {
             self.shared.guard.call(|| host.missed(None));
         }
@@ -98,13 +92,10 @@ impl Driver {
         };
         self.stats.bytes_in += entry.data.len() as u64;
         let own = entry.number.filter(|_| node.is_own(entry));
-        if node.is_unmarked(entry)
-            && let Some(stream) = &mut self.stream
-        {
-            stream.note_unmarked(entry.id);
-            self.unmarked.insert(key);
-        }
         node.handle_entry(entry, now);
+        if !self.released.is_empty() && !node.has_released() {
+            self.released.remove(&key);
+        }
         if let (Some(number), Some(stream)) = (own, &mut self.stream) {
             stream.note_own(key, number);
         }
@@ -125,9 +116,19 @@ impl Driver {
         let keys: Vec<_> = self.namespaces.keys().copied().collect();
         for key in keys {
             if let Some(node) = self.namespaces.get_mut(&key).and_then(|entry| entry.node.as_streams()) {
+                node.note_position(self.stream.as_ref().and_then(Stream::position));
                 node.release_unconfirmed();
             }
+            self.note_release(key);
             self.perform(key, now);
+        }
+    }
+
+    /// Publishes that own entries of a namespace take effect before they come back, if any do, and before they do.
+    pub(super) fn note_release(&mut self, key: Key) {
+        let node = self.namespaces.get_mut(&key).and_then(|entry| entry.node.as_streams());
+        if node.is_some_and(|node| node.has_released()) && self.released.insert(key) {
+            self.note_position();
         }
     }
 
@@ -135,6 +136,8 @@ impl Driver {
     fn note_position(&mut self) {
         let Some(stream) = &self.stream else { return };
         let is_reading = stream.away_since().is_none();
+        self.released.retain(|key| self.namespaces.contains_key(key));
+        let has_released = !self.released.is_empty();
         // While entries wait, the position before them stays.
         let id = stream.position();
         if id.is_some() && !std::mem::replace(&mut self.has_position, true) {
@@ -144,7 +147,7 @@ impl Driver {
             }
         }
         self.shared.position.send_if_modified(|position| {
-            let next = StreamPosition { id: id.or(position.id), is_reading };
+            let next = StreamPosition { id: id.or(position.id), is_reading, has_released };
             std::mem::replace(position, next) != next
         });
     }

@@ -18,12 +18,16 @@ fn emit(server: &Server, numbers: impl IntoIterator<Item = usize>) {
     }
 }
 
-/// Returns the numbers of the delivered events, with `@` if they have an offset.
+/// Returns the numbers of the delivered events, with `@` if they have an offset, or `~` if it is provisional.
 fn delivered(server: &Server) -> String {
     let log = server.host.take_log();
     let shown = log.iter().map(|line| {
         let number = line.split(' ').nth(2).expect("an event");
-        if line.contains('@') { format!("{number}@") } else { number.to_owned() }
+        match line.split_once('@') {
+            Some((_, offset)) if offset.contains('/') => format!("{number}~"),
+            Some(_) => format!("{number}@"),
+            None => number.to_owned(),
+        }
     });
     shown.collect::<Vec<_>>().join(" ")
 }
@@ -41,10 +45,10 @@ async fn local_delivery_continues_without_stream() {
     settle().await;
     assert_eq!((delivered(&servers[0]), delivered(&servers[1])), ("1@".into(), "1@".into()));
     tokio::time::sleep(Duration::from_millis(260)).await;
-    assert_eq!((delivered(&servers[0]), servers[0].status()), ("2".into(), ClusterStatus::Degraded));
+    assert_eq!((delivered(&servers[0]), servers[0].status()), ("2~".into(), ClusterStatus::Degraded));
     emit(&servers[0], [3]);
     settle().await;
-    assert_eq!(delivered(&servers[0]), "3");
+    assert_eq!(delivered(&servers[0]), "3~");
     assert!(matches!(log.reached("9999-0").await, Err(EventLogError::Unavailable(_))));
     assert!(matches!(log.latest().await, Err(EventLogError::Unavailable(_))));
     stream.start();
@@ -56,49 +60,66 @@ async fn local_delivery_continues_without_stream() {
     let marks: Vec<_> = stream.entries().iter().map(|entry| entry.was_delivered).collect();
     assert_eq!(marks, [false, true, true, false]);
     assert_eq!(servers[0].metric("cluster_stream_delivered_before"), 2);
-    // A client of this node has received the marked ones.
-    let rooms = [Room::from("all")];
-    for (node, expected) in [(0, "1 4"), (1, "1 2 3 4")] {
-        let node = servers[node].namespace.event_log().expect("a log");
-        let query = LogQuery { after: &begin, rooms: &rooms, max_bytes: 9999, node: node.node() };
-        let missed = servers[1].namespace.event_log().expect("a log").missed(&query).await.expect("events");
-        let numbers: Vec<_> = missed.events.iter().map(|event| event.args.json().to_string()).collect();
-        assert_eq!(numbers.join(" "), expected);
-    }
+    let missed = missed(&servers[1], &begin).await.expect("events");
+    assert_eq!(missed, "1 2 3 4", "of a client that was away during the outage");
     assert!(servers.iter().all(|server| server.host.take_missed().is_empty()), "nothing is lost");
 }
 
+/// Returns the numbers of the events that a client with an offset has missed, when it returns to a server.
+async fn missed(server: &Server, offset: &str) -> Result<String, EventLogError> {
+    let log = server.namespace.event_log().expect("a log");
+    let query = LogQuery { after: offset, rooms: &[Room::from("all")], max_bytes: 9999, node: "" };
+    let missed = log.missed(&query).await?;
+    let numbers: Vec<_> = missed.events.iter().map(|event| event.args.json().to_string()).collect();
+    Ok(numbers.join(" "))
+}
+
 #[tokio::test(start_paused = true)]
-async fn event_under_way_at_begin_of_outage_is_not_replayed() {
+async fn events_of_outage_are_missed_only_by_absent_clients() {
     let (broker, stream) = (Broker::default(), MemoryStream::default());
     let servers = Server::connected_by_stream(&broker, &stream, 2).await;
-    let logs = [0, 1].map(|node: usize| servers[node].namespace.event_log().expect("a log"));
-    let begin = logs[0].latest().await.expect("a latest entry");
-    // The first entry is stored, and its answer is lost; the second one is not written.
-    stream.freeze_reader(0, true);
-    stream.lose_answers(1);
     emit(&servers[0], [1]);
     settle().await;
-    stream.stop();
+    let offset = |line: &String| line.split_once('@').expect("an offset").1.to_owned();
+    let absent = offset(&servers[0].host.take_log()[0]);
+    // The second is stored, and not read. The others wait.
+    stream.freeze_reader(0, true);
     emit(&servers[0], [2]);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(delivered(&servers[0]), "1 2");
-    stream.freeze_reader(0, false);
+    settle().await;
+    stream.stop();
+    tokio::time::sleep(Duration::from_millis(260)).await;
+    emit(&servers[0], [3, 4]);
+    settle().await;
+    let offsets: Vec<_> = servers[0].host.take_log().iter().map(offset).collect();
+    let log = servers[0].namespace.event_log().expect("a log");
+    assert_eq!(offsets.len(), 3);
+    assert!(offsets.iter().all(|offset| log.is_provisional(offset)) && !log.is_provisional(&absent));
+    assert!(log.settled().await.is_err());
+
+    // Other servers return before this one.
     stream.start();
     settle().await;
-    emit(&servers[0], [3]);
+    let last = offsets.last().expect("an offset");
+    assert_eq!(missed(&servers[1], last).await.as_deref(), Ok(""));
+    let (id, number) = last.rsplit_once('/').expect("a number");
+    let later = format!("{id}/{}", number.parse::<u64>().expect("a number") + 1);
+    let early = missed(&servers[1], &later).await;
+    assert!(matches!(early, Err(EventLogError::Unavailable(_))), "it would be doubled once it is stored");
+    assert!(log.settled().await.is_err(), "a client of this server would lose one");
+    stream.freeze_reader(0, false);
     settle().await;
-    assert_eq!((delivered(&servers[0]), delivered(&servers[1])), ("3@".into(), "1@ 2@ 3@".into()));
-    let rooms = [Room::from("all")];
-    for reader in &logs {
-        for (node, expected, received) in [(0, "3", 2), (1, "1 2 3", 0)] {
-            let query = LogQuery { after: &begin, rooms: &rooms, max_bytes: 9999, node: logs[node].node() };
-            let missed = reader.missed(&query).await.expect("events");
-            let numbers: Vec<_> = missed.events.iter().map(|event| event.args.json().to_string()).collect();
-            assert_eq!((&*numbers.join(" "), missed.received.len()), (expected, received));
+    emit(&servers[1], [5]);
+    settle().await;
+    assert_eq!(log.settled().await, Ok(()));
+    for server in &servers {
+        assert_eq!(missed(server, &absent).await.as_deref(), Ok("2 3 4 5"));
+        for (offset, expected) in offsets.iter().zip(["3 4 5", "4 5", "5"]) {
+            assert_eq!(missed(server, offset).await.as_deref(), Ok(expected));
         }
     }
-    assert_eq!(servers[0].metric("cluster_stream_found"), 1);
+    let last = offset(&servers[0].host.take_log()[0]);
+    assert!(!log.is_provisional(&last));
+    assert_eq!(missed(&servers[1], &last).await.as_deref(), Ok(""));
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,7 +197,7 @@ async fn frozen_stream_delays_own_events_for_limited_time() {
     tokio::time::sleep(Duration::from_millis(4900)).await;
     assert_eq!(delivered(&servers[0]), "");
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(delivered(&servers[0]), "1");
+    assert_eq!(delivered(&servers[0]), "1~");
     stream.stop();
     stream.start();
     settle().await;

@@ -38,6 +38,23 @@ pub trait EventLog: Send + Sync + fmt::Debug + 'static {
     /// time.
     async fn reached(&self, offset: &str) -> Result<(), EventLogError>;
 
+    /// Waits until the log has all events that this node's host got without it, as during an outage. Default: returns
+    /// at once, for logs without which no event is delivered.
+    ///
+    /// # Errors
+    /// Returns an error if the log does not have them in a short time.
+    async fn settled(&self) -> Result<(), EventLogError> {
+        Ok(())
+    }
+
+    /// Returns whether an offset is that of an event that was delivered while the log did not have all events that
+    /// this node's host got. Default: `false`.
+    ///
+    /// The text of the offset differs from that of the same event in the log.
+    fn is_provisional(&self, _offset: &str) -> bool {
+        false
+    }
+
     /// Returns the offset of the latest entry, in the log itself. If the log is empty, an offset before all later
     /// entries.
     ///
@@ -67,7 +84,8 @@ pub struct LogQuery<'a> {
     pub max_bytes: usize,
     /// [Name](EventLog::node) of the node where the member was attached; empty if it is not known.
     ///
-    /// Entries that this node had delivered to its own members before it could write them are left out.
+    /// A log may leave out entries that this node had delivered to its own members. That of Redis streams decides by
+    /// the offset.
     pub node: &'a str,
 }
 
@@ -77,8 +95,6 @@ pub struct LogQuery<'a> {
 pub struct MissedEvents {
     /// Events, oldest first.
     pub events: Vec<Event>,
-    /// Offsets of events that were left out, since the node where the member was attached had delivered them before.
-    pub received: Vec<ByteString>,
     /// Offset up to which the log was read: its latest entry when it was read, or a later one.
     pub until: ByteString,
 }

@@ -89,16 +89,11 @@ pub struct StreamEntry {
     pub number: Option<u64>,
     /// Whether the sender, a node of Roomcast, delivered the event to its own clients before, without an offset.
     pub was_delivered: bool,
-    /// Numbers of earlier entries of the sender without this mark, of which it became true after they were written.
-    pub delivered_numbers: Vec<u64>,
 }
 
 /// Names of Roomcast's own fields.
 const NUMBER: &str = "roomcast";
 const DELIVERED: &str = "roomcast-delivered";
-const DELIVERED_NUMBERS: &str = "roomcast-delivered-numbers";
-/// Type of an entry without a message, which Node ignores.
-const NOTICE: &str = "100";
 
 /// Adds the number of an entry to its fields; see [`StreamEntry::number`].
 pub fn push_number(fields: &mut EntryFields, number: u64) {
@@ -108,18 +103,6 @@ pub fn push_number(fields: &mut EntryFields, number: u64) {
 /// Marks an entry as delivered; see [`StreamEntry::was_delivered`].
 pub fn push_delivered(fields: &mut EntryFields) {
     fields.push((DELIVERED, ByteString::from_static("1")));
-}
-
-/// Composes an entry that marks earlier ones as delivered; see [`StreamEntry::delivered_numbers`].
-#[must_use]
-pub fn encode_delivered(uid: &ByteString, namespace: &Namespace, numbers: &[u64]) -> EntryFields {
-    let numbers: Vec<_> = numbers.iter().map(u64::to_string).collect();
-    vec![
-        ("uid", uid.clone()),
-        ("nsp", namespace.as_str().into()),
-        ("type", ByteString::from_static(NOTICE)),
-        (DELIVERED_NUMBERS, numbers.join(" ").into()),
-    ]
 }
 
 impl StreamEntry {
@@ -136,7 +119,6 @@ impl StreamEntry {
         let empty = ByteString::new;
         let (mut sender, mut namespace, mut kind) = (empty(), empty(), empty());
         let (mut data, mut number, mut was_delivered) = (empty(), None, false);
-        let mut delivered_numbers = Vec::new();
         let text = |value: Bytes| ByteString::try_from(value).map_err(|_| DecodeError::Field("UTF-8"));
         for (name, value) in fields {
             match &name[..] {
@@ -148,10 +130,6 @@ impl StreamEntry {
                     number = std::str::from_utf8(&value).ok().and_then(|number| number.parse().ok());
                 }
                 name if name == DELIVERED.as_bytes() => was_delivered = true,
-                name if name == DELIVERED_NUMBERS.as_bytes() => {
-                    let numbers = text(value)?;
-                    delivered_numbers = numbers.split(' ').filter_map(|number| number.parse().ok()).collect();
-                }
                 _ => {}
             }
         }
@@ -161,7 +139,7 @@ impl StreamEntry {
         if kind.is_empty() {
             return Err(DecodeError::Field("type"));
         }
-        Ok(Some(Self { id, sender, namespace, kind, data, number, was_delivered, delivered_numbers }))
+        Ok(Some(Self { id, sender, namespace, kind, data, number, was_delivered }))
     }
 
     /// Returns whether it is a broadcast, the only kind that is replayed to returning clients.

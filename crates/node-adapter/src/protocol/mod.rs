@@ -27,8 +27,9 @@ use self::requests::{Expected, Requests};
 pub use self::sharded::{ShardedConfig, ShardedNamespace, SubscriptionMode};
 pub use self::sharded_writer::ShardedWriter;
 pub use self::streams::{
-    AppendQueue, AppendState, MissedReader, ReadRequest, RestoreError, RestoreStep, Restored, SessionRestore,
-    StreamReader, StreamsConfig, StreamsNamespace, StreamsWriter, entry_bytes,
+    AppendQueue, AppendState, InvalidStreamOffset, MissedReader, ReadRequest, ReleasedEntries, RestoreError,
+    RestoreStep, Restored, SessionRestore, StreamOffset, StreamReader, StreamsConfig, StreamsNamespace,
+    StreamsWriter, entry_bytes,
 };
 pub use self::writer::{Broadcast, ClassicWriter, Composed};
 use crate::codec::{RecentNames, read_broadcast};

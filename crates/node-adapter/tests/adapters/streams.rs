@@ -168,7 +168,6 @@ fn each_type_is_accepted_on_both_ways() {
         data: data.into(),
         number: None,
         was_delivered: false,
-        delivered_numbers: Vec::new(),
     };
     // Emitters put events for servers on the stream; requests there are answered too.
     let emitted = entry("9", r#"{"packet":["hi",1]}"#);
@@ -209,7 +208,6 @@ fn entries_of_no_use_are_counted() {
                 data,
                 number: None,
                 was_delivered: false,
-                delivered_numbers: Vec::new(),
             },
             now,
         );
@@ -247,19 +245,22 @@ fn repeated_entry_is_delivered_once() {
 }
 
 #[test]
-fn released_entries_take_effect_without_offset() {
+fn released_entries_have_provisional_offsets() {
     let mut network = network(2);
     network.nodes[0].is_frozen = true;
     emit(&mut network, 0, &["a"]);
     network.run();
     let node = &mut network.nodes[0].node;
     assert!(!node.was_released(1));
+    node.note_position(Some(EntryId::new(0, 5)));
     node.release_unconfirmed();
-    assert!(node.was_released(1) && !node.was_released(2));
+    assert!(node.was_released(1) && !node.was_released(2) && node.has_released());
     network.nodes[0].is_frozen = false;
     emit(&mut network, 0, &["b"]);
     network.run();
-    assert_eq!(network.logs()[0], ["a  Reliable -", "b  Reliable 2-0"]);
+    let provisional = format!("a  Reliable 0-5/{}/1", cluster_uid(1));
+    assert_eq!(network.logs()[0], [&provisional, "b  Reliable 2-0"]);
     assert_eq!(network.logs()[1], ["a  Reliable 1-0", "b  Reliable 2-0"]);
-    assert!(!network.nodes[0].node.was_released(1), "it came back");
+    let node = &network.nodes[0].node;
+    assert!(!node.was_released(1) && !node.has_released(), "it came back");
 }

@@ -150,6 +150,11 @@ impl EventLog for LogReader {
         Ok(())
     }
 
+    /// Offsets of events that the log does not have begin with `p`.
+    fn is_provisional(&self, offset: &str) -> bool {
+        offset.starts_with('p')
+    }
+
     async fn latest(&self) -> Result<ByteString, EventLogError> {
         let last = self.log.state().last;
         self.log.answer().await?;
@@ -170,7 +175,7 @@ impl EventLog for LogReader {
             let missed =
                 state.entries.iter().filter(|entry| entry.number > after && is_for(entry, query.rooms));
             let events: Vec<Event> = missed.map(|entry| entry.event.clone()).collect();
-            MissedEvents { events, received: Vec::new(), until: offset(state.last) }
+            MissedEvents { events, until: offset(state.last) }
         };
         self.log.answer().await?;
         let bytes = found.events.iter().map(|event| event.name.len() + event.args.byte_len()).sum::<usize>();

@@ -5,7 +5,7 @@ use roomcast_core::{Event, EventLogError, MissedEvents, Namespace, Room};
 
 use super::restore::is_for;
 use super::senders::Senders;
-use super::set_options;
+use super::{ReleasedEntries, StreamOffset, set_options};
 use crate::{ClusterBody, CodecLimits, Entries, EntryId, StreamEntry};
 
 /// Reader of the events of one namespace after an offset, for a client in some rooms.
@@ -18,48 +18,40 @@ pub struct MissedReader {
     limits: CodecLimits,
     rooms: Vec<Room>,
     max_bytes: usize,
-    /// Node whose clients received the events that it could not write at once.
-    node: ByteString,
+    /// Later entries whose events were received.
+    released: Option<ReleasedEntries>,
+    /// Whether the last one of them was found.
+    has_released: bool,
     /// Last entry that was considered, and has to be the next one that is read.
     last: EntryId,
     is_anchored: bool,
     senders: Senders,
-    events: Vec<Missed>,
-    /// Events that the client has received from its node.
-    received: Vec<ByteString>,
+    events: Vec<Event>,
     bytes: usize,
 }
 
-#[derive(Debug)]
-struct Missed {
-    id: EntryId,
-    /// Number of the entry, if it is of the client's node.
-    number: Option<u64>,
-    event: Event,
-}
-
 impl MissedReader {
-    /// Creates a reader for the events after an offset. `node` is the node that the client was connected to, or empty.
+    /// Creates a reader for the events after an offset.
     #[must_use]
     pub fn new(
         namespace: Namespace,
         limits: CodecLimits,
-        after: EntryId,
+        after: StreamOffset,
         rooms: Vec<Room>,
         max_bytes: usize,
-        node: ByteString,
     ) -> Self {
+        let StreamOffset { id: last, released } = after;
         Self {
             namespace,
             limits,
             rooms,
             max_bytes,
-            node,
-            last: after,
+            has_released: released.is_none(),
+            released,
+            last,
             is_anchored: false,
             senders: Senders::default(),
             events: Vec::new(),
-            received: Vec::new(),
             bytes: 0,
         }
     }
@@ -100,17 +92,17 @@ impl MissedReader {
         if entry.namespace != self.namespace.as_str() || self.senders.is_repeated(entry) {
             return Ok(());
         }
-        let is_of_node = entry.sender == self.node;
-        if is_of_node && !entry.delivered_numbers.is_empty() {
-            self.leave_out(|missed| {
-                missed.number.is_some_and(|number| entry.delivered_numbers.contains(&number))
-            });
+        let was_received = self.released.as_ref().is_some_and(|released| {
+            let is_before = |number| number <= released.number;
+            entry.sender == released.sender && entry.number.is_some_and(is_before)
+        });
+        if let Some(released) = &self.released
+            && entry.sender == released.sender
+            && entry.number.is_some_and(|number| number >= released.number)
+        {
+            self.has_released = true;
         }
-        if !entry.is_broadcast() {
-            return Ok(());
-        }
-        if entry.was_delivered && is_of_node {
-            self.received.push(entry.id.to_string().into());
+        if !entry.is_broadcast() || was_received {
             return Ok(());
         }
         let Ok(Some(message)) = entry.message(&self.namespace, &self.limits) else { return Ok(()) };
@@ -125,29 +117,8 @@ impl MissedReader {
             return Err(EventLogError::TooLarge);
         }
         event.offset = Some(offset);
-        let number = entry.number.filter(|_| is_of_node);
-        self.events.push(Missed { id: entry.id, number, event });
+        self.events.push(event);
         Ok(())
-    }
-
-    /// Leaves out events that the client has received.
-    fn leave_out(&mut self, mut was_received: impl FnMut(&Missed) -> bool) {
-        let Self { events, received, bytes, .. } = self;
-        events.retain(|missed| {
-            let is_left_out = was_received(missed);
-            if is_left_out {
-                let Event { name, args, offset, .. } = &missed.event;
-                let offset = offset.clone().unwrap_or_default();
-                *bytes -= name.len() + args.byte_len() + offset.len();
-                received.push(offset);
-            }
-            !is_left_out
-        });
-    }
-
-    /// Leaves out events of entries that the client's node has delivered before they came back, if this is that node.
-    pub fn leave_out_delivered(&mut self, was_delivered: impl Fn(EntryId) -> bool) {
-        self.leave_out(|missed| missed.number.is_some() && was_delivered(missed.id));
     }
 
     /// Handles the end of a range that is followed by another one.
@@ -158,12 +129,16 @@ impl MissedReader {
     /// Returns the events once the end of the stream was read.
     ///
     /// # Errors
-    /// Returns an error if the offset is not in the stream.
+    /// Returns an error if the offset is not in the stream, or if events that the client has are not yet there: they
+    /// would be delivered again when they are.
     pub fn finish(self) -> Result<MissedEvents, EventLogError> {
         if !self.is_anchored {
             return Err(EventLogError::Trimmed);
         }
-        let events = self.events.into_iter().map(|missed| missed.event).collect();
-        Ok(MissedEvents { events, received: self.received, until: self.last.to_string().into() })
+        if !self.has_released {
+            let reason = "the client has events that are not in the stream yet";
+            return Err(EventLogError::Unavailable(reason.to_owned()));
+        }
+        Ok(MissedEvents { events: self.events, until: self.last.to_string().into() })
     }
 }

@@ -2,6 +2,7 @@
 
 mod appends;
 mod missed;
+mod offset;
 mod own;
 mod reader;
 mod restore;
@@ -17,6 +18,7 @@ use roomcast_core::{Args, Event, Membership, Namespace, Target};
 
 pub use self::appends::{AppendQueue, AppendState, entry_bytes};
 pub use self::missed::MissedReader;
+pub use self::offset::{InvalidStreamOffset, ReleasedEntries, StreamOffset};
 use self::own::OwnEntries;
 pub use self::reader::{ReadRequest, StreamReader};
 pub use self::restore::{RestoreError, RestoreStep, Restored, SessionRestore};
@@ -28,7 +30,7 @@ use super::cluster_core::{ClusterCore, CoreConfig};
 use super::set_options;
 use crate::{
     ClusterBody, ClusterChannels, ClusterEncoding, CodecLimits, EncodeError, EntryFields, EntryId, Flags,
-    Recipients, Response, StreamEntry, encode_delivered, encode_entry, push_number,
+    Recipients, Response, StreamEntry, encode_entry, push_number,
 };
 
 /// Settings that all namespaces of a node share.
@@ -93,8 +95,8 @@ impl Default for StreamsConfig {
 /// precedes that of an earlier one. Node instead delivers its own events as soon as the entry is stored, and a client
 /// may receive a later offset first.
 ///
-/// Each takes effect here exactly once, in the order of the calls: an entry that is not stored, or that does not come
-/// back in time, takes effect without an offset. To exclude the sender of an event, exclude the room of its id.
+/// Each takes effect here exactly once, in the order of the calls: an entry that is not stored takes effect without an
+/// offset, and one that does not come back in time with a [provisional](StreamOffset) one. To exclude the sender of an event, exclude the room of its id.
 ///
 /// # Limits of the protocol
 ///
@@ -104,9 +106,9 @@ pub struct StreamsNamespace {
     config: Arc<StreamsConfig>,
     core: ClusterCore,
     own: OwnEntries,
-    /// Numbers of own entries that are in the stream without the mark that they were delivered.
-    unmarked: Vec<u64>,
     senders: Senders,
+    /// Last entry up to which those of this namespace were handled.
+    position: Option<EntryId>,
     is_closed: bool,
 }
 
@@ -123,7 +125,7 @@ impl StreamsNamespace {
         };
         let core = ClusterCore::new(&core, namespace, uid);
         let (own, senders) = (OwnEntries::default(), Senders::default());
-        Self { config, core, own, unmarked: Vec::new(), senders, is_closed: false }
+        Self { config, core, own, senders, position: None, is_closed: false }
     }
 
     /// Returns the channels.
@@ -167,12 +169,12 @@ impl StreamsNamespace {
         self.own.bytes()
     }
 
-    /// Handles the failure of [`Action::Append`]: the entry was not stored, or it is not known whether it was.
+    /// Handles the failure of [`Action::Append`]: the entry was not stored.
     ///
-    /// It takes effect here after all earlier ones have, and is ignored if it comes back later. The success needs no
-    /// call.
+    /// It takes effect here after all earlier ones have, without an offset, and is ignored if it comes back later. The
+    /// success needs no call.
     pub fn handle_append_failure(&mut self, number: u64) {
-        self.own.fail(number);
+        self.own.refuse(number);
         self.perform_settled();
     }
 
@@ -198,33 +200,27 @@ impl StreamsNamespace {
         self.own.was_released(number)
     }
 
-    /// Appends an entry that marks own entries as delivered which were written before they took effect here.
-    ///
-    /// An entry that was under way when the connection was lost takes effect without coming back, and may be in the
-    /// stream. A driver calls this once it has passed all entries that it has read; without it, clients of this node
-    /// that are recovered receive the event again.
-    pub fn announce_delivered(&mut self, now: Instant) {
-        if self.unmarked.is_empty() {
-            return;
-        }
-        let numbers = std::mem::take(&mut self.unmarked);
-        let fields = encode_delivered(&self.core.uid, &self.core.namespace, &numbers);
-        self.append(fields, None, now);
-    }
-
-    /// Returns whether an own entry of the stream took effect here before, and has no mark for it.
+    /// Returns whether own entries took effect that may come back from the stream.
     #[must_use]
-    pub fn is_unmarked(&self, entry: &StreamEntry) -> bool {
-        !entry.was_delivered
-            && entry.is_broadcast()
-            && self.is_own(entry)
-            && entry.number.is_some_and(|number| self.own.was_released(number))
+    pub fn has_released(&self) -> bool {
+        self.own.last_released().is_some()
     }
 
-    /// Lets all own entries take effect here without an offset, as when the stream cannot be reached.
+    /// Notes the last id up to which all entries were handled, if it is known. Own entries that do not come back then
+    /// have [provisional](StreamOffset) offsets; otherwise they have none.
+    pub fn note_position(&mut self, position: Option<EntryId>) {
+        self.position = self.position.max(position);
+    }
+
+    /// Lets all own entries take effect here, as when the stream cannot be reached.
     pub fn release_unconfirmed(&mut self) {
         self.own.fail_all();
         self.perform_settled();
+    }
+
+    /// Handles a loss of entries, after which own ones may never come back.
+    pub fn handle_gap(&mut self) {
+        self.own.forget_released();
     }
 
     /// Handles an entry of the stream, which the driver passes to the namespace that it names.
@@ -232,22 +228,23 @@ impl StreamsNamespace {
     /// An entry that was stored twice is ignored the second time.
     pub fn handle_entry(&mut self, entry: &StreamEntry, now: Instant) {
         self.core.metrics.messages_in += 1;
+        self.position = Some(entry.id);
         if self.senders.is_repeated(entry) {
             self.core.metrics.repeated += 1;
             return;
         }
         if entry.sender == self.core.uid {
             self.core.metrics.own += 1;
-            if self.is_unmarked(entry) {
-                self.unmarked.extend(entry.number);
-            }
             if let Some(number) = entry.number {
                 self.handle_own(number, entry.id);
             }
             return;
         }
         match entry.message(&self.core.namespace, &self.core.limits) {
-            Ok(Some(message)) => self.core.accept(message, Some(entry.id.to_string().into()), now),
+            Ok(Some(message)) => {
+                let offset = self.offset(entry.id);
+                self.core.accept(message, Some(offset), now);
+            }
             Ok(None) => self.core.metrics.ignored += 1,
             Err(_) => self.core.metrics.unreadable += 1,
         }
@@ -256,24 +253,35 @@ impl StreamsNamespace {
     /// Performs an own operation. Earlier ones will not come back any more, since the stream has their order.
     fn handle_own(&mut self, number: u64, id: EntryId) {
         for (confirmed, action) in self.own.confirm(number) {
-            self.perform(action, confirmed.then_some(id));
+            let offset = confirmed.then(|| self.offset(id));
+            self.perform(action, offset);
         }
         self.perform_settled();
     }
 
     fn perform_settled(&mut self) {
-        while let Some(action) = self.own.pop_failed() {
-            self.perform(action, None);
+        while let Some((released, action)) = self.own.pop_failed() {
+            let id = self.position.filter(|_| released.is_some());
+            let offset = id.map(|id| self.offset(id));
+            self.perform(action, offset);
         }
     }
 
-    fn perform(&mut self, mut action: Action, id: Option<EntryId>) {
-        if let (Action::Deliver { target, event }, Some(id)) = (&mut action, id)
+    fn perform(&mut self, mut action: Action, offset: Option<ByteString>) {
+        if let Action::Deliver { target, event } = &mut action
             && target.delivery != roomcast_core::Delivery::Volatile
         {
-            event.offset = Some(id.to_string().into());
+            event.offset = offset;
         }
         self.core.actions.push_back(action);
+    }
+
+    /// Returns the offset of a client that has received all events up to an entry, and the released ones.
+    fn offset(&self, id: EntryId) -> ByteString {
+        let sender = &self.core.uid;
+        let released =
+            self.own.last_released().map(|number| ReleasedEntries { sender: sender.clone(), number });
+        StreamOffset { id, released }.to_string().into()
     }
 
     fn append_body(&mut self, body: &ClusterBody, local: Action, now: Instant) -> Result<(), PublishRefused> {

@@ -23,6 +23,8 @@ struct OwnEntry {
     deadline: Option<Instant>,
     /// Whether it takes effect without coming back, as soon as all earlier ones have.
     has_failed: bool,
+    /// Whether it is not stored, so that it never comes back.
+    is_refused: bool,
 }
 
 impl OwnEntries {
@@ -42,7 +44,13 @@ impl OwnEntries {
     pub(super) fn push(&mut self, number: u64, local: Option<Action>, deadline: Option<Instant>) {
         self.last = number;
         self.bytes += local.as_ref().map_or(0, bytes_of);
-        self.entries.extend(local.map(|local| OwnEntry { number, local, deadline, has_failed: false }));
+        self.entries.extend(local.map(|local| OwnEntry {
+            number,
+            local,
+            deadline,
+            has_failed: false,
+            is_refused: false,
+        }));
     }
 
     /// Returns whether an entry took effect without coming back.
@@ -50,9 +58,21 @@ impl OwnEntries {
         self.released.binary_search(&number).is_ok()
     }
 
-    pub(super) fn fail(&mut self, number: u64) {
+    /// Returns the last entry that took effect without coming back so far.
+    pub(super) fn last_released(&self) -> Option<u64> {
+        self.released.back().copied()
+    }
+
+    /// Expects none of the entries any more that took effect without coming back.
+    pub(super) fn forget_released(&mut self) {
+        self.released.clear();
+    }
+
+    /// Notes that an entry is not stored.
+    pub(super) fn refuse(&mut self, number: u64) {
         if let Ok(index) = self.entries.binary_search_by_key(&number, |entry| entry.number) {
             self.entries[index].has_failed = true;
+            self.entries[index].is_refused = true;
         }
     }
 
@@ -70,13 +90,14 @@ impl OwnEntries {
         self.entries.front()?.deadline
     }
 
-    /// Removes the first entry if it has failed.
-    pub(super) fn pop_failed(&mut self) -> Option<Action> {
+    /// Removes the first entry if it has failed; returns its number if it may come back.
+    pub(super) fn pop_failed(&mut self) -> Option<(Option<u64>, Action)> {
         self.entries.front().filter(|entry| entry.has_failed)?;
         let front = self.entries.pop_front()?;
         self.bytes -= bytes_of(&front.local);
-        self.released.push_back(front.number);
-        Some(front.local)
+        let released = (!front.is_refused).then_some(front.number);
+        self.released.extend(released);
+        Some((released, front.local))
     }
 
     /// Removes an entry that came back, and all before it; returns for each whether it is the one.
