@@ -43,7 +43,7 @@ describe("clients of a killed `roomcast serve`", () => {
     const speaker = new SocketIoClient();
     await speaker.open(other.url);
     const say = async (room, text) => speaker.ask("room", room, text);
-    // A client that has heard nothing has no offset; one by long-polling hears nothing before.
+    // A client that has received no event has no offset. Clients by long-polling receive none before.
     await say("red", "before");
     await Promise.all(clients.map((client) => client.has("before")));
     await sleep(STORED);

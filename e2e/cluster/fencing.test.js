@@ -57,7 +57,7 @@ describe("a server that was frozen", () => {
       const lost = once(open.socket, "disconnect");
 
       frozen.thaw();
-      // The client whose old connection was open is told; the one that stayed goes on.
+      // The server closes the old connection of the moved client, and keeps the other client.
       await inTime(lost, PATIENCE, "the old connection is open");
       assert.deepEqual((await stayed.ask("state")).rooms, ["red"]);
       for (const { id } of [open, closed]) assert.equal(await stayed.ask("present", id), false);

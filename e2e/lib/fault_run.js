@@ -17,7 +17,7 @@ const SETTLE = 60_000;
 /**
  * A run of `seconds` with random faults, the same for the same seed
  *
- * `nodes` are the servers, see `Node`; the messages are sent to those that confirm messages. `faults` are the kinds of
+ * `nodes` are the servers, see `Node`; messages are sent to the ones that confirm them. `faults` are the kinds of
  * faults, by name a function that resolves once the fault is over.
  */
 export class FaultRun {

@@ -84,7 +84,7 @@ export class RecoveryLedger {
     return recipient.name;
   }
 
-  /** Missing, doubled and disordered messages, and those without a report to their sender; empty if there are none */
+  /** Missing, doubled, disordered and unreported messages; empty if there are none */
   faults() {
     const silent = [...this.#senders].flatMap(([sender, { outcomes }]) =>
       outcomes.flatMap((outcome, at) => (outcome === "silent" ? [`${sender}: no report of ${at + 1}`] : [])),
@@ -220,7 +220,7 @@ class Account {
   /**
    * Records a return with the session to a server that replays messages while it receives others
    *
-   * Such a server may deliver a missed message twice, and lose one that is sent in the meantime.
+   * Such a server may deliver a missed message twice, and lose one that is sent meanwhile.
    */
   returned() {
     this.#recipient.excuses.push({ double: this.#lost, loss: this.#attempt, until: this.#numbers() });

@@ -10,7 +10,7 @@ use super::member::{Member, Numbers, PROBE};
 use super::redis::Redis;
 use super::{Bench, Measured, Spent};
 
-/// Changes the data of each client's session in turn, and then leaves all clients idle.
+/// Changes the data of each client's session in turn; afterwards, all clients are idle.
 pub(super) fn run(bench: &Bench<'_>, redis: &[Redis]) -> Result<Measured, Error> {
     let server = bench.serve(redis, false)?;
     let connect = |_| Member::connect(server.port, Numbers { first: 0, step: 1, rooms: 1 });
@@ -45,7 +45,7 @@ struct Changes {
 }
 
 impl Changes {
-    /// Joins each client to a room of its own.
+    /// Joins each client to its room.
     fn join(&mut self) -> Result<(), Error> {
         let clients = self.clients.iter_mut().enumerate();
         clients.into_iter().try_for_each(|(number, client)| client.emit("join", &room(number)))
