@@ -197,7 +197,8 @@ fn woken_process_runs_no_handlers_of_moved_clients() {
     let mut stayed = Returner::connect(&scene.server.dial);
     let sockets = scene.sockets.take(3);
     let ids = [&moved, &closed].map(id);
-    until(|| ids.iter().all(|id| scene.store.get(id).is_some()));
+    let stored = [&moved, &closed, &stayed].map(id);
+    until(|| stored.iter().all(|id| scene.store.get(id).is_some()));
     let (frozen, is_frozen) = mpsc::sync_channel(1);
     let (thaw, thawed) = mpsc::sync_channel::<()>(1);
     drop(scene.server.spawn(async move {
@@ -206,7 +207,7 @@ fn woken_process_runs_no_handlers_of_moved_clients() {
     }));
     is_frozen.recv().expect("the process freezes");
     // In the buffers of the sockets when the process wakes up.
-    let say = || Message::Text("42[\"say\"]".to_owned());
+    let say = || Message::Text("2[\"say\"]".to_owned());
     moved.engine.send(say());
     closed.engine.send(say());
     stayed.engine.send(say());
