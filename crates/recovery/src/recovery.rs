@@ -43,7 +43,8 @@ pub trait Recovery: Router {
     /// Returns `false` if the member's session is not retained, or if events of this kind are not retained.
     fn queue_for_absent(&self, key: MemberKey, delivery: Delivery, event: &Event) -> bool;
 
-    /// Records that the data of a member or its handled events changed, whether it is attached or its session is retained.
+    /// Records that the data of a member or its handled events changed, whether it is attached or its session is
+    /// retained.
     ///
     /// A retained session is dropped if it no longer fits the limits.
     fn data_changed(&self, key: MemberKey, data: &SharedData);

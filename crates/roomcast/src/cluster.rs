@@ -184,9 +184,9 @@ pub fn redis_streams(url: &str) -> Result<NodeCluster, RedisError> {
 /// Joins the cluster of the servers on a stream of a Redis.
 ///
 /// [`NodeClusterConfig::streams`] has the name of the stream and its length, which all servers and emitters should
-/// share: the smallest length applies. With `sharded_requests`, queries use the sharded channels of Redis 7, which must be
-/// the same on all servers. The connection runs as a task of the current tokio runtime, or outside of one on
-/// a separate thread.
+/// share: the smallest length applies. With `sharded_requests`, queries use the sharded channels of Redis 7; all servers
+/// need the same setting. The connection runs as a task of the current tokio runtime, or outside of one on a separate
+/// thread.
 ///
 /// ```no_run
 /// use roomcast::cluster::{self, NodeClusterConfig, RedisConfig};

@@ -75,7 +75,7 @@ impl SocketIoSession {
         }
     }
 
-    /// Handles what was decoded from a message.
+    /// Handles a decoded message.
     #[inline]
     fn receive(&mut self, decoded: Result<Option<Packet>, DecodeError>, now: Instant) {
         let Ok(packet) = decoded else { return self.close(CloseReason::ForcedClose) };

@@ -8,7 +8,7 @@ use roomcast_backplane_redis::RedisConfig;
 use roomcast_cluster_node::NodeCluster;
 use roomcast_core::{
     Cluster as _, ClusterHost, ClusterNamespace, ClusterValue, Event, Heard, IntoArgs as _, Namespace,
-    Published, Room, Target,
+    PublishRefusal, Published, Room, Target,
 };
 
 use crate::host::Host;
@@ -47,6 +47,24 @@ impl Node {
         let event = Event::new(Namespace::main(), "event", (number as u64,).into_args().expect("JSON"));
         let all = Target { rooms: vec![Room::from("all")], ..Target::default() };
         self.namespace.broadcast(&all, &event)
+    }
+
+    /// Publishes more than the queue holds while the engine is away; returns the number of accepted events.
+    ///
+    /// The others have to be refused and counted, and the queue has to stay within its limit.
+    pub(crate) fn overfill(&self, queue_bytes: usize) -> usize {
+        let (mut accepted, mut refused) = (0, 0);
+        for number in 0..20_000 {
+            match self.publish(number) {
+                Published::Accepted => accepted += 1,
+                Published::Refused(PublishRefusal::QueueFull) => refused += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(accepted > 1000 && refused > 1000, "{accepted} {refused}");
+        assert_eq!(self.metric("cluster_refused"), refused);
+        assert!(self.metric("cluster_queue_bytes") <= queue_bytes as u64);
+        accepted
     }
 }
 

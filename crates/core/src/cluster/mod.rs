@@ -72,8 +72,9 @@ pub trait Cluster: Send + Sync + fmt::Debug + 'static {
 /// returns [`Published::Accepted`], the cluster delivers the event on this node too, exactly once, through
 /// [`ClusterHost::deliver`]: in the order of the log, with its offset. An event that cannot be written for now, such as
 /// during an outage, may be delivered with a [provisional](EventLog::is_provisional) offset, or without one, and then
-/// not again when it is written. An event that is refused is delivered by the server, without an offset. All other events are delivered by the server and published
-/// as in other clusters; `broadcast` recognises them by their [`Target::delivery`].
+/// not again when it is written. An event that is refused is delivered by the server, without an offset. All other
+/// events are delivered by the server and published as in other clusters; `broadcast` recognises them by their
+/// [`Target::delivery`].
 ///
 /// All nodes then deliver ordered events in the same order. The members of this node receive an event after a round
 /// trip to the log, after events that were emitted later and are not ordered.

@@ -96,7 +96,8 @@ impl Default for StreamsConfig {
 /// may receive a later offset first.
 ///
 /// Each takes effect here exactly once, in the order of the calls: an entry that is not stored takes effect without an
-/// offset, and one that does not come back in time with a [provisional](StreamOffset) one. To exclude the sender of an event, exclude the room of its id.
+/// offset, and one that does not come back in time with a [provisional](StreamOffset) one. To exclude the sender of an
+/// event, exclude the room of its id.
 ///
 /// # Limits of the protocol
 ///
