@@ -142,7 +142,7 @@ async fn main() {
         }
         per_event("encoding and inlet", begin.elapsed());
         let begin = now();
-        namespace.confirm(Duration::from_secs(60)).await.expect("the engine accepts everything");
+        namespace.confirming().confirm(Duration::from_secs(60)).await.expect("the engine accepts everything");
         per_event("task", begin.elapsed());
 
         let replay = Recorder { sent, replays: true, ..Recorder::default() };

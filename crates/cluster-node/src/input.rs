@@ -1,6 +1,6 @@
 //! Inputs from other threads to the task of a cluster.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -47,7 +47,13 @@ pub(crate) enum Input {
         channel: Option<ByteString>,
         reply: oneshot::Sender<Heard>,
     },
+    /// Begins a confirmation, which ends if `since` is dropped.
+    Confirming {
+        since: Arc<OnceLock<ConfirmStart>>,
+    },
+    /// Asks for the publications between [`Confirming`](Self::Confirming) and this input.
     Confirm {
+        since: Arc<OnceLock<ConfirmStart>>,
         reply: oneshot::Sender<Confirmation>,
     },
     Request {
@@ -87,6 +93,15 @@ impl Input {
             _ => 0,
         }
     }
+}
+
+/// State of the task when a confirmation began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConfirmStart {
+    /// Mark in the queue of entries.
+    pub(crate) entries: u64,
+    /// Number of publications that the task or the engine had lost.
+    pub(crate) lost: u64,
 }
 
 /// Outcome of the publications before a [`Confirm`](Input::Confirm).

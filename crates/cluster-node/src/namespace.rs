@@ -1,7 +1,7 @@
 //! Namespace of a cluster, as the server sees it.
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,15 +9,15 @@ use bytestring::ByteString;
 use roomcast_cluster_task::RemoteSocket;
 use roomcast_cluster_task::reply::{Missing, ReplyReceiver};
 use roomcast_core::{
-    Args, ClusterNamespace, Event, EventLog, Heard, Membership, PublishRefusal, Published, QueryError,
-    RemoteAnswers, Room, SocketId, SocketInfo, Target, Unconfirmed,
+    Args, ClusterNamespace, Confirming, Event, EventLog, Heard, Membership, PublishRefusal, Published,
+    QueryError, RemoteAnswers, Room, SocketId, SocketInfo, Target, Unconfirmed,
 };
 use roomcast_node_adapter::{Answer, Query, Recipients, SocketDescription};
 use tokio::sync::oneshot;
 
 use crate::cost::MESSAGE_COST;
 use crate::event_log::StreamEventLog;
-use crate::input::{AnswerPart, Confirmation, Input, Key, Writer};
+use crate::input::{AnswerPart, ConfirmStart, Confirmation, Input, Key, Writer};
 use crate::shared::Shared;
 use crate::writer::flags;
 
@@ -120,18 +120,11 @@ impl ClusterNamespace for OpenNamespace {
         self.shared.publish(self.writer.server_side_emit(name, args))
     }
 
-    async fn confirm(&self, timeout: Duration) -> Result<(), Unconfirmed> {
-        let (reply, confirmed) = oneshot::channel();
-        if !self.shared.inlet.push_unbounded(Input::Confirm { reply }) {
-            return Err(PublishRefusal::Left.into());
-        }
-        match tokio::time::timeout(timeout, confirmed).await {
-            Ok(Ok(Confirmation::Accepted)) => Ok(()),
-            Ok(Ok(Confirmation::Refused(reason))) => Err(Unconfirmed::RefusedByEngine { reason }),
-            Ok(Err(_)) => Err(PublishRefusal::Left.into()),
-            // The engine lost a connection before the reply.
-            Ok(Ok(Confirmation::Lost)) | Err(_) => Err(Unconfirmed::TimedOut),
-        }
+    fn confirming(&self) -> Box<dyn Confirming> {
+        let since = Arc::default();
+        // A task that has ended refuses the confirmation too.
+        self.shared.inlet.push_unbounded(Input::Confirming { since: Arc::clone(&since) });
+        Box::new(PendingConfirm { shared: self.shared.clone(), since })
     }
 
     async fn heard(&self, room: Option<&Room>) -> Heard {
@@ -210,6 +203,30 @@ impl ClusterNamespace for OpenNamespace {
 
     fn close(&self) {
         self.shared.inlet.push_unbounded(Input::Close { key: self.key });
+    }
+}
+
+/// Confirmation of publications, with what the task had lost when it began.
+#[derive(Debug)]
+struct PendingConfirm {
+    shared: Arc<Shared>,
+    since: Arc<OnceLock<ConfirmStart>>,
+}
+
+#[async_trait]
+impl Confirming for PendingConfirm {
+    async fn confirm(self: Box<Self>, timeout: Duration) -> Result<(), Unconfirmed> {
+        let (reply, confirmed) = oneshot::channel();
+        if !self.shared.inlet.push_unbounded(Input::Confirm { since: self.since, reply }) {
+            return Err(PublishRefusal::Left.into());
+        }
+        match tokio::time::timeout(timeout, confirmed).await {
+            Ok(Ok(Confirmation::Accepted)) => Ok(()),
+            Ok(Ok(Confirmation::Refused(reason))) => Err(Unconfirmed::RefusedByEngine { reason }),
+            Ok(Err(_)) => Err(PublishRefusal::Left.into()),
+            // The engine lost a connection before the reply.
+            Ok(Ok(Confirmation::Lost)) | Err(_) => Err(Unconfirmed::TimedOut),
+        }
     }
 }
 

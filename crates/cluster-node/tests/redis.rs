@@ -158,7 +158,7 @@ async fn user_needs_the_documented_permissions() {
     let namespace = cluster.open(&Namespace::main(), weak);
     assert_eq!(namespace.heard(None).await, Heard::Confirmed);
     assert!(namespace.count(&Target::default(), LIMIT).await.expect("no other node").is_empty());
-    assert_eq!(namespace.confirm(LIMIT).await, Ok(()));
+    assert_eq!(namespace.confirming().confirm(LIMIT).await, Ok(()));
 }
 
 const QUEUE_BYTES: usize = 1 << 20;

@@ -181,7 +181,7 @@ fn overrun(redis: &Redis) -> (usize, u64) {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert_eq!(node.namespace.confirm(LIMIT).await, Ok(()));
+        assert_eq!(node.namespace.confirming().confirm(LIMIT).await, Ok(()));
         node.cluster.leave().await;
         (accepted, node.metric("cluster_unconfirmed"))
     })

@@ -184,22 +184,24 @@ async fn full_redis_is_reported_to_sender() {
     let redis = Redis::start("");
     let nodes = cluster::<2>(&redis).await;
     redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
-    assert_eq!(nodes[0].publish(1), Published::Accepted);
-    let refused = async || match nodes[0].namespace.confirm(LIMIT).await {
-        Err(Unconfirmed::RefusedByEngine { reason }) => reason,
-        other => panic!("{other:?}"),
+    let refused = async |number| {
+        let confirming = nodes[0].namespace.confirming();
+        assert_eq!(nodes[0].publish(number), Published::Accepted);
+        match confirming.confirm(LIMIT).await {
+            Err(Unconfirmed::RefusedByEngine { reason }) => reason,
+            other => panic!("{other:?}"),
+        }
     };
-    let reason = refused().await;
+    let reason = refused(1).await;
     assert!(reason.starts_with("OOM "), "{reason}");
     until("local delivery", || nodes[0].delivered() == 1).await;
     redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
     redis.command(&["ACL", "SETUSER", "default", "-xadd"]);
-    nodes[0].publish(0);
-    let reason = refused().await;
+    let reason = refused(0).await;
     assert!(reason.starts_with("NOPERM "), "{reason}");
     redis.command(&["ACL", "SETUSER", "default", "+xadd"]);
     nodes[0].publish(2);
-    assert_eq!(nodes[0].namespace.confirm(LIMIT).await, Ok(()));
+    assert_eq!(nodes[0].namespace.confirming().confirm(LIMIT).await, Ok(()));
     until("delivery", || nodes[1].delivered() == 1).await;
     assert_eq!((take(&nodes[0]), take(&nodes[1])), ((vec![1, 0, 2], 2), (vec![2], 0)));
 }

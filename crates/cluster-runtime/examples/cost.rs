@@ -140,7 +140,7 @@ async fn main() {
         per_event("encoding and inlet", start.elapsed());
 
         let start = now();
-        namespace.confirm(Duration::from_secs(60)).await.expect("the engine accepts everything");
+        namespace.confirming().confirm(Duration::from_secs(60)).await.expect("the engine accepts everything");
         per_event("task, node and batches", start.elapsed());
 
         let start = now();
@@ -150,7 +150,7 @@ async fn main() {
                 tokio::task::yield_now().await;
             }
         }
-        namespace.confirm(Duration::from_secs(60)).await.expect("the engine accepts everything");
+        namespace.confirming().confirm(Duration::from_secs(60)).await.expect("the engine accepts everything");
         per_event("both, the task running after each 16 events", start.elapsed());
 
         let messages = sent.lock().expect("no panic").len();

@@ -12,8 +12,9 @@ use roomcast_cluster::{ClusterRequest, Publication};
 use roomcast_cluster_task::RemoteSocket;
 use roomcast_cluster_task::reply::{Members as _, Missing, ReplyReceiver};
 use roomcast_core::{
-    Args, ClusterNamespace, ClusterPresence, Event, Heard, MemberKey, Membership, Namespace, PresenceMember,
-    PublishRefusal, Published, QueryError, RemoteAnswers, Room, SocketId, SocketInfo, Target, Unconfirmed,
+    Args, ClusterNamespace, ClusterPresence, Confirming, Event, Heard, MemberKey, Membership, Namespace,
+    PresenceMember, PublishRefusal, Published, QueryError, RemoteAnswers, Room, SocketId, SocketInfo, Target,
+    Unconfirmed,
 };
 use tokio::sync::oneshot;
 
@@ -164,18 +165,9 @@ impl ClusterNamespace for OpenNamespace {
         self.publish(&Target::default(), publication::SERVER_EVENT, body)
     }
 
-    async fn confirm(&self, timeout: Duration) -> Result<(), Unconfirmed> {
-        let (reply, confirmed) = oneshot::channel();
+    fn confirming(&self) -> Box<dyn Confirming> {
         let lost = self.shared.counters.lost.load(Ordering::Relaxed);
-        if !self.shared.inlet.push_unbounded(Input::Confirm { lost, reply }) {
-            return Err(PublishRefusal::Left.into());
-        }
-        match tokio::time::timeout(timeout, confirmed).await {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err(PublishRefusal::QueueFull.into()),
-            Ok(Err(_)) => Err(PublishRefusal::Left.into()),
-            Err(_) => Err(Unconfirmed::TimedOut),
-        }
+        Box::new(PendingConfirm { shared: self.shared.clone(), lost })
     }
 
     async fn heard(&self, room: Option<&Room>) -> Heard {
@@ -263,6 +255,29 @@ impl ClusterNamespace for OpenNamespace {
 
     fn close(&self) {
         self.shared.inlet.push_unbounded(Input::Close { namespace: self.namespace.clone() });
+    }
+}
+
+/// Confirmation of publications, with the number of lost ones when it began.
+#[derive(Debug)]
+struct PendingConfirm {
+    shared: Arc<Shared>,
+    lost: u64,
+}
+
+#[async_trait]
+impl Confirming for PendingConfirm {
+    async fn confirm(self: Box<Self>, timeout: Duration) -> Result<(), Unconfirmed> {
+        let (reply, confirmed) = oneshot::channel();
+        if !self.shared.inlet.push_unbounded(Input::Confirm { lost: self.lost, reply }) {
+            return Err(PublishRefusal::Left.into());
+        }
+        match tokio::time::timeout(timeout, confirmed).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(PublishRefusal::QueueFull.into()),
+            Ok(Err(_)) => Err(PublishRefusal::Left.into()),
+            Err(_) => Err(Unconfirmed::TimedOut),
+        }
     }
 }
 

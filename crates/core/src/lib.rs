@@ -28,8 +28,8 @@ pub use body::{BodyProgress, ResponseBody, TrackedBody};
 pub use close::CloseReason;
 pub use cluster::{
     Cluster, ClusterHost, ClusterMetric, ClusterNamespace, ClusterPresence, ClusterStatus, ClusterValue,
-    EventLog, EventLogError, Heard, LogQuery, MissedEvents, PresenceMember, PresenceUpdate, PublishRefusal,
-    Published, QueryError, RemoteAnswers, RemoteChange, RemoteKey, RequestTimes, Unconfirmed,
+    Confirming, EventLog, EventLogError, Heard, LogQuery, MissedEvents, PresenceMember, PresenceUpdate,
+    PublishRefusal, Published, QueryError, RemoteAnswers, RemoteChange, RemoteKey, RequestTimes, Unconfirmed,
 };
 pub use error::{BoxError, ConnectionError};
 pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};

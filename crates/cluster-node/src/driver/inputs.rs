@@ -1,5 +1,6 @@
 //! Inputs from other threads.
 
+use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::adapter::Adapter;
 use super::entry::{Entry, PendingRequest, Subscription};
 use super::queue::Command;
 use super::{Confirm, Driver};
-use crate::input::{AnswerPart, Input, Key, Writer};
+use crate::input::{AnswerPart, ConfirmStart, Input, Key, Writer};
 
 impl Driver {
     /// Handles inputs; returns whether there are more.
@@ -94,11 +95,15 @@ impl Driver {
                     entry.joins.push((channel, reply));
                 }
             }
-            Input::Confirm { reply } => {
-                let entries = self.stream.as_ref().map_or(0, |stream| stream.appends().mark());
-                let refused = self.stream.as_ref().map_or(0, |stream| stream.appends().refused());
-                let (mark, lost) = (self.queue.mark(), self.engine.lost());
-                self.confirms.push_back(Confirm { mark, entries, lost, refused, reply });
+            Input::Confirming { since } => {
+                let _ = since.set(self.confirm_start());
+                self.confirming.push_back(Arc::downgrade(&since));
+            }
+            Input::Confirm { since, reply } => {
+                // It begins here only if the task had ended when it should have begun.
+                since.get_or_init(|| self.confirm_start());
+                let ConfirmStart { entries, .. } = self.confirm_start();
+                self.confirms.push_back(Confirm { mark: self.queue.mark(), entries, since, reply });
             }
             Input::Request { key, query, timeout, reply } => {
                 self.request(key, *query, timeout, reply, bytes, now);
@@ -132,6 +137,11 @@ impl Driver {
                 self.ends_at.get_or_insert(at);
             }
         }
+    }
+
+    pub(super) fn confirm_start(&self) -> ConfirmStart {
+        let entries = self.stream.as_ref().map_or(0, |stream| stream.appends().mark());
+        ConfirmStart { entries, lost: self.engine.lost() + self.stats.dropped }
     }
 
     fn close(&mut self, key: Key, now: Instant) {

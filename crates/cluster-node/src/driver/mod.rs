@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -45,7 +45,7 @@ use self::rooms::RoomChannels;
 use self::stream::Stream;
 use self::subscriptions::Subscriptions;
 use crate::config::NodeClusterConfig;
-use crate::input::{Confirmation, Input, Key};
+use crate::input::{ConfirmStart, Confirmation, Input, Key};
 use crate::shared::{RoomStats, Shared, Stats};
 
 /// Task of a cluster: owns the namespaces and the engine, without a lock.
@@ -89,6 +89,8 @@ pub(crate) struct Driver {
     searching: HashMap<u64, Key>,
     /// First deadline of each namespace's requests.
     deadlines: BTreeSet<(Instant, Key)>,
+    /// Confirmations that began, in this order, some of which have ended.
+    confirming: VecDeque<Weak<OnceLock<ConfirmStart>>>,
     confirms: VecDeque<Confirm>,
     /// Broadcasts of other nodes whose recipients have not all answered.
     sinks: AckSinks,
@@ -120,10 +122,8 @@ struct Confirm {
     mark: u64,
     /// Mark in the queue of entries.
     entries: u64,
-    /// Number of lost publications when the wait began.
-    lost: u64,
-    /// Number of refused entries at that time.
-    refused: u64,
+    /// State before the publications.
+    since: Arc<OnceLock<ConfirmStart>>,
     reply: oneshot::Sender<Confirmation>,
 }
 
@@ -166,6 +166,7 @@ impl Driver {
             searches: VecDeque::new(),
             searching: HashMap::new(),
             deadlines: BTreeSet::new(),
+            confirming: VecDeque::new(),
             confirms: VecDeque::new(),
             sinks: AckSinks::default(),
             stats: Stats { rooms, ..Stats::default() },
@@ -395,12 +396,16 @@ impl Driver {
             while self.confirms.front().is_some_and(|first| first.reply.is_closed()) {
                 self.confirms.pop_front();
             }
-            let first = self.confirms.front();
-            if let Some(stream) = &mut self.stream {
-                // The first one has waited for the longest time.
-                stream.forget_refusals(first.map_or(u64::MAX, |first| first.refused));
+            while self.confirming.front().is_some_and(|first| first.strong_count() == 0) {
+                self.confirming.pop_front();
             }
-            let Some(first) = first else { return Poll::Ready(()) };
+            if let Some(stream) = &mut self.stream {
+                // The first one began before all others.
+                let first = self.confirming.front().and_then(Weak::upgrade);
+                let since = first.and_then(|first| first.get().copied());
+                stream.forget_refusals(since.map_or(u64::MAX, |since| since.entries));
+            }
+            let Some(first) = self.confirms.front() else { return Poll::Ready(()) };
             let are_stored =
                 |mark| self.stream.as_ref().is_none_or(|stream| stream.appends().has_settled(mark));
             if !self.queue.has_passed(first.mark) || !are_stored(first.entries) {
@@ -409,18 +414,19 @@ impl Driver {
             if self.engine.poll_flush(cx).is_pending() {
                 return Poll::Pending;
             }
-            let lost = self.engine.lost();
+            let lost = self.confirm_start().lost;
             while self
                 .confirms
                 .front()
                 .is_some_and(|next| self.queue.has_passed(next.mark) && are_stored(next.entries))
                 && let Some(confirm) = self.confirms.pop_front()
             {
+                let Some(since) = confirm.since.get() else { continue };
                 let stream = self.stream.as_ref();
-                let refused = stream.and_then(|stream| stream.refusal(confirm.refused, confirm.entries));
+                let refused = stream.and_then(|stream| stream.refusal(since.entries..confirm.entries));
                 let _ = confirm.reply.send(match refused {
                     Some(reason) => Confirmation::Refused(reason),
-                    None if confirm.lost == lost => Confirmation::Accepted,
+                    None if since.lost == lost => Confirmation::Accepted,
                     None => Confirmation::Lost,
                 });
             }

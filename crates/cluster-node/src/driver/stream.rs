@@ -1,6 +1,7 @@
 //! Stream of a node: its position, and entries on their way.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -43,8 +44,8 @@ pub(super) struct Stream {
     ends: [Vec<EndReply>; 2],
     inspects_at: Instant,
     trimming: Trimming,
-    /// Refused entries: number of the refusal, mark behind the entry, and reason.
-    refusals: VecDeque<(u64, u64, ByteString)>,
+    /// Refused entries: mark behind the entry, and reason.
+    refusals: VecDeque<(u64, ByteString)>,
     stats: StreamStats,
 }
 
@@ -169,9 +170,9 @@ impl Stream {
             LogEvent::Appended { token, result } => {
                 let (key, number, reason) = self.appends.handle_result(token, result)?;
                 // The text is mostly the same.
-                let known = self.refusals.back().map(|(_, _, known)| known.clone());
+                let known = self.refusals.back().map(|(_, known)| known.clone());
                 let reason = known.filter(|known| *known == reason).unwrap_or(reason);
-                self.refusals.push_back((self.appends.refused(), self.appends.settled(), reason));
+                self.refusals.push_back((self.appends.settled(), reason));
                 return Some(StreamEvent::Refused(key, number));
             }
             LogEvent::Inspected { token, first, last, len } => self.inspected(token, first, last, len, now),
@@ -342,15 +343,15 @@ impl Stream {
         StreamStats { refused, found, repeated, waiting, ..self.stats.clone() }
     }
 
-    /// Returns the reason of the first refusal after a number of them, of an entry before a mark.
-    pub(super) fn refusal(&self, after: u64, mark: u64) -> Option<ByteString> {
-        let is_it = |(number, behind, _): &&(u64, u64, ByteString)| *number > after && *behind <= mark;
-        self.refusals.iter().find(is_it).map(|(_, _, reason)| reason.clone())
+    /// Returns the reason of the first refusal among the entries between two marks.
+    pub(super) fn refusal(&self, marks: Range<u64>) -> Option<ByteString> {
+        let is_it = |(behind, _): &&(u64, ByteString)| *behind > marks.start && *behind <= marks.end;
+        self.refusals.iter().find(is_it).map(|(_, reason)| reason.clone())
     }
 
-    /// Forgets the refusals up to a number of them.
-    pub(super) fn forget_refusals(&mut self, until: u64) {
-        while self.refusals.front().is_some_and(|(number, ..)| *number <= until) {
+    /// Forgets the refusals of entries before a mark.
+    pub(super) fn forget_refusals(&mut self, mark: u64) {
+        while self.refusals.front().is_some_and(|(behind, _)| *behind <= mark) {
             self.refusals.pop_front();
         }
     }

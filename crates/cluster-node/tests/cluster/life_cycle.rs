@@ -103,7 +103,7 @@ async fn leaving_node_publishes_its_queue() {
     assert_eq!(refused, Published::Refused(PublishRefusal::Left));
     assert_eq!(servers[0].namespace.fetch(&to(""), SOON).await.unwrap_err().missing, None);
     assert_eq!(servers[0].namespace.heard(None).await, Heard::Left);
-    assert!(servers[0].namespace.confirm(SOON).await.is_err());
+    assert!(servers[0].namespace.confirming().confirm(SOON).await.is_err());
     // The others do not wait for it.
     assert!(servers[1].namespace.fetch(&to(""), SOON).await.is_ok());
 }

@@ -125,12 +125,12 @@ async fn lost_publications_are_counted() {
     let servers = Server::connected(&broker, 2).await;
     let namespace = &servers[0].namespace;
     namespace.broadcast(&to("all"), &event(0));
-    assert_eq!(namespace.confirm(SOON).await, Ok(()));
+    assert_eq!(namespace.confirming().confirm(SOON).await, Ok(()));
     broker.freeze();
     for number in 0..BUFFER + 3 {
         namespace.broadcast(&to("all"), &event(number));
     }
-    let confirmed = namespace.confirm(Duration::from_secs(10));
+    let confirmed = namespace.confirming().confirm(Duration::from_secs(10));
     let outage = async {
         settle().await;
         broker.stop();
@@ -140,7 +140,7 @@ async fn lost_publications_are_counted() {
     assert!(confirmed.is_err());
     broker.start();
     let begin = tokio::time::Instant::now();
-    assert_eq!(namespace.confirm(SOON).await, Ok(()));
+    assert_eq!(namespace.confirming().confirm(SOON).await, Ok(()));
     assert!(begin.elapsed() < SOON);
     assert_eq!(servers[0].metric("cluster_unconfirmed"), BUFFER as u64);
     // The first one arrived before.
@@ -158,7 +158,8 @@ async fn confirmation_reports_losses() {
         broker.stop();
         broker.start();
     };
-    let (confirmed, ()) = tokio::join!(servers[0].namespace.confirm(Duration::from_secs(10)), outage);
+    let (confirmed, ()) =
+        tokio::join!(servers[0].namespace.confirming().confirm(Duration::from_secs(10)), outage);
     assert_eq!(confirmed, Err(Unconfirmed::TimedOut));
 }
 

@@ -48,7 +48,7 @@ async fn own_reader_decides_when_events_are_delivered() {
     let servers = Server::connected_by_stream(&broker, &stream, 2).await;
     stream.freeze_reader(0, true);
     emit(&servers[0], [1]);
-    assert_eq!(servers[0].namespace.confirm(SOON).await, Ok(()), "stored");
+    assert_eq!(servers[0].namespace.confirming().confirm(SOON).await, Ok(()), "stored");
     assert_eq!((servers[0].host.take_log().len(), servers[1].host.take_log().len()), (0, 1));
     assert!(servers[0].metric("cluster_queue_bytes") > 0, "events in memory are counted");
     stream.freeze_reader(0, false);

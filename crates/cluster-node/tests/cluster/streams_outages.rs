@@ -159,7 +159,7 @@ async fn entry_without_answer_is_stored_once() {
     for round in 0..20 {
         stream.lose_answers(1 + round % 3);
         emit(&servers[0], round * 10..round * 10 + 10);
-        assert_eq!(servers[0].namespace.confirm(SOON).await, Ok(()));
+        assert_eq!(servers[0].namespace.confirming().confirm(SOON).await, Ok(()));
     }
     settle().await;
     let expected: Vec<_> = (0..200).map(|number| format!("{number}@")).collect();
@@ -210,14 +210,37 @@ async fn refused_entry_reaches_own_clients_only() {
     let (broker, stream) = (Broker::default(), MemoryStream::default());
     let servers = Server::connected_by_stream(&broker, &stream, 2).await;
     stream.refuse(1);
+    let confirming = servers[0].namespace.confirming();
     emit(&servers[0], [1, 2]);
     let reason = "OOM".into();
-    assert_eq!(servers[0].namespace.confirm(SOON).await, Err(Unconfirmed::RefusedByEngine { reason }));
+    assert_eq!(confirming.confirm(SOON).await, Err(Unconfirmed::RefusedByEngine { reason }));
     settle().await;
     assert_eq!((delivered(&servers[0]), delivered(&servers[1])), ("1 2@".into(), "2@".into()));
     assert_eq!(servers[0].metric("cluster_stream_refused"), 1);
     emit(&servers[0], [3]);
-    assert_eq!(servers[0].namespace.confirm(SOON).await, Ok(()));
+    assert_eq!(servers[0].namespace.confirming().confirm(SOON).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusal_before_question_is_reported() {
+    let (broker, stream) = (Broker::default(), MemoryStream::default());
+    let servers = Server::connected_by_stream(&broker, &stream, 2).await;
+    let confirming = || servers[0].namespace.confirming();
+    let oldest = confirming();
+    stream.refuse(1);
+    let (first, abandoned) = (confirming(), confirming());
+    emit(&servers[0], [1]);
+    settle().await;
+    assert_eq!(servers[0].metric("cluster_stream_refused"), 1);
+    let second = confirming();
+    emit(&servers[0], [2]);
+    settle().await;
+    let refused = || Err(Unconfirmed::RefusedByEngine { reason: "OOM".into() });
+    assert_eq!(second.confirm(SOON).await, Ok(()), "it began after the refusal");
+    assert_eq!(first.confirm(SOON).await, refused());
+    drop(abandoned);
+    assert_eq!(oldest.confirm(SOON).await, refused());
+    assert_eq!(confirming().confirm(SOON).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -70,14 +70,14 @@ async fn confirmed_publications_were_passed_on() {
     let (mut rig, servers) = Rig::connected(2).await;
     let namespace = &servers[0].namespace;
     namespace.broadcast(&to("a"), &event(1));
-    assert_eq!(namespace.confirm(TIMEOUT).await, Ok(()));
+    assert_eq!(namespace.confirming().confirm(TIMEOUT).await, Ok(()));
     assert_eq!(servers[0].metric("cluster_published"), 1);
     rig.inject(Fault::Down { on: true, forgets: false });
     namespace.broadcast(&to("a"), &event(2));
     let before = Instant::now();
-    assert_eq!(namespace.confirm(TIMEOUT).await, Err(Unconfirmed::TimedOut));
+    assert_eq!(namespace.confirming().confirm(TIMEOUT).await, Err(Unconfirmed::TimedOut));
     assert_eq!(before.elapsed(), TIMEOUT);
-    let confirm = namespace.confirm(TIMEOUT);
+    let confirm = namespace.confirming().confirm(TIMEOUT);
     let repair = async {
         tokio::time::sleep(SOON).await;
         rig.inject(Fault::Down { on: false, forgets: false });
@@ -117,13 +117,13 @@ async fn confirmation_needs_no_idle_queue() {
     let before = sent.load(Ordering::Relaxed);
     let queued = servers[0].metric("cluster_queue_messages") as usize;
     assert!(queued > 200, "{queued}");
-    assert_eq!(namespace.confirm(TIMEOUT).await, Ok(()));
+    assert_eq!(namespace.confirming().confirm(TIMEOUT).await, Ok(()));
     let passed = sent.load(Ordering::Relaxed) - before;
     assert!((queued..queued + 10).contains(&passed), "{passed} of {queued}");
     assert!(servers[0].metric("cluster_queue_messages") > 200);
 
     is_stuck.store(true, Ordering::Relaxed);
-    assert_eq!(namespace.confirm(TIMEOUT).await, Err(Unconfirmed::TimedOut));
+    assert_eq!(namespace.confirming().confirm(TIMEOUT).await, Err(Unconfirmed::TimedOut));
     stop.store(true, Ordering::Relaxed);
     load.await.unwrap();
 }
@@ -134,5 +134,5 @@ async fn left_node_confirms_nothing() {
     let Server { connection, namespace, .. } = servers.remove(0);
     drop(connection);
     tokio::time::sleep(SOON).await;
-    assert_eq!(namespace.confirm(TIMEOUT).await, Err(PublishRefusal::Left.into()));
+    assert_eq!(namespace.confirming().confirm(TIMEOUT).await, Err(PublishRefusal::Left.into()));
 }

@@ -62,7 +62,7 @@ async fn dropped_connection_ends_its_task() {
     let asked = namespace.server_side_emit_with_ack(&text("echo"), &args(1), Duration::from_secs(60)).await;
     assert_eq!(asked.unwrap_err().nodes, [name(2)]);
     assert_eq!(before.elapsed(), Duration::ZERO);
-    let confirm = namespace.confirm(Duration::from_secs(60)).await;
+    let confirm = namespace.confirming().confirm(Duration::from_secs(60)).await;
     assert_eq!(confirm, Err(PublishRefusal::Left.into()));
     assert_eq!(before.elapsed(), Duration::from_secs(5));
 }
@@ -85,7 +85,7 @@ async fn connections_work_in_real_time() {
     let (_rig, servers) = Rig::connected(2).await;
     servers[1].join("a").await;
     servers[0].namespace.broadcast(&to("a"), &event(1));
-    assert_eq!(servers[0].namespace.confirm(Duration::from_secs(5)).await, Ok(()));
+    assert_eq!(servers[0].namespace.confirming().confirm(Duration::from_secs(5)).await, Ok(()));
     let before = Instant::now();
     loop {
         if servers[1].host.take_log() == ["a event 1"] {

@@ -119,7 +119,7 @@ async fn goodbye_without_last_event_is_a_loss() {
     tokio::time::sleep(SOON).await;
     rig.inject(Fault::Loss(1000));
     servers[0].namespace.broadcast(&to("a"), &event(2));
-    assert_eq!(servers[0].namespace.confirm(Duration::from_secs(1)).await, Ok(()));
+    assert_eq!(servers[0].namespace.confirming().confirm(Duration::from_secs(1)).await, Ok(()));
     rig.inject(Fault::Loss(0));
     servers[0].connection.leave().await;
     tokio::time::sleep(Duration::from_secs(2)).await;

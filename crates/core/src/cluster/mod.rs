@@ -109,11 +109,10 @@ pub trait ClusterNamespace: Send + Sync + fmt::Debug + 'static {
     /// Emits to the servers of all other nodes, not to their clients.
     fn server_side_emit(&self, name: &ByteString, args: &Args) -> Published;
 
-    /// Waits until the engine has accepted all that was published before; at most for the timeout.
+    /// Returns what later [confirms](Confirming::confirm) the publications that begin after this call.
     ///
-    /// # Errors
-    /// Returns an error if some of it was dropped, or the time ran out.
-    async fn confirm(&self, timeout: Duration) -> Result<(), Unconfirmed>;
+    /// A publication may be refused before its caller gets to ask, so the caller begins before it publishes.
+    fn confirming(&self) -> Box<dyn Confirming>;
 
     /// Waits until events of other nodes to a room, or to the whole namespace, arrive here.
     ///
@@ -352,6 +351,20 @@ impl<T> QueryError<T> {
         let Self { missing, nodes, partial } = self;
         QueryError { missing, nodes, partial: partial.into_iter().map(map).collect() }
     }
+}
+
+/// Confirmation of publications by the engine, which began before them; see [`ClusterNamespace::confirming`].
+#[async_trait]
+pub trait Confirming: Send + fmt::Debug {
+    /// Waits until the engine has accepted all that was published before this call; at most for the timeout.
+    ///
+    /// # Errors
+    /// Returns an error if the engine refused or dropped something that was published since the confirmation began, or
+    /// if the time ran out. That may concern a publication of another task at the same time.
+    ///
+    /// # Cancel safety
+    /// The publications are sent nevertheless; only the wait ends.
+    async fn confirm(self: Box<Self>, timeout: Duration) -> Result<(), Unconfirmed>;
 }
 
 /// Error of publications that the engine did not accept.

@@ -111,8 +111,9 @@ impl Emit {
     #[doc(alias = "broadcast_confirmed")]
     pub async fn emit_confirmed(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, ConfirmError> {
         let event = self.event(event, args)?;
+        let confirming = self.namespace.confirming();
         let receipt = self.broadcast(&event);
-        self.namespace.confirm(receipt.published, self.timeout).await?;
+        self.namespace.confirm(receipt.published, confirming, self.timeout).await?;
         Ok(receipt)
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use roomcast_core::{
-    AckRequest, AnswerSink, Args, ByteString, ClusterHost, ClusterNamespace, Delivery, Event, Heard,
-    MemberKey, Membership, Overflow, PresenceUpdate, Published, QueryError, RemoteAnswers, Room, RoomChange,
-    RoomWatcher, Scope, SocketId, SocketInfo, Target, Unconfirmed,
+    AckRequest, AnswerSink, Args, ByteString, ClusterHost, ClusterNamespace, Confirming, Delivery, Event,
+    Heard, MemberKey, Membership, Overflow, PresenceUpdate, Published, QueryError, RemoteAnswers, Room,
+    RoomChange, RoomWatcher, Scope, SocketId, SocketInfo, Target, Unconfirmed,
 };
 
 use crate::app::model::cluster_link::ClusterHandle;
@@ -213,19 +213,30 @@ impl NamespaceState {
         others.broadcast_with_ack(abroad.as_ref().unwrap_or(target), event, timeout, answers).await
     }
 
-    /// Waits until the engine of the cluster has accepted a publication.
-    pub(crate) async fn confirm(&self, published: Published, timeout: Duration) -> Result<(), Unconfirmed> {
+    /// Begins to confirm publications, before they are published; `None` without other nodes.
+    pub(crate) fn confirming(&self) -> Option<Box<dyn Confirming>> {
+        // The children of a parent share an engine, so that of any of them confirms the publications of all.
+        let child = self
+            .children()
+            .and_then(|children| children.all().into_iter().find(|child| child.link.get().is_some()));
+        Some(child.as_ref().map_or(&self.link, |child| &child.link).get()?.confirming())
+    }
+
+    /// Waits until the engine of the cluster has accepted a publication, whose confirmation began before it.
+    pub(crate) async fn confirm(
+        &self,
+        published: Published,
+        confirming: Option<Box<dyn Confirming>>,
+        timeout: Duration,
+    ) -> Result<(), Unconfirmed> {
         match published {
             Published::NotNeeded => return Ok(()),
             Published::Refused(refusal) => return Err(refusal.into()),
             Published::Accepted => {}
         }
-        // The children of a parent share an engine, so that of any of them confirms the publications of all.
-        let child = self
-            .children()
-            .and_then(|children| children.all().into_iter().find(|child| child.link.get().is_some()));
-        match child.as_ref().map_or(&self.link, |child| &child.link).get() {
-            Some(link) => link.confirm(timeout).await,
+        // The first child of a parent may have been opened meanwhile.
+        match confirming.or_else(|| self.confirming()) {
+            Some(confirming) => confirming.confirm(timeout).await,
             None => Ok(()),
         }
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use roomcast_core::{
-    Args, ByteString, Cluster, ClusterHost, ClusterNamespace, ClusterStatus, Event, EventLog, Heard,
-    Membership, Namespace, Published, QueryError, RemoteAnswers, Room, SocketInfo, Target, Unconfirmed,
+    Args, ByteString, Cluster, ClusterHost, ClusterNamespace, ClusterStatus, Confirming, Event, EventLog,
+    Heard, Membership, Namespace, Published, QueryError, RemoteAnswers, Room, SocketInfo, Target,
+    Unconfirmed,
 };
 use roomcast_runtime::store_sessions;
 use roomcast_server::recovery::{NodeId, SessionQueue, StoreConfig, StoredSessions};
@@ -99,6 +100,17 @@ impl Cluster for Connection {
     async fn leave(&self) {}
 }
 
+/// Confirms all publications, which are stored at once.
+#[derive(Debug)]
+struct Stored;
+
+#[async_trait]
+impl Confirming for Stored {
+    async fn confirm(self: Box<Self>, _: Duration) -> Result<(), Unconfirmed> {
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl ClusterNamespace for Open {
     fn is_alone(&self) -> bool {
@@ -132,8 +144,8 @@ impl ClusterNamespace for Open {
         Published::NotNeeded
     }
 
-    async fn confirm(&self, _: Duration) -> Result<(), Unconfirmed> {
-        Ok(())
+    fn confirming(&self) -> Box<dyn Confirming> {
+        Box::new(Stored)
     }
 
     async fn heard(&self, _: Option<&Room>) -> Heard {
