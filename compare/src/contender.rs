@@ -164,14 +164,14 @@ impl Contender {
         all.extend(servers(Family::PeerCluster, &NODE_ADAPTERS));
         all.extend(servers(Family::Cluster, &ROOMCAST_STREAMS));
         all.extend(servers(Family::PeerCluster, &NODE_STREAMS));
-        all.push(Self {
-            name: BARE_CLIENT.into(),
+        all.extend(BARE_CLIENTS.map(|(name, format)| Self {
+            name: name.into(),
             family: Family::BareClient,
             program: programs.bare_client.clone(),
-            arguments: words("{role} {redis}"),
+            arguments: words(&format!("{{role}} {{redis}} {format}")),
             remedy: "cargo build --profile dist -p roomcast-backplane-redis --example bare_client".into(),
             ..Self::limit(programs, "batch")
-        });
+        }));
         all
     }
 
@@ -504,8 +504,9 @@ pub(super) fn stream_servers() -> impl Iterator<Item = &'static str> {
     ROOMCAST_STREAMS.into_iter().chain([node]).chain(NODE_STREAMS).map(|(name, _)| name)
 }
 
-/// Client library of Redis without a server.
-pub(super) const BARE_CLIENT: &str = "redis-rs";
+/// Client library of Redis without a server, with the format of its traffic: its own bytes, and those of Node's classic
+/// adapter.
+pub(super) const BARE_CLIENTS: [(&str, &str); 2] = [("redis-rs", ""), ("redis-rs-classic", "node")];
 
 /// Endpoint for MessagePack of the example server.
 const MSGPACK_PATH: &str = "/msgpack/?EIO=4&transport=websocket";
@@ -621,7 +622,8 @@ pub(super) mod tests {
         let servers: Vec<&str> = servers.map(|(name, _)| *name).collect();
         assert_eq!(names("cluster-paced"), servers);
         assert_eq!(names("cluster-no-members"), servers);
-        assert_eq!(names("cluster-saturated"), [&servers[..], &[BARE_CLIENT]].concat());
+        let bare = BARE_CLIENTS.map(|(name, _)| name);
+        assert_eq!(names("cluster-saturated"), [&servers[..], &bare].concat());
         let rooms = load("cluster-rooms");
         let all = built_in();
         let usual: Vec<&str> = all.iter().filter(|it| it.takes(&rooms, false)).map(Contender::name).collect();
@@ -633,7 +635,7 @@ pub(super) mod tests {
         let mut with_stream: Vec<&str> = stream_servers().collect();
         with_stream.sort_by_key(|name| servers.iter().position(|server| server == name));
         assert_eq!(names("cluster-sessions"), with_stream);
-        assert!(!names("saturated").iter().any(|name| servers.contains(&&**name) || name == BARE_CLIENT));
+        assert!(!names("saturated").iter().any(|name| servers.contains(&&**name) || bare.contains(&&**name)));
         let all = built_in();
         let node = all.iter().find(|it| it.name() == "socket.io-sharded").unwrap();
         let arguments = node.cluster_arguments().join(" ");

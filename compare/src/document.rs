@@ -352,7 +352,9 @@ fn explained_cluster(load: ClusterLoad, payload: usize) -> String {
     };
     let others = match load {
         ClusterLoad::Rooms => "The rooms are divided among the Redis servers.",
-        _ => "`redis-rs` is the client library without a server.",
+        _ => {
+            "`redis-rs` is the client library without a server, `-classic` with as many bytes as Node's format."
+        }
     };
     format!(
         "Messages of {payload} bytes from one server to another on a Redis server, {what}. {costs} {others}"

@@ -42,6 +42,7 @@ fn measures_servers_in_cluster() {
         "socket.io-sharded",
         "roomcast-native-2-redis",
         "redis-rs",
+        "redis-rs-classic",
     ];
     let (record, log, folder) = compare("cluster", &servers);
     let cost = |load: &str, server: &str| cost(&record, &log, load, server);

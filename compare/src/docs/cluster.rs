@@ -6,7 +6,7 @@ use roomcast_loadgen::{ClusterReport, Report};
 
 use super::figures::{NOT_MEASURED, wrapped};
 use crate::cluster::ClusterLoad;
-use crate::contender::{BARE_CLIENT, NODE_ADAPTERS, ROOMCAST_ADAPTERS, SEVERAL_SERVERS, stream_servers};
+use crate::contender::{BARE_CLIENTS, NODE_ADAPTERS, ROOMCAST_ADAPTERS, SEVERAL_SERVERS, stream_servers};
 use crate::document::Record;
 use crate::load::{Load, cluster_loads};
 use crate::summary::{Summary, thousands};
@@ -118,7 +118,11 @@ impl Cluster<'_> {
         else {
             return text;
         };
-        for server in self.contenders(&load).into_iter().filter(|name| *name != BARE_CLIENT) {
+        for server in self
+            .contenders(&load)
+            .into_iter()
+            .filter(|name| BARE_CLIENTS.iter().all(|(bare, _)| bare != name))
+        {
             let time = |value: fn(&ClusterReport) -> f64| self.summary(&load, server, value);
             let per_core = |time: Option<Summary>| {
                 time.map_or_else(|| NOT_MEASURED.into(), |it| thousands((1e4 / it.median).round() * 100.0))
@@ -167,7 +171,12 @@ impl Cluster<'_> {
             self.0.runs.iter().filter(|run| run.load == name).map(|run| &*run.server).collect();
         let adapters = ROOMCAST_ADAPTERS.iter().chain(&NODE_ADAPTERS).map(|(name, _)| *name);
         let streams = stream_servers().filter(|name| !adapters.clone().any(|it| it == *name));
-        adapters.clone().chain(streams).chain([BARE_CLIENT]).filter(|name| runs.contains(name)).collect()
+        adapters
+            .clone()
+            .chain(streams)
+            .chain(BARE_CLIENTS.map(|(name, _)| name))
+            .filter(|name| runs.contains(name))
+            .collect()
     }
 
     pub(super) fn summary(
