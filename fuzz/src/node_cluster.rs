@@ -120,7 +120,6 @@ fn entry(sender: &str, kind: &str, data: &str, number: Option<u64>) -> StreamEnt
         kind: kind.into(),
         data: data.into(),
         number,
-        was_delivered: false,
     }
 }
 

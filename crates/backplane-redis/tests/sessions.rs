@@ -39,7 +39,6 @@ fn session(socket: &str, rooms: &[&str]) -> StoredSession {
     session.handshake = "{\"url\":\"/\"}".into();
     session.handled = "[\"order\"]".into();
     session.offset = "7-0".into();
-    session.node = "0123456789abcdef".into();
     session
 }
 

@@ -17,16 +17,14 @@ use crate::shared::Shared;
 #[derive(Debug)]
 pub(crate) struct StreamEventLog {
     key: Key,
-    /// Id of this node in the namespace, the sender of its entries.
-    uid: ByteString,
     shared: Arc<Shared>,
     position: watch::Receiver<StreamPosition>,
 }
 
 impl StreamEventLog {
-    pub(crate) fn new(key: Key, uid: ByteString, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(key: Key, shared: Arc<Shared>) -> Self {
         let position = shared.position.subscribe();
-        Self { key, uid, shared, position }
+        Self { key, shared, position }
     }
 
     async fn ask<T>(
@@ -53,10 +51,6 @@ fn offset(text: &str) -> Result<StreamOffset, EventLogError> {
 
 #[async_trait]
 impl EventLog for StreamEventLog {
-    fn node(&self) -> &str {
-        &self.uid
-    }
-
     fn position(&self) -> Option<ByteString> {
         let id = self.position.borrow().id;
         id.map(|id| id.to_string().into())

@@ -34,9 +34,7 @@ pub(crate) struct OpenNamespace {
 impl OpenNamespace {
     pub(crate) fn new(key: Key, writer: Writer, shared: Arc<Shared>) -> Self {
         let log = match &writer {
-            Writer::Streams(streams) => {
-                Some(Arc::new(StreamEventLog::new(key, streams.uid().clone(), shared.clone())))
-            }
+            Writer::Streams(_) => Some(Arc::new(StreamEventLog::new(key, shared.clone()))),
             Writer::Classic(_) | Writer::Sharded(_) => None,
         };
         Self { key, writer, log, shared }

@@ -153,7 +153,7 @@ async fn restart_without_persistence_is_told() {
     assert!(nodes.iter().all(|node| node.host.take_missed() == [None]));
     nodes[0].publish(100);
     until("the next event", || nodes.iter().all(|node| node.delivered() == 101)).await;
-    let query = LogQuery { after: &offset, rooms: &[], max_bytes: 1000, node: "" };
+    let query = LogQuery { after: &offset, rooms: &[], max_bytes: 1000 };
     assert!(log.missed(&query).await.is_err(), "the offset is gone");
 }
 

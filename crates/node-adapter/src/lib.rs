@@ -55,8 +55,8 @@ pub use codec::{
     EntryFields, EntryId, Flags, Recipients, Request, RequestMessage, Response, ResponseMessage,
     SocketDescription, StoredSession, StreamEntry, broadcast_prefix, decode_broadcast,
     decode_cluster_message, decode_request, decode_response, decode_session, encode_broadcast,
-    encode_cluster_message, encode_entry, encode_request, encode_response, encode_session, push_delivered,
-    push_number, session_key,
+    encode_cluster_message, encode_entry, encode_request, encode_response, encode_session, push_number,
+    session_key,
 };
 pub use engine::{DroppedMessages, PubSub, PubSubCommand, PubSubEvent, SubscriberCount};
 pub use protocol::{

@@ -29,7 +29,7 @@ mod store;
 pub use config::RecoveryConfig;
 pub use owner::{Acting, Owner};
 pub use pending_recovery::{Order, RecoveryError};
-pub use recovery::{Claim, ClaimResult, Flushed, LogStart, PendingRecovery, Recovery, SessionInit};
+pub use recovery::{Claim, ClaimResult, Flushed, PendingRecovery, Recovery, SessionInit};
 pub use retained::SharedData;
 pub use sequencer::{Sequencer, Usage};
 pub use store::{

@@ -115,8 +115,9 @@ pub trait Recovery: Router {
         Claim::Ready(Err(RecoveryError::Unknown))
     }
 
-    /// Returns where the missed events of an attached or retained member begin in the shared log, if there is one.
-    fn start(&self, key: MemberKey) -> Option<LogStart> {
+    /// Returns the offset in the shared log, if there is one, after which an attached or retained member may have
+    /// missed events, for a client that has no offset; empty if unknown.
+    fn start(&self, key: MemberKey) -> Option<ByteString> {
         _ = key;
         None
     }
@@ -130,16 +131,6 @@ pub trait Recovery: Router {
 
     /// Returns the numbers of events and sessions retained by this node.
     fn usage(&self) -> Usage;
-}
-
-/// Position of a member in a log of events that all nodes share.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::exhaustive_structs, reason = "implementations of recovery build it")]
-pub struct LogStart {
-    /// Offset after which events may have been missed, for a client that has no offset; empty if unknown.
-    pub offset: ByteString,
-    /// Name of this node in the log.
-    pub node: ByteString,
 }
 
 /// Parameters of a new session for its recovery.

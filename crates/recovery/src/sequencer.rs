@@ -15,7 +15,7 @@ use crate::log::{Draft, Entry, Log, Seen, is_epoch};
 use crate::owner::Acting;
 use crate::pending_recovery::ClaimedSession;
 use crate::present::Present;
-use crate::recovery::{Claim, ClaimResult, LogStart, Recovery, SessionInit};
+use crate::recovery::{Claim, ClaimResult, Recovery, SessionInit};
 use crate::retained::{Absent, RetainedSession, RoomHistory, SharedData};
 use crate::shared_log::{Origin, SharedClaim};
 use crate::{RecoveryConfig, RecoveryError, StoredSession};
@@ -226,8 +226,7 @@ impl Sequencer {
         let from = state.log.head();
         drop(state);
         let claim = SharedClaim::new(self, retained, Origin::Here, from, budget);
-        let node = ByteString::from(log.node());
-        Claim::Pending(Box::pin(claim.read(log.clone(), offset.map(ByteString::from), node)))
+        Claim::Pending(Box::pin(claim.read(log.clone(), offset.map(ByteString::from))))
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -391,16 +390,15 @@ impl Recovery for Sequencer {
         state.claimed.insert(retained.key(), retained.id().clone());
         drop(state);
         let claim = SharedClaim::new(self, retained, Origin::Elsewhere, from, budget);
-        let reading = claim.read(log, offset.map(ByteString::from), session.node.clone());
-        Claim::Pending(Box::pin(reading))
+        Claim::Pending(Box::pin(claim.read(log, offset.map(ByteString::from))))
     }
 
-    fn start(&self, key: MemberKey) -> Option<LogStart> {
-        let log = self.shared_log.get()?;
+    fn start(&self, key: MemberKey) -> Option<ByteString> {
+        self.shared_log.get()?;
         let state = self.state();
         let offset = state.present.get(key).map(|history| history.start.clone());
         let offset = offset.or_else(|| state.absent.by_key(key).map(|kept| kept.history.start.clone()))?;
-        Some(LogStart { offset: offset.unwrap_or_default(), node: log.node().into() })
+        Some(offset.unwrap_or_default())
     }
 
     fn use_event_log(&self, log: Arc<dyn EventLog>) {

@@ -55,14 +55,9 @@ impl SharedClaim {
         Self { sequencer, retained, origin, from, missed: Vec::new(), budget, consumed: false }
     }
 
-    /// Reads the missed events; `node` is where the client was connected.
-    pub(crate) async fn read(
-        mut self,
-        log: Arc<dyn EventLog>,
-        offset: Option<ByteString>,
-        node: ByteString,
-    ) -> ClaimResult {
-        match self.read_missed(&*log, offset, &node).await {
+    /// Reads the missed events.
+    pub(crate) async fn read(mut self, log: Arc<dyn EventLog>, offset: Option<ByteString>) -> ClaimResult {
+        match self.read_missed(&*log, offset).await {
             Ok(()) => Ok(Box::new(self)),
             Err(refused) => {
                 if refused.drops_session() {
@@ -78,7 +73,6 @@ impl SharedClaim {
         &mut self,
         log: &dyn EventLog,
         offset: Option<ByteString>,
-        node: &str,
     ) -> Result<(), RecoveryError> {
         // Members of this node have received events without the log, which this one has not.
         log.settled().await.map_err(refusal)?;
@@ -87,7 +81,7 @@ impl SharedClaim {
         let start = self.retained.history.start.clone();
         // A client that has received no event has no offset.
         let after = offset.clone().or_else(|| start.clone()).ok_or(RecoveryError::Offset)?;
-        let query = LogQuery { after: &after, rooms: &rooms, max_bytes: self.budget, node };
+        let query = LogQuery { after: &after, rooms: &rooms, max_bytes: self.budget };
         let found = match log.missed(&query).await {
             // All events up to its start have arrived, so an older offset is that of the last event for the client.
             Err(EventLogError::Trimmed) if let Some(start) = start.filter(|start| *start != after) => {

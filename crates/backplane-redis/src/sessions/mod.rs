@@ -91,8 +91,6 @@ struct Rest {
     connected: bool,
     #[serde(rename = "o")]
     offset: String,
-    #[serde(rename = "u")]
-    node: String,
     #[serde(rename = "s")]
     handshake: String,
     #[serde(rename = "k", skip_serializing_if = "String::is_empty")]
@@ -240,7 +238,6 @@ impl RedisSessionStore {
         session.handled = rest.handled.into();
         session.connected = rest.connected;
         session.offset = rest.offset.into();
-        session.node = rest.node.into();
         Ok(session)
     }
 }
@@ -285,7 +282,6 @@ impl SessionStore for RedisSessionStore {
             let mut rest = Rest {
                 connected: session.connected,
                 offset: session.offset.to_string(),
-                node: session.node.to_string(),
                 handshake: session.handshake.to_string(),
                 handled: session.handled.to_string(),
                 data: None,

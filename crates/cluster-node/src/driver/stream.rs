@@ -253,13 +253,13 @@ impl Stream {
 
     /// Passes commands to the engine; returns whether there are more that it may accept.
     ///
-    /// `was_delivered` returns whether an entry took effect on this node already, without an offset.
+    /// `was_released` returns whether an entry took effect on this node already.
     pub(super) fn transmit(
         &mut self,
         cx: &mut Context<'_>,
         mut budget: usize,
         now: Instant,
-        mut was_delivered: impl FnMut(Key, u64) -> bool,
+        mut was_released: impl FnMut(Key, u64) -> bool,
     ) -> bool {
         loop {
             let needs_end = self.appends.state() == AppendState::Unknown && self.inspection.is_none();
@@ -285,11 +285,10 @@ impl Stream {
                 self.inspection = Some(token);
                 self.ends.swap(0, 1);
                 self.log.send(LogCommand::Inspect { token });
-            } else if let Some((token, fields)) = self.appends.next(|key, number| {
-                let was_delivered = was_delivered(key, number);
-                self.stats.delivered_before += u64::from(was_delivered);
-                was_delivered
-            }) {
+            } else if let Some((key, number)) = self.appends.peek()
+                && let Some((token, fields)) = self.appends.take_next()
+            {
+                self.stats.delivered_before += u64::from(was_released(key, number));
                 self.stats.appended += 1;
                 self.log.send(LogCommand::Append { fields, max_len: self.max_len, token });
             }

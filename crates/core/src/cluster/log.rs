@@ -21,11 +21,6 @@ use crate::{Event, Room};
 /// the read entries. It has not read the events that the host gets after that.
 #[async_trait]
 pub trait EventLog: Send + Sync + fmt::Debug + 'static {
-    /// Returns the name of this node in the log, always the same; see [`LogQuery::node`]. Default: none.
-    fn node(&self) -> &str {
-        ""
-    }
-
     /// Returns the offset up to which all entries were passed to this node's host.
     ///
     /// Entries from before the node started count as passed. `None` if it is not known yet where the node begins.
@@ -82,11 +77,6 @@ pub struct LogQuery<'a> {
     pub rooms: &'a [Room],
     /// Maximum bytes of the events: names, arguments and offsets.
     pub max_bytes: usize,
-    /// [Name](EventLog::node) of the node where the member was attached; empty if it is not known.
-    ///
-    /// A log may leave out entries that this node had delivered to its own members. That of Redis streams decides by
-    /// the offset.
-    pub node: &'a str,
 }
 
 /// Events that a member has missed.

@@ -23,7 +23,7 @@ pub use self::request::{Request, RequestMessage, decode_request, encode_request}
 pub use self::response::{Response, ResponseMessage, decode_response, encode_response};
 pub use self::session::{StoredSession, decode_session, encode_session, session_key};
 pub use self::sockets::SocketDescription;
-pub use self::stream::{EntryFields, EntryId, StreamEntry, encode_entry, push_delivered, push_number};
+pub use self::stream::{EntryFields, EntryId, StreamEntry, encode_entry, push_number};
 
 use bytes::Bytes;
 use bytestring::ByteString;

@@ -87,22 +87,14 @@ pub struct StreamEntry {
     ///
     /// It increases with each entry of the sender; an entry that was stored twice has the same number.
     pub number: Option<u64>,
-    /// Whether the sender, a node of Roomcast, delivered the event to its own clients before, without an offset.
-    pub was_delivered: bool,
 }
 
-/// Names of Roomcast's own fields.
+/// Name of Roomcast's own field.
 const NUMBER: &str = "roomcast";
-const DELIVERED: &str = "roomcast-delivered";
 
 /// Adds the number of an entry to its fields; see [`StreamEntry::number`].
 pub fn push_number(fields: &mut EntryFields, number: u64) {
     fields.push((NUMBER, number.to_string().into()));
-}
-
-/// Marks an entry as delivered; see [`StreamEntry::was_delivered`].
-pub fn push_delivered(fields: &mut EntryFields) {
-    fields.push((DELIVERED, ByteString::from_static("1")));
 }
 
 impl StreamEntry {
@@ -118,7 +110,7 @@ impl StreamEntry {
     ) -> Result<Option<Self>, DecodeError> {
         let empty = ByteString::new;
         let (mut sender, mut namespace, mut kind) = (empty(), empty(), empty());
-        let (mut data, mut number, mut was_delivered) = (empty(), None, false);
+        let (mut data, mut number) = (empty(), None);
         let text = |value: Bytes| ByteString::try_from(value).map_err(|_| DecodeError::Field("UTF-8"));
         for (name, value) in fields {
             match &name[..] {
@@ -129,7 +121,6 @@ impl StreamEntry {
                 name if name == NUMBER.as_bytes() => {
                     number = std::str::from_utf8(&value).ok().and_then(|number| number.parse().ok());
                 }
-                name if name == DELIVERED.as_bytes() => was_delivered = true,
                 _ => {}
             }
         }
@@ -139,7 +130,7 @@ impl StreamEntry {
         if kind.is_empty() {
             return Err(DecodeError::Field("type"));
         }
-        Ok(Some(Self { id, sender, namespace, kind, data, number, was_delivered }))
+        Ok(Some(Self { id, sender, namespace, kind, data, number }))
     }
 
     /// Returns whether it is a broadcast, the only kind that is replayed to returning clients.

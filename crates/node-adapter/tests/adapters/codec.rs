@@ -276,7 +276,6 @@ fn limits_are_enforced() {
         kind: "3".into(),
         data: "A".repeat(41).into(),
         number: None,
-        was_delivered: false,
     };
     assert_eq!(
         entry.message(&Namespace::main(), &limits).map(|_| ()),
@@ -456,7 +455,7 @@ proptest! {
             let _ = text.parse::<EntryId>();
             for kind in ["3", "8", "12", &text] {
                 let data = text.clone().into();
-                let entry = StreamEntry { id: EntryId::ZERO, sender: "u".into(), namespace: "/".into(), kind: kind.into(), data, number: None, was_delivered: false };
+                let entry = StreamEntry { id: EntryId::ZERO, sender: "u".into(), namespace: "/".into(), kind: kind.into(), data, number: None };
                 let _ = entry.message(&main, &limits);
             }
             let field = |name: &'static [u8]| (Bytes::from_static(name), payload.clone());

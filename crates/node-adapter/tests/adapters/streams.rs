@@ -167,7 +167,6 @@ fn each_type_is_accepted_on_both_ways() {
         kind: kind.into(),
         data: data.into(),
         number: None,
-        was_delivered: false,
     };
     // Emitters put events for servers on the stream; requests there are answered too.
     let emitted = entry("9", r#"{"packet":["hi",1]}"#);
@@ -200,15 +199,7 @@ fn entries_of_no_use_are_counted() {
         let (sender, namespace) = (sender.into(), namespace.into());
         let (kind, data) = (kind.into(), data.into());
         node.handle_entry(
-            &StreamEntry {
-                id: EntryId::ZERO,
-                sender,
-                namespace,
-                kind,
-                data,
-                number: None,
-                was_delivered: false,
-            },
+            &StreamEntry { id: EntryId::ZERO, sender, namespace, kind, data, number: None },
             now,
         );
         let metrics = node.metrics();

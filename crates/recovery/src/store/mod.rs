@@ -261,8 +261,6 @@ pub struct StoredSession {
     pub connected: bool,
     /// Offset in the shared log after which its events begin, for a client that has no offset; empty without a log.
     pub offset: ByteString,
-    /// Name of its node in the shared log; see [`EventLog::node`](roomcast_core::EventLog::node).
-    pub node: ByteString,
 }
 
 impl StoredSession {
@@ -277,14 +275,13 @@ impl StoredSession {
             handled: none(),
             connected: true,
             offset: none(),
-            node: none(),
         }
     }
 
     /// Returns its approximate size in bytes.
     pub fn byte_len(&self) -> usize {
         let rooms = self.rooms.iter().map(|room| room.as_str().len() + size_of::<Room>()).sum::<usize>();
-        let texts = [&self.data, &self.handshake, &self.handled, &self.offset, &self.node];
+        let texts = [&self.data, &self.handshake, &self.handled, &self.offset];
         let texts = texts.into_iter().map(|text| text.len()).sum::<usize>();
         size_of::<Self>() + self.socket.as_str().len() + rooms + texts
     }

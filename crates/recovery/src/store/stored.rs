@@ -14,7 +14,7 @@ use roomcast_core::{
 use super::claim::SessionClaim;
 use super::queue::{SessionQueue, SessionSource};
 use super::{Epoch, SessionId, StoredSession};
-use crate::recovery::{Claim, Flushed, LogStart, Recovery, SessionInit};
+use crate::recovery::{Claim, Flushed, Recovery, SessionInit};
 use crate::retained::SharedData;
 use crate::sequencer::Usage;
 
@@ -59,8 +59,6 @@ impl SessionSource for StoredSessions {
         let found = self.inner.find(&target).into_iter().find(|found| found.key == Some(key))?;
         let own = Room::from(socket);
         let control = found.control;
-        let start = self.inner.start(key);
-        let (offset, node) = start.map(|start| (start.offset, start.node)).unwrap_or_default();
         Some(StoredSession {
             socket: socket.clone(),
             rooms: found.rooms.into_iter().filter(|room| *room != own).collect(),
@@ -68,8 +66,7 @@ impl SessionSource for StoredSessions {
             handled: control.as_ref().map(|control| control.handled_events()).unwrap_or_default(),
             handshake: control.map(|control| control.handshake()).unwrap_or_default(),
             connected: true,
-            offset,
-            node,
+            offset: self.inner.start(key).unwrap_or_default(),
         })
     }
 
@@ -102,7 +99,7 @@ impl Recovery for StoredSessions {
         if let Some((last, session)) = last.zip(session)
             && detached
         {
-            let offset = self.inner.start(key).map_or(session.offset, |start| start.offset);
+            let offset = self.inner.start(key).unwrap_or(session.offset);
             let session = StoredSession { data: json, handled, connected: false, offset, ..session };
             self.queue.disconnected(key, last, session);
         }
@@ -166,7 +163,7 @@ impl Recovery for StoredSessions {
         self.inner.clone().claim_stored(secret, session, offset, budget)
     }
 
-    fn start(&self, key: MemberKey) -> Option<LogStart> {
+    fn start(&self, key: MemberKey) -> Option<ByteString> {
         self.inner.start(key)
     }
 

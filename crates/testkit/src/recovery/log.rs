@@ -135,10 +135,6 @@ impl LogReader {
 
 #[async_trait]
 impl EventLog for LogReader {
-    fn node(&self) -> &str {
-        &self.name
-    }
-
     fn position(&self) -> Option<ByteString> {
         Some(offset(*self.position.borrow()))
     }

@@ -99,6 +99,11 @@ impl MemorySessionStore {
         self.state().records.get(id).map(|record| record.session.clone())
     }
 
+    /// Returns the node that holds a session.
+    pub fn holder(&self, id: &SessionId) -> Option<NodeId> {
+        self.state().records.get(id).map(|record| record.holder.clone())
+    }
+
     /// Returns the number of stored sessions.
     pub fn len(&self) -> usize {
         self.state().records.len()

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use bytestring::ByteString;
 
-use crate::{AppendResult, EntryFields, EntryId, push_delivered};
+use crate::{AppendResult, EntryFields, EntryId};
 
 /// Entries of all namespaces of a node on their way to the stream, each stored once and in order.
 ///
-/// `K` is the driver's key of a namespace. The driver sends the entries of [`next`](Self::next) over one connection,
+/// `K` is the driver's key of a namespace. The driver sends the entries of [`take_next`](Self::take_next) over one connection,
 /// and reports their answers. When the connection is lost, an entry without an answer may be stored. The queue then
 /// sends no entry until the reader has read the stream up to its end on the new connection. Entries that came back were
 /// stored; the others are sent again, before all later ones.
@@ -95,10 +95,15 @@ impl<K: Copy + Eq> AppendQueue<K> {
         self.state == AppendState::Open && self.sent < self.entries.len()
     }
 
-    /// Returns the next entry to send, with the number for its answer.
-    ///
-    /// `was_delivered` returns whether an entry of a namespace took effect on this node already, without an offset.
-    pub fn next(&mut self, was_delivered: impl FnOnce(K, u64) -> bool) -> Option<(u64, EntryFields)> {
+    /// Returns the namespace and the number of the next entry to send.
+    #[must_use]
+    pub fn peek(&self) -> Option<(K, u64)> {
+        let next = self.has_next().then(|| self.entries.get(self.sent))?;
+        next.map(|entry| (entry.key, entry.number))
+    }
+
+    /// Takes the next entry to send, with the number for its answer.
+    pub fn take_next(&mut self) -> Option<(u64, EntryFields)> {
         if !self.has_next() {
             return None;
         }
@@ -106,11 +111,7 @@ impl<K: Copy + Eq> AppendQueue<K> {
         self.sent += 1;
         self.last_token += 1;
         entry.token = self.last_token;
-        let mut fields = entry.fields.clone();
-        if was_delivered(entry.key, entry.number) {
-            push_delivered(&mut fields);
-        }
-        Some((entry.token, fields))
+        Some((entry.token, entry.fields.clone()))
     }
 
     /// Handles the answer to an entry. Returns the namespace and the number of one that the server refused, and its

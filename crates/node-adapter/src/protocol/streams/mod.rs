@@ -194,8 +194,7 @@ impl StreamsNamespace {
         number
     }
 
-    /// Returns whether an own entry took effect before it came back from the stream. A driver marks an entry that it
-    /// appends after that with [`push_delivered`](crate::push_delivered).
+    /// Returns whether an own entry took effect before it came back from the stream.
     #[must_use]
     pub fn was_released(&self, number: u64) -> bool {
         self.own.was_released(number)

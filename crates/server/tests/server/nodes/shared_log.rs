@@ -24,10 +24,10 @@ fn stored(shared: &Shared, node: &Node, client: &Returner) {
 fn stored_in(shared: &Shared, node: &Node, client: &Returner, rooms: usize) {
     let pid = client.shows(None)["pid"].as_str().expect("a token").to_owned();
     let id = SessionId { namespace: "/".into(), secret: pid.as_str().into() };
-    let is_stored = |session: StoredSession| {
-        session.connected && session.node == node.id.0 && session.rooms.len() == rooms
-    };
-    until(|| shared.store.get(&id).is_some_and(is_stored));
+    let is_stored = |session: StoredSession| session.connected && session.rooms.len() == rooms;
+    until(|| {
+        shared.store.holder(&id).as_ref() == Some(&node.id) && shared.store.get(&id).is_some_and(is_stored)
+    });
 }
 
 #[test]
