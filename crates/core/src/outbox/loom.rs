@@ -143,6 +143,62 @@ fn sink_that_parks_is_polled_for_next_request() {
 }
 
 #[test]
+fn unpark_without_owner_loses_no_frame() {
+    check(|| {
+        let (flusher, outbox) = outbox();
+        let carrier = Carrier::default();
+        carrier.park();
+        outbox.set_sink(carrier.sink());
+        let owner = Owner::of(&outbox);
+        assert!(owner.poll().is_pending());
+        push(&outbox, "a1");
+        let requesting = {
+            let (outbox, carrier) = (outbox.clone(), carrier.clone());
+            thread::spawn(move || {
+                carrier.unpark();
+                outbox.unpark();
+            })
+        };
+        flusher.run();
+        push(&outbox, "a2");
+        requesting.join().unwrap();
+        rest(&flusher, &owner, &carrier);
+        assert_eq!(carrier.written(), two("a"));
+    });
+}
+
+#[test]
+fn next_request_unparks_without_owner() {
+    check(|| {
+        let (flusher, outbox) = outbox();
+        let carrier = Carrier::default();
+        carrier.park_after_each();
+        outbox.set_sink(carrier.sink());
+        let owner = Owner::of(&outbox);
+        assert!(owner.poll().is_pending());
+        push(&outbox, "a1");
+        let requesting = {
+            let (outbox, carrier) = (outbox.clone(), carrier.clone());
+            thread::spawn(move || {
+                // The next request arrives, possibly while the flusher answers the first one.
+                carrier.unpark();
+                outbox.unpark();
+            })
+        };
+        flusher.run();
+        push(&outbox, "a2");
+        requesting.join().unwrap();
+        rest(&flusher, &owner, &carrier);
+        // Parked if the request arrived before the first answer.
+        assert!(carrier.written().len() == 2 || carrier.is_parked(), "the request is not answered");
+        carrier.unpark();
+        outbox.unpark();
+        rest(&flusher, &owner, &carrier);
+        assert_eq!(carrier.written(), two("a"));
+    });
+}
+
+#[test]
 fn replaced_sink_continues_without_loss() {
     check(|| {
         let (flusher, outbox) = outbox();
