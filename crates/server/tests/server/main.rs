@@ -28,6 +28,7 @@ mod patterns;
 mod plain_auth;
 mod recovery;
 mod registering;
+mod retries;
 mod rooms;
 mod serial;
 mod settings;

@@ -59,12 +59,48 @@ struct Collected {
     waiting_elsewhere: usize,
     gone_elsewhere: usize,
     all_asked: bool,
+    /// Socket whose first answer is enough.
+    awaited: Option<SocketId>,
     waker: Option<Waker>,
 }
 
 impl Collector {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { collected: Mutex::default() })
+    }
+
+    /// Collects the answer of one socket. Its first answer completes the wait.
+    pub(crate) fn of(socket: &SocketId) -> Arc<Self> {
+        let collected = Collected { awaited: Some(socket.clone()), ..Collected::default() };
+        Arc::new(Self { collected: Mutex::new(collected) })
+    }
+
+    /// Allows for further recipients. Those on this node that have not answered may still do so.
+    pub(crate) fn begin_again(&self) {
+        let mut collected = self.lock();
+        collected.all_asked = false;
+        (collected.waiting_elsewhere, collected.gone_elsewhere) = (0, 0);
+        collected.anonymous.clear();
+    }
+
+    /// Takes the answer of the awaited socket.
+    pub(crate) fn take_answer(&self) -> Option<Args> {
+        let mut collected = self.lock();
+        let at = collected.answer_at()?;
+        Some(collected.answers.swap_remove(at).1)
+    }
+
+    /// Takes the answer of a socket on another node that was not named, if it is the only one.
+    pub(crate) fn take_anonymous(&self) -> Option<Args> {
+        let mut collected = self.lock();
+        if collected.anonymous.len() == 1 { collected.anonymous.pop() } else { None }
+    }
+
+    /// Returns whether the awaited socket is connected here and has not answered, or one elsewhere.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let collected = self.lock();
+        let is_here = collected.awaited.as_ref().is_some_and(|id| collected.waiting.contains_key(id));
+        is_here || collected.waiting_elsewhere > 0
     }
 
     /// Completes when all recipients have answered or disconnected; no recipient may be added afterwards.
@@ -113,7 +149,13 @@ impl Collector {
 
 impl Collected {
     fn is_complete(&self) -> bool {
-        self.all_asked && self.waiting.is_empty()
+        self.all_asked && (self.waiting.is_empty() || self.answer_at().is_some())
+    }
+
+    /// Returns the index of the answer of the awaited socket.
+    fn answer_at(&self) -> Option<usize> {
+        let awaited = self.awaited.as_ref()?;
+        self.answers.iter().position(|(id, _)| id == awaited)
     }
 
     fn no_longer_waits(&mut self, socket: &SocketId) {

@@ -152,29 +152,37 @@ impl Emit {
     }
 
     /// Emits and collects answers until all have arrived or the timeout expires.
-    pub(crate) async fn ask(&self, mut event: Event) -> (Receipt, Answers) {
+    pub(crate) async fn ask(&self, event: Event) -> (Receipt, Answers) {
         let collector = Collector::new();
-        event.ack = Some(AckRequest { id: self.namespace.next_ack(), answers: collector.clone() });
-        let receipt = self.broadcast(&event);
-        let elsewhere = self.namespace.ask_others(&self.target, &event, self.timeout, &*collector);
-        let here = tokio::time::timeout(self.timeout, collector.wait());
-        let (_, elsewhere) = tokio::join!(here, elsewhere);
-        let mut answers = collector.take();
-        answers.missing_nodes = elsewhere.map_or_else(|error| error.missing, |()| Some(0));
-        (receipt, answers)
+        let (receipt, missing_nodes) = self.ask_all(&event, &collector).await;
+        (receipt, Answers { missing_nodes, ..collector.take() })
     }
 
-    /// Sends an event with an ack request through `hand_over` and collects the answers.
+    /// Emits and waits until all have answered or the timeout expires; returns the number of missing nodes.
+    pub(crate) async fn ask_all(&self, event: &Event, answers: &Arc<Collector>) -> (Receipt, Option<usize>) {
+        let event = self.asking(event, answers);
+        let receipt = self.broadcast(&event);
+        let elsewhere = self.namespace.ask_others(&self.target, &event, self.timeout, &**answers);
+        let here = tokio::time::timeout(self.timeout, answers.wait());
+        let (_, elsewhere) = tokio::join!(here, elsewhere);
+        (receipt, elsewhere.map_or_else(|error| error.missing, |()| Some(0)))
+    }
+
+    /// Sends an event with an ack request through `hand_over`, and waits for the answers.
     pub(crate) async fn ask_by(
         &self,
-        mut event: Event,
+        event: &Event,
+        answers: &Arc<Collector>,
         hand_over: impl FnOnce(&mut Event) -> Receipt,
-    ) -> (Receipt, Answers) {
-        let answers = Collector::new();
-        event.ack = Some(AckRequest { id: self.namespace.next_ack(), answers: answers.clone() });
-        let receipt = hand_over(&mut event);
+    ) -> Receipt {
+        let receipt = hand_over(&mut self.asking(event, answers));
         let _ = tokio::time::timeout(self.timeout, answers.wait()).await;
-        (receipt, answers.take())
+        receipt
+    }
+
+    fn asking(&self, event: &Event, answers: &Arc<Collector>) -> Event {
+        let ack = Some(AckRequest { id: self.namespace.next_ack(), answers: answers.clone() });
+        Event { ack, ..event.clone() }
     }
 
     fn broadcast(&self, event: &Event) -> Receipt {

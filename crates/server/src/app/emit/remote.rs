@@ -122,6 +122,11 @@ impl RemoteSocket {
         self.target().timeout(timeout)
     }
 
+    #[doc = include_str!("../../../docs/retries.md")]
+    pub fn retries(&self, retries: u32) -> SocketEmit {
+        self.target().retries(retries)
+    }
+
     #[doc = include_str!("../../../docs/volatile.md")]
     pub fn volatile(&self) -> SocketEmit {
         self.target().volatile()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use roomcast_core::{Args, Delivery, Event, IntoArgs, Overflow, Receipt, SocketId, Target};
 
-use crate::app::emit::answers::Answers;
+use crate::app::emit::answers::Collector;
 use crate::app::emit::broadcast::Emit;
 use crate::app::error::{AckError, EmitError};
 use crate::app::into_rooms::IntoRooms;
@@ -27,6 +27,8 @@ pub struct SocketEmit {
     id: SocketId,
     /// Delivery options, and the target if the socket is on another node.
     emit: Emit,
+    /// Number of further attempts of [`emit_with_ack`](Self::emit_with_ack).
+    retries: u32,
 }
 
 impl SocketEmit {
@@ -35,12 +37,13 @@ impl SocketEmit {
             socket: Some(socket.clone()),
             id: socket.id().clone(),
             emit: Emit::new(socket.state().clone(), Target::default()),
+            retries: 0,
         }
     }
 
     /// Addresses a remote socket by the room of its id.
     pub(crate) fn by_id(id: SocketId, emit: Emit) -> Self {
-        Self { socket: None, emit: emit.to(&id), id }
+        Self { socket: None, emit: emit.to(&id), id, retries: 0 }
     }
 
     #[doc = include_str!("../../../docs/volatile.md")]
@@ -58,6 +61,12 @@ impl SocketEmit {
     #[doc = include_str!("../../../docs/timeout.md")]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.emit = self.emit.timeout(timeout);
+        self
+    }
+
+    #[doc = include_str!("../../../docs/retries.md")]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
         self
     }
 
@@ -128,18 +137,71 @@ impl SocketEmit {
     #[doc = include_str!("../../../docs/emit_with_ack_one.md")]
     pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs) -> Result<Args, AckError> {
         let event = self.emit.event(event, args)?;
-        let (receipt, mut outcome) = match &self.socket {
-            None => self.emit.ask(event).await,
-            Some(socket) => self.emit.ask_by(event, |event| self.hand_to(socket, event)).await,
+        let answers = Collector::of(&self.id);
+        let mut result = match &self.socket {
+            Some(socket) => self.ask_here(socket, &event, &answers).await,
+            None => self.ask_by_id(&event, &answers).await,
         };
-        let answered = outcome.answers.iter().position(|(id, _)| *id == self.id);
-        match answered {
-            Some(at) => Ok(outcome.answers.swap_remove(at).1),
-            // A socket on another node that is addressed alone.
-            None if self.socket.is_none() && outcome.anonymous.len() == 1 => {
-                Ok(outcome.anonymous.swap_remove(0))
+        for _ in 0..self.retries {
+            match result {
+                Err(AckError::Timeout) => {}
+                Err(AckError::Disconnected) if self.may_return() => {}
+                _ => break,
             }
-            None => Err(self.unanswered(receipt, &outcome)),
+            result = self.ask_again(&event, &answers).await;
+        }
+        result
+    }
+
+    /// Sends the event to the client where it is connected now, once it is; at most for the timeout.
+    async fn ask_again(&self, event: &Event, answers: &Arc<Collector>) -> Result<Args, AckError> {
+        let mut is_away = false;
+        let ask = async {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                answers.begin_again();
+                let result = match self.socket.as_ref().filter(|socket| socket.is_connected()) {
+                    Some(socket) => self.ask_here(socket, event, answers).await,
+                    None => self.ask_by_id(event, answers).await,
+                };
+                if !matches!(result, Err(AckError::Disconnected)) || !self.may_return() {
+                    return result;
+                }
+                is_away = true;
+                tokio::time::sleep(pause).await;
+                is_away = false;
+                pause = (2 * pause).min(LONGEST_PAUSE);
+            }
+        };
+        let asked = tokio::time::timeout(self.emit.timeout, ask).await;
+        asked.unwrap_or_else(|_| Err(if is_away { AckError::Disconnected } else { AckError::Timeout }))
+    }
+
+    /// Returns whether a client that has disconnected may be recovered, with the same id.
+    fn may_return(&self) -> bool {
+        self.emit.namespace.recovery.is_some()
+    }
+
+    async fn ask_here(
+        &self,
+        socket: &Socket,
+        event: &Event,
+        answers: &Arc<Collector>,
+    ) -> Result<Args, AckError> {
+        let receipt = self.emit.ask_by(event, answers, |event| self.hand_to(socket, event)).await;
+        match answers.take_answer() {
+            Some(answer) => Ok(answer),
+            None => Err(unanswered(receipt, answers.is_awaited())),
+        }
+    }
+
+    async fn ask_by_id(&self, event: &Event, answers: &Arc<Collector>) -> Result<Args, AckError> {
+        let to_id = self.socket.is_some().then(|| self.emit.clone().to(&self.id));
+        let (receipt, missing_nodes) = to_id.as_ref().unwrap_or(&self.emit).ask_all(event, answers).await;
+        // A socket on another node is addressed alone, but a Node server does not name it.
+        match answers.take_answer().or_else(|| answers.take_anonymous()) {
+            Some(answer) => Ok(answer),
+            None => Err(unanswered(receipt, answers.is_awaited() || missing_nodes != Some(0))),
         }
     }
 
@@ -155,21 +217,24 @@ impl SocketEmit {
         let target = &self.emit.target;
         socket.hand(target.delivery, target.overflow, event)
     }
+}
 
-    /// Returns the reason for a missing answer.
-    fn unanswered(&self, receipt: Receipt, outcome: &Answers) -> AckError {
-        let is_elsewhere = outcome.missing_elsewhere > 0 || outcome.missing_nodes != Some(0);
-        if outcome.missing.contains(&self.id) || is_elsewhere {
-            AckError::Timeout
-        } else if receipt.unsupported > 0 {
-            AckError::Unsupported
-        } else if receipt.dropped > 0 && receipt.queued == 0 {
-            AckError::Dropped
-        } else {
-            AckError::Disconnected
-        }
+/// Returns the reason for a missing answer; `is_awaited` if a client may still answer.
+fn unanswered(receipt: Receipt, is_awaited: bool) -> AckError {
+    if is_awaited {
+        AckError::Timeout
+    } else if receipt.unsupported > 0 {
+        AckError::Unsupported
+    } else if receipt.dropped > 0 && receipt.queued == 0 {
+        AckError::Dropped
+    } else {
+        AckError::Disconnected
     }
 }
+
+/// Pauses between two searches for a client that has disconnected.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Socket {
     #[doc = include_str!("../../../docs/emit.md")]
@@ -211,6 +276,11 @@ impl Socket {
     #[doc = include_str!("../../../docs/timeout.md")]
     pub fn timeout(&self, timeout: Duration) -> SocketEmit {
         SocketEmit::here(self).timeout(timeout)
+    }
+
+    #[doc = include_str!("../../../docs/retries.md")]
+    pub fn retries(&self, retries: u32) -> SocketEmit {
+        SocketEmit::here(self).retries(retries)
     }
 
     #[doc = include_str!("../../../docs/overflow.md")]
