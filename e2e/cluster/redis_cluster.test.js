@@ -10,8 +10,11 @@ import { startRedisCluster } from "../lib/redis_cluster.js";
 import { binary, startClusterServer, startDemo } from "../lib/server.js";
 import { registerOperations } from "./operations.js";
 
-/** Time in which the servers hear each other after the new master accepts, in milliseconds */
-const WHOLE = 1000;
+/**
+ * Limit for the time in which the servers hear each other after the new master accepts, in milliseconds: ten times what
+ * an idle machine needs at most. The measured time is in the output.
+ */
+const LIMIT = 10_000;
 
 const url = (cluster) => `redis://${cluster.ports.map((port) => `127.0.0.1:${port}`).join(",")}`;
 
@@ -103,14 +106,14 @@ describe("the command", () => {
       // Its own clients hear it meanwhile.
       await send("meanwhile");
       assert(heard(0, event, "meanwhile"), "local delivery");
-      assert(Date.now() - begin < WHOLE, "local delivery is not delayed");
+      assert(Date.now() - begin < LIMIT, "local delivery is not delayed");
       await until(() => cluster.isMaster(replica), "a new master");
       const pids = [...servers.map(({ child }) => child.pid), cluster.servers[replica].pid];
       const before = withheld(...pids);
       const elapsed = await sendUntil(send, (text) => heard(1, event, text), "an event for the other server");
       const time = Math.round(elapsed - (withheld(...pids) - before));
       context.diagnostic(`events for ${what} arrived ${time} ms after the new master accepted`);
-      assert(time < WHOLE, `${time} ms`);
+      assert(time < LIMIT, `${time} ms`);
       // Both servers of Roomcast are subscribed.
       const running = [...cluster.servers.keys()].filter((index) => index !== master);
       const count = await cluster.subscribers(channel, running);
