@@ -96,8 +96,8 @@ impl Target {
 pub(super) fn cluster_targets() -> Vec<Target> {
     let [saturated, no_members] = [ClusterLoad::Saturated, ClusterLoad::NoMembers]
         .map(|load| load.name().parse::<Load>().map_or_else(|_| load.name().into(), |load| load.to_string()));
-    let [native, classic, _] = ROOMCAST_ADAPTERS.map(|(name, _)| name);
-    let node = NODE_ADAPTERS[0].0;
+    let [native, classic, sharded] = ROOMCAST_ADAPTERS.map(|(name, _)| name);
+    let [node, node_sharded, _] = NODE_ADAPTERS.map(|(name, _)| name);
     let mut targets = Vec::new();
     let mut add = |case, load: &str, server: &str, base: Option<&str>, measure, must, aim| {
         let base = base.map(str::to_owned);
@@ -110,7 +110,9 @@ pub(super) fn cluster_targets() -> Vec<Target> {
         add("sender and receiver", &saturated, server, Some(bare), Measure::Cpu, 1.4, 1.2);
     }
     add("the same to equal traffic", &saturated, classic, Some(bare_classic), Measure::Cpu, 1.4, 1.2);
-    for (server, must, aim) in [(classic, 2.5, 2.0), (native, 0.1, 0.05)] {
+    add("sender", &saturated, sharded, Some(node_sharded), Measure::Sender, 1.0 / 6.0, 0.12);
+    add("receiver", &saturated, sharded, Some(node_sharded), Measure::Receiver, 1.0 / 3.0, 0.25);
+    for (server, must, aim) in [(classic, 2.5, 2.0), (native, 0.1, 0.05), (sharded, 0.1, 0.05)] {
         add("µs of the receiver", &no_members, server, None, Measure::Receiver, must, aim);
     }
     targets
