@@ -121,6 +121,44 @@ async fn events_of_outage_are_missed_only_by_absent_clients() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn replayed_event_before_received_ones_has_provisional_offset() {
+    let (broker, stream) = (Broker::default(), MemoryStream::default());
+    let servers = Server::connected_by_stream(&broker, &stream, 2).await;
+    emit(&servers[0], [1]);
+    settle().await;
+    stream.freeze_reader(0, true);
+    stream.lose_answers(1);
+    emit(&servers[0], [2]);
+    settle().await;
+    stream.stop();
+    tokio::time::sleep(Duration::from_millis(260)).await;
+    emit(&servers[0], [3]);
+    settle().await;
+    let received = servers[0].host.take_log().pop().expect("an event");
+    let (_, received) = received.split_once('@').expect("an offset");
+    // The first server writes its event once it has read the one without an answer.
+    stream.start();
+    settle().await;
+    emit(&servers[1], [4]);
+    settle().await;
+    stream.freeze_reader(0, false);
+    settle().await;
+    emit(&servers[1], [5]);
+    settle().await;
+
+    let log = servers[1].namespace.event_log().expect("a log");
+    let query = LogQuery { after: received, rooms: &[Room::from("all")], max_bytes: 9999 };
+    let replayed = log.missed(&query).await.expect("events").events;
+    let offsets: Vec<_> = replayed.iter().map(|event| event.offset.as_deref().expect("an offset")).collect();
+    assert_eq!(offsets.iter().map(|offset| log.is_provisional(offset)).collect::<Vec<_>>(), [true, false]);
+    for (offset, expected) in offsets.into_iter().zip(["5", ""]) {
+        for server in &servers {
+            assert_eq!(missed(server, offset).await.as_deref(), Ok(expected));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn joins_wait_for_position_in_stream() {
     let (broker, stream) = (Broker::default(), MemoryStream::default());
     stream.stop();

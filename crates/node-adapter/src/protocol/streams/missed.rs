@@ -111,7 +111,9 @@ impl MissedReader {
             return Ok(());
         }
         set_options(&mut event, &flags);
-        let offset = ByteString::from(entry.id.to_string());
+        // Until the last of them, a plain offset would not tell that its receiver has those that follow.
+        let released = self.released.clone().filter(|_| !self.has_released);
+        let offset = ByteString::from(StreamOffset { id: entry.id, released }.to_string());
         self.bytes += event.name.len() + event.args.byte_len() + offset.len();
         if self.bytes > self.max_bytes {
             return Err(EventLogError::TooLarge);

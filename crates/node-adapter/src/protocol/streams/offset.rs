@@ -11,8 +11,9 @@ use crate::EntryId;
 ///
 /// Usually the id of an entry. While a node delivers its own events although they are not read back from the stream,
 /// the offsets of all events to its clients are *provisional*: they have the last own event too. A client that returns
-/// with such an offset receives none of these events again, wherever they are in the stream. Its text is
-/// `ID/SENDER/NUMBER`; Node refuses it, and its client begins anew.
+/// with such an offset receives none of these events again, wherever they are in the stream, and the offsets of events
+/// that are replayed before the last of them are provisional too. Its text is `ID/SENDER/NUMBER`; Node refuses it, and
+/// its client begins anew.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "a pair")]
 pub struct StreamOffset {
