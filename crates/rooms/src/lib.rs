@@ -87,7 +87,7 @@ struct Entry {
 }
 
 // Together with the two reference counts it fits a block of 128 bytes, of which malloc takes eight.
-#[cfg(target_pointer_width = "64")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 const _: () = assert!(size_of::<Entry>() <= 104, "one field more would cost each member 16 bytes");
 
 /// Rooms that a member has joined.

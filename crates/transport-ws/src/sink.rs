@@ -31,7 +31,7 @@ pub(crate) struct WsSink {
 }
 
 // It fits a block of 48 bytes, of which malloc takes eight.
-#[cfg(all(target_pointer_width = "64", unix))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 const _: () = assert!(size_of::<WsSink>() <= 40, "one field more would cost each connection 16 bytes");
 
 /// The rest of a partly written frame, and the owner of its memory charge.

@@ -53,7 +53,7 @@ pub(super) struct Closing {
     pub(super) opened: bool,
 }
 
-#[cfg(target_pointer_width = "64")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 const _: () = assert!(size_of::<Phase>() == 16, "each driver has one");
 
 impl Phase {

@@ -39,7 +39,7 @@ pub(crate) struct Driver {
 }
 
 // With the runtime's overhead a task fits a 256-byte block, or else takes 384: costly for idle clients.
-#[cfg(target_pointer_width = "64")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 const _: () = assert!(size_of::<Driver>() <= 152, "one field more would cost each client 128 bytes");
 
 impl Driver {

@@ -74,7 +74,7 @@ impl Clients for App {
 pub(crate) type SessionShared = crate::session::shared::SessionShared<Io>;
 
 // Together with the two reference counts it fits a block of 224 bytes, of which malloc takes eight.
-#[cfg(target_pointer_width = "64")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 const _: () = assert!(size_of::<SessionShared>() <= 192, "one field more would cost each client 16 bytes");
 
 impl App {

@@ -63,7 +63,7 @@ struct Inner {
 }
 
 // Together with the two reference counts it fits a block of 144 bytes, of which malloc takes eight.
-#[cfg(target_pointer_width = "64")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 const _: () = assert!(size_of::<Inner>() <= 120, "one field more would cost each socket 16 bytes");
 
 /// Lifecycle state of a socket in its namespace; it only moves forward.
