@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use roomcast::Io;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::output::Output;
 
@@ -41,7 +44,7 @@ impl Log {
     /// # Errors
     ///
     /// Fails if the writer thread cannot be started.
-    pub(crate) fn start(filter: EnvFilter, format: Format) -> io::Result<Self> {
+    pub(crate) fn start(filter: Targets, format: Format) -> io::Result<Self> {
         let io = Arc::new(OnceLock::<Io>::new());
         let counting = io.clone();
         let lost = move |lines| {
@@ -53,16 +56,16 @@ impl Log {
             |lines| tracing::warn!(lines, "log lines lost: standard error is not read fast enough");
         let output = Output::start("log", io::stderr(), lost, regained)?;
         let writer = output.clone();
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
+        let layer = tracing_subscriber::fmt::layer()
             .with_writer(move || writer.clone())
             .with_ansi(io::stderr().is_terminal())
             // Internal errors would bypass the writer thread.
             .log_internal_errors(false);
-        match format {
-            Format::Text => builder.init(),
-            Format::Json => builder.json().flatten_event(true).init(),
-        }
+        let layer = match format {
+            Format::Text => layer.boxed(),
+            Format::Json => layer.json().flatten_event(true).boxed(),
+        };
+        tracing_subscriber::registry().with(layer.with_filter(filter)).init();
         // The default hook blocks on standard error.
         std::panic::set_hook(Box::new(log_panic));
         Ok(Self { output, io })

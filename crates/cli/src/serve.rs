@@ -9,7 +9,7 @@ use roomcast::config::ConfigError;
 use roomcast::server::Drain;
 use roomcast::transport::{Polling, WebSocket};
 use roomcast::{Config, Io, ServeError, Server};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use crate::address::Address;
 use crate::cause::with_causes;
@@ -36,7 +36,9 @@ pub(crate) fn run(options: &Options, sources: &Sources<'_>) -> Result<(), Box<dy
         )
         .into());
     }
-    let filter = EnvFilter::try_new(&options.log)
+    let filter: Targets = options
+        .log
+        .parse()
         .map_err(|error| format!("{} {:?} is not a filter: {error}", sources.name("log"), options.log))?;
     // Dropping it at the end flushes it.
     let log = Log::start(filter, options.log_format)?;
