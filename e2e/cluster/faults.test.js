@@ -62,6 +62,7 @@ async function runFaults(context, servers) {
       "clients lose their connections": () => run.cutClients(),
       ...(servers.includes("node") && { "clients of Node lose their connections": () => run.cutClients("node") }),
     },
+    frequent: ["a server is killed", "a server is frozen"],
     log: (line) => context.diagnostic(line),
   });
   const flags = { "ping-interval": 1000, "ping-timeout": 1000 };

@@ -1,7 +1,7 @@
 // Faults on the servers, the engine and the connections of a cluster, while clients receive numbered messages.
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
-import { pick, seeded } from "./random.js";
+import { seeded, shuffled } from "./random.js";
 import { RecoveryLedger } from "./recovery_ledger.js";
 import { Announcer, KINDS, Wanderer } from "./wanderer.js";
 
@@ -18,14 +18,15 @@ const SETTLE = 60_000;
  * A run of `seconds` with random faults, the same for the same seed
  *
  * `nodes` are the servers, see `Node`; messages are sent to the ones that confirm them. `faults` are the kinds of
- * faults, by name a function that resolves once the fault is over.
+ * faults, by name a function that resolves once the fault is over; those in `frequent` occur twice as often.
  */
 export class FaultRun {
-  constructor({ seed, clients, nodes, faults, log = () => {} }) {
+  constructor({ seed, clients, nodes, faults, frequent = [], log = () => {} }) {
     this.seed = seed;
     this.random = seeded(seed);
     this.nodes = nodes;
     this.faults = faults;
+    this.frequent = frequent;
     this.log = log;
     this.ledger = new RecoveryLedger();
     this.done = Object.fromEntries(Object.keys(faults).map((name) => [name, 0]));
@@ -100,13 +101,14 @@ export class FaultRun {
 
   async #inject(end) {
     const names = Object.keys(this.faults);
-    // Each kind once, in random order, and then any.
-    const first = names.slice().sort(() => this.random() - 0.5);
+    // Each kind once in random order, and then the frequent ones twice as often.
+    let next = shuffled(names, this.random);
     for (;;) {
       const pause = 500 + this.random() * 2500;
       if (Date.now() + pause > end) return;
       await sleep(pause);
-      const name = first.pop() ?? pick(names, this.random);
+      if (next.length === 0) next = shuffled([...names, ...this.frequent], this.random);
+      const name = next.pop();
       this.log(name);
       await this.faults[name](this.random);
       this.done[name]++;

@@ -11,5 +11,15 @@ export function seeded(seed) {
   };
 }
 
+/** A list in random order */
+export function shuffled(list, random) {
+  const mixed = [...list];
+  for (let at = mixed.length - 1; at > 0; at--) {
+    const other = Math.floor(random() * (at + 1));
+    [mixed[at], mixed[other]] = [mixed[other], mixed[at]];
+  }
+  return mixed;
+}
+
 /** One of a list */
 export const pick = (list, random) => list[Math.floor(random() * list.length)];

@@ -80,8 +80,8 @@ export class Wanderer {
     this.isJoined = true;
   }
 
-  received(sender, number) {
-    this.account.receive(sender, number, this.to.name);
+  received(sender, number, offset) {
+    this.account.receive(sender, number, `${this.to.name} at ${offset}`);
   }
 
   /** Breaks the connection without a goodbye */
@@ -135,7 +135,7 @@ class SocketIoLink {
   #create(url) {
     const socket = new Manager(url, { ...this.options, ...SOCKET_IO[this.wanderer.kind] }).socket("/");
     // The last argument is the offset.
-    socket.on("told", (sender, number) => this.wanderer.received(sender, number));
+    socket.on("told", (sender, number, offset) => this.wanderer.received(sender, number, offset));
     return socket;
   }
 
@@ -208,7 +208,7 @@ class JsonLink {
     }
     if (header.offset) this.#offset = header.offset;
     const [name, sender, number] = message;
-    if (name === "told") this.wanderer.received(sender, number);
+    if (name === "told") this.wanderer.received(sender, number, header.offset);
   }
 
   cut() {
