@@ -1,4 +1,6 @@
-// A client with `retries` whose server was killed before the answer arrived: the next server gives the same answer.
+// Events that are sent again to another server, or to a client that has moved to another server.
+//
+// A client with `retries` whose server was killed before the answer arrived gets the same answer from the next server.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect as connectTcp, createServer } from "node:net";
@@ -73,6 +75,42 @@ describe("an event that is sent again to another server", () => {
     assert.equal(await Promise.race([answer, sleep(500)]), undefined);
     [socket, next].forEach((socket) => socket.disconnect());
   });
+});
+
+test("an event of a server is sent again to its client on another one", async () => {
+  const redis = await startRedis();
+  const start = () => startExample("recovery_server", { redis: `redis://127.0.0.1:${redis.port}` });
+  const servers = await Promise.all([start(), start()]);
+  try {
+    const [former, other] = servers;
+    const path = await forward(former.port);
+    const socket = await connect(path.url);
+    const { id } = socket;
+    await sleep(STORED);
+    let heard = 0;
+    let answers = false;
+    socket.on("mail", (text, answer) => {
+      assert.equal(text, "letter");
+      heard += 1;
+      if (answers) answer("thanks");
+    });
+    socket.emit("deliver", "letter");
+    await until(() => heard > 0, "the event arrives");
+    path.close();
+    await until(() => !socket.connected, "the connection is lost");
+    answers = true;
+    const before = heard;
+    socket.io.uri = other.url;
+    socket.connect();
+    await inTime(once(socket, "connect"), PATIENCE, "no connect");
+    assert.deepEqual([socket.recovered, socket.id], [true, id]);
+    await until(() => former.output.includes(`answer of ${id}: "thanks"`), "the former server has the answer");
+    assert(heard > before);
+    socket.disconnect();
+  } finally {
+    await Promise.all(servers.map((server) => server.stop()));
+    await redis.stop();
+  }
 });
 
 async function connect(url, options = {}) {

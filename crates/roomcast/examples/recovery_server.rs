@@ -102,6 +102,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
         .on("echo", async |ack: Ack, args: Args| ack.send(args).map(drop))
         .on("ask", ask)
+        .on("deliver", deliver)
         .on(
             "out",
             async |socket: Socket, close: bool| {
@@ -180,5 +181,13 @@ async fn burst(io: Io, room: String, sender: String, count: u64, ack: Ack) -> Re
 async fn ask(socket: Socket, args: Args, ack: Ack) {
     if let Ok(answer) = socket.emit_with_ack("question", args).await {
         let _ = ack.send(answer);
+    }
+}
+
+/// Emits `mail` to the caller until it is acknowledged, here or on another server, and prints the answer.
+async fn deliver(socket: Socket, args: Args) {
+    let mail = socket.timeout(Duration::from_secs(1)).retries(60);
+    if let Ok(answer) = mail.emit_with_ack("mail", args).await {
+        println!("answer of {}: {}", socket.id(), answer.json());
     }
 }
