@@ -13,6 +13,7 @@ mod fuzz;
 mod layers;
 mod packages;
 mod plan;
+mod platforms;
 mod prerequisite;
 mod process;
 mod project;
@@ -67,6 +68,8 @@ enum Cli {
     Tutorial,
     /// Build the command with the profile `dist`, and fail if it is larger than 10 MB stripped
     Size,
+    /// Compile the libraries and the command for macOS and Windows, without TLS and Redis
+    Platforms,
     /// Run two servers on one Redis behind a load balancer with sticky sessions; needs redis-server
     TwoNodes(two_nodes::Options),
     /// Check layers and import cycles against the tables of ARCHITECTURE.md
@@ -170,6 +173,7 @@ fn main() -> ExitCode {
         Cli::Results { check } => return compare::results(&project, check),
         Cli::Packages(options) => return packages::run(&project, options),
         Cli::Size => return size::run(&project),
+        Cli::Platforms => return platforms::run(&project),
         Cli::TwoNodes(options) => return two_nodes::run(&project, &options),
         Cli::Layers => return layers::run(&project),
         Cli::Wording => return wording::run(&project),
