@@ -504,8 +504,7 @@ pub(super) fn stream_servers() -> impl Iterator<Item = &'static str> {
     ROOMCAST_STREAMS.into_iter().chain([node]).chain(NODE_STREAMS).map(|(name, _)| name)
 }
 
-/// Client library of Redis without a server, with the format of its traffic: its own bytes, and those of Node's classic
-/// adapter.
+/// Client library of Redis without a server, with the format of its traffic: bare, and as of Node's classic adapter.
 pub(super) const BARE_CLIENTS: [(&str, &str); 2] = [("redis-rs", ""), ("redis-rs-classic", "node")];
 
 /// Endpoint for MessagePack of the example server.

@@ -6,8 +6,8 @@
 //! - A publisher takes `COUNT BYTES`, and publishes messages in pipelines, several of them under way.
 //! - A receiver takes `COUNT`, and receives messages.
 //!
-//! With `node`, the messages are as long as those of Node's classic adapter, arrive by a pattern, and come back to the
-//! publisher, which is complete when it has received its own.
+//! With `node`, the messages are as long as in Node's classic adapter, arrive by a pattern, and come back to the
+//! publisher, which is complete when it has received them.
 
 #![allow(clippy::print_stdout, reason = "a measurement")]
 

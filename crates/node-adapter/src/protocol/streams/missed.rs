@@ -111,7 +111,7 @@ impl MissedReader {
             return Ok(());
         }
         set_options(&mut event, &flags);
-        // Until the last of them, a plain offset would not tell that its receiver has those that follow.
+        // Before the last of them, a plain offset would lack the later ones.
         let released = self.released.clone().filter(|_| !self.has_released);
         let offset = ByteString::from(StreamOffset { id: entry.id, released }.to_string());
         self.bytes += event.name.len() + event.args.byte_len() + offset.len();

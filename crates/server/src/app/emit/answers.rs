@@ -75,7 +75,7 @@ impl Collector {
         Arc::new(Self { collected: Mutex::new(collected) })
     }
 
-    /// Allows for further recipients. Those on this node that have not answered may still do so.
+    /// Allows for further recipients. Earlier ones on this node may still answer.
     pub(crate) fn begin_again(&self) {
         let mut collected = self.lock();
         collected.all_asked = false;
