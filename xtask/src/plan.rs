@@ -116,6 +116,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
                     "--package",
                     "roomcast-cluster-node",
                     "--tests",
+                    "--no-fail-fast",
                     "--",
                     "--ignored",
                 ]),
