@@ -1,5 +1,5 @@
 // A burst of messages through a stream: each arrives once and in order at all servers, or is reported as refused. One
-// that is refused reaches the clients of its own server, at once.
+// that is refused reaches only clients of the same server, at once.
 //
 // `npm run burst` is the long form; `ROOMCAST_BURST=n` sets the number of messages.
 import assert from "node:assert/strict";

@@ -18,7 +18,7 @@ const SETTLE = 60_000;
  * A run of `seconds` with random faults, the same for the same seed
  *
  * `nodes` are the servers, see `Node`; messages are sent to the ones that confirm them. `faults` are the kinds of
- * faults, by name a function that resolves once the fault is over; those in `frequent` occur twice as often.
+ * faults, by name a function that resolves once the fault is over; the `frequent` ones occur twice as often.
  */
 export class FaultRun {
   constructor({ seed, clients, nodes, faults, frequent = [], log = () => {} }) {
