@@ -113,7 +113,17 @@ fn unparks_sink_during_lease() {
 
 #[test]
 fn sink_that_parks_is_polled_for_next_request() {
-    check(|| {
+    check_next_request(|owner| assert!(owner.poll().is_pending()));
+}
+
+#[test]
+fn next_request_unparks_without_owner() {
+    check_next_request(|owner| owner.outbox.unpark());
+}
+
+/// Checks a sink that parks after each answer; `resume` follows the next request.
+fn check_next_request(resume: fn(&Owner)) {
+    check(move || {
         let (flusher, outbox) = outbox();
         let carrier = Carrier::default();
         carrier.park_after_each();
@@ -121,22 +131,22 @@ fn sink_that_parks_is_polled_for_next_request() {
         let owner = Owner::of(&outbox);
         assert!(owner.poll().is_pending());
         push(&outbox, "a1");
-        let polling = {
+        let requesting = {
             let (owner, carrier) = (owner.clone(), carrier.clone());
             thread::spawn(move || {
                 // The next request arrives, possibly while the flusher answers the first one.
                 carrier.unpark();
-                assert!(owner.poll().is_pending());
+                resume(&owner);
             })
         };
         flusher.run();
         push(&outbox, "a2");
-        polling.join().unwrap();
+        requesting.join().unwrap();
         rest(&flusher, &owner, &carrier);
         // Parked if the request arrived before the first answer.
         assert!(carrier.written().len() == 2 || carrier.is_parked(), "the request is not answered");
         carrier.unpark();
-        assert!(owner.poll().is_pending());
+        resume(&owner);
         rest(&flusher, &owner, &carrier);
         assert_eq!(carrier.written(), two("a"));
     });
@@ -162,37 +172,6 @@ fn unpark_without_owner_loses_no_frame() {
         flusher.run();
         push(&outbox, "a2");
         requesting.join().unwrap();
-        rest(&flusher, &owner, &carrier);
-        assert_eq!(carrier.written(), two("a"));
-    });
-}
-
-#[test]
-fn next_request_unparks_without_owner() {
-    check(|| {
-        let (flusher, outbox) = outbox();
-        let carrier = Carrier::default();
-        carrier.park_after_each();
-        outbox.set_sink(carrier.sink());
-        let owner = Owner::of(&outbox);
-        assert!(owner.poll().is_pending());
-        push(&outbox, "a1");
-        let requesting = {
-            let (outbox, carrier) = (outbox.clone(), carrier.clone());
-            thread::spawn(move || {
-                // The next request arrives, possibly while the flusher answers the first one.
-                carrier.unpark();
-                outbox.unpark();
-            })
-        };
-        flusher.run();
-        push(&outbox, "a2");
-        requesting.join().unwrap();
-        rest(&flusher, &owner, &carrier);
-        // Parked if the request arrived before the first answer.
-        assert!(carrier.written().len() == 2 || carrier.is_parked(), "the request is not answered");
-        carrier.unpark();
-        outbox.unpark();
         rest(&flusher, &owner, &carrier);
         assert_eq!(carrier.written(), two("a"));
     });

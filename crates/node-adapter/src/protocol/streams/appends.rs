@@ -8,10 +8,10 @@ use crate::{AppendResult, EntryFields, EntryId};
 
 /// Entries of all namespaces of a node on their way to the stream, each stored once and in order.
 ///
-/// `K` is the driver's key of a namespace. The driver sends the entries of [`take_next`](Self::take_next) over one connection,
-/// and reports their answers. When the connection is lost, an entry without an answer may be stored. The queue then
-/// sends no entry until the reader has read the stream up to its end on the new connection. Entries that came back were
-/// stored; the others are sent again, before all later ones.
+/// `K` is the driver's key of a namespace. The driver sends the entries of [`take_next`](Self::take_next) over one
+/// connection, and reports their answers. When the connection is lost, an entry without an answer may be stored. The
+/// queue then sends no entry until the reader has read the stream up to its end on the new connection. Entries that came
+/// back were stored; the others are sent again, before all later ones.
 #[derive(Debug)]
 pub struct AppendQueue<K> {
     /// Entries that were sent without an answer, followed by entries that wait.
