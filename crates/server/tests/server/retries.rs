@@ -118,6 +118,36 @@ fn client_without_recovery_is_not_awaited() {
 }
 
 #[test]
+fn client_that_left_is_not_awaited() {
+    let (io, server, sockets) = open(recovering());
+    let awaited = |leave: &dyn Fn(&Socket, &mut Returner)| {
+        let mut client = Returner::connect(&server.dial);
+        let socket = sockets.next();
+        let asked = ask(&server, &socket, AGES, MANY);
+        question(&mut client);
+        leave(&socket, &mut client);
+        [asked.join(), ask(&server, &socket, AGES, MANY).join()]
+    };
+    let by_itself = awaited(&|_, client| client.engine.send("1".into()));
+    let by_server = awaited(&|socket, _| socket.disconnect());
+    for result in by_itself.into_iter().chain(by_server) {
+        assert!(matches!(result, Err(AckError::Disconnected)), "{result:?}");
+    }
+    until(|| io.client_count() == 0);
+}
+
+#[test]
+fn client_of_kind_without_recovery_is_not_awaited() {
+    let (io, server, sockets) = open(recovering());
+    let client = Client::connect(Kind::Plain, &server.dial);
+    let socket = sockets.next();
+    client.close();
+    until(|| io.client_count() == 0);
+    let result = ask(&server, &socket, AGES, MANY).join();
+    assert!(matches!(result, Err(AckError::Disconnected)), "{result:?}");
+}
+
+#[test]
 fn recovered_client_receives_event_again() {
     let (io, server, sockets) = open(recovering());
     let mut client = Returner::connect(&server.dial);

@@ -179,7 +179,10 @@ impl SocketEmit {
 
     /// Returns whether a client that has disconnected may be recovered, with the same id.
     fn may_return(&self) -> bool {
-        self.emit.namespace.recovery.is_some()
+        match &self.socket {
+            Some(socket) => socket.may_return(),
+            None => self.emit.namespace.recovery.is_some(),
+        }
     }
 
     async fn ask_here(

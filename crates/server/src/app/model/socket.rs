@@ -75,10 +75,12 @@ impl SocketState {
     const IN: u8 = 1;
     /// Disconnected by the application and detached from the router; disconnect handlers may not have run yet.
     const DISCONNECTED: u8 = 2;
-    /// Disconnected for another reason; with recovery enabled the client may return.
+    /// Disconnected for another reason; the client may recover its session.
     const LEFT: u8 = 3;
+    /// Disconnected for a reason after which the session cannot be recovered, or never attached to the router.
+    const GONE: u8 = 4;
     /// Disconnected by the application after the client had left, so the client cannot recover the session.
-    const BARRED: u8 = 4;
+    const BARRED: u8 = 5;
 
     fn get(&self) -> u8 {
         self.0.load(Ordering::Acquire)
@@ -344,6 +346,11 @@ impl Socket {
         self.0.lifecycle.get() > SocketState::IN
     }
 
+    /// Returns whether the client may still be connected, or may recover its session.
+    pub(crate) fn may_return(&self) -> bool {
+        self.0.recovery.is_some() && matches!(self.0.lifecycle.get(), SocketState::IN | SocketState::LEFT)
+    }
+
     /// Returns whether new handlers and listeners are dropped at once.
     pub(crate) fn is_cleared(&self) -> bool {
         self.0.cleared.load(Ordering::Acquire)
@@ -410,7 +417,7 @@ impl Socket {
     /// Drops the handlers and listeners of a closed socket, which may hold the socket itself.
     pub(crate) fn clear(&self) {
         // A socket that is still pending must not be attached later.
-        self.0.lifecycle.advance(SocketState::PENDING, SocketState::LEFT);
+        self.0.lifecycle.advance(SocketState::PENDING, SocketState::GONE);
         self.0.cleared.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
         let let_go = AssertUnwindSafe(|| {
@@ -611,8 +618,10 @@ impl Socket {
     /// Every event emitted before `delivered_until` is known to have reached the client.
     pub(crate) fn detach(&self, may_come_back: bool, delivered_until: Option<Instant>) {
         let (inner, key) = (&self.0, self.key());
-        if inner.lifecycle.advance(SocketState::IN, SocketState::LEFT) {
-            match inner.recovery.as_ref().filter(|_| may_come_back) {
+        let recovery = inner.recovery.as_ref().filter(|_| may_come_back);
+        let left = if recovery.is_some() { SocketState::LEFT } else { SocketState::GONE };
+        if inner.lifecycle.advance(SocketState::IN, left) {
+            match recovery {
                 Some(recovery) => {
                     let data = self.user_data().shared_data();
                     recovery.retainer.detach_and_retain(key, data, delivered_until);
@@ -672,8 +681,8 @@ impl Inner {
                         break;
                     }
                 }
-                SocketState::LEFT => {
-                    self.lifecycle.advance(SocketState::LEFT, SocketState::BARRED);
+                left @ (SocketState::LEFT | SocketState::GONE) => {
+                    self.lifecycle.advance(left, SocketState::BARRED);
                 }
                 _ => {
                     // The session's driver task or another thread may be about to detach it.
