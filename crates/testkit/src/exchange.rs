@@ -120,6 +120,19 @@ impl ExchangeBuilder {
         self
     }
 
+    /// Sets the stream that remains after the 101, and the bytes of the 101 that are still to be sent.
+    #[must_use]
+    pub fn upgrade_with_unsent(
+        mut self,
+        stream: impl ByteStream + 'static,
+        unsent: impl Into<Bytes>,
+    ) -> Self {
+        let upgraded = Upgraded { stream: Box::new(stream), read_buffer: Bytes::new() };
+        let released = Ok((upgraded, unsent.into()));
+        self.upgrade = Some(Upgrade::with_unsent(std::future::ready(released)));
+        self
+    }
+
     /// Sets the subprotocol selected by the server.
     #[must_use]
     pub fn subprotocol(mut self, subprotocol: &'static str) -> Self {

@@ -1,9 +1,7 @@
 //! Read half of an open WebSocket.
 
 use std::fmt;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -222,8 +220,8 @@ impl Connection for WsConnection {
         let State::Opening(upgrade) = &mut self.state else {
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::NotConnected).into()));
         };
-        let upgraded = match ready!(Pin::new(upgrade).poll(cx)) {
-            Ok(upgraded) => upgraded,
+        let (upgraded, unsent) = match ready!(upgrade.poll_released(cx)) {
+            Ok(released) => released,
             Err(error) => {
                 self.state = State::Over;
                 return Poll::Ready(Err(error.into()));
@@ -234,7 +232,7 @@ impl Connection for WsConnection {
         let early = upgraded.read_buffer;
         self.state = State::Open(read, (!early.is_empty()).then(|| Box::new(early)));
         let compressor = self.compressed.as_mut().and_then(|compressed| compressed.compressor.take());
-        Poll::Ready(Ok(Box::new(WsSink::new(write, compressor))))
+        Poll::Ready(Ok(Box::new(WsSink::new(write, compressor, unsent))))
     }
 
     fn poll_recv(

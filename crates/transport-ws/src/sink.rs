@@ -19,7 +19,7 @@ use crate::wire::WsWire;
 #[derive(Debug)]
 pub(crate) struct WsSink {
     stream: WriteHalf,
-    /// The rest of a partly written frame; boxed, since sockets nearly always have room.
+    /// The rest of a partly written frame, or of the 101; boxed, since sockets nearly always have room.
     rest: Option<Box<Rest>>,
     /// Whether the stream may buffer unsent bytes.
     unflushed: bool,
@@ -62,9 +62,9 @@ impl Rest {
         Self { bytes: bytes.slice(written..), _memory: memory }
     }
 
-    fn copied(bytes: &[u8]) -> Self {
+    fn exclusive(bytes: Bytes) -> Self {
         let memory = Memory::Exclusive { _charge: Charge::new(bytes.len()) };
-        Self { bytes: Bytes::copy_from_slice(bytes), _memory: memory }
+        Self { bytes, _memory: memory }
     }
 }
 
@@ -90,9 +90,11 @@ const EXCLUSIVE_CORK: usize = 16 * 1024;
 const MAX_FRAME_HEADER: usize = 10;
 
 impl WsSink {
-    pub(crate) fn new(stream: WriteHalf, compressor: Option<Compressor>) -> Self {
+    /// Creates the write half; `unsent` precedes the first frame.
+    pub(crate) fn new(stream: WriteHalf, compressor: Option<Compressor>, unsent: Bytes) -> Self {
         let compressor = compressor.map(Box::new);
-        Self { stream, rest: None, unflushed: false, closed: false, moved: 0, compressor }
+        let rest = (!unsent.is_empty()).then(|| Box::new(Rest::exclusive(unsent)));
+        Self { stream, rest, unflushed: false, closed: false, moved: 0, compressor }
     }
 
     fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut VecDeque<Frame>) -> Poll<io::Result<()>> {
@@ -101,7 +103,7 @@ impl WsSink {
             batch.clear();
         }
         loop {
-            ready!(self.poll_rest(cx))?;
+            ready!(self.poll_rest(cx, batch))?;
             let Some(first) = batch.front() else { break };
             if matches!(self.compressor.as_deref(), Some(Compressor::Exclusive(_))) {
                 ready!(self.poll_exclusive(cx, batch))?;
@@ -172,7 +174,7 @@ impl WsSink {
             };
             self.unflushed = self.stream.buffers();
             let rest = &corked[written..];
-            self.rest = (!rest.is_empty()).then(|| Box::new(Rest::copied(rest)));
+            self.rest = (!rest.is_empty()).then(|| Box::new(Rest::exclusive(Bytes::copy_from_slice(rest))));
             Ok::<_, io::Error>((outcome, corked.is_empty()))
         })?;
         match ready!(outcome)? {
@@ -181,19 +183,40 @@ impl WsSink {
         }
     }
 
-    /// Writes the rest of a partly written frame.
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes the rest of a partly written frame, together with the frames after it if all are small.
+    fn poll_rest(&mut self, cx: &mut Context<'_>, batch: &mut VecDeque<Frame>) -> Poll<io::Result<()>> {
         while let Some(Rest { bytes: rest, .. }) = self.rest.as_deref_mut() {
             if rest.is_empty() {
                 self.rest = None;
                 break;
             }
-            match ready!(self.stream.poll_write(cx, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => {
-                    rest.advance(written);
-                    self.moved = self.moved.wrapping_add(written as u32);
-                }
+            let is_exclusive = matches!(self.compressor.as_deref(), Some(Compressor::Exclusive(_)));
+            let mut offered = Offered { frames: 0, bytes: rest.len(), closes: false };
+            let outcome = if is_exclusive || batch.is_empty() || rest.len() >= COPY_BELOW {
+                self.stream.poll_write(cx, rest)
+            } else {
+                with_write_buffer(|corked| {
+                    corked.extend_from_slice(rest);
+                    offered = fill(shared(self.compressor.as_deref()), corked, batch);
+                    self.stream.poll_write(cx, corked)
+                })
+            };
+            let written = ready!(outcome)?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let of_rest = written.min(rest.len());
+            rest.advance(of_rest);
+            self.moved = self.moved.wrapping_add(of_rest as u32);
+            self.unflushed = self.stream.buffers();
+            if !rest.is_empty() {
+                continue;
+            }
+            self.rest = None;
+            if written == offered.bytes {
+                self.advance_whole(batch, &offered);
+            } else if written > of_rest {
+                self.advance(batch, written - of_rest)?;
             }
         }
         Poll::Ready(Ok(()))
@@ -255,6 +278,10 @@ impl FrameSink for WsSink {
         self.stream.prefetch();
     }
 
+    fn has_unsent(&self) -> bool {
+        self.rest.is_some()
+    }
+
     fn moved(&self) -> u64 {
         self.moved.into()
     }
@@ -268,7 +295,7 @@ struct Offered {
     closes: bool,
 }
 
-/// Copies the frames of one write from the front of the batch.
+/// Copies the frames of one write from the front of the batch, behind what `corked` holds.
 fn fill(wire: Option<&DeflateWire>, corked: &mut Vec<u8>, batch: &VecDeque<Frame>) -> Offered {
     let mut offered = Offered { frames: 0, bytes: 0, closes: false };
     for frame in batch {
@@ -276,7 +303,7 @@ fn fill(wire: Option<&DeflateWire>, corked: &mut Vec<u8>, batch: &VecDeque<Frame
             && let Some(message) = exclusive(frame)
         {
             let size = message.len() + MAX_FRAME_HEADER;
-            if offered.frames > 0 && (corked.len() + size > CORK || size >= COPY_BELOW) {
+            if !corked.is_empty() && (corked.len() + size > CORK || size >= COPY_BELOW) {
                 break;
             }
             put_message(corked, message);
@@ -284,7 +311,7 @@ fn fill(wire: Option<&DeflateWire>, corked: &mut Vec<u8>, batch: &VecDeque<Frame
             continue;
         }
         let size = size(wire, frame);
-        if offered.frames > 0 && (corked.len() + size > CORK || size >= COPY_BELOW) {
+        if !corked.is_empty() && (corked.len() + size > CORK || size >= COPY_BELOW) {
             break;
         }
         match compressed(wire, frame).or_else(|| frame.rendered(WsWire::wire_key())) {

@@ -47,6 +47,7 @@ impl<'a> Lease<'a> {
         }
         let Some(sink) = state.sink.take() else { return Err(false) };
         state.leased = true;
+        state.unsent = false;
         let mut batch = spare_batch();
         // No overflow policy may drop frames that a sink returned, so a parked sink is polled with an empty batch
         // first.
@@ -85,8 +86,8 @@ impl<'a> Lease<'a> {
             match (state.take_successor(), outcome) {
                 // The new sink continues from here, even if the old one failed.
                 (Some(successor), _) => {
+                    state.begin_sink(&*successor);
                     retired = self.sink.replace(successor);
-                    state.set_readiness(Readiness::Ready, false);
                 }
                 (None, Ok(readiness)) => {
                     debug_assert!(
@@ -104,7 +105,7 @@ impl<'a> Lease<'a> {
             if state.readiness == Readiness::Ready && continues && state.has_frames() {
                 let most = || self.sink.as_ref().map_or(0, |sink| sink.max_joined());
                 self.offered = state.take_batch(&mut self.batch, self.outbox.0.bounds.limit(), most);
-                if !self.batch.is_empty() {
+                if std::mem::take(&mut state.unsent) || !self.batch.is_empty() {
                     drop(state);
                     drop(retired);
                     continue;
@@ -202,8 +203,8 @@ impl Drop for Lease<'_> {
         state.put_back(&mut self.batch, 0);
         let mut retired = None;
         if let Some(successor) = state.take_successor() {
+            state.begin_sink(&*successor);
             retired = self.sink.replace(successor);
-            state.set_readiness(Readiness::Ready, false);
         }
         self.end(state, false);
         drop(retired);

@@ -104,6 +104,7 @@ impl Outbox {
             listed: false,
             leased: false,
             wanted: false,
+            unsent: false,
             over_limit: false,
             stalled: false,
             heartbeat_leased: false,
@@ -251,7 +252,7 @@ impl Outbox {
         } else if state.leased {
             state.rare.get_or_insert_default().successor.replace(sink)
         } else {
-            state.set_readiness(Readiness::Ready, false);
+            state.begin_sink(&*sink);
             state.sink.replace(sink)
         };
         self.unlock_and_enlist(state);
@@ -269,6 +270,7 @@ impl Outbox {
             return None;
         }
         state.set_readiness(Readiness::Parked, false);
+        state.unsent = false;
         state.sink.take()
     }
 

@@ -99,6 +99,17 @@ pub trait FrameSink: Send + fmt::Debug {
     /// The default does nothing.
     fn prefetch(&self) {}
 
+    /// Returns whether the sink of a new connection holds bytes of its own, which precede the first frame.
+    ///
+    /// The outbox asks once, when it gets the sink, and then calls [`poll_send`](Self::poll_send) soon, even without
+    /// frames. An example is the HTTP response that opened the connection, which then shares a write with the first
+    /// frames.
+    ///
+    /// The default returns `false`.
+    fn has_unsent(&self) -> bool {
+        false
+    }
+
     /// Returns the maximum bytes of frames that the outbox joins into one frame.
     ///
     /// Consecutive events of broadcasts may arrive as one [`Frame`] of several messages, which is rendered once for all

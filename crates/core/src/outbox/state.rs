@@ -61,6 +61,8 @@ pub(super) struct State {
     pub(super) leased: bool,
     /// A pusher found the sink leased and the backlog at high water; the lease ends after its batch.
     pub(super) wanted: bool,
+    /// The sink is new and [holds bytes](FrameSink::has_unsent), which no writer has started to send.
+    pub(super) unsent: bool,
     /// The owner was notified that the limit is exceeded.
     pub(super) over_limit: bool,
     /// The owner reported no progress.
@@ -186,9 +188,16 @@ impl State {
         matches!(self.phase, Phase::Closed(_))
     }
 
+    /// Returns whether there is something to write: frames, or bytes of a new sink.
     #[inline]
     pub(super) fn has_frames(&self) -> bool {
-        !self.queue.is_empty() || self.heartbeat.is_some()
+        !self.queue.is_empty() || self.heartbeat.is_some() || self.unsent
+    }
+
+    /// Records that `sink` is the one to write to from now on.
+    pub(super) fn begin_sink(&mut self, sink: &dyn FrameSink) {
+        self.unsent = sink.has_unsent();
+        self.set_readiness(Readiness::Ready, false);
     }
 
     /// Returns whether the outbox has frames and a writable sink, and no writer is due yet.

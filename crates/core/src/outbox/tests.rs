@@ -35,6 +35,8 @@ struct Line {
     /// Frames that it still accepts; `None` means no bound.
     room: Option<usize>,
     parked: bool,
+    /// Its sinks hold bytes of their own.
+    unsent: bool,
     broken: Option<ConnectionError>,
     waiting: Option<Waker>,
     calls: usize,
@@ -73,6 +75,10 @@ impl Carrier {
 
     fn park(&self) {
         self.line().parked = true;
+    }
+
+    fn holds_bytes(&self) {
+        self.line().unsent = true;
     }
 
     fn breaks(&self, error: ConnectionError) {
@@ -157,6 +163,10 @@ impl FrameSink for Sink {
         }
         line.waiting = Some(cx.waker().clone());
         Ok(Readiness::Blocked)
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.carrier.line().unsent
     }
 }
 

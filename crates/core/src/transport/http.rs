@@ -7,9 +7,9 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -191,12 +191,39 @@ impl fmt::Debug for Upgraded {
 }
 
 /// Future of the byte stream; completes once the 101 has been sent.
-pub struct Upgrade(Pin<Box<dyn Future<Output = io::Result<Upgraded>> + Send>>);
+///
+/// A transport that can send the 101 together with its first bytes uses [`poll_released`](Self::poll_released) instead.
+pub struct Upgrade(UpgradeState);
+
+enum UpgradeState {
+    Waiting(Pin<Box<dyn Future<Output = io::Result<(Upgraded, Bytes)>> + Send>>),
+    /// The stream is released, and these bytes of the response are still to be sent.
+    Sending(Option<Upgraded>, Bytes),
+}
 
 impl Upgrade {
-    /// Wraps a future that completes when the HTTP library releases the stream.
+    /// Wraps a future that completes when the HTTP library releases the stream, with the 101 sent.
     pub fn new(future: impl Future<Output = io::Result<Upgraded>> + Send + 'static) -> Self {
-        Self(Box::pin(future))
+        Self::with_unsent(async move { Ok((future.await?, Bytes::new())) })
+    }
+
+    /// Wraps a future that completes when the HTTP library releases the stream, with the bytes of the 101 that are
+    /// still to be sent.
+    pub fn with_unsent(future: impl Future<Output = io::Result<(Upgraded, Bytes)>> + Send + 'static) -> Self {
+        Self(UpgradeState::Waiting(Box::pin(future)))
+    }
+
+    /// Completes when the stream is released, with the bytes that have to be written to it first, if any.
+    ///
+    /// Must not be called after the future was polled, or after it has completed.
+    ///
+    /// # Errors
+    /// Returns an error if the client has disconnected.
+    pub fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Upgraded, Bytes)>> {
+        match &mut self.0 {
+            UpgradeState::Waiting(future) => future.as_mut().poll(cx),
+            UpgradeState::Sending(..) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
     }
 }
 
@@ -204,7 +231,26 @@ impl Future for Upgrade {
     type Output = io::Result<Upgraded>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
+        loop {
+            let (upgraded, unsent) = match &mut self.0 {
+                UpgradeState::Sending(Some(upgraded), unsent) => (upgraded, unsent),
+                _ => {
+                    let (upgraded, unsent) = ready!(self.poll_released(cx))?;
+                    self.0 = UpgradeState::Sending(Some(upgraded), unsent);
+                    continue;
+                }
+            };
+            if unsent.is_empty() {
+                ready!(Pin::new(&mut *upgraded.stream).poll_flush(cx))?;
+                break;
+            }
+            match ready!(Pin::new(&mut *upgraded.stream).poll_write(cx, unsent))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => unsent.advance(written),
+            }
+        }
+        let UpgradeState::Sending(upgraded, _) = &mut self.0 else { unreachable!("left the loop as `Sending`") };
+        Poll::Ready(upgraded.take().ok_or_else(|| io::ErrorKind::NotConnected.into()))
     }
 }
 
@@ -282,5 +328,46 @@ impl Rejection {
             response.headers_mut().append(name, value.clone());
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// Returns the client's end of a pipe of 4 bytes, and an upgrade to the other end.
+    fn upgrade(unsent: &'static str) -> (tokio::io::DuplexStream, Upgrade) {
+        let (client, stream) = tokio::io::duplex(4);
+        let upgraded = Upgraded { stream: Box::new(stream), read_buffer: Bytes::new() };
+        (client, Upgrade::with_unsent(async move { Ok((upgraded, unsent.into())) }))
+    }
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime").block_on(future)
+    }
+
+    #[test]
+    fn upgrade_first_sends_rest_of_response() {
+        let sent = block_on(async {
+            let (mut client, upgrade) = upgrade("HTTP/1.1 101 \r\n\r\n");
+            tokio::spawn(async move {
+                let mut upgraded = upgrade.await.expect("an open stream");
+                upgraded.stream.write_all(b"frame").await.expect("an open stream");
+            });
+            let mut sent = String::new();
+            client.read_to_string(&mut sent).await.expect("all bytes");
+            sent
+        });
+        assert_eq!(sent, "HTTP/1.1 101 \r\n\r\nframe");
+    }
+
+    #[test]
+    fn released_stream_comes_with_unsent_bytes() {
+        let (_client, mut upgrade) = upgrade("HTTP/1.1 101 ");
+        let released = block_on(std::future::poll_fn(|cx| upgrade.poll_released(cx)));
+        assert_eq!(released.expect("an open stream").1, "HTTP/1.1 101 ");
     }
 }

@@ -138,7 +138,7 @@ where
                 let poll = if is_poll && activity.may_repeat() { detached(&request) } else { None };
                 let request = Request::from_parts(request, ArrivingBody::new(body, activity.clone()));
                 let response = match rules::check(&request) {
-                    Ok(()) => respond(&server, request).await,
+                    Ok(()) => respond(&server, &activity, request).await,
                     Err(broken) => broken.response(),
                 };
                 if let Some(poll) = poll
@@ -236,13 +236,18 @@ where
 }
 
 /// Answers a request that passed the [rules].
-async fn respond<B>(server: &Server, request: Request<B>) -> Response<ResponseBody>
+async fn respond<B>(server: &Server, activity: &Activity, request: Request<B>) -> Response<ResponseBody>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     match answer(&server.io, "", request).await {
-        Ok(response) => response,
+        Ok(response) => {
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                activity.leave_http();
+            }
+            response
+        }
         Err(request) => {
             let fallback = AssertUnwindSafe(|| (server.fallback)(request.map(drop)));
             catch_unwind(fallback).unwrap_or_else(|_| panicked(&server.io))

@@ -53,6 +53,8 @@ pub(crate) struct Activity {
     may_repeat: AtomicBool,
     /// A repeated poll is being answered, without the HTTP library
     answers_poll: AtomicBool,
+    /// The request in progress leaves HTTP: its response is kept for the transport, which sends it with its first frames
+    leaves_http: AtomicBool,
     /// Answers to the repetitions of the poll that was answered last, for the stream
     answers: Mutex<Option<Box<dyn AnswerPoll>>>,
 }
@@ -81,6 +83,7 @@ impl Activity {
             requests: AtomicUsize::new(0),
             may_repeat: AtomicBool::new(false),
             answers_poll: AtomicBool::new(false),
+            leaves_http: AtomicBool::new(false),
             answers: Mutex::new(None),
         }
     }
@@ -112,6 +115,11 @@ impl Activity {
     /// Returns whether a poll is being answered that the HTTP library does not know of.
     pub(crate) fn answers_poll(&self) -> bool {
         get(&self.answers_poll)
+    }
+
+    /// Makes the stream keep the response to the request in progress, for the transport that takes the connection over.
+    pub(crate) fn leave_http(&self) {
+        set(&self.leaves_http, true);
     }
 
     fn request_ended(&self) {
@@ -284,6 +292,8 @@ pub(crate) struct HttpStream<S> {
     activity: Arc<Activity>,
     /// Bytes behind the current request
     ahead: BytesMut,
+    /// Response that leaves HTTP, not yet sent
+    unsent: Vec<u8>,
     /// End of the stream, not yet reported to the HTTP library
     end: Option<io::Result<()>>,
     head: HeadEnd,
@@ -303,6 +313,7 @@ impl<S> HttpStream<S> {
             stream,
             activity,
             ahead: BytesMut::new(),
+            unsent: Vec::new(),
             end: None,
             head: HeadEnd::default(),
             gave_way: false,
@@ -310,9 +321,9 @@ impl<S> HttpStream<S> {
         }
     }
 
-    /// Returns the stream and the data read ahead.
-    pub(crate) fn into_parts(self) -> (S, Bytes) {
-        (self.stream, self.ahead.freeze())
+    /// Returns the stream, the data read ahead, and the response that is still to be sent.
+    pub(crate) fn into_parts(self) -> (S, Bytes, Bytes) {
+        (self.stream, self.ahead.freeze(), self.unsent.into())
     }
 }
 
@@ -460,6 +471,10 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if get(&self.activity.leaves_http) {
+            self.unsent.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.activity.wrote(outcome.is_pending());
         outcome
@@ -470,6 +485,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if get(&self.activity.leaves_http) {
+            let len = slices.iter().map(|slice| slice.len()).sum();
+            self.unsent.reserve_exact(len);
+            slices.iter().for_each(|slice| self.unsent.extend_from_slice(slice));
+            return Poll::Ready(Ok(len));
+        }
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.activity.wrote(outcome.is_pending());
         outcome

@@ -29,8 +29,8 @@ pub(crate) fn take<B>(request: &mut Request<B>) -> Option<Upgrade> {
     }
     let upgrade = request.extensions_mut().remove::<OnUpgrade>()?;
     let home = Handle::current().id();
-    Some(Upgrade::new(async move {
-        let mut upgraded = unwrap(upgrade.await.map_err(io::Error::other)?);
+    Some(Upgrade::with_unsent(async move {
+        let (mut upgraded, unsent) = unwrap(upgrade.await.map_err(io::Error::other)?);
         // A session may run on another runtime than its connection's acceptor. Readiness must arrive on the session's
         // runtime, or each event would wake two threads.
         if Handle::current().id() != home {
@@ -39,42 +39,42 @@ pub(crate) fn take<B>(request: &mut Request<B>) -> Option<Upgrade> {
                 Err(other) => other,
             };
         }
-        Ok(upgraded)
+        Ok((upgraded, unsent))
     }))
 }
 
 /// Finds the inner TCP stream, if any: this server's, hyper's, or as wrapped by `axum::serve`.
-fn unwrap(upgraded: HyperUpgraded) -> Upgraded {
+///
+/// Also returns the part of the response that is still to be sent, which only this server's streams keep.
+fn unwrap(upgraded: HyperUpgraded) -> (Upgraded, Bytes) {
     let upgraded = match upgraded.downcast::<TokioIo<HttpStream<TcpStream>>>() {
         Ok(parts) => {
-            let (stream, ahead) = parts.io.into_inner().into_parts();
-            return Upgraded { stream: Box::new(stream), read_buffer: joined(parts.read_buf, ahead) };
+            let (stream, ahead, unsent) = parts.io.into_inner().into_parts();
+            let read_buffer = joined(parts.read_buf, ahead);
+            return (Upgraded { stream: Box::new(stream), read_buffer }, unsent);
         }
         Err(upgraded) => upgraded,
     };
     #[cfg(feature = "tls")]
     let upgraded = match upgraded.downcast::<TokioIo<HttpStream<TlsStream>>>() {
         Ok(parts) => {
-            let (stream, ahead) = parts.io.into_inner().into_parts();
+            let (stream, ahead, unsent) = parts.io.into_inner().into_parts();
             let stream = Box::new(stream.into_inner());
-            return Upgraded { stream, read_buffer: joined(parts.read_buf, ahead) };
+            return (Upgraded { stream, read_buffer: joined(parts.read_buf, ahead) }, unsent);
         }
         Err(upgraded) => upgraded,
     };
+    let sent = |stream, read_buffer| (Upgraded { stream, read_buffer }, Bytes::new());
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => {
-            return Upgraded { stream: Box::new(parts.io.into_inner()), read_buffer: parts.read_buf };
-        }
+        Ok(parts) => return sent(Box::new(parts.io.into_inner()), parts.read_buf),
         Err(upgraded) => upgraded,
     };
     #[cfg(feature = "axum")]
     let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => {
-            return Upgraded { stream: Box::new(parts.io.into_inner()), read_buffer: parts.read_buf };
-        }
+        Ok(parts) => return sent(Box::new(parts.io.into_inner()), parts.read_buf),
         Err(upgraded) => upgraded,
     };
-    Upgraded { stream: Box::new(TokioIo::new(upgraded)), read_buffer: Bytes::new() }
+    sent(Box::new(TokioIo::new(upgraded)), Bytes::new())
 }
 
 /// Joins the HTTP library's unread bytes and the stream's read-ahead.

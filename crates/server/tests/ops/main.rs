@@ -6,6 +6,7 @@ mod drain;
 mod hangups;
 mod limits;
 mod listen;
+mod opening;
 mod origin;
 mod proxy;
 mod repeated_polls;

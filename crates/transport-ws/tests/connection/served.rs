@@ -46,9 +46,26 @@ impl Served {
         Self::open_by(transport, request, early)
     }
 
+    /// Opens a connection whose 101 is still to be sent; the wire takes `room` bytes of it.
+    pub(crate) fn open_with_unsent(
+        transport: &WebSocket,
+        extensions: &str,
+        unsent: impl Into<Bytes>,
+        room: usize,
+    ) -> Self {
+        let wire = Wire::default();
+        wire.grant(room);
+        let request = ExchangeBuilder::websocket("/").header("sec-websocket-extensions", extensions);
+        Self::open_on(wire.clone(), transport, request.upgrade_with_unsent(wire, unsent))
+    }
+
     fn open_by(transport: &WebSocket, request: ExchangeBuilder, early: impl Into<Bytes>) -> Self {
         let wire = Wire::default();
-        let (exchange, mut answer) = request.upgrade(wire.clone(), early).build();
+        Self::open_on(wire.clone(), transport, request.upgrade(wire, early))
+    }
+
+    fn open_on(wire: Wire, transport: &WebSocket, request: ExchangeBuilder) -> Self {
+        let (exchange, mut answer) = request.build();
         let mut connection = transport.open(exchange).expect("a valid handshake");
         assert_eq!(answer.now().expect("an immediate response").status, 101);
 

@@ -4,7 +4,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use roomcast_core::{CloseReason, Delivery, Frame, Message, Overflow, WireKey};
-use roomcast_transport_ws::WsWire;
+use roomcast_transport_ws::{Compression, WebSocket, WsWire};
 
 use crate::served::Served;
 use crate::{TEXT, server_frame};
@@ -73,6 +73,52 @@ fn writes_event_with_attachments_at_once() {
     let writes = served.wire.writes();
     assert_eq!(writes.len(), 1);
     assert_eq!(writes[0].bytes, b"\x81\x05event\x82\x01\x00\x82\x00");
+}
+
+const RESPONSE: &str = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
+
+#[test]
+fn response_leaves_with_first_frames() {
+    let served = Served::open_with_unsent(&WebSocket::new(), "", RESPONSE, usize::MAX);
+    served.push("open");
+    served.push("connected");
+    served.flush();
+    let writes = served.wire.writes();
+    assert_eq!(writes.len(), 1);
+    let frames = [server_frame(TEXT, b"open"), server_frame(TEXT, b"connected")].concat();
+    assert_eq!(writes[0].bytes, [RESPONSE.as_bytes(), &frames].concat());
+}
+
+#[test]
+fn response_leaves_without_frames() {
+    let served = Served::open_with_unsent(&WebSocket::new(), "", RESPONSE, usize::MAX);
+    assert_eq!(served.sent(), RESPONSE.as_bytes());
+    assert_eq!(served.sent(), b"");
+}
+
+#[test]
+fn response_precedes_frames_after_partial_writes() {
+    let push_all = |served: &Served| {
+        ["first", "", "second"].into_iter().for_each(|text| _ = served.push(text));
+        served.push(Frame::new("x".repeat(20_000)));
+        served.push("last");
+    };
+    for (takeover, extensions) in [(false, ""), (false, "permessage-deflate"), (true, "permessage-deflate")] {
+        let transport = WebSocket::new().compression(Compression::new().context_takeover(takeover).threshold(1));
+        let reference = Served::offering(&transport, extensions);
+        push_all(&reference);
+        let expected = [RESPONSE.as_bytes(), &reference.sent()].concat();
+        for room in 0..expected.len().min(100) {
+            let mut served = Served::open_with_unsent(&transport, extensions, RESPONSE, room);
+            push_all(&served);
+            let mut written = served.sent();
+            assert_eq!(written.len(), room);
+            served.wire.unblock();
+            assert!(served.poll_owner().is_pending());
+            written.extend(served.sent());
+            assert!(written == expected, "room for {room}, {extensions:?}, {takeover}");
+        }
+    }
 }
 
 /// After a partial write, the next write starts at the first unwritten byte.

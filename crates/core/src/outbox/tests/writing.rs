@@ -43,6 +43,36 @@ fn lists_outbox_only_once() {
 }
 
 #[test]
+fn new_sink_with_own_bytes_is_polled_once() {
+    let (outbox, list, _) = connected(1 << 20);
+    let carrier = Carrier::default();
+    carrier.holds_bytes();
+    outbox.set_sink(carrier.sink());
+    let owner = Arc::new(Owner::default());
+    assert!(owner.drain(&outbox).is_pending(), "its bytes are not sent");
+    (0..2).for_each(|_| list.write_all());
+    assert_eq!((carrier.calls(), carrier.written().len()), (1, 0));
+    assert!(owner.drain(&outbox).is_ready());
+
+    outbox.set_sink(carrier.sink());
+    push(&outbox, "x");
+    (0..2).for_each(|_| list.write_all());
+    assert_eq!((carrier.calls(), carrier.written()), (2, vec!["x".to_owned()]));
+}
+
+#[test]
+fn successor_with_own_bytes_is_polled() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let successor = Carrier::default();
+    successor.holds_bytes();
+    let (sinks, next) = (outbox.clone(), successor.clone());
+    carrier.at_each_call(move |_| sinks.set_sink(next.sink()));
+    push(&outbox, "x");
+    list.write_all();
+    assert_eq!((carrier.written(), successor.calls()), (vec!["x".to_owned()], 1));
+}
+
+#[test]
 fn wakes_flusher_on_new_work() {
     let (outbox, list, _carrier) = connected(1 << 20);
     let flusher = Arc::new(Owner::default());
