@@ -57,10 +57,11 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Returns the handshake and the optional initial message in one frame, so nothing comes between them.
 pub(crate) fn open(sid: &Sid, upgrades: impl Iterator<Item = TransportName>, config: &EngineConfig) -> Frame {
-    let mut text = format!(r#"0{{"sid":{},"upgrades":["#, Value::from(sid.expose()));
+    let mut text = String::with_capacity(OPEN_PACKET);
+    // Writing to a String cannot fail.
+    let _ = write!(text, r#"0{{"sid":{},"upgrades":["#, Value::from(sid.expose()));
     for (index, name) in upgrades.enumerate() {
         let comma = if index == 0 { "" } else { "," };
-        // Writing to a String cannot fail.
         let _ = write!(text, "{comma}{}", Value::from(name.0));
     }
     let _ = write!(
@@ -75,6 +76,9 @@ pub(crate) fn open(sid: &Sid, upgrades: impl Iterator<Item = TransportName>, con
         Some(initial) => Frame::from_messages(vec![text.into(), message(initial.clone())]),
     }
 }
+
+/// Bytes that a usual open packet fits into.
+const OPEN_PACKET: usize = 128;
 
 /// Returns a message packet.
 pub(crate) fn message(data: Message) -> Message {

@@ -15,8 +15,11 @@ use crate::host::lifecycle::Phase;
 
 /// Listen backlog; the kernel may cap it lower
 const BACKLOG: i32 = 4096;
+/// Whether accepted connections have the listener's `TCP_NODELAY`, so that it is not set for each of them
+pub(super) const INHERITS_NODELAY: bool = cfg!(target_os = "linux");
 /// Pause after a failed accept, such as when descriptors are exhausted
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Listens exclusively on an address.
 ///
 /// Without `SO_REUSEPORT` the kernel rejects an address in use, also between IPv4 and an IPv6 wildcard.
@@ -55,6 +58,10 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
         // The wildcard includes IPv4, regardless of the system setting.
         let _ = socket.set_only_v6(false);
     }
+    // Poll responses are small and must not wait for the previous ACK.
+    if INHERITS_NODELAY {
+        socket.set_tcp_nodelay(true)?;
+    }
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -85,5 +92,19 @@ pub(super) async fn accept_all(server: &Server, listener: TcpListener) {
     tokio::select! {
         () = accept => {}
         () = server.io.app().lifecycle.reached(Phase::Draining) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepted_connections_inherit_nodelay() {
+        let first = listen(([127, 0, 0, 1], 0).into()).expect("a free port");
+        first.set_nonblocking(false).expect("a socket");
+        let _client = std::net::TcpStream::connect(first.local_addr().expect("a socket")).expect("a listener");
+        let (accepted, _) = first.accept().expect("a connection");
+        assert_eq!(accepted.nodelay().expect("a socket"), INHERITS_NODELAY);
     }
 }

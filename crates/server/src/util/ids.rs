@@ -1,8 +1,12 @@
 //! Unguessable ids
 
+use std::cell::RefCell;
+
 use bytestring::ByteString;
 use roomcast_core::{Sid, SocketId};
 
+/// Ids per request for random bytes; a system call for each id would be a noticeable part of accepting a connection
+const POOLED: usize = 32;
 /// Bytes of randomness in an id: 120 bits
 const RANDOM: usize = 15;
 /// Longest tag of a node, in characters; 72 bits of randomness are left
@@ -35,8 +39,7 @@ pub(crate) fn epoch() -> String {
 
 /// Returns twenty base64url characters, the form of Socket.IO ids.
 fn random() -> String {
-    let mut bytes = [0; RANDOM];
-    getrandom::fill(&mut bytes).expect("random bytes from the operating system");
+    let bytes = POOL.with_borrow_mut(Pool::take);
     let mut id = String::with_capacity(RANDOM / 3 * 4);
     for chunk in bytes.chunks_exact(3) {
         let bits = u32::from_be_bytes([0, chunk[0], chunk[1], chunk[2]]);
@@ -45,6 +48,29 @@ fn random() -> String {
         }
     }
     id
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { bytes: [[0; RANDOM]; POOLED], left: 0 }) };
+}
+
+/// Random bytes of the operating system, each used once.
+struct Pool {
+    bytes: [[u8; RANDOM]; POOLED],
+    /// Number of unused entries, which are the first
+    left: usize,
+}
+
+impl Pool {
+    /// Returns unused bytes, and erases them here.
+    fn take(&mut self) -> [u8; RANDOM] {
+        if self.left == 0 {
+            getrandom::fill(self.bytes.as_flattened_mut()).expect("random bytes from the operating system");
+            self.left = POOLED;
+        }
+        self.left -= 1;
+        std::mem::take(&mut self.bytes[self.left])
+    }
 }
 
 #[cfg(test)]
