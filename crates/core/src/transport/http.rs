@@ -232,25 +232,29 @@ impl Future for Upgrade {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let (upgraded, unsent) = match &mut self.0 {
-                UpgradeState::Sending(Some(upgraded), unsent) => (upgraded, unsent),
-                _ => {
-                    let (upgraded, unsent) = ready!(self.poll_released(cx))?;
+            match &mut self.0 {
+                UpgradeState::Waiting(future) => {
+                    let (upgraded, unsent) = ready!(future.as_mut().poll(cx))?;
                     self.0 = UpgradeState::Sending(Some(upgraded), unsent);
-                    continue;
                 }
-            };
-            if unsent.is_empty() {
-                ready!(Pin::new(&mut *upgraded.stream).poll_flush(cx))?;
-                break;
-            }
-            match ready!(Pin::new(&mut *upgraded.stream).poll_write(cx, unsent))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => unsent.advance(written),
+                UpgradeState::Sending(released, unsent) => {
+                    let Some(upgraded) = released else { break };
+                    let stream = Pin::new(&mut *upgraded.stream);
+                    if unsent.is_empty() {
+                        ready!(stream.poll_flush(cx))?;
+                        return Poll::Ready(
+                            released.take().ok_or_else(|| io::ErrorKind::NotConnected.into()),
+                        );
+                    }
+                    match ready!(stream.poll_write(cx, unsent))? {
+                        0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                        written => unsent.advance(written),
+                    }
+                }
             }
         }
-        let UpgradeState::Sending(upgraded, _) = &mut self.0 else { unreachable!("left the loop as `Sending`") };
-        Poll::Ready(upgraded.take().ok_or_else(|| io::ErrorKind::NotConnected.into()))
+        // It has completed before.
+        Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
     }
 }
 

@@ -103,7 +103,8 @@ mod tests {
     fn accepted_connections_inherit_nodelay() {
         let first = listen(([127, 0, 0, 1], 0).into()).expect("a free port");
         first.set_nonblocking(false).expect("a socket");
-        let _client = std::net::TcpStream::connect(first.local_addr().expect("a socket")).expect("a listener");
+        let _client =
+            std::net::TcpStream::connect(first.local_addr().expect("a socket")).expect("a listener");
         let (accepted, _) = first.accept().expect("a connection");
         assert_eq!(accepted.nodelay().expect("a socket"), INHERITS_NODELAY);
     }

@@ -53,7 +53,7 @@ pub(crate) struct Activity {
     may_repeat: AtomicBool,
     /// A repeated poll is being answered, without the HTTP library
     answers_poll: AtomicBool,
-    /// The request in progress leaves HTTP: its response is kept for the transport, which sends it with its first frames
+    /// The request in progress leaves HTTP: its response is kept for the transport, which sends it with first frames
     leaves_http: AtomicBool,
     /// Answers to the repetitions of the poll that was answered last, for the stream
     answers: Mutex<Option<Box<dyn AnswerPoll>>>,

@@ -104,7 +104,8 @@ fn response_precedes_frames_after_partial_writes() {
         served.push("last");
     };
     for (takeover, extensions) in [(false, ""), (false, "permessage-deflate"), (true, "permessage-deflate")] {
-        let transport = WebSocket::new().compression(Compression::new().context_takeover(takeover).threshold(1));
+        let transport =
+            WebSocket::new().compression(Compression::new().context_takeover(takeover).threshold(1));
         let reference = Served::offering(&transport, extensions);
         push_all(&reference);
         let expected = [RESPONSE.as_bytes(), &reference.sent()].concat();
