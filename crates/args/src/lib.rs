@@ -133,10 +133,11 @@ impl Args {
 
     /// Takes out the text given to [`from_text`](Self::from_text), leaving no arguments; others stay unchanged.
     pub fn take_text(&mut self) -> Option<ByteString> {
-        let List::Text { text, .. } = &mut self.list else { return None };
-        let text = std::mem::take(text);
-        self.list = List::Json(ByteString::new());
-        Some(text)
+        self.as_text()?;
+        match std::mem::replace(&mut self.list, List::Json(ByteString::new())) {
+            List::Text { text, .. } => Some(text),
+            List::Json(_) => None,
+        }
     }
 
     /// Returns the arguments as comma-separated JSON values; empty without arguments.

@@ -179,6 +179,7 @@ const EXTRA_RENDERINGS: usize = 7;
 
 impl Frame {
     /// Creates a frame of one message.
+    #[inline]
     pub fn new(message: impl Into<Message>) -> Self {
         let message = message.into();
         let len = message.len();
@@ -238,12 +239,12 @@ impl Frame {
         triomphe::Arc::ptr_eq(&self.0, &other.0)
     }
 
+    // Inlined, so that the messages are written to their place and not moved there.
+    #[inline]
     fn build(messages: Messages, len: usize) -> Self {
         let charged = body_cost(&messages, len);
         memory::charge(charged);
-        // A thread that is exiting has no spare frames.
-        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-        let Some(mut spare) = spare else {
+        let Some(mut spare) = Self::spare() else {
             return Self(triomphe::Arc::new(Inner::new(messages, len, charged)));
         };
         // A spare frame has no messages: without a drop, an echo costs 1 % less.
@@ -252,6 +253,12 @@ impl Frame {
         spare.len = len;
         spare.charged = charged;
         Self(spare.shareable())
+    }
+
+    /// Takes the memory of a written frame, if this thread has any.
+    fn spare() -> Option<UniqueArc<Inner>> {
+        // A thread that is exiting has no spare frames.
+        SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten()
     }
 
     /// Sets the key by which a newer frame replaces this one in an outbox that keeps only the latest.

@@ -31,8 +31,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use roomcast_core::{
-    Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, MemberLimit, Membership, Overflow, Room,
-    RoomWatcher, Router, RouterStats, SocketInfo, Target, WatchFilter,
+    Delivery, Dispatched, Event, JoinOutcome, Member, MemberKey, MemberLimit, Membership, Overflow, Receipt,
+    Room, RoomWatcher, Router, RouterStats, SocketInfo, Target, WatchFilter,
 };
 
 use crate::all_members::{AllMembers, SlotIndex};
@@ -170,12 +170,10 @@ impl Router for Rooms {
             return fanout.finish();
         }
         // The frame is unshared, and no notification follows.
-        let mut dispatched = Dispatched::default();
         match event.frame_for_one(&*member.codec) {
-            Ok(frame) => dispatched.record(member.outbox.push(frame, delivery, overflow), &member.outbox),
-            Err(_) => dispatched.receipt.unsupported = 1,
+            Ok(frame) => Dispatched::of_one(member.outbox.push(frame, delivery, overflow), &member.outbox),
+            Err(_) => Receipt { unsupported: 1, ..Receipt::default() }.into(),
         }
-        dispatched
     }
 
     fn update(&self, target: &Target, change: &Membership) -> usize {

@@ -130,9 +130,13 @@ impl Queue {
 
     #[inline]
     pub(super) fn push_back(&mut self, frame: Frame, delivery: Delivery) {
-        let entry = Entry::new(frame, delivery);
-        self.count(&entry);
-        self.append(entry);
+        // Counted before it is an entry, which is then built in its place: a processor waits for small stores that a
+        // wider load covers, as when a new entry is moved.
+        let cost = cost(&frame);
+        self.bytes += cost;
+        self.undroppable += if delivery == Delivery::Protocol { cost } else { 0 };
+        self.frames += frame.count();
+        self.append(Entry::new(frame, delivery));
     }
 
     /// Appends the frame of a broadcast, if it follows the last queued frame in a run and stays within `max` bytes.
@@ -190,19 +194,22 @@ impl Queue {
         // No policy may drop a batch, so half of the limit stays available to policies that drop older frames.
         let enough = BATCH_BYTES.min(limit / 2);
         let (mut in_flight, mut frames, mut bytes) = (self.in_flight, 0, 0);
-        let mut next = self.head.take();
-        while let Some(entry) = next {
-            let (frame, is_protocol) = match entry {
-                Entry::Frame { frame, delivery, .. } => {
-                    next = self.tail.pop_front();
-                    (frame, delivery == Delivery::Protocol)
-                }
-                Entry::Range { from, to, run } => {
-                    let (frame, rest) = split(from, to, run, most().min(enough.saturating_sub(in_flight)));
-                    next = rest.or_else(|| self.tail.pop_front());
-                    (frame, false)
-                }
-            };
+        let mut rest = self.head.take();
+        loop {
+            let room = || most().min(enough.saturating_sub(in_flight));
+            let frame;
+            let is_protocol;
+            match rest.take() {
+                Some(entry) => (frame, is_protocol, rest) = entry.take_first(room),
+                None => match self.tail.pop_front() {
+                    // The common entry is taken apart where it is, not moved first.
+                    Some(Entry::Frame { frame: next, delivery, .. }) => {
+                        (frame, is_protocol) = (next, delivery == Delivery::Protocol);
+                    }
+                    Some(range) => (frame, is_protocol, rest) = range.take_first(room),
+                    None => break,
+                },
+            }
             let cost = cost(&frame);
             self.undroppable += if is_protocol { 0 } else { cost };
             in_flight += cost;
@@ -213,7 +220,7 @@ impl Queue {
                 break;
             }
         }
-        self.head = next;
+        self.head = rest.or_else(|| self.tail.pop_front());
         self.in_flight = in_flight;
         self.frames -= frames;
         let used = RETAINED_CAPACITY.max(RETAINED_FACTOR * batch.len());
@@ -328,8 +335,21 @@ impl Drop for Queue {
 }
 
 impl Entry {
+    #[inline]
     fn new(frame: Frame, delivery: Delivery) -> Self {
         Self::Frame { key_hash: frame.key_hash(), delivery, frame }
+    }
+
+    /// Takes out the first frame, or a whole range that costs at most `most()`; returns whether it is of the protocol,
+    /// and the rest.
+    fn take_first(self, most: impl FnOnce() -> usize) -> (Frame, bool, Option<Self>) {
+        match self {
+            Self::Frame { frame, delivery, .. } => (frame, delivery == Delivery::Protocol, None),
+            Self::Range { from, to, run } => {
+                let (frame, rest) = split(from, to, run, most());
+                (frame, false, rest)
+            }
+        }
     }
 
     /// Adds the frame at `place` if it follows the last frame of the entry; returns whether it did.

@@ -269,6 +269,18 @@ pub struct Dispatched {
 }
 
 impl Dispatched {
+    /// Creates the outcome of a push to a single member.
+    #[inline]
+    pub fn of_one(pushed: crate::PushOutcome, outbox: &Outbox) -> Self {
+        // Nearly every push; a constant, unlike a counter, is not read back right after it was written.
+        if pushed == crate::PushOutcome::Queued {
+            return Receipt { queued: 1, ..Receipt::default() }.into();
+        }
+        let mut dispatched = Self::default();
+        dispatched.record(pushed, outbox);
+        dispatched
+    }
+
     /// Counts the outcome of a push, and records the outbox if it is at high water.
     #[inline]
     pub fn record(&mut self, pushed: crate::PushOutcome, outbox: &Outbox) {

@@ -242,7 +242,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 impl Socket {
     #[doc = include_str!("../../../docs/emit.md")]
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
-        let args = args.into_args()?;
+        self.emit_args(event, args.into_args()?)
+    }
+
+    /// Part of [`emit`](Self::emit) that does not depend on the type of the arguments.
+    fn emit_args(&self, event: &str, args: Args) -> Result<Receipt, EmitError> {
         let mut event = match last_event::take_last(&self.state().name, event, args) {
             Ok(event) => {
                 self.state().check_attachments(&event.args)?;

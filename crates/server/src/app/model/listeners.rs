@@ -370,8 +370,9 @@ impl<H: Clone> LookupCache<H> {
         event: &ByteString,
     ) -> Option<&Listeners<H>> {
         let version = registry.version.load(Ordering::Acquire);
-        let is_found =
-            |last: &Lookup<H>| last.version == Some(version) && last.name.as_bytes() == event.as_bytes();
+        // Often the same text in memory.
+        let is_named = |last: &ByteString| std::ptr::eq(&**last, &**event) || last == event;
+        let is_found = |last: &Lookup<H>| last.version == Some(version) && is_named(&last.name);
         if !self.0.as_ref().is_some_and(is_found) {
             self.look_up(registry, event);
         }

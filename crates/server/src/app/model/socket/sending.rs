@@ -8,16 +8,14 @@ use crate::host::pace;
 
 impl Socket {
     /// Sends an event to this socket alone.
+    #[inline]
     pub(crate) fn hand(&self, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
         if self.has_left() {
             return self.hand_on(delivery, overflow, event);
         }
-        let mut published = Published::NotNeeded;
-        if let Some(ordered) = self.0.namespace.order_for(self.id(), delivery, overflow, event) {
-            if ordered == Published::Accepted {
-                return Receipt { published: ordered, ..Receipt::default() };
-            }
-            published = ordered;
+        let ordered = self.0.namespace.order_for(self.id(), delivery, overflow, event);
+        if ordered == Some(Published::Accepted) {
+            return Receipt { published: Published::Accepted, ..Receipt::default() };
         }
         if self.0.namespace.outgoing.is_used() {
             self.0.namespace.outgoing.notify_one(self, event);
@@ -29,7 +27,10 @@ impl Socket {
             Some(_) => router.send(&self.member(), delivery, overflow, event),
         };
         let mut receipt = pace::settle(dispatched, &event.name);
-        receipt.published += published;
+        // Not for each receipt: a receipt that was just written in parts is slow to copy.
+        if let Some(ordered) = ordered {
+            receipt.published += ordered;
+        }
         receipt
     }
 
