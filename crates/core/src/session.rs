@@ -112,6 +112,25 @@ pub trait Session: Send + fmt::Debug {
     /// Handles a message from a connection.
     fn handle_message(&mut self, role: ConnectionRole, message: Message, now: Instant);
 
+    /// Handles a message, like [`handle_message`](Self::handle_message); may store the event that it causes in `event`.
+    ///
+    /// Returns `true` if it did. The driver then performs [`Action::Event`] with `event` before the queued actions, so a
+    /// session does it only if no action is queued. Before the call, `event` is any event, nearly always the one of the
+    /// message before: a session need not count references to a namespace and a name that stay the same, and the event
+    /// is not moved through a queue.
+    ///
+    /// Default: calls [`handle_message`](Self::handle_message) and returns `false`.
+    fn handle_message_into(
+        &mut self,
+        role: ConnectionRole,
+        message: Message,
+        now: Instant,
+        _event: &mut Inbound,
+    ) -> bool {
+        self.handle_message(role, message, now);
+        false
+    }
+
     /// Handles a connection that can now carry messages.
     fn handle_connection_opened(&mut self, role: ConnectionRole, transport: TransportName, now: Instant);
 

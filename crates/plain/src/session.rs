@@ -224,6 +224,33 @@ impl Session for PlainSession {
         }
     }
 
+    fn handle_message_into(
+        &mut self,
+        role: ConnectionRole,
+        message: Message,
+        now: Instant,
+        event: &mut Inbound,
+    ) -> bool {
+        let is_event = self.mode == Mode::Plain
+            && self.phase == Phase::Accepted
+            && role == ConnectionRole::Primary
+            && self.actions.is_empty();
+        if !is_event {
+            self.handle_message(role, message, now);
+            return false;
+        }
+        self.handle_activity(role, now);
+        if event.namespace != self.namespace {
+            event.namespace = self.namespace.clone();
+        }
+        if event.name != MESSAGE {
+            event.name = ByteString::from_static(MESSAGE);
+        }
+        event.args = one_argument(message);
+        event.ack = None;
+        true
+    }
+
     fn handle_connection_opened(&mut self, role: ConnectionRole, _: TransportName, now: Instant) {
         if role != ConnectionRole::Primary || self.phase != Phase::Opening {
             return;

@@ -75,18 +75,38 @@ impl SocketIoSession {
         }
     }
 
-    /// Handles a decoded message.
+    /// Decodes a message; returns the packet that it completes.
     #[inline]
-    fn receive(&mut self, decoded: Result<Option<Packet>, DecodeError>, now: Instant) {
-        let Ok(packet) = decoded else { return self.close(CloseReason::ForcedClose) };
+    fn receive(&mut self, role: ConnectionRole, message: Message, now: Instant) -> Option<Packet> {
+        let content = match &message {
+            Message::Text(text) => self.engine.content_of(role, text),
+            Message::Binary(_) => None,
+        };
+        let decoded = match (message, content) {
+            (Message::Text(text), Some(at)) => self.decoder.decode_after(text, at),
+            (message, _) => {
+                let content = self.engine.handle_message(role, message, now, &mut self.actions)?;
+                self.decoder.decode(content)
+            }
+        };
+        self.handle_decoded(decoded, now)
+    }
+
+    fn handle_decoded(
+        &mut self,
+        decoded: Result<Option<Packet>, DecodeError>,
+        now: Instant,
+    ) -> Option<Packet> {
+        let Ok(packet) = decoded else {
+            self.close(CloseReason::ForcedClose);
+            return None;
+        };
         if !self.decoder.is_waiting() {
             self.attachment_deadline = None;
         } else if self.attachment_deadline.is_none() {
             self.attachment_deadline = now.checked_add(self.config.attachment_timeout);
         }
-        if let Some(packet) = packet {
-            self.handle_packet(packet);
-        }
+        packet
     }
 
     fn handle_packet(&mut self, packet: Packet) {
@@ -246,6 +266,12 @@ impl SocketIoSession {
         });
     }
 
+    /// Returns the namespace with this name if the client has joined it.
+    fn joined(&self, namespace: &str) -> Option<&Namespace> {
+        let membership = self.memberships.get(self.position(namespace)?)?;
+        matches!(membership.state, State::Joined).then_some(&membership.namespace)
+    }
+
     fn position(&self, namespace: &str) -> Option<usize> {
         self.memberships.iter().position(|membership| membership.namespace.as_str() == namespace)
     }
@@ -259,18 +285,35 @@ impl SocketIoSession {
 
 impl Session for SocketIoSession {
     fn handle_message(&mut self, role: ConnectionRole, message: Message, now: Instant) {
-        let content = match &message {
-            Message::Text(text) => self.engine.content_of(role, text),
-            Message::Binary(_) => None,
-        };
-        let decoded = match (message, content) {
-            (Message::Text(text), Some(at)) => self.decoder.decode_after(text, at),
-            (message, _) => match self.engine.handle_message(role, message, now, &mut self.actions) {
-                Some(content) => self.decoder.decode(content),
-                None => return,
-            },
-        };
-        self.receive(decoded, now);
+        if let Some(packet) = self.receive(role, message, now) {
+            self.handle_packet(packet);
+        }
+    }
+
+    fn handle_message_into(
+        &mut self,
+        role: ConnectionRole,
+        message: Message,
+        now: Instant,
+        event: &mut Inbound,
+    ) -> bool {
+        let Some(packet) = self.receive(role, message, now) else { return false };
+        let joined = if self.actions.is_empty() { self.joined(&packet.namespace) } else { None };
+        match (packet.body, joined) {
+            (Body::Event { name, args, ack }, Some(namespace)) => {
+                if event.namespace != *namespace {
+                    event.namespace = namespace.clone();
+                }
+                event.name = name;
+                event.args = args;
+                event.ack = ack;
+                true
+            }
+            (body, _) => {
+                self.handle_packet(Packet { namespace: packet.namespace, body });
+                false
+            }
+        }
     }
 
     fn handle_connection_opened(&mut self, role: ConnectionRole, transport: TransportName, now: Instant) {

@@ -166,9 +166,12 @@ impl EventDispatcher<'_> {
 ///
 /// Only for events that are kept or take the slow path: the others are not moved, since an event is large.
 pub(super) fn take(inbound: &mut Inbound) -> Inbound {
-    let empty =
-        Inbound { namespace: Namespace::main(), name: ByteString::new(), args: Args::empty(), ack: None };
-    std::mem::replace(inbound, empty)
+    std::mem::replace(inbound, no_event())
+}
+
+/// Returns an empty place for an event.
+pub(super) fn no_event() -> Inbound {
+    Inbound { namespace: Namespace::main(), name: ByteString::new(), args: Args::empty(), ack: None }
 }
 
 /// Delivers an event to all its listeners; the last one may take its arguments.

@@ -232,7 +232,7 @@ impl Driver {
 
     /// Dispatches an event, unless it exceeds the event rate.
     #[inline]
-    fn accept_event(
+    pub(super) fn accept_event(
         &mut self,
         inbound: &mut Inbound,
         lookup: &mut LookupCache,

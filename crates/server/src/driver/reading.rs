@@ -8,6 +8,7 @@ use roomcast_core::{Attended, CloseReason, Command, ConnectionError, ConnectionR
 use roomcast_runtime::{Stall, StallLimits};
 
 use super::connection_slot::close_apart;
+use super::dispatch::no_event;
 use super::flow::Leaving;
 use super::state::Driver;
 use crate::app::model::event_input::LookupCache;
@@ -255,6 +256,8 @@ impl Driver {
         now: Instant,
     ) -> Option<Message> {
         let mut lookup = LookupCache::default();
+        // One place for the events of a read, which nearly always share their name and namespace.
+        let mut event = no_event();
         for message in messages {
             if self.phase.is_closing() {
                 return None;
@@ -265,7 +268,9 @@ impl Driver {
                 return Some(message);
             }
             self.messages_read += 1;
-            self.session.handle_message(from, message, now);
+            if self.session.handle_message_into(from, message, now, &mut event) {
+                self.accept_event(&mut event, &mut lookup, cx, now);
+            }
             self.perform_with(&mut lookup, cx, now);
         }
         None

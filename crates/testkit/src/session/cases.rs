@@ -5,11 +5,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use roomcast_core::{Action, CloseReason, Command, ConnectionRole, Message, Namespace, Session};
+use roomcast_core::{
+    AckId, Action, Args, ByteString, CloseReason, Command, ConnectionRole, Inbound, Message, Namespace,
+    Session,
+};
 
 pub use super::chaos::keeps_rules_in_random_sequences;
 use super::samples::{LONG, POLLING, TEXTS, WEBSOCKET};
 use crate::Pair;
+use crate::rng::SeededRng;
 
 const REASONS: [CloseReason; 4] = [
     CloseReason::TransportClose,
@@ -204,6 +208,40 @@ pub fn ignores_second_verdict<S: Session>(make: impl Fn() -> S) {
     pair.refuse(namespace);
     assert_eq!(pair.seen(), [""; 0]);
     assert_eq!(pair.closed(), None);
+}
+
+/// A message has the same actions whether its event is stored or queued, whatever event was stored before.
+pub fn stored_events_equal_queued_events<S: Session>(make: impl Fn() -> S) {
+    for seed in 0..500 {
+        let mut rng = SeededRng::new(seed);
+        let (mut queuing, mut storing) = (Pair::new(make()).accepting(), Pair::new(make()).accepting());
+        let mut event = Inbound {
+            namespace: Namespace::new("/before"),
+            name: ByteString::from_static("before"),
+            args: Args::from_text("before".into()),
+            ack: Some(AckId(9)),
+        };
+        for pair in [&mut queuing, &mut storing] {
+            pair.open(WEBSOCKET);
+            pair.actions();
+        }
+        for _ in 0..20 {
+            let message = match rng.below(8) {
+                0 => Bytes::from_static(b"\x00\xff").into(),
+                // The last ten violate at least one protocol.
+                _ => Message::from(rng.of(&TEXTS[..TEXTS.len() - 10])),
+            };
+            queuing.receive(message.clone());
+            let now = storing.now();
+            let mut actions = Vec::new();
+            if storing.session.handle_message_into(ConnectionRole::Primary, message, now, &mut event) {
+                actions.push(Action::Event(event.clone()));
+            }
+            storing.drive();
+            actions.extend(storing.actions());
+            assert_eq!(format!("{actions:?}"), format!("{:?}", queuing.actions()), "seed {seed}");
+        }
+    }
 }
 
 /// Returns a session started on a WebSocket, with no recorded actions.

@@ -30,6 +30,7 @@ macro_rules! session_conformance {
             stays_closed_under_any_input
             ignores_verdicts_for_unknown_namespaces
             ignores_second_verdict
+            stored_events_equal_queued_events
             keeps_rules_in_random_sequences
         }
     };
