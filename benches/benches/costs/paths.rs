@@ -8,9 +8,9 @@ use std::time::Instant;
 use roomcast::transport::Endpoint;
 use roomcast::{Args, Io, Server, Socket};
 use roomcast_core::{
-    Action, Codec, Command, ConnectionError, ConnectionRole, Event, FlushList, Flusher, Frame, FrameSink,
-    MemberKey, Message, Namespace, Readiness, Room, Router, Session, Sid, SocketId, Target, TransportName,
-    Wire as _,
+    ByteString, Codec, Command, ConnectionError, ConnectionRole, Event, FlushList, Flusher, Frame, FrameSink,
+    Inbound, MemberKey, Message, Namespace, Readiness, Room, Router, Session, Sid, SocketId, Target,
+    TransportName, Wire as _,
 };
 use roomcast_engine::{OpenPacket, Version};
 use roomcast_plain::{Mode, PlainSession};
@@ -222,9 +222,12 @@ fn comes_in(mut session: Box<dyn Session>, message: String) -> Box<dyn FnMut()> 
     session.handle_command(Command::Accept { namespace, socket, recovery: None }, now);
     while session.poll_action().is_some() {}
     let message = Message::from(message);
+    // As in the driver: one place for the events of a read.
+    let (namespace, name) = (Namespace::main(), ByteString::new());
+    let mut event = Inbound { namespace, name, args: Args::empty(), ack: None };
     Box::new(move || {
-        session.handle_message(ConnectionRole::Primary, message.clone(), now);
-        assert!(matches!(session.poll_action(), Some(Action::Event(_))) && session.poll_action().is_none());
+        let is_event = session.handle_message_into(ConnectionRole::Primary, message.clone(), now, &mut event);
+        assert!(is_event && session.poll_action().is_none());
     })
 }
 

@@ -195,8 +195,11 @@ impl fmt::Debug for Upgraded {
 /// A transport that can send the 101 together with its first bytes uses [`poll_released`](Self::poll_released) instead.
 pub struct Upgrade(UpgradeState);
 
+/// The stream when it is released, and the bytes of the response that are still to be sent.
+type Released = io::Result<(Upgraded, Bytes)>;
+
 enum UpgradeState {
-    Waiting(Pin<Box<dyn Future<Output = io::Result<(Upgraded, Bytes)>> + Send>>),
+    Waiting(Pin<Box<dyn Future<Output = Released> + Send>>),
     /// The stream is released, and these bytes of the response are still to be sent.
     Sending(Option<Upgraded>, Bytes),
 }
