@@ -21,7 +21,8 @@ pub struct Endpoint {
     path: Path,
     protocol: Protocol,
     namespace: Option<Namespace>,
-    transports: Arc<[Arc<dyn Transport>]>,
+    // Each session refers to it: thin, unlike a slice.
+    transports: Arc<Vec<Arc<dyn Transport>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -183,7 +184,7 @@ impl Endpoint {
     }
 
     fn new(path: Path, protocol: Protocol, namespace: Option<Namespace>) -> Self {
-        Self { path, protocol, namespace, transports: Arc::new([]) }
+        Self { path, protocol, namespace, transports: Arc::default() }
     }
 
     /// Binds the endpoint to its transports; returns `None` if none is available.
@@ -201,17 +202,17 @@ impl Endpoint {
                     .limits(limits)
                     .parser(protocol.parser.clone());
                 *protocol = Arc::new(sessions);
-                self.transports = all.into();
+                self.transports = Arc::new(all.to_vec());
             }
             Protocol::EngineIo(protocol) => {
                 *protocol = Arc::new(engine_config(all, config));
-                self.transports = all.into();
+                self.transports = Arc::new(all.to_vec());
             }
             Protocol::Plain { config: protocol, .. } => {
                 // Plain clients need WebSocket. Their transport sends the close reason.
                 all.iter().find(|transport| transport.name() == WebSocket::NAME)?;
                 let websocket: Arc<dyn Transport> = Arc::new(config.websocket.transport(&config.limits));
-                self.transports = Arc::new([websocket]);
+                self.transports = Arc::new(vec![websocket]);
                 let sessions = PlainConfig::new()
                     .ping_interval(config.timeouts.ping_interval)
                     .ping_timeout(config.timeouts.ping_timeout)
@@ -260,7 +261,7 @@ impl Endpoint {
         self.namespace.as_ref()
     }
 
-    pub(crate) fn transports(&self) -> &Arc<[Arc<dyn Transport>]> {
+    pub(crate) fn transports(&self) -> &Arc<Vec<Arc<dyn Transport>>> {
         &self.transports
     }
 

@@ -28,7 +28,7 @@ pub(crate) struct SessionShared<A> {
     pub(crate) has_disconnected: AtomicBool,
     /// Whether the session has joined a namespace or ended.
     settled: AtomicBool,
-    transports: Arc<[Arc<dyn Transport>]>,
+    transports: Arc<Vec<Arc<dyn Transport>>>,
     /// The current transport.
     transport: AtomicU16,
 }
@@ -45,7 +45,7 @@ pub(crate) struct SessionInit<A> {
     pub(crate) codec: Arc<dyn Codec>,
     pub(crate) outbox: Outbox,
     pub(crate) handshake: Handshake,
-    pub(crate) transports: Arc<[Arc<dyn Transport>]>,
+    pub(crate) transports: Arc<Vec<Arc<dyn Transport>>>,
     /// One of `transports`.
     pub(crate) transport: TransportName,
 }
@@ -110,7 +110,7 @@ impl<A> SessionShared<A> {
     }
 
     /// Returns whether the session started at the endpoint that owns this transport list.
-    pub(crate) fn began_at(&self, transports: &Arc<[Arc<dyn Transport>]>) -> bool {
+    pub(crate) fn began_at(&self, transports: &Arc<Vec<Arc<dyn Transport>>>) -> bool {
         Arc::ptr_eq(&self.transports, transports)
     }
 
