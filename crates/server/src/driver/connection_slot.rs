@@ -1,7 +1,6 @@
 //! Connection of a session, with its outbox
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast_core::{CloseReason, Connection, Outbox};
@@ -14,7 +13,7 @@ pub(crate) struct ConnectionSlot {
     pub(crate) connection: Box<dyn Connection>,
     pub(crate) transport: TransportIndex,
     /// Counts the TCP connection it took over from HTTP, or on which it began, until dropped
-    pub(crate) permit: Option<Arc<Permit>>,
+    pub(crate) permit: Option<Permit>,
 }
 
 /// Probed connection and its outbox.

@@ -47,7 +47,7 @@ impl Driver {
         shared: Arc<SessionShared>,
         session: Box<dyn Session>,
         connection: Box<dyn Connection>,
-        permit: Option<Arc<Permit>>,
+        permit: Option<Permit>,
     ) -> Self {
         shared.io.app().lifecycle.driver_started();
         let mut primary = ConnectionSlot::new(connection, shared.transport_index());

@@ -10,6 +10,7 @@ use roomcast_core::{
 
 use super::connection_slot::{ConnectionSlot, Probe, close_apart, open_and_close};
 use super::state::Driver;
+use crate::host::limits::ConnectionPermit;
 use crate::host::metrics::count;
 use crate::web::engine_error::{BadRequest, Refusal, unknown_session};
 
@@ -55,14 +56,14 @@ impl Driver {
             let _ = exchange.respond.send(rejection.response());
             return;
         };
-        let permit = exchange.request.extensions.get().cloned();
+        let permit = exchange.request.extensions.get::<ConnectionPermit>().cloned();
         let is_wanted = index != self.primary.transport && self.session.can_upgrade();
         match kind.open(exchange) {
             Ok(connection) => {
                 let bounds = Bounds::new(PROBE_OUTBOX, PROBE_OUTBOX);
                 let outbox = Outbox::new(bounds, self.shared.io.app().flushers.list());
                 let mut role = ConnectionSlot::new(connection, index);
-                role.permit = permit;
+                role.permit = permit.and_then(|permit| permit.take());
                 let probe = Probe { role, outbox, open: false };
                 let refused = if is_wanted { self.phase.begin_probe(probe).err() } else { Some(probe) };
                 if let Some(probe) = refused {

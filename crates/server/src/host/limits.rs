@@ -1,9 +1,8 @@
 //! Limits on connections and sessions, in total and per address
 
-use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -12,8 +11,9 @@ use crate::host::config::Config;
 use crate::host::limit::Limit;
 
 /// Open connections and sessions, with their limits.
+#[derive(Debug)]
 pub(crate) struct Limits {
-    connections: AtomicUsize,
+    connections: Arc<Counter>,
     sessions: AtomicUsize,
     max_sessions: usize,
     /// Bytes of retained handshakes, excluding shared headers
@@ -24,12 +24,13 @@ pub(crate) struct Limits {
 }
 
 /// Open connections and sessions per address; idle addresses have no entry.
+#[derive(Debug)]
 struct Addresses {
     limit: usize,
     open: DashMap<IpAddr, Open>,
 }
 
-#[derive(Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 struct Open {
     connections: usize,
     sessions: usize,
@@ -39,7 +40,7 @@ impl Limits {
     pub(crate) fn new(max_sessions: usize, max_per_address: Option<usize>) -> Self {
         Self {
             handshake_bytes: AtomicUsize::new(0),
-            connections: AtomicUsize::new(0),
+            connections: Arc::default(),
             sessions: AtomicUsize::new(0),
             max_sessions,
             addresses: max_per_address.map(|limit| Addresses { limit, open: DashMap::new() }),
@@ -67,7 +68,22 @@ impl Limits {
 
     /// Returns the number of open TCP connections.
     pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.connections.count.load(Ordering::Relaxed)
+    }
+
+    /// Counts an open TCP connection, if below the limit.
+    pub(crate) fn begin_connection(&self, max: usize) -> Result<Permit, Limit> {
+        Permit::take(&self.connections, max).ok_or(Limit::Connections)
+    }
+
+    /// Counts a connection for its address too, where addresses are limited.
+    pub(crate) fn for_address(self: &Arc<Self>, permit: Permit, address: IpAddr) -> Result<Permit, Limit> {
+        let Some(addresses) = &self.addresses else { return Ok(permit) };
+        if !addresses.take(address, |open| &mut open.connections) {
+            return Err(Limit::Address);
+        }
+        let address = AddressPermit { limits: self.clone(), address, _connection: permit };
+        Ok(Permit(Arc::new(Counter { count: AtomicUsize::new(1), address: Some(address) })))
     }
 
     /// Counts a session; release it by [`end_session`](Self::end_session) with the same address.
@@ -129,25 +145,45 @@ impl Addresses {
     }
 }
 
-/// Guard that counts as long as a session's connection exists.
-pub(crate) enum Permit {
-    /// TCP connection taken over from HTTP.
-    Connection(#[expect(dead_code, reason = "it counts until it is dropped")] ConnectionPermit),
-    /// Session on a TCP connection that carries other requests too.
-    Session(#[expect(dead_code, reason = "it counts until it is dropped")] SessionPermit),
+/// Guard that is counted in a counter until it is dropped.
+///
+/// One pointer, since each session has one.
+#[derive(Debug)]
+pub(crate) struct Permit(Arc<Counter>);
+
+/// Counter of permits.
+#[derive(Debug, Default)]
+struct Counter {
+    count: AtomicUsize,
+    /// Set where addresses are limited: each connection has its own counter then.
+    #[expect(dead_code, reason = "it counts until it is dropped")]
+    address: Option<AddressPermit>,
 }
+
+impl Permit {
+    /// Takes a permit, if below the limit.
+    fn take(counter: &Arc<Counter>, limit: usize) -> Option<Self> {
+        take(&counter.count, limit).ok().map(|()| Self(counter.clone()))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Permit of an open TCP connection, held by its requests; the session that takes it over from HTTP moves it out.
+#[derive(Clone)]
+pub(crate) struct ConnectionPermit(Arc<Mutex<Option<Permit>>>);
 
 /// TCP connection of a request that may begin a session.
 #[derive(Debug, Clone)]
 pub(crate) struct OpenedOn {
     /// Sessions that began there and have neither ended nor upgraded.
-    sessions: Arc<AtomicUsize>,
+    sessions: Arc<Counter>,
     max: usize,
 }
-
-/// Guard that counts a session that began on a TCP connection.
-#[derive(Debug)]
-pub(crate) struct SessionPermit(Arc<AtomicUsize>);
 
 impl OpenedOn {
     pub(crate) fn new(max: usize) -> Self {
@@ -156,58 +192,34 @@ impl OpenedOn {
 
     /// Counts a session, if below the limit.
     pub(crate) fn begin_session(self) -> Result<Permit, Limit> {
-        take(&self.sessions, self.max).map_err(|()| Limit::ConnectionSessions)?;
-        Ok(Permit::Session(SessionPermit(self.sessions)))
+        Permit::take(&self.sessions, self.max).ok_or(Limit::ConnectionSessions)
     }
-}
-
-impl Drop for SessionPermit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Guard that counts an open TCP connection.
-///
-/// Held by the connection's requests and, after an upgrade, by the session.
-pub(crate) struct ConnectionPermit {
-    limits: Arc<Limits>,
-    // Boxed, since it is only set where addresses are limited.
-    address: Option<Box<IpAddr>>,
 }
 
 impl ConnectionPermit {
-    /// Counts a connection, if below the limit.
-    pub(crate) fn new(limits: &Arc<Limits>, max_connections: usize) -> Result<Self, Limit> {
-        take(&limits.connections, max_connections).map_err(|()| Limit::Connections)?;
-        Ok(Self { limits: limits.clone(), address: None })
+    pub(crate) fn new(permit: Permit) -> Self {
+        Self(Arc::new(Mutex::new(Some(permit))))
     }
 
-    /// Counts it for this address too.
-    pub(crate) fn for_address(mut self, address: IpAddr) -> Result<Self, Limit> {
-        if let Some(addresses) = &self.limits.addresses {
-            if !addresses.take(address, |open| &mut open.connections) {
-                return Err(Limit::Address);
-            }
-            self.address = Some(Box::new(address));
-        }
-        Ok(self)
+    /// Moves the permit out; `None` if another session has taken it.
+    pub(crate) fn take(&self) -> Option<Permit> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-impl Drop for ConnectionPermit {
+/// Permit of a connection that is counted for its address too.
+#[derive(Debug)]
+struct AddressPermit {
+    limits: Arc<Limits>,
+    address: IpAddr,
+    _connection: Permit,
+}
+
+impl Drop for AddressPermit {
     fn drop(&mut self) {
-        let limits = &self.limits;
-        limits.connections.fetch_sub(1, Ordering::Relaxed);
-        if let (Some(addresses), Some(address)) = (&limits.addresses, &self.address) {
-            addresses.give_back(**address, |open| &mut open.connections);
+        if let Some(addresses) = &self.limits.addresses {
+            addresses.give_back(self.address, |open| &mut open.connections);
         }
-    }
-}
-
-impl fmt::Debug for ConnectionPermit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ConnectionPermit")
     }
 }
 

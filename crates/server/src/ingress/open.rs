@@ -12,7 +12,7 @@ use super::place::{SessionPlace, no_room};
 use crate::app::model::io::{Io, SessionShared};
 use crate::driver::Driver;
 use crate::host::limit::{Limit, limit_exceeded};
-use crate::host::limits::{OpenedOn, Permit};
+use crate::host::limits::{ConnectionPermit, OpenedOn, Permit};
 use crate::host::metrics::count;
 use crate::session::endpoint::Endpoint;
 use crate::session::mailbox::SessionCommand;
@@ -45,8 +45,26 @@ pub(super) struct SessionRequest<'a> {
     exchange: Exchange,
     place: SessionPlace<'a>,
     handshake: Handshake,
-    permit: Option<Arc<Permit>>,
+    permit: SessionPermit,
     upgrades: bool,
+}
+
+/// Permit of the session that a request begins.
+enum SessionPermit {
+    /// Of the connection, which keeps it if the session does not begin.
+    Connection(ConnectionPermit),
+    Began(Permit),
+    None,
+}
+
+impl SessionPermit {
+    fn take(self) -> Option<Permit> {
+        match self {
+            Self::Connection(permit) => permit.take(),
+            Self::Began(permit) => Some(permit),
+            Self::None => None,
+        }
+    }
 }
 
 impl<'a> SessionRequest<'a> {
@@ -61,9 +79,9 @@ impl<'a> SessionRequest<'a> {
         let app = io.app();
         // The remaining extensions come from outer layers; handlers may extract them.
         let extensions = &mut Arc::make_mut(&mut exchange.request).extensions;
-        let (peer, permit) = (Peer::of(extensions), extensions.remove::<Arc<Permit>>());
+        let (peer, permit) = (Peer::of(extensions), extensions.remove::<ConnectionPermit>());
         // A polling client may ask for HTTP/2 or another upgrade: its connection stays with HTTP, which counts it.
-        let mut permit = permit.filter(|_| !transport.capabilities().polled);
+        let permit = permit.filter(|_| !transport.capabilities().polled);
         let opened_on = extensions.remove::<OpenedOn>();
         extensions.remove::<Peer>();
         if peer.is_none() {
@@ -73,12 +91,14 @@ impl<'a> SessionRequest<'a> {
         let (address, secure) = peer.map_or((None, false), |peer| (Some(peer.address), peer.secure));
         let ip = address.map(|address| address.ip());
         let mut place = SessionPlace::take(io, ip)?;
-        if let Some(opened_on) = opened_on
-            && permit.is_none()
-        {
+        let permit = match (permit, opened_on) {
+            (Some(permit), _) => SessionPermit::Connection(permit),
             // The connection does not carry the session; the session only began on it.
-            permit = Some(Arc::new(opened_on.begin_session().map_err(|limit| no_room(io, limit, ip))?));
-        }
+            (None, Some(opened_on)) => {
+                SessionPermit::Began(opened_on.begin_session().map_err(|limit| no_room(io, limit, ip))?)
+            }
+            (None, None) => SessionPermit::None,
+        };
         let extensions = &exchange.request.extensions;
         let extensions = if extensions.is_empty() { Extensions::new() } else { extensions.clone() };
         let handshake = Handshake::new(&app.header_names, &exchange.request, address, secure, clock::wall());
@@ -193,7 +213,7 @@ impl<'a> SessionRequest<'a> {
             address = shared.handshake.address_field(),
             "session opened"
         );
-        tokio::spawn(Driver::new(shared, session, connection, permit));
+        tokio::spawn(Driver::new(shared, session, connection, permit.take()));
         // A polling client may reconnect on another connection.
         let cookie = app.config.http.cookie.as_ref().filter(|_| transport.capabilities().polled);
         Ok(cookie.filter(|_| endpoint.is_engine()).and_then(|cookie| cookie.header(&sid)))

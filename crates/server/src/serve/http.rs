@@ -25,7 +25,7 @@ use super::rules;
 use super::server::Server;
 use crate::host::lifecycle::Phase;
 use crate::host::limit::{Limit, limit_exceeded};
-use crate::host::limits::{ConnectionPermit, OpenedOn, Permit};
+use crate::host::limits::{ConnectionPermit, OpenedOn};
 use crate::ingress::repeat::RepeatedPoll;
 use crate::ingress::{RETRY_AFTER, answer, panicked};
 use crate::serve::proxy_protocol::{self, Proxied};
@@ -40,7 +40,8 @@ use crate::web::upgrade;
 /// Serves one connection until it ends or leaves HTTP.
 pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream, address: SocketAddr) {
     let io = server.io.clone();
-    let permit = match ConnectionPermit::new(&io.app().limits, server.http.max_connections) {
+    let limits = &io.app().limits;
+    let permit = match limits.begin_connection(server.http.max_connections) {
         Ok(permit) => permit,
         Err(limit) => return refuse(&server, stream, limit, address).await,
     };
@@ -50,9 +51,9 @@ pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream,
     let Some(peer) = peer(&server, &mut stream, canonical(address)).await else { return };
     // A proxy's connections carry many clients, which their requests identify.
     let shared = io.config().http.trusted_proxies.trusts(peer.address.ip());
-    let permit = if shared { Ok(permit) } else { permit.for_address(peer.address.ip()) };
+    let permit = if shared { Ok(permit) } else { limits.for_address(permit, peer.address.ip()) };
     let permit = match permit {
-        Ok(permit) => Arc::new(Permit::Connection(permit)),
+        Ok(permit) => ConnectionPermit::new(permit),
         Err(limit) => return refuse(&server, stream, limit, peer.address).await,
     };
     crate::host::metrics::count::connections_opened(io.metrics());
@@ -111,7 +112,7 @@ async fn peer(server: &Server, stream: &mut TcpStream, address: SocketAddr) -> O
     }
 }
 
-async fn serve_http<S>(server: Arc<Server>, stream: S, peer: Peer, permit: Arc<Permit>)
+async fn serve_http<S>(server: Arc<Server>, stream: S, peer: Peer, permit: ConnectionPermit)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
