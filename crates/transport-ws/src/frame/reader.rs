@@ -21,7 +21,8 @@ use crate::deflate::Inflating;
 pub struct ReadLimits {
     /// Maximum bytes of one message, all fragments together. Default: 1,000,000.
     ///
-    /// A connection may use at most three times this for an incomplete message.
+    /// A connection may use at most three times this for an incomplete message. Readers store it in 32 bits: 4 GiB or
+    /// more means no limit.
     pub max_message: usize,
     /// Maximum frames of one fragmented message, empty ones included. Default: 16,384.
     ///
@@ -33,6 +34,30 @@ impl ReadLimits {
     /// Returns the maximum compressed bytes of a message: incompressible data grows a little.
     pub(super) fn max_compressed(&self) -> usize {
         self.max_message.saturating_add(self.max_message / 16).saturating_add(64)
+    }
+}
+
+/// Limits as each reader stores them.
+#[derive(Clone, Copy, Debug)]
+struct StoredLimits {
+    /// `u32::MAX` means no limit.
+    max_message: u32,
+    max_fragments: u32,
+}
+
+impl StoredLimits {
+    fn new(limits: ReadLimits) -> Self {
+        let max_message = u32::try_from(limits.max_message).unwrap_or(u32::MAX);
+        Self { max_message, max_fragments: limits.max_fragments }
+    }
+
+    #[inline]
+    fn max_message(self) -> usize {
+        if self.max_message == u32::MAX { usize::MAX } else { self.max_message as usize }
+    }
+
+    fn get(self) -> ReadLimits {
+        ReadLimits { max_message: self.max_message(), max_fragments: self.max_fragments }
     }
 }
 
@@ -99,7 +124,7 @@ impl Items for Vec<Incoming> {
 /// heap memory.
 #[derive(Debug)]
 pub struct FrameReader {
-    limits: ReadLimits,
+    limits: StoredLimits,
     phase: Phase,
     /// Set from the first byte of an incomplete message to its last.
     message: Option<Box<PartialMessage>>,
@@ -110,7 +135,13 @@ pub struct FrameReader {
 impl FrameReader {
     /// Creates a reader for a connection after its handshake.
     pub fn new(limits: ReadLimits) -> Self {
-        Self { limits, phase: Phase::BETWEEN, message: None, control: None, inflating: None }
+        Self {
+            limits: StoredLimits::new(limits),
+            phase: Phase::BETWEEN,
+            message: None,
+            control: None,
+            inflating: None,
+        }
     }
 
     /// Accepts compressed messages, after permessage-deflate was negotiated (RFC 7692).
@@ -175,7 +206,7 @@ impl FrameReader {
         while !input.is_empty() {
             if let Some(small) = header::parse_small(input)
                 && self.is_between()
-                && small.length <= self.limits.max_message
+                && small.length <= self.limits.max_message()
             {
                 let (frame, rest) = input.split_at_mut(header::SMALL_HEADER + small.length);
                 let payload = &mut frame[header::SMALL_HEADER..];
@@ -188,7 +219,7 @@ impl FrameReader {
             let frame = match &mut self.phase {
                 Phase::Header(partial) => {
                     let inflates = self.inflating.is_some();
-                    let read = partial.read(input, &self.limits, inflates, self.message.as_deref())?;
+                    let read = partial.read(input, &self.limits.get(), inflates, self.message.as_deref())?;
                     let Some((header, taken)) = read else { return Ok(()) };
                     input = &mut input[taken..];
                     if header.opcode == Opcode::Continuation
@@ -251,7 +282,7 @@ impl FrameReader {
                 items.push(Incoming::Message(inflating.whole(
                     frame.opcode,
                     chunk,
-                    self.limits.max_message,
+                    self.limits.max_message(),
                 )?));
                 return Ok(());
             }
@@ -263,13 +294,14 @@ impl FrameReader {
         };
         if message.is_compressed() {
             let inflating = self.inflating.get_or_insert_default();
-            message.push_compressed(chunk, ends, inflating, self.limits.max_message)?;
+            message.push_compressed(chunk, ends, inflating, self.limits.max_message())?;
             if ends && let Some(message) = self.message.take() {
                 items.push(Incoming::Message(message.finish()?));
             }
             return Ok(());
         }
-        let ceiling = if frame.fin { message.len() + chunk.len() + missing } else { self.limits.max_message };
+        let ceiling =
+            if frame.fin { message.len() + chunk.len() + missing } else { self.limits.max_message() };
         message.push(chunk, ceiling)?;
         if ends && let Some(message) = self.message.take() {
             items.push(Incoming::Message(message.finish()?));
@@ -474,7 +506,7 @@ mod tests {
 
     #[test]
     fn idle_reader_stays_small() {
-        assert!(size_of::<FrameReader>() <= 64, "{} bytes", size_of::<FrameReader>());
+        assert!(size_of::<FrameReader>() <= 56, "{} bytes", size_of::<FrameReader>());
         assert!(size_of::<Incoming>() <= 48, "{} bytes", size_of::<Incoming>());
     }
 
