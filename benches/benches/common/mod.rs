@@ -70,7 +70,7 @@ pub(crate) fn member(number: usize, codec: &Arc<dyn Codec>, flush: &FlushList) -
         id,
         codec: codec.clone(),
         outbox,
-        acks: AckTable::default(),
+        acks: Some(AckTable::default()),
         control: None,
     }
 }

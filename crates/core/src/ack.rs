@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use crate::sync::{Mutex, lock};
 use crate::{AckId, AckRequest, AnswerSink, Args, SocketId};
@@ -35,6 +35,13 @@ impl AckTable {
         // A limit beyond `u32::MAX` is no limit in practice.
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         Self(Arc::new(Mutex::new(Table { pending: None, limit, since_sweep: 0 })))
+    }
+
+    /// Returns a closed table, for members that have none.
+    pub fn closed() -> &'static Self {
+        static CLOSED_TABLE: OnceLock<AckTable> = OnceLock::new();
+        let table = || Table { pending: None, limit: 0, since_sweep: CLOSED };
+        CLOSED_TABLE.get_or_init(|| Self(Arc::new(Mutex::new(table()))))
     }
 
     /// Registers a request to `socket`; returns `false` if the table is closed or full.

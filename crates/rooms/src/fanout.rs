@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use roomcast_core::{
-    Codec, Delivery, Dispatched, EncodeError, Event, Member, MemberControl, MemberLimit, Outbox, Overflow,
+    Codec, Delivery, Dispatched, EncodeError, Event, MemberControl, MemberLimit, Outbox, Overflow,
     PushOutcome, SharedFrame, SocketId,
 };
+
+use crate::attached::AsMember;
 
 /// Fan-out of one event: encodes it at most once for each codec among the recipients.
 pub(crate) struct Fanout<'a> {
@@ -48,11 +50,12 @@ impl<'a> Fanout<'a> {
     /// Queues the event for a member; runs under the lock of a list.
     ///
     /// The caller passes the member's `codec` and `outbox` from the nearest copy.
-    pub(crate) fn deliver(&mut self, member: &Member, codec: &Arc<dyn Codec>, outbox: &Outbox) {
+    pub(crate) fn deliver(&mut self, recipient: &impl AsMember, codec: &Arc<dyn Codec>, outbox: &Outbox) {
         let Self { event, delivery, overflow, encoded, dispatched, unanswered, limited } = self;
         let Ok(frame) = encoded.frame(event, codec) else {
             dispatched.receipt.unsupported += 1;
             if let Some(ack) = &event.ack {
+                let member = recipient.member();
                 ack.answers.requested(&member.id);
                 unanswered.push(member.id.clone());
             }
@@ -62,11 +65,13 @@ impl<'a> Fanout<'a> {
             dispatched.record(outbox.push_shared(frame, *delivery, *overflow), outbox);
             return;
         };
+        let member = recipient.member();
+        let acks = recipient.acks();
         // Before the push: the answer of a fast client must find the entry.
-        if !member.acks.register(&member.id, ack) {
-            let is_gone = member.acks.is_closed();
+        if !acks.register(&member.id, ack) {
+            let is_gone = acks.is_closed();
             dispatched.receipt.record(if is_gone { PushOutcome::Closed } else { PushOutcome::Dropped });
-            limited.extend(member.control.clone().filter(|_| !is_gone));
+            limited.extend(recipient.control().filter(|_| !is_gone).cloned());
             unanswered.push(member.id.clone());
             return;
         }
@@ -74,7 +79,7 @@ impl<'a> Fanout<'a> {
         dispatched.record(pushed, outbox);
         let lost = matches!(pushed, PushOutcome::Dropped | PushOutcome::Closed | PushOutcome::Overflowed);
         // If the entry was removed, its remover has notified the sink already.
-        if lost && member.acks.withdraw(ack.id) {
+        if lost && acks.withdraw(ack.id) {
             unanswered.push(member.id.clone());
         }
     }

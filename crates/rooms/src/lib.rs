@@ -11,15 +11,16 @@
 //!    each member;
 //! 2. a shard of a map, only to look up, insert or remove. It is released before the next lock is taken;
 //! 3. the members of one room, held for reading during a broadcast to it. A broadcast delays joins and leaves of this
-//!    room only. Only [`Codec::encode`](roomcast_core::Codec::encode), an entry in the
-//!    [`AckTable`](roomcast_core::AckTable) and [`Outbox::push`](roomcast_core::Outbox::push) run under it, and a
-//!    record of the change if rooms are watched. The watcher is notified after all locks are released;
+//!    room only. Only [`Codec::encode`](roomcast_core::Codec::encode), the look-up of the member and its
+//!    [`AckTable`](roomcast_core::AckTable), an entry in it and [`Outbox::push`](roomcast_core::Outbox::push) run under
+//!    it, and a record of the change if rooms are watched. The watcher is notified after all locks are released;
 //! 4. the lock inside an outbox.
 //!
 //! Two rooms are never locked at once, not even for reading. A waiting writer blocks new readers, so two broadcasts
 //! that each read one room and wait for the other's would deadlock if a join waits at both.
 
 mod all_members;
+mod attached;
 mod fanout;
 mod members;
 mod tables;
@@ -27,6 +28,7 @@ mod watch;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
@@ -36,6 +38,7 @@ use roomcast_core::{
 };
 
 use crate::all_members::{AllMembers, SlotIndex};
+use crate::attached::Attached;
 use crate::fanout::Fanout;
 use crate::members::{MemberList, Recipient, RecipientRef};
 use crate::tables::{ById, ByKey, ByMemberKey, KeySet};
@@ -81,28 +84,30 @@ pub struct Rooms {
 
 /// Attached member.
 struct Entry {
-    member: Member,
-    joined: Mutex<Attachment>,
+    member: Attached,
+    joined: Mutex<Joined>,
+    /// Set under the lock of `joined`, beside which it would take eight bytes.
+    detached: AtomicBool,
     slot: SlotIndex,
 }
 
-// Together with the two reference counts it fits a block of 128 bytes, of which malloc takes eight.
+// Together with the two reference counts it fits a block of 64 bytes, of which malloc takes eight.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-const _: () = assert!(size_of::<Entry>() <= 104, "one field more would cost each member 16 bytes");
+const _: () = assert!(size_of::<Entry>() <= 40, "one field more would cost each member 16 bytes");
 
-/// Rooms that a member has joined.
+/// Rooms that a member has joined besides its own; boxed, since many members are in none.
 #[allow(clippy::box_collection, reason = "one word when empty, which is nearly always")]
-enum Attachment {
-    /// Rooms besides its own; boxed, since many members are in none.
-    Attached(Option<Box<HashSet<Room>>>),
-    Detached,
-}
+type Joined = Option<Box<HashSet<Room>>>;
 
 impl Router for Rooms {
     fn attach(&self, member: Member) -> MemberKey {
         let key = member.key;
-        let joined = Mutex::new(Attachment::Attached(None));
-        let entry = Arc::new(Entry { member, joined, slot: SlotIndex::default() });
+        let entry = Arc::new(Entry {
+            member: Attached::new(member),
+            joined: Mutex::default(),
+            detached: AtomicBool::new(false),
+            slot: SlotIndex::default(),
+        });
         {
             // A thread that finds the entry before attach is complete waits here to join, leave or detach it.
             let _joined = entry.joined();
@@ -119,7 +124,8 @@ impl Router for Rooms {
         let Some((ByMemberKey(entry), ())) = self.members.remove(&key) else { return false };
         // A join that found the entry earlier fails from here on.
         let mut joined = entry.joined();
-        let rooms = joined.end();
+        entry.detached.store(true, Ordering::Relaxed);
+        let rooms = joined.take();
         let exit = || {
             let is_newest = |newest: &ById, _: &()| newest.0.member.key == key;
             self.ids.remove_if(entry.member.id.as_str(), is_newest).is_some()
@@ -205,14 +211,14 @@ impl Router for Rooms {
             key: Some(entry.member.key),
             id: entry.member.id.clone(),
             rooms: entry.rooms(),
-            control: entry.member.control.clone(),
+            control: entry.member.control().cloned(),
         };
         self.recipients(target).into_iter().map(found).collect()
     }
 
     fn disconnect(&self, target: &Target, close: bool) -> usize {
         let recipients = self.recipients(target);
-        let controls = recipients.iter().filter_map(|entry| entry.member.control.as_ref());
+        let controls = recipients.iter().filter_map(|entry| entry.member.control());
         controls.map(|control| control.disconnect(close)).count()
     }
 
@@ -258,7 +264,7 @@ impl Rooms {
     }
 
     fn join_entry(&self, entry: &Arc<Entry>, room: &Room) -> JoinOutcome {
-        let control = entry.member.control.as_ref();
+        let control = entry.member.control();
         let max = control.map_or(usize::MAX, |control| control.max_rooms());
         let outcome = self.join_within_limit(max, entry, room);
         if outcome == JoinOutcome::Full {
@@ -269,7 +275,9 @@ impl Rooms {
 
     fn join_within_limit(&self, max: usize, entry: &Arc<Entry>, room: &Room) -> JoinOutcome {
         let mut joined = entry.joined();
-        let Attachment::Attached(joined) = &mut *joined else { return JoinOutcome::Detached };
+        if entry.is_detached() {
+            return JoinOutcome::Detached;
+        }
         if entry.member.id.as_str() == room.as_str() {
             return JoinOutcome::Already;
         }
@@ -286,7 +294,7 @@ impl Rooms {
 
     fn leave_entry(&self, entry: &Entry, room: &Room) -> bool {
         let mut joined = entry.joined();
-        let left = joined.rooms().is_some_and(|joined| joined.remove(room));
+        let left = joined.as_mut().is_some_and(|joined| joined.remove(room));
         if left {
             self.exit(entry, room);
         }
@@ -416,34 +424,23 @@ impl fmt::Debug for Rooms {
 }
 
 impl Entry {
-    fn joined(&self) -> MutexGuard<'_, Attachment> {
+    fn joined(&self) -> MutexGuard<'_, Joined> {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether the member is detached; called under the lock of `joined`.
+    fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::Relaxed)
     }
 
     /// Returns its rooms, its own first; none once it is detached.
     fn rooms(&self) -> Vec<Room> {
         let joined = self.joined();
-        let Attachment::Attached(joined) = &*joined else { return Vec::new() };
+        if self.is_detached() {
+            return Vec::new();
+        }
         let joined = joined.iter().flat_map(|joined| joined.iter().cloned());
         std::iter::once(Room::from(&self.member.id)).chain(joined).collect()
-    }
-}
-
-impl Attachment {
-    fn rooms(&mut self) -> Option<&mut HashSet<Room>> {
-        match self {
-            Self::Attached(joined) => joined.as_deref_mut(),
-            Self::Detached => None,
-        }
-    }
-
-    /// Marks the member as detached, and returns the rooms that it had joined.
-    #[allow(clippy::box_collection, reason = "one word when empty, which is nearly always")]
-    fn end(&mut self) -> Option<Box<HashSet<Room>>> {
-        match std::mem::replace(self, Self::Detached) {
-            Self::Attached(joined) => joined,
-            Self::Detached => None,
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use roomcast_core::{Codec, Member, MemberKey, Outbox, PresentMember};
 
 use crate::Entry;
+use crate::attached::Attached;
 use crate::tables::ByKey;
 
 /// Fields of a member for a broadcast, copied into each list on join.
@@ -20,7 +21,7 @@ pub(crate) struct Recipient {
 
 impl Recipient {
     pub(crate) fn of(entry: &Arc<Entry>) -> Self {
-        let Member { codec, outbox, .. } = &entry.member;
+        let Member { codec, outbox, .. } = &*entry.member;
         Self { codec: codec.clone(), outbox: outbox.clone(), entry: entry.clone() }
     }
 
@@ -39,11 +40,11 @@ pub(crate) struct RecipientRef<'a> {
 
 impl<'a> RecipientRef<'a> {
     pub(crate) fn of(entry: &'a Arc<Entry>) -> Self {
-        let Member { codec, outbox, .. } = &entry.member;
+        let Member { codec, outbox, .. } = &*entry.member;
         Self { codec, outbox, entry }
     }
 
-    pub(crate) fn member(self) -> &'a Member {
+    pub(crate) fn member(self) -> &'a Attached {
         &self.entry.member
     }
 }
@@ -112,8 +113,12 @@ impl MemberList {
         let list = self.read();
         if !list.members.is_empty() {
             let present = |recipient: &Recipient| {
-                let Member { key, id, control, .. } = &recipient.entry.member;
-                PresentMember { key: *key, socket: id.clone(), control: control.clone() }
+                let member = &recipient.entry.member;
+                PresentMember {
+                    key: member.key,
+                    socket: member.id.clone(),
+                    control: member.control().cloned(),
+                }
             };
             report(list.members.values().map(present).collect());
         }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use roomcast_core::{ChangeQueue, Member, PresentMember, Room, RoomChange, RoomWatcher, WatchFilter};
+use roomcast_core::{ChangeQueue, PresentMember, Room, RoomChange, RoomWatcher, WatchFilter};
+
+use crate::attached::Attached;
 
 /// Watchers of a router, in the order in which they were added; none is ever removed.
 #[derive(Default)]
@@ -44,12 +46,12 @@ impl Watches {
     }
 
     /// Attaches a member by `enter`, and records its own room.
-    pub(crate) fn attached(&self, member: &Member, mut enter: impl FnMut()) {
+    pub(crate) fn attached(&self, member: &Attached, mut enter: impl FnMut()) {
         Watch::attached(self.iter().next(), member, &mut enter);
     }
 
     /// Detaches a member by `exit`, which returns whether the id was still its own.
-    pub(crate) fn detached(&self, member: &Member, mut exit: impl FnMut() -> bool) {
+    pub(crate) fn detached(&self, member: &Attached, mut exit: impl FnMut() -> bool) {
         Watch::detached(self.iter().next(), member, &mut exit);
     }
 }
@@ -109,7 +111,7 @@ impl Watch {
     }
 
     /// Records that a member joined a list; runs under the lock of the list.
-    pub(crate) fn member_joined(&self, room: &Room, member: &Member) {
+    pub(crate) fn member_joined(&self, room: &Room, member: &Attached) {
         let mut names = self.names();
         let name = names.entry(room.clone()).or_default();
         let created = !name.owned && !name.listed;
@@ -118,7 +120,7 @@ impl Watch {
     }
 
     /// Records that a member left a list, as its last one or not; runs under the lock of the list.
-    pub(crate) fn member_left(&self, room: &Room, member: &Member, last: bool) {
+    pub(crate) fn member_left(&self, room: &Room, member: &Attached, last: bool) {
         let mut names = self.names();
         let owned = names.get(room).is_some_and(|name| name.owned);
         if last && let Some(name) = names.get_mut(room) {
@@ -136,7 +138,7 @@ impl Watch {
         self.changes.push(RoomChange::Present { room: room.clone(), members });
     }
 
-    fn attached(this: Option<&Self>, member: &Member, enter: &mut dyn FnMut()) {
+    fn attached(this: Option<&Self>, member: &Attached, enter: &mut dyn FnMut()) {
         let Some(this) = this else { return enter() };
         if !this.has_ids() {
             return Self::attached(this.next(), member, enter);
@@ -152,7 +154,7 @@ impl Watch {
         }
     }
 
-    fn detached(this: Option<&Self>, member: &Member, exit: &mut dyn FnMut() -> bool) -> bool {
+    fn detached(this: Option<&Self>, member: &Attached, exit: &mut dyn FnMut() -> bool) -> bool {
         let Some(this) = this else { return exit() };
         if !this.has_ids() {
             return Self::detached(this.next(), member, exit);
@@ -171,18 +173,18 @@ impl Watch {
         true
     }
 
-    fn push_joined(&self, created: bool, room: &Room, member: &Member) {
+    fn push_joined(&self, created: bool, room: &Room, member: &Attached) {
         if created {
             self.changes.push(RoomChange::Created { room: room.clone() });
         }
         if !self.has_members() {
             return;
         }
-        let (room, socket, control) = (room.clone(), member.id.clone(), member.control.clone());
+        let (room, socket, control) = (room.clone(), member.id.clone(), member.control().cloned());
         self.changes.push(RoomChange::Joined { room, socket, key: member.key, control });
     }
 
-    fn push_left(&self, names: &mut HashMap<Room, Name>, deleted: bool, room: &Room, member: &Member) {
+    fn push_left(&self, names: &mut HashMap<Room, Name>, deleted: bool, room: &Room, member: &Attached) {
         if self.has_members() {
             let (socket, key) = (member.id.clone(), member.key);
             self.changes.push(RoomChange::Left { room: room.clone(), socket, key });

@@ -48,7 +48,7 @@ impl Hall {
                 id,
                 codec,
                 outbox,
-                acks: AckTable::default(),
+                acks: Some(AckTable::default()),
                 control: None,
             });
             rooms.join(key, &Room::from("r"));
@@ -106,7 +106,7 @@ fn releases_memory_on_detach() {
                     id,
                     codec: codec.clone(),
                     outbox,
-                    acks: AckTable::default(),
+                    acks: Some(AckTable::default()),
                     control: None,
                 });
                 hall.rooms.join(key, &room);

@@ -88,7 +88,7 @@ async fn welcome_precedes_room_events() {
         id: SocketId::from("a"),
         codec: Mode::Json.codec(),
         outbox: driver.outbox().clone(),
-        acks: AckTable::default(),
+        acks: Some(AckTable::default()),
         control: None,
     };
     let key = driver.accept(&namespace, member.id.clone(), || rooms.attach(member)).expect("pending request");

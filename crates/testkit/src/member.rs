@@ -40,7 +40,7 @@ impl MemberProbe {
             id: SocketId::new(id),
             codec: Arc::clone(codec) as Arc<dyn Codec>,
             outbox,
-            acks: AckTable::default(),
+            acks: Some(AckTable::default()),
             control: None,
         };
         Self { member, list, sink: MemorySink::new() }
@@ -54,7 +54,7 @@ impl MemberProbe {
     /// Replaces the table of pending acknowledgements.
     #[must_use]
     pub fn with_acks(mut self, acks: AckTable) -> Self {
-        self.member.acks = acks;
+        self.member.acks = Some(acks);
         self
     }
 
@@ -82,7 +82,7 @@ impl MemberProbe {
 
     /// Returns its pending acknowledgements.
     pub fn acks(&self) -> &AckTable {
-        &self.member.acks
+        self.member.acks()
     }
 
     /// Returns its sink.

@@ -7,13 +7,29 @@ use std::task::{Context, Poll};
 
 use bytestring::ByteString;
 
-use crate::{MemberKey, Room, SocketId};
+use crate::{AckTable, Member, MemberKey, Room, SocketId};
 
 /// Queries and commands, besides sending, that a router relays to a member.
 ///
 /// Given to the router with the [`Member`](crate::Member), and held until the member is detached. A router of a cluster
 /// makes one for each socket of another node, from the data that it received. Called under no lock; must not block.
 pub trait MemberControl: Any + Send + Sync + fmt::Debug {
+    /// Returns the member if the control holds it, so that a router need not keep a copy. Default: none.
+    ///
+    /// Must return the same member each time, or none each time. It is the one that is attached with this control,
+    /// except that its own `control` may be `None`. Called under any lock.
+    fn member(&self) -> Option<&Member> {
+        None
+    }
+
+    /// Returns the pending acknowledgements of a member that has [none of its own](Member::acks). Default: none.
+    ///
+    /// Must return the same table each time, which the first call may make, until the member is detached; then it may
+    /// return a [closed](AckTable::closed) one. Called under any lock.
+    fn acks(&self) -> Option<&AckTable> {
+        None
+    }
+
     /// Returns the handshake of its session as a JSON object, in the form that nodes of a cluster exchange.
     ///
     /// The fields match Node's `socket.handshake`: `headers`, `time`, `address`, `xdomain`, `secure`, `issued`

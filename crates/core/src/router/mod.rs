@@ -160,10 +160,23 @@ pub struct Member {
     pub codec: Arc<dyn Codec>,
     /// Outbox of its session.
     pub outbox: Outbox,
-    /// Pending acknowledgements.
-    pub acks: AckTable,
+    /// Pending acknowledgements; `None` if its control [makes them](MemberControl::acks) when they are needed.
+    pub acks: Option<AckTable>,
     /// Further queries and commands; without it, the member can only be sent to.
     pub control: Option<Arc<dyn MemberControl>>,
+}
+
+impl Member {
+    /// Returns its pending acknowledgements, or those of its control.
+    ///
+    /// Without both, the table is closed: events that ask for an acknowledgement are not sent to the member.
+    pub fn acks(&self) -> &AckTable {
+        match (&self.acks, &self.control) {
+            (Some(own), _) => own,
+            (None, Some(control)) => control.acks().unwrap_or(AckTable::closed()),
+            (None, None) => AckTable::closed(),
+        }
+    }
 }
 
 /// Recipients and delivery options of a broadcast.

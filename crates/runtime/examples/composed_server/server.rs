@@ -113,7 +113,7 @@ impl Server {
                         id: SocketId::from(format!("client-{}", key.0)),
                         codec: mode.codec(),
                         outbox: driver.outbox().clone(),
-                        acks: AckTable::default(),
+                        acks: Some(AckTable::default()),
                         control: None,
                     };
                     driver.accept(&namespace, member.id.clone(), || {

@@ -6,7 +6,7 @@ use std::task::Context;
 use std::time::Instant;
 
 use bytestring::ByteString;
-use roomcast_core::{AckTable, Action, CloseReason, Command, ConnectionRole, Member, MemberKey, Namespace};
+use roomcast_core::{Action, CloseReason, Command, ConnectionRole, Member, MemberKey, Namespace};
 use roomcast_recovery::{Claim, PendingRecovery};
 
 use super::errors::{Role, client_error};
@@ -166,7 +166,8 @@ impl Driver {
             id: id.unwrap_or_else(|| ids::socket_id(self.shared.io.app().id_tag())),
             codec: self.shared.codec.clone(),
             outbox: self.shared.outbox.clone(),
-            acks: AckTable::with_limit(self.shared.io.config().limits.max_acks),
+            // The socket makes the table when it is first asked for an acknowledgement.
+            acks: None,
             control: None,
         };
         let guard = SocketGuard(Socket::new(member, state, self.shared.clone(), recovery));

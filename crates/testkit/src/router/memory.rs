@@ -314,8 +314,8 @@ impl<'a> Post<'a> {
     /// Pushes a frame; returns whether an acknowledgement can arrive.
     fn push(&mut self, member: &Member, frame: Frame, delivery: Delivery, overflow: Overflow) -> bool {
         let ack = self.event.ack.as_ref();
-        if ack.is_some_and(|ack| !member.acks.register(&member.id, ack)) {
-            let is_gone = member.acks.is_closed();
+        if ack.is_some_and(|ack| !member.acks().register(&member.id, ack)) {
+            let is_gone = member.acks().is_closed();
             self.dispatched.receipt.record(if is_gone { PushOutcome::Closed } else { PushOutcome::Dropped });
             self.limited.extend(member.control.clone().filter(|_| !is_gone));
             return false;
@@ -325,7 +325,7 @@ impl<'a> Post<'a> {
         let reached =
             matches!(pushed, PushOutcome::Queued | PushOutcome::Backlogged | PushOutcome::Displaced(_));
         // If the request was removed already, its remover has notified the receiver.
-        reached || !ack.is_some_and(|AckRequest { id, .. }| member.acks.withdraw(*id))
+        reached || !ack.is_some_and(|AckRequest { id, .. }| member.acks().withdraw(*id))
     }
 
     fn frame(&mut self, codec: &Arc<dyn Codec>) -> Result<Frame, EncodeError> {

@@ -13,8 +13,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use roomcast_core::{
-    AckId, Args, ByteString, CloseReason, Heard, JoinOutcome, Member, MemberControl, MemberKey, Namespace,
-    Overflow, Room, SocketId, TransportName,
+    AckId, AckTable, Args, ByteString, CloseReason, Heard, JoinOutcome, Member, MemberControl, MemberKey,
+    Namespace, Overflow, Room, SocketId, TransportName,
 };
 use roomcast_recovery::{Acting, Order, Owner, PendingRecovery, RecoveryError, SessionInit, SharedData};
 use serde::de::DeserializeOwned;
@@ -56,6 +56,8 @@ struct Inner {
     lifecycle: SocketState,
     /// Set once the handlers and listeners of the application have been dropped.
     cleared: AtomicBool,
+    /// Set once no acknowledgement can arrive.
+    acks_closed: AtomicBool,
     /// Whether an event waits for the handlers of the previous one.
     serial: AtomicBool,
     /// State that most sockets do not need.
@@ -98,6 +100,8 @@ pub(crate) struct RareState {
     pub(crate) registry: HandlerRegistry,
     pub(crate) user_data: UserData,
     turns: Turns,
+    /// Made by the first request.
+    acks: OnceLock<AckTable>,
     parting: Mutex<DisconnectedRooms>,
     /// Rooms joined before the socket was attached to the router.
     early: Mutex<Vec<Room>>,
@@ -143,6 +147,7 @@ impl Socket {
             recovery,
             lifecycle: SocketState(AtomicU8::new(SocketState::PENDING)),
             cleared: AtomicBool::new(false),
+            acks_closed: AtomicBool::new(false),
             serial: AtomicBool::new(false),
             extras: OnceLock::new(),
         }))
@@ -523,7 +528,7 @@ impl Socket {
 
     /// Returns whether acknowledgements of the client are outstanding.
     pub(crate) fn owes_answers(&self) -> bool {
-        !self.0.member.acks.is_empty()
+        self.0.known_acks().is_some_and(|acks| !acks.is_empty())
     }
 
     /// Returns the turns of the serial handlers.
@@ -638,12 +643,12 @@ impl Socket {
             // The thread that disconnected it may not have detached it yet.
             inner.namespace.router.detach(key);
         }
-        inner.member.acks.close(&inner.member.id);
+        inner.close_acks();
     }
 
     /// Delivers an acknowledgement from the client; `false` if none with this id is outstanding.
     pub(crate) fn answered(&self, id: AckId, args: Args) -> bool {
-        self.0.member.acks.answer(&self.0.member.id, id, args)
+        self.0.known_acks().is_some_and(|acks| acks.answer(&self.0.member.id, id, args))
     }
 }
 
@@ -694,8 +699,21 @@ impl Inner {
                 }
             }
         }
-        self.member.acks.close(&self.member.id);
+        self.close_acks();
         true
+    }
+
+    /// Returns the pending acknowledgements, if any was ever requested.
+    fn known_acks(&self) -> Option<&AckTable> {
+        self.extras.get()?.acks.get()
+    }
+
+    /// Notifies all who wait for an acknowledgement, and rejects further requests.
+    fn close_acks(&self) {
+        self.acks_closed.store(true, Ordering::Release);
+        // Either this thread sees the table, or the one that makes it sees the flag.
+        fence(Ordering::SeqCst);
+        self.known_acks().into_iter().for_each(|acks| acks.close(&self.member.id));
     }
 
     /// Prevents the recovery of a client that has left.

@@ -32,7 +32,7 @@ pub async fn registers_ack_before_event_leaves(router: Subject) {
     let (list, mut member) = (FlushList::new(), probe.member());
     member.outbox = Outbox::new(1 << 20, list.clone());
     member.outbox.set_sink(probe.sink().boxed());
-    let flusher = Arc::new(Flusher { acks: member.acks.clone(), owed: Mutex::default() });
+    let flusher = Arc::new(Flusher { acks: member.acks().clone(), owed: Mutex::default() });
     let waker = Waker::from(flusher.clone());
     let mut writer = roomcast_core::Flusher::new(list);
     assert!(writer.poll_ready(&mut Context::from_waker(&waker)).is_pending());
@@ -46,13 +46,13 @@ pub async fn registers_ack_before_event_leaves(router: Subject) {
     assert_eq!(*flusher.owed.lock().expect("lock is not poisoned"), [1]);
     writer.write_all();
     assert_eq!(probe.sink().take_texts(), ["t:question[]#7"]);
-    assert!(member.acks.answer(&member.id, AckId(7), Args::empty()));
+    assert!(member.acks().answer(&member.id, AckId(7), Args::empty()));
     assert_eq!(log.answered(), [(member.id.clone(), Args::empty())]);
     // Detaching concerns only receivers that still wait.
     let (second, second_log) = AnswerLog::request(8);
     assert_eq!(router.broadcast(&Target::default(), &asking("question", &second)).flush_backlog(), queued(1));
     router.detach(key);
-    member.acks.close(&member.id);
+    member.acks().close(&member.id);
     assert_eq!((log.unanswered(), second_log.unanswered()), (vec![], vec![member.id.clone()]));
 }
 
@@ -91,7 +91,7 @@ pub async fn reports_member_over_ack_limit(router: Subject) {
         let probe = MemberProbe::new(id, &codec).with_acks(AckTable::with_limit(limit));
         let member = probe.with_control(control.clone()).member();
         if id == "gone" {
-            member.acks.close(&member.id);
+            member.acks().close(&member.id);
         }
         router.attach(member);
         control

@@ -1,9 +1,9 @@
 //! Control handle of a socket, used by its router.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::task::{Context, Poll};
 
-use roomcast_core::{ByteString, CloseReason, MemberControl, MemberLimit};
+use roomcast_core::{AckTable, ByteString, CloseReason, Member, MemberControl, MemberLimit};
 
 use super::{Inner, SocketState};
 use crate::host::limit::{Limit, limit_exceeded};
@@ -11,6 +11,20 @@ use crate::session::mailbox::SessionCommand;
 use crate::util::log_limit::log_limited;
 
 impl MemberControl for Inner {
+    fn member(&self) -> Option<&Member> {
+        Some(&self.member)
+    }
+
+    fn acks(&self) -> Option<&AckTable> {
+        let limit = || self.session.io.config().limits.max_acks;
+        let acks = &self.extras.get_or_init(Box::default).acks;
+        let acks = acks.get_or_init(|| AckTable::with_limit(limit()));
+        // Either this thread sees the flag, or `close_acks` sees the new table. It is not closed here, since that
+        // notifies whoever waits, and the caller may hold a lock.
+        fence(Ordering::SeqCst);
+        Some(if self.acks_closed.load(Ordering::Acquire) { AckTable::closed() } else { acks })
+    }
+
     fn handshake(&self) -> ByteString {
         self.session.handshake.to_json(&self.auth_json()).into()
     }
