@@ -48,9 +48,9 @@ impl AsMember for Attached {
         match self {
             Self::Copied(member) => member.acks(),
             // The member that is held refers to no control.
-            Self::Held(control) => match &self.member().acks {
+            Self::Held(control) => match self.member().acks.as_ref().or_else(|| control.acks()) {
                 Some(acks) => acks,
-                None => control.acks().unwrap_or(AckTable::closed()),
+                None => AckTable::closed(),
             },
         }
     }

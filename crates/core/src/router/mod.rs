@@ -171,10 +171,10 @@ impl Member {
     ///
     /// Without both, the table is closed: events that ask for an acknowledgement are not sent to the member.
     pub fn acks(&self) -> &AckTable {
-        match (&self.acks, &self.control) {
-            (Some(own), _) => own,
-            (None, Some(control)) => control.acks().unwrap_or(AckTable::closed()),
-            (None, None) => AckTable::closed(),
+        let of_control = || self.control.as_ref()?.acks();
+        match self.acks.as_ref().or_else(of_control) {
+            Some(acks) => acks,
+            None => AckTable::closed(),
         }
     }
 }
