@@ -198,10 +198,17 @@ pub struct Upgrade(UpgradeState);
 /// The stream when it is released, and the bytes of the response that are still to be sent.
 type Released = io::Result<(Upgraded, Bytes)>;
 
+// Boxed, so that the connection that waits for it is not larger than an open one.
 enum UpgradeState {
     Waiting(Pin<Box<dyn Future<Output = Released> + Send>>),
-    /// The stream is released, and these bytes of the response are still to be sent.
-    Sending(Option<Upgraded>, Bytes),
+    Sending(Box<Sending>),
+}
+
+/// Released stream, until the rest of the response is sent.
+struct Sending {
+    /// `None` once the future has completed.
+    released: Option<Upgraded>,
+    unsent: Bytes,
 }
 
 impl Upgrade {
@@ -238,9 +245,10 @@ impl Future for Upgrade {
             match &mut self.0 {
                 UpgradeState::Waiting(future) => {
                     let (upgraded, unsent) = ready!(future.as_mut().poll(cx))?;
-                    self.0 = UpgradeState::Sending(Some(upgraded), unsent);
+                    self.0 = UpgradeState::Sending(Box::new(Sending { released: Some(upgraded), unsent }));
                 }
-                UpgradeState::Sending(released, unsent) => {
+                UpgradeState::Sending(sending) => {
+                    let Sending { released, unsent } = &mut **sending;
                     let Some(upgraded) = released else { break };
                     let stream = Pin::new(&mut *upgraded.stream);
                     if unsent.is_empty() {

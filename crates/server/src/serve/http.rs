@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use super::accept::INHERITS_NODELAY;
 use super::rules;
 use super::server::Server;
+use crate::app::model::io::Io;
 use crate::host::lifecycle::Phase;
 use crate::host::limit::{Limit, limit_exceeded};
 use crate::host::limits::{ConnectionPermit, OpenedOn};
@@ -61,10 +62,32 @@ pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream,
     if let Some(tls) = server.tls.clone() {
         let Some(stream) = secure(&server, &tls, stream, peer).await else { return };
         let peer = Peer { secure: true, ..peer };
+        let activity = Arc::new(Activity::new(server.http.header_timeout, server.http.keep_alive_timeout));
         // Boxed, so that connections without TLS do not pay for its size.
-        return Box::pin(serve_http(server, stream, peer, permit)).await;
+        return Box::pin(serve_http(server, stream, peer, permit, activity)).await;
     }
-    serve_http(server, stream, peer, permit).await;
+    let activity = Arc::new(Activity::new(server.http.header_timeout, server.http.keep_alive_timeout));
+    first_bytes(&io, &stream, &activity).await;
+    serve_http(server, stream, peer, permit, activity).await;
+}
+
+/// Waits for the first bytes of a connection, the deadline for them, or the end of the server.
+///
+/// The HTTP library reserves its buffer of 8 KiB before it reads: a connection that sends nothing does without.
+async fn first_bytes(io: &Io, stream: &TcpStream, activity: &Activity) {
+    let late = async {
+        match activity.deadline() {
+            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        // An error is found again by the first read.
+        _ = stream.readable() => {}
+        () = io.app().lifecycle.reached(Phase::Closing) => {}
+        () = late => {}
+    }
 }
 
 /// Performs the TLS handshake; returns `None` if it fails.
@@ -112,12 +135,16 @@ async fn peer(server: &Server, stream: &mut TcpStream, address: SocketAddr) -> O
     }
 }
 
-async fn serve_http<S>(server: Arc<Server>, stream: S, peer: Peer, permit: ConnectionPermit)
-where
+async fn serve_http<S>(
+    server: Arc<Server>,
+    stream: S,
+    peer: Peer,
+    permit: ConnectionPermit,
+    activity: Arc<Activity>,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (io, http) = (server.io.clone(), server.http);
-    let activity = Arc::new(Activity::new(http.header_timeout, http.keep_alive_timeout));
     let stream = HttpStream::new(stream, activity.clone());
     // A proxy's connections carry many clients.
     let is_shared = io.config().http.trusted_proxies.trusts(peer.address.ip());
