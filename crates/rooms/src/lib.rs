@@ -86,7 +86,7 @@ pub struct Rooms {
 struct Entry {
     member: Attached,
     joined: Mutex<Joined>,
-    /// Set under the lock of `joined`, beside which it would take eight bytes.
+    /// Set under the lock of `joined`; as its field it would take eight bytes.
     detached: AtomicBool,
     slot: SlotIndex,
 }

@@ -99,7 +99,7 @@ pub trait FrameSink: Send + fmt::Debug {
     /// The default does nothing.
     fn prefetch(&self) {}
 
-    /// Returns whether the sink of a new connection holds bytes of its own, which precede the first frame.
+    /// Returns whether the sink of a new connection holds bytes that precede the first frame.
     ///
     /// The outbox asks once, when it gets the sink, and then calls [`poll_send`](Self::poll_send) soon, even without
     /// frames. An example is the HTTP response that opened the connection, which then shares a write with the first

@@ -35,7 +35,7 @@ struct Line {
     /// Frames that it still accepts; `None` means no bound.
     room: Option<usize>,
     parked: bool,
-    /// Its sinks hold bytes of their own.
+    /// Its sinks hold bytes that precede the first frame.
     unsent: bool,
     broken: Option<ConnectionError>,
     waiting: Option<Waker>,

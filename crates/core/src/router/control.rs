@@ -16,13 +16,13 @@ use crate::{AckTable, Member, MemberKey, Room, SocketId};
 pub trait MemberControl: Any + Send + Sync + fmt::Debug {
     /// Returns the member if the control holds it, so that a router need not keep a copy. Default: none.
     ///
-    /// Must return the same member each time, or none each time. It is the one that is attached with this control,
-    /// except that its own `control` may be `None`. Called under any lock.
+    /// Must return the same member each time, or none each time: the member that is attached with this control, except
+    /// that its `control` may be `None`. Called under any lock.
     fn member(&self) -> Option<&Member> {
         None
     }
 
-    /// Returns the pending acknowledgements of a member that has [none of its own](Member::acks). Default: none.
+    /// Returns the pending acknowledgements of a member [without a table](Member::acks). Default: none.
     ///
     /// Must return the same table each time, which the first call may make, until the member is detached; then it may
     /// return a [closed](AckTable::closed) one. Called under any lock.

@@ -167,7 +167,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// Returns its pending acknowledgements, or those of its control.
+    /// Returns its pending acknowledgements, from itself or its control.
     ///
     /// Without both, the table is closed: events that ask for an acknowledgement are not sent to the member.
     pub fn acks(&self) -> &AckTable {

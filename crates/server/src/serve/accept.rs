@@ -16,7 +16,7 @@ use crate::host::lifecycle::Phase;
 /// Listen backlog; the kernel may cap it lower
 const BACKLOG: i32 = 4096;
 /// Whether accepted connections have the listener's `TCP_NODELAY`, so that it is not set for each of them
-pub(super) const INHERITS_NODELAY: bool = cfg!(target_os = "linux");
+const INHERITS_NODELAY: bool = cfg!(target_os = "linux");
 /// Pause after a failed accept, such as when descriptors are exhausted
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -80,6 +80,9 @@ pub(super) async fn accept_all(server: &Server, listener: TcpListener) {
         loop {
             match listener.accept().await {
                 Ok((stream, address)) => {
+                    if !INHERITS_NODELAY {
+                        let _ = stream.set_nodelay(true);
+                    }
                     // Boxed, so that the task is small: tasks are aligned to 128 bytes, and an allocator such as glibc's
                     // before 2.38 does not use the place of a former one for the next, so each connection would leave
                     // a hole of two kilobytes.

@@ -20,7 +20,6 @@ use roomcast_core::{BoxError, ResponseBody};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::accept::INHERITS_NODELAY;
 use super::rules;
 use super::server::Server;
 use crate::app::model::io::Io;
@@ -46,9 +45,6 @@ pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream,
         Ok(permit) => permit,
         Err(limit) => return refuse(&server, stream, limit, address).await,
     };
-    if !INHERITS_NODELAY {
-        let _ = stream.set_nodelay(true);
-    }
     let Some(peer) = peer(&server, &mut stream, canonical(address)).await else { return };
     // A proxy's connections carry many clients, which their requests identify.
     let shared = io.config().http.trusted_proxies.trusts(peer.address.ip());

@@ -210,7 +210,7 @@ pub fn ignores_second_verdict<S: Session>(make: impl Fn() -> S) {
     assert_eq!(pair.closed(), None);
 }
 
-/// A message has the same actions whether its event is stored or queued, whatever event was stored before.
+/// A message has the same actions whether its event is stored or queued, independent of the event stored before.
 pub fn stored_events_equal_queued_events<S: Session>(make: impl Fn() -> S) {
     for seed in 0..500 {
         let mut rng = SeededRng::new(seed);

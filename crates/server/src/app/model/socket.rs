@@ -708,10 +708,10 @@ impl Inner {
         self.extras.get()?.acks.get()
     }
 
-    /// Notifies all who wait for an acknowledgement, and rejects further requests.
+    /// Closes the pending acknowledgements, and rejects further requests.
     fn close_acks(&self) {
         self.acks_closed.store(true, Ordering::Release);
-        // Either this thread sees the table, or the one that makes it sees the flag.
+        // Either this thread sees the table, or `acks` sees the flag.
         fence(Ordering::SeqCst);
         self.known_acks().into_iter().for_each(|acks| acks.close(&self.member.id));
     }

@@ -20,7 +20,7 @@ impl MemberControl for Inner {
         let acks = &self.extras.get_or_init(Box::default).acks;
         let acks = acks.get_or_init(|| AckTable::with_limit(limit()));
         // Either this thread sees the flag, or `close_acks` sees the new table. It is not closed here, since that
-        // notifies whoever waits, and the caller may hold a lock.
+        // notifies waiting tasks, and the caller may hold a lock.
         fence(Ordering::SeqCst);
         Some(if self.acks_closed.load(Ordering::Acquire) { AckTable::closed() } else { acks })
     }
