@@ -26,13 +26,10 @@ pub struct PlainSession {
     config: Arc<PlainConfig>,
     namespace: Namespace,
     actions: Actions,
-    /// An event with incomplete binary.
-    partial: Option<Box<Partial>>,
     /// Time of the last input.
     last_input: Option<Instant>,
     next_ping: Option<Instant>,
-    /// Messages received while [`Phase::Pending`]; beside the phase, which is then a byte.
-    buffered: Option<Box<BufferedMessages>>,
+    unfinished: Option<Box<Unfinished>>,
     phase: Phase,
     mode: Mode,
 }
@@ -46,6 +43,15 @@ enum Phase {
     Accepted,
     /// The session is over.
     Closed,
+}
+
+/// Input that waits; boxed, since few sessions have any at a time.
+#[derive(Debug)]
+enum Unfinished {
+    /// Messages received while [`Phase::Pending`].
+    Buffered(BufferedMessages),
+    /// An event with incomplete binary, once accepted.
+    Partial(Partial),
 }
 
 #[derive(Debug, Default)]
@@ -74,10 +80,9 @@ impl PlainSession {
             config,
             namespace,
             actions: Actions::default(),
-            partial: None,
             last_input: None,
             next_ping: None,
-            buffered: None,
+            unfinished: None,
             phase: Phase::Opening,
             mode,
         }
@@ -98,7 +103,7 @@ impl PlainSession {
     }
 
     fn receive_text(&mut self, text: &ByteString, now: Instant) -> Result<(), GrammarError> {
-        if self.partial.is_some() {
+        if self.unfinished.is_some() {
             return Err(GrammarError::ExpectedBinary);
         }
         let Some(frame) = JsonFrame::parse(text, self.config.max_attachments)? else { return Ok(()) };
@@ -109,20 +114,23 @@ impl PlainSession {
         }
         let deadline = now.checked_add(self.config.attachment_timeout);
         let bytes = text.len();
-        self.partial =
-            Some(Box::new(Partial { kind, list, attachments: Vec::new(), missing, bytes, deadline }));
+        let partial = Partial { kind, list, attachments: Vec::new(), missing, bytes, deadline };
+        self.unfinished = Some(Box::new(Unfinished::Partial(partial)));
         self.check_size(bytes)
     }
 
     fn receive_binary(&mut self, attachment: Bytes) -> Result<(), GrammarError> {
-        let Some(partial) = &mut self.partial else { return Err(GrammarError::UnexpectedBinary) };
+        let Some(Unfinished::Partial(partial)) = self.unfinished.as_deref_mut() else {
+            return Err(GrammarError::UnexpectedBinary);
+        };
         partial.bytes += attachment.len();
         partial.missing -= 1;
         partial.attachments.push(attachment);
-        let bytes = partial.bytes;
+        let (bytes, is_whole) = (partial.bytes, partial.missing == 0);
         self.check_size(bytes)?;
-        if let Some(whole) = self.partial.take_if(|partial| partial.missing == 0) {
-            let Partial { kind, list, attachments, .. } = *whole;
+        if let Some(whole) = self.unfinished.take_if(|_| is_whole)
+            && let Unfinished::Partial(Partial { kind, list, attachments, .. }) = *whole
+        {
             let args = Args::from_validated(list, attachments);
             args.check_placeholders().map_err(|_| GrammarError::Placeholder)?;
             self.deliver(kind, args);
@@ -154,7 +162,11 @@ impl PlainSession {
         if self.mode == Mode::Json {
             self.transmit(welcome());
         }
-        for message in self.buffered.take().map(|buffered| buffered.messages).unwrap_or_default() {
+        let Some(Unfinished::Buffered(buffered)) = self.unfinished.take().map(|unfinished| *unfinished)
+        else {
+            return;
+        };
+        for message in buffered.messages {
             if self.phase != Phase::Accepted {
                 return;
             }
@@ -187,8 +199,7 @@ impl PlainSession {
             return;
         }
         self.phase = Phase::Closed;
-        self.partial = None;
-        self.buffered = None;
+        self.unfinished = None;
         self.actions.push(action);
     }
 
@@ -199,7 +210,10 @@ impl PlainSession {
     }
 
     fn attachment_deadline(&self) -> Option<Instant> {
-        self.partial.as_ref()?.deadline
+        match self.unfinished.as_deref()? {
+            Unfinished::Partial(partial) => partial.deadline,
+            Unfinished::Buffered(_) => None,
+        }
     }
 
     fn is_running(&self) -> bool {
@@ -215,9 +229,11 @@ impl Session for PlainSession {
                 if self.is_congested() {
                     return self.close(CloseReason::Overloaded);
                 }
-                let buffered = self.buffered.get_or_insert_default();
-                buffered.bytes += message.len() + MESSAGE_COST;
-                buffered.messages.push(message);
+                let empty = || Box::new(Unfinished::Buffered(BufferedMessages::default()));
+                if let Unfinished::Buffered(buffered) = &mut **self.unfinished.get_or_insert_with(empty) {
+                    buffered.bytes += message.len() + MESSAGE_COST;
+                    buffered.messages.push(message);
+                }
             }
             Phase::Accepted if role == ConnectionRole::Primary => self.receive(message, now),
             _ => {}
@@ -324,7 +340,7 @@ impl Session for PlainSession {
     }
 
     fn is_congested(&self) -> bool {
-        self.buffered.as_ref().is_some_and(|buffered| buffered.bytes > self.config.pending_limit)
+        matches!(self.unfinished.as_deref(), Some(Unfinished::Buffered(all)) if all.bytes > self.config.pending_limit)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -28,8 +28,10 @@ pub struct SocketIoSession {
     decoder: Box<dyn Decoder>,
     // Few entries, so a scan is as good as a map and needs no memory when empty.
     memberships: Vec<Membership>,
-    /// Close deadline and reason: no namespace joined, or a violation.
-    close_at: Option<(Instant, CloseReason)>,
+    /// Deadline of the close for `close_reason`.
+    close_at: Option<Instant>,
+    /// No namespace joined, or a violation.
+    close_reason: CloseReason,
     /// Whether the server has suspended the limit for the first join.
     is_limit_suspended: bool,
     /// Deadline of the attachments of an incomplete packet.
@@ -68,6 +70,7 @@ impl SocketIoSession {
             decoder: config.parser.decoder(&config.limits),
             memberships: Vec::new(),
             close_at: None,
+            close_reason: CloseReason::ConnectTimeout,
             is_limit_suspended: false,
             attachment_deadline: None,
             actions: Actions::new(),
@@ -197,7 +200,9 @@ impl SocketIoSession {
             return;
         }
         let state = std::mem::replace(&mut membership.state, State::Joined);
-        self.close_at = self.close_at.filter(|(_, reason)| *reason != CloseReason::ConnectTimeout);
+        if self.close_reason == CloseReason::ConnectTimeout {
+            self.close_at = None;
+        }
         self.is_limit_suspended = false;
         self.transmit(self.config.parser.encode_connect(namespace, socket, recovery));
         if let State::Pending(backlog) = state {
@@ -211,7 +216,8 @@ impl SocketIoSession {
             let joined = self.position(&packet.namespace).is_some();
             if joined && matches!(packet.body, Body::Connect { .. }) {
                 // A repeated CONNECT is a violation, but the client still gets the response to the first.
-                self.close_at = now.checked_add(CLOSE_DELAY).map(|at| (at, CloseReason::ForcedClose));
+                self.close_at = now.checked_add(CLOSE_DELAY);
+                self.close_reason = CloseReason::ForcedClose;
                 return;
             }
             self.handle_packet(packet);
@@ -232,14 +238,15 @@ impl SocketIoSession {
 
     /// Suspends the limit for the first join, or restarts a suspended one.
     fn limit_connect(&mut self, limit: Option<Duration>, now: Instant) {
-        let is_limited = self.close_at.is_some_and(|(_, reason)| reason == CloseReason::ConnectTimeout);
+        let is_limited = self.close_at.is_some() && self.close_reason == CloseReason::ConnectTimeout;
         match limit {
             None if is_limited => {
                 self.close_at = None;
                 self.is_limit_suspended = true;
             }
             Some(limit) if std::mem::take(&mut self.is_limit_suspended) && self.close_at.is_none() => {
-                self.close_at = now.checked_add(limit).map(|at| (at, CloseReason::ConnectTimeout));
+                self.close_at = now.checked_add(limit);
+                self.close_reason = CloseReason::ConnectTimeout;
             }
             _ => {}
         }
@@ -320,8 +327,8 @@ impl Session for SocketIoSession {
         let was_open = self.engine.is_open();
         self.engine.handle_connection_opened(role, transport, now, &mut self.actions);
         if !was_open && self.engine.is_open() {
-            let timeout = now.checked_add(self.config.connect_timeout);
-            self.close_at = timeout.map(|at| (at, CloseReason::ConnectTimeout));
+            self.close_at = now.checked_add(self.config.connect_timeout);
+            self.close_reason = CloseReason::ConnectTimeout;
         }
     }
 
@@ -367,8 +374,8 @@ impl Session for SocketIoSession {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.engine.handle_timeout(now, &mut self.actions);
-        if let Some((_, reason)) = self.close_at.take_if(|(at, _)| *at <= now) {
-            self.close(reason);
+        if self.close_at.take_if(|at| *at <= now).is_some() {
+            self.close(self.close_reason);
         }
         if self.attachment_deadline.take_if(|at| *at <= now).is_some() {
             self.close(CloseReason::ForcedClose);
@@ -387,8 +394,7 @@ impl Session for SocketIoSession {
         if self.engine.is_closed() {
             return None;
         }
-        let close_at = self.close_at.map(|(at, _)| at);
-        [self.engine.poll_timeout(), close_at, self.attachment_deadline].into_iter().flatten().min()
+        [self.engine.poll_timeout(), self.close_at, self.attachment_deadline].into_iter().flatten().min()
     }
 
     fn is_congested(&self) -> bool {
