@@ -301,13 +301,18 @@ impl Options {
         }
     }
 
-    /// Returns whether servers of this family run in a round; families with fewer runs are spread over all rounds.
+    /// Returns whether servers of this family run in a round.
+    ///
+    /// The rounds of a load are spread over all rounds, and those of peers over the rounds of the load, so that there
+    /// is a server of the project in the same round.
     fn takes_part(&self, family: Family, load: &Load, round: usize) -> bool {
         let [most, most_of_peers] = load.most_rounds();
+        let rounds = self.rounds.min(most);
         let of_peers = family.is_peer() || family == Family::Given;
-        let rounds = if of_peers { self.peer_rounds.min(most_of_peers) } else { self.rounds.min(most) };
-        let due = |round: usize| (round * rounds).div_ceil(self.rounds);
-        due(round) > due(round - 1)
+        let own = spread(rounds, self.rounds);
+        let of_peers = of_peers.then(|| spread(self.peer_rounds.min(most_of_peers).min(rounds), rounds));
+        // A round is the n-th of the load.
+        own(round) > own(round - 1) && of_peers.is_none_or(|due| due(own(round)) > due(own(round) - 1))
     }
 
     /// Returns the time after which the comparison stops.
@@ -317,6 +322,11 @@ impl Options {
             None => plan.time(self).mul_f64(SPARE),
         }
     }
+}
+
+/// Returns how many of `some` rounds are due after a number of `all` rounds.
+fn spread(some: usize, all: usize) -> impl Fn(usize) -> usize {
+    move |round| (round * some).div_ceil(all)
 }
 
 struct Comparison<'a> {
@@ -492,6 +502,24 @@ mod tests {
         let long =
             |family| (1..=7).filter(|&round| options("").takes_part(family, &connections, round)).count();
         assert_eq!((long(Family::Product), long(Family::Peer)), (3, 1));
+    }
+
+    #[test]
+    fn peers_of_long_loads_run_in_their_rounds() {
+        for line in ["--rounds 6 --peer-rounds 2", "--rounds 7", "--rounds 9 --peer-rounds 5"] {
+            let options = options(line);
+            for load in ["latency-60", "connections"] {
+                let load = load.parse().unwrap();
+                let rounds = |family| {
+                    let all = 1..=options.rounds;
+                    all.filter(|&round| options.takes_part(family, &load, round)).collect::<Vec<_>>()
+                };
+                let (own, peers) = (rounds(Family::Product), rounds(Family::Peer));
+                let expected = if load.heartbeats { 1 } else { options.peer_rounds.min(3) };
+                assert_eq!((own.len(), peers.len()), (3, expected), "{line} {load}");
+                assert!(peers.iter().all(|round| own.contains(round)), "{line} {load}: {own:?} {peers:?}");
+            }
+        }
     }
 
     #[test]
