@@ -26,10 +26,13 @@ pub struct PlainSession {
     config: Arc<PlainConfig>,
     namespace: Namespace,
     actions: Actions,
+    /// An event with incomplete binary.
+    partial: Option<Box<Partial>>,
     /// Time of the last input.
     last_input: Option<Instant>,
     next_ping: Option<Instant>,
-    unfinished: Option<Box<Unfinished>>,
+    /// Messages received while [`Phase::Pending`]; beside the phase, which is then a byte.
+    buffered: Option<Box<BufferedMessages>>,
     phase: Phase,
     mode: Mode,
 }
@@ -43,15 +46,6 @@ enum Phase {
     Accepted,
     /// The session is over.
     Closed,
-}
-
-/// Input that waits; boxed, since few sessions have any at a time.
-#[derive(Debug)]
-enum Unfinished {
-    /// Messages received while [`Phase::Pending`].
-    Buffered(BufferedMessages),
-    /// An event with incomplete binary, once accepted.
-    Partial(Partial),
 }
 
 #[derive(Debug, Default)]
@@ -80,9 +74,10 @@ impl PlainSession {
             config,
             namespace,
             actions: Actions::default(),
+            partial: None,
             last_input: None,
             next_ping: None,
-            unfinished: None,
+            buffered: None,
             phase: Phase::Opening,
             mode,
         }
@@ -103,7 +98,7 @@ impl PlainSession {
     }
 
     fn receive_text(&mut self, text: &ByteString, now: Instant) -> Result<(), GrammarError> {
-        if self.unfinished.is_some() {
+        if self.partial.is_some() {
             return Err(GrammarError::ExpectedBinary);
         }
         let Some(frame) = JsonFrame::parse(text, self.config.max_attachments)? else { return Ok(()) };
@@ -114,23 +109,20 @@ impl PlainSession {
         }
         let deadline = now.checked_add(self.config.attachment_timeout);
         let bytes = text.len();
-        let partial = Partial { kind, list, attachments: Vec::new(), missing, bytes, deadline };
-        self.unfinished = Some(Box::new(Unfinished::Partial(partial)));
+        self.partial =
+            Some(Box::new(Partial { kind, list, attachments: Vec::new(), missing, bytes, deadline }));
         self.check_size(bytes)
     }
 
     fn receive_binary(&mut self, attachment: Bytes) -> Result<(), GrammarError> {
-        let Some(Unfinished::Partial(partial)) = self.unfinished.as_deref_mut() else {
-            return Err(GrammarError::UnexpectedBinary);
-        };
+        let Some(partial) = &mut self.partial else { return Err(GrammarError::UnexpectedBinary) };
         partial.bytes += attachment.len();
         partial.missing -= 1;
         partial.attachments.push(attachment);
-        let (bytes, is_whole) = (partial.bytes, partial.missing == 0);
+        let bytes = partial.bytes;
         self.check_size(bytes)?;
-        if let Some(whole) = self.unfinished.take_if(|_| is_whole)
-            && let Unfinished::Partial(Partial { kind, list, attachments, .. }) = *whole
-        {
+        if let Some(whole) = self.partial.take_if(|partial| partial.missing == 0) {
+            let Partial { kind, list, attachments, .. } = *whole;
             let args = Args::from_validated(list, attachments);
             args.check_placeholders().map_err(|_| GrammarError::Placeholder)?;
             self.deliver(kind, args);
@@ -162,11 +154,7 @@ impl PlainSession {
         if self.mode == Mode::Json {
             self.transmit(welcome());
         }
-        let Some(Unfinished::Buffered(buffered)) = self.unfinished.take().map(|unfinished| *unfinished)
-        else {
-            return;
-        };
-        for message in buffered.messages {
+        for message in self.buffered.take().map(|buffered| buffered.messages).unwrap_or_default() {
             if self.phase != Phase::Accepted {
                 return;
             }
@@ -199,7 +187,8 @@ impl PlainSession {
             return;
         }
         self.phase = Phase::Closed;
-        self.unfinished = None;
+        self.partial = None;
+        self.buffered = None;
         self.actions.push(action);
     }
 
@@ -210,10 +199,7 @@ impl PlainSession {
     }
 
     fn attachment_deadline(&self) -> Option<Instant> {
-        match self.unfinished.as_deref()? {
-            Unfinished::Partial(partial) => partial.deadline,
-            Unfinished::Buffered(_) => None,
-        }
+        self.partial.as_ref()?.deadline
     }
 
     fn is_running(&self) -> bool {
@@ -229,11 +215,9 @@ impl Session for PlainSession {
                 if self.is_congested() {
                     return self.close(CloseReason::Overloaded);
                 }
-                let empty = || Box::new(Unfinished::Buffered(BufferedMessages::default()));
-                if let Unfinished::Buffered(buffered) = &mut **self.unfinished.get_or_insert_with(empty) {
-                    buffered.bytes += message.len() + MESSAGE_COST;
-                    buffered.messages.push(message);
-                }
+                let buffered = self.buffered.get_or_insert_default();
+                buffered.bytes += message.len() + MESSAGE_COST;
+                buffered.messages.push(message);
             }
             Phase::Accepted if role == ConnectionRole::Primary => self.receive(message, now),
             _ => {}
@@ -340,7 +324,7 @@ impl Session for PlainSession {
     }
 
     fn is_congested(&self) -> bool {
-        matches!(self.unfinished.as_deref(), Some(Unfinished::Buffered(all)) if all.bytes > self.config.pending_limit)
+        self.buffered.as_ref().is_some_and(|buffered| buffered.bytes > self.config.pending_limit)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
