@@ -190,10 +190,9 @@ impl WsConnection {
     }
 
     fn count_inflated(&mut self) {
-        if self.compressed().is_some()
+        if let Some(compressed) = self.rare.as_ref().and_then(|rare| rare.compressed.as_ref())
             && let Some((from, to)) = self.reader.take_inflated()
             && from > 0
-            && let Some(compressed) = self.compressed()
         {
             compressed.compression.totals().inflated(from, to);
         }

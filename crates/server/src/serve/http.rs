@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -17,7 +18,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use roomcast_core::{BoxError, ResponseBody};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use super::rules;
@@ -58,19 +60,29 @@ pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream,
     if let Some(tls) = server.tls.clone() {
         let Some(stream) = secure(&server, &tls, stream, peer).await else { return };
         let peer = Peer { secure: true, ..peer };
-        let activity = Arc::new(Activity::new(server.http.header_timeout, server.http.keep_alive_timeout));
+        let activity = activity(&server);
         // Boxed, so that connections without TLS do not pay for its size.
         return Box::pin(serve_http(server, stream, peer, permit, activity)).await;
     }
-    let activity = Arc::new(Activity::new(server.http.header_timeout, server.http.keep_alive_timeout));
+    let activity = activity(&server);
     first_bytes(&io, &stream, &activity).await;
     serve_http(server, stream, peer, permit, activity).await;
 }
 
+/// Returns the activity of a connection whose first request is awaited from now on.
+fn activity(server: &Server) -> Arc<Activity> {
+    Arc::new(Activity::new(server.http.header_timeout, server.http.keep_alive_timeout))
+}
+
 /// Waits for the first bytes of a connection, the deadline for them, or the end of the server.
 ///
-/// The HTTP library reserves its buffer of 8 KiB before it reads: a connection that sends nothing does without.
+/// The HTTP library reserves two buffers of 8 KiB before it reads: a connection that sends nothing does without.
 async fn first_bytes(io: &Io, stream: &TcpStream, activity: &Activity) {
+    // The runtime takes a new socket for readable until a read finds that it is not.
+    let peek = || SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+    if stream.try_io(Interest::READABLE, peek).is_ok() {
+        return;
+    }
     let late = async {
         match activity.deadline() {
             Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -335,3 +347,26 @@ async fn refuse(server: &Server, mut stream: TcpStream, limit: Limit, address: S
 
 /// Time a rejected client has to read the response
 const FAREWELL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn silent_connection_is_left_out_of_http() {
+        let io = Io::builder().build();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let mut client =
+            TcpStream::connect(listener.local_addr().expect("a socket")).await.expect("a listener");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let activity = Activity::new(Duration::from_secs(60), Duration::from_secs(60));
+        let moment = Duration::from_millis(50);
+        assert!(tokio::time::timeout(moment, first_bytes(&io, &stream, &activity)).await.is_err());
+        client.write_all(b"G").await.expect("an open connection");
+        // Twice, since it takes nothing out of the stream.
+        first_bytes(&io, &stream, &activity).await;
+        first_bytes(&io, &stream, &activity).await;
+    }
+}
