@@ -36,6 +36,7 @@ use crate::util::coop::yield_now;
 use crate::web::forwarded::canonical;
 use crate::web::peer::Peer;
 use crate::web::repeated_poll::detached;
+use crate::web::shared_stream::SharedStream;
 use crate::web::stream::{ActiveBody, Activity, ArrivingBody, HttpStream};
 use crate::web::upgrade;
 
@@ -153,7 +154,7 @@ async fn serve_http<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (io, http) = (server.io.clone(), server.http);
-    let stream = HttpStream::new(stream, activity.clone());
+    let stream = SharedStream::new(HttpStream::new(stream, activity.clone()));
     // A proxy's connections carry many clients.
     let is_shared = io.config().http.trusted_proxies.trusts(peer.address.ip());
     let opened_on = (!is_shared).then(|| OpenedOn::new(http.max_sessions_per_connection));
@@ -196,11 +197,11 @@ async fn serve_http<S>(
         // Set only if it differs, since it makes hyper allocate per request.
         builder.max_headers(http.max_headers);
     }
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let connection = builder.serve_connection(TokioIo::new(stream.clone()), service).with_upgrades();
     let mut connection = pin!(connection);
     let mut timer = pin!(tokio::time::sleep_until(clock::now().into()));
-    let mut leaving = pin!(io.app().lifecycle.reached(Phase::Closing));
-    let mut is_leaving = false;
+    let mut closing = pin!(io.app().lifecycle.closing());
+    let mut watches = false;
     let mut told = false;
     let mut hurries = false;
     let mut overslept = false;
@@ -209,13 +210,24 @@ async fn serve_http<S>(
             yield_now(cx);
             return Poll::Pending;
         }
-        is_leaving = is_leaving || leaving.as_mut().poll(cx).is_ready();
+        if !std::mem::replace(&mut watches, true) {
+            // Once, since the task's waker stays the same.
+            _ = closing.as_mut().poll(cx);
+        }
+        let is_leaving = io.app().lifecycle.has_reached(Phase::Closing);
         let before = activity.requests();
         loop {
             // The HTTP library would close the connection under a poll that it does not see.
             if is_leaving && !told && !activity.answers_poll() {
                 told = true;
                 connection.as_mut().graceful_shutdown();
+            }
+            let may_repeat = !told || activity.answers_poll();
+            if may_repeat && stream.poll_repeated(cx).is_pending() {
+                if is_leaving && !activity.answers_poll() {
+                    continue;
+                }
+                break;
             }
             if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
                 return Poll::Ready(End::Over(outcome));

@@ -12,6 +12,7 @@ pub(crate) mod handshake_json;
 pub(crate) mod origin;
 pub(crate) mod peer;
 pub(crate) mod repeated_poll;
+pub(crate) mod shared_stream;
 pub(crate) mod stream;
 #[cfg(feature = "tls")]
 pub(crate) mod tls_stream;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use memchr::memchr_iter;
 use roomcast_core::{BoxError, ResponseBody};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::repeated_poll::{AnswerPoll, RepeatedPolls};
+use super::repeated_poll::{AnswerPoll, LONGEST_HEAD, RepeatedPolls};
 use crate::util::clock;
 use crate::util::coop::yield_now;
 
@@ -292,6 +293,8 @@ pub(crate) struct HttpStream<S> {
     activity: Arc<Activity>,
     /// Bytes behind the current request
     ahead: BytesMut,
+    /// Bytes of the current request that were read for the HTTP library, not yet handed to it
+    input: Vec<u8>,
     /// Response that leaves HTTP, not yet sent
     unsent: Vec<u8>,
     /// End of the stream, not yet reported to the HTTP library
@@ -304,7 +307,7 @@ pub(crate) struct HttpStream<S> {
 
 /// Bytes read ahead behind a request in progress
 const AHEAD: usize = 16 * 1024;
-/// Repeated polls answered in one read before the connection yields to others
+/// Repeated polls answered in one turn before the connection yields to others
 const POLLS_IN_A_ROW: usize = 8;
 
 impl<S> HttpStream<S> {
@@ -313,6 +316,7 @@ impl<S> HttpStream<S> {
             stream,
             activity,
             ahead: BytesMut::new(),
+            input: Vec::new(),
             unsent: Vec::new(),
             end: None,
             head: HeadEnd::default(),
@@ -330,9 +334,9 @@ impl<S> HttpStream<S> {
 impl<S: AsyncRead + Unpin> HttpStream<S> {
     /// Reads ahead; ready with the end of the stream if the current request ends with it.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut chunk = [0; 1024];
+        let mut chunk = [MaybeUninit::uninit(); 1024];
         while self.end.is_none() && self.ahead.len() < AHEAD {
-            let mut buf = ReadBuf::new(&mut chunk);
+            let mut buf = ReadBuf::uninit(&mut chunk);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(())) if buf.filled().is_empty() => self.end = Some(Ok(())),
@@ -381,28 +385,91 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for HttpStream<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
+impl<S: AsyncRead + AsyncWrite + Unpin> HttpStream<S> {
+    /// Answers repeated polls; ready once the HTTP library has something to do, or is in the middle of it.
+    ///
+    /// The connection's task calls it before it polls the library. The memory of the library, the largest part of a
+    /// connection, is thus not touched for a repeated poll.
+    pub(crate) fn poll_repeated(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.polls.is_busy() && !self.is_between_requests() {
+            return Poll::Ready(());
+        }
+        let mut bytes = [MaybeUninit::uninit(); LONGEST_HEAD];
         for _ in 0..POLLS_IN_A_ROW {
-            if this.polls.is_busy() {
-                let Poll::Ready(answered) =
-                    this.polls.poll_answer(cx, &mut this.stream, |blocked| this.activity.wrote(blocked))
-                else {
-                    return this.poll_ahead(cx);
-                };
-                set(&this.activity.answers_poll, false);
-                this.activity.request_ended();
-                if !answered? {
-                    this.end = Some(Ok(()));
+            if self.polls.is_busy() {
+                // Also after the end of the stream: a client that closed its side still gets its response.
+                match self.polls.poll_answer(cx, &mut self.stream, |blocked| self.activity.wrote(blocked)) {
+                    Poll::Ready(Ok(stays_open)) => {
+                        set(&self.activity.answers_poll, false);
+                        self.activity.request_ended();
+                        if !stays_open {
+                            self.end = Some(Ok(()));
+                            return Poll::Ready(());
+                        }
+                    }
+                    Poll::Ready(Err(error)) => {
+                        self.end = Some(Err(error));
+                        return Poll::Ready(());
+                    }
+                    Poll::Pending => {
+                        self.end = Some(ready!(self.poll_ahead(cx)));
+                        return Poll::Ready(());
+                    }
                 }
             }
-            if !ready!(this.poll_input(cx, buf))? {
-                return Poll::Ready(Ok(()));
+            let mut buf = ReadBuf::uninit(&mut bytes);
+            match ready!(self.poll_input(cx, &mut buf)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    if buf.filled().is_empty() {
+                        self.end = Some(Ok(()));
+                    }
+                    self.input.extend_from_slice(buf.filled());
+                    return Poll::Ready(());
+                }
+                Err(error) => {
+                    self.end = Some(Err(error));
+                    return Poll::Ready(());
+                }
             }
         }
         yield_now(cx);
         Poll::Pending
+    }
+
+    /// Returns whether the HTTP library has nothing to do until the next request, which may be a repeated poll.
+    fn is_between_requests(&self) -> bool {
+        let Activity { busy, blocked, body_left, .. } = &*self.activity;
+        self.polls.may_repeat()
+            && !get(busy)
+            && !get(blocked)
+            && body_left.load(Ordering::Relaxed) == 0
+            && self.input.is_empty()
+            && self.head == HeadEnd::default()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.input.is_empty() {
+            if ready!(self.poll_input(cx, buf))? {
+                // The task answers it, before it polls the library again.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let taken = self.input.len().min(buf.remaining());
+        buf.put_slice(&self.input[..taken]);
+        self.input.drain(..taken);
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -438,6 +505,8 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
                 return Poll::Ready(Ok(true));
             }
             let Some(end) = self.head.find(&buf.filled()[start..]) else {
+                // A head in pieces is not remembered, nor is the one before it, whose answer this is not.
+                set(&self.activity.may_repeat, self.polls.record(b""));
                 self.activity.head_began();
                 return Poll::Ready(Ok(false));
             };

@@ -12,6 +12,7 @@ use roomcast_core::{Upgrade, Upgraded};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
+use crate::web::shared_stream::SharedStream;
 use crate::web::stream::HttpStream;
 #[cfg(feature = "tls")]
 use crate::web::tls_stream::TlsStream;
@@ -47,18 +48,18 @@ pub(crate) fn take<B>(request: &mut Request<B>) -> Option<Upgrade> {
 ///
 /// Also returns the part of the response that is still to be sent, which only this server's streams keep.
 fn unwrap(upgraded: HyperUpgraded) -> (Upgraded, Bytes) {
-    let upgraded = match upgraded.downcast::<TokioIo<HttpStream<TcpStream>>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<SharedStream<TcpStream>>>() {
         Ok(parts) => {
-            let (stream, ahead, unsent) = parts.io.into_inner().into_parts();
+            let (stream, ahead, unsent) = taken(&parts.io.into_inner()).into_parts();
             let read_buffer = joined(parts.read_buf, ahead);
             return (Upgraded { stream: Box::new(stream), read_buffer }, unsent);
         }
         Err(upgraded) => upgraded,
     };
     #[cfg(feature = "tls")]
-    let upgraded = match upgraded.downcast::<TokioIo<HttpStream<TlsStream>>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<SharedStream<TlsStream>>>() {
         Ok(parts) => {
-            let (stream, ahead, unsent) = parts.io.into_inner().into_parts();
+            let (stream, ahead, unsent) = taken(&parts.io.into_inner()).into_parts();
             let stream = Box::new(stream.into_inner());
             return (Upgraded { stream, read_buffer: joined(parts.read_buf, ahead) }, unsent);
         }
@@ -75,6 +76,10 @@ fn unwrap(upgraded: HyperUpgraded) -> (Upgraded, Bytes) {
         Err(upgraded) => upgraded,
     };
     sent(Box::new(TokioIo::new(upgraded)), Bytes::new())
+}
+
+fn taken<S>(stream: &SharedStream<S>) -> HttpStream<S> {
+    stream.take().expect("a connection leaves HTTP once")
 }
 
 /// Joins the HTTP library's unread bytes and the stream's read-ahead.
