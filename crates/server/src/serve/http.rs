@@ -222,9 +222,9 @@ async fn serve_http<S>(
                 told = true;
                 connection.as_mut().graceful_shutdown();
             }
-            let may_repeat = !told || activity.answers_poll();
-            if may_repeat && stream.poll_repeated(cx).is_pending() {
+            if (!told || activity.answers_poll()) && stream.poll_repeated(cx).is_pending() {
                 if is_leaving && !activity.answers_poll() {
+                    // The last poll is answered: the library may close.
                     continue;
                 }
                 break;

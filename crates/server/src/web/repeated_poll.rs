@@ -134,8 +134,13 @@ impl RepeatedPolls {
         }
     }
 
+    /// Forgets the request that [`record`](Self::record) recorded last.
+    pub(crate) fn forget_candidate(&mut self) {
+        self.candidate = None;
+    }
+
     /// Returns whether the next request may repeat a poll.
-    pub(crate) fn may_repeat(&self) -> bool {
+    pub(crate) fn expects_repetition(&self) -> bool {
         self.template.is_some() || self.candidate.is_some()
     }
 
@@ -365,10 +370,11 @@ const KEPT_BUFFER: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use proptest::prelude::*;
-    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, duplex};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
     use super::*;
     use crate::web::stream::{Activity, HttpStream};
@@ -526,7 +532,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_repetitions_inside_the_stream() {
-        let activity = std::sync::Arc::new(Activity::new(Duration::from_secs(9), Duration::from_secs(9)));
+        let activity = Arc::new(Activity::new(Duration::from_secs(9), Duration::from_secs(9)));
         let (mut client, server) = duplex(32);
         let mut stream = HttpStream::new(server, activity.clone());
         let served = tokio::spawn(async move {
@@ -562,14 +568,20 @@ mod tests {
         assert!(answers.find("number 1").unwrap() < answers.find("number 2").unwrap(), "{answers}");
     }
 
-    #[tokio::test]
-    async fn client_that_closed_its_side_gets_its_answer() {
-        let activity = std::sync::Arc::new(Activity::new(Duration::from_secs(9), Duration::from_secs(9)));
+    /// Returns a connection whose first poll has been read for the HTTP library.
+    async fn after_first_poll() -> (DuplexStream, HttpStream<DuplexStream>, Arc<Activity>) {
+        let activity = Arc::new(Activity::new(Duration::from_secs(9), Duration::from_secs(9)));
         let (mut client, server) = duplex(4096);
         let mut stream = HttpStream::new(server, activity.clone());
-        let mut bytes = [0; 4096];
         client.write_all(POLL.as_bytes()).await.unwrap();
-        assert_eq!(read(&mut stream, &mut bytes).await.unwrap(), POLL.len());
+        assert_eq!(read(&mut stream, &mut [0; 4096]).await.unwrap(), POLL.len());
+        (client, stream, activity)
+    }
+
+    #[tokio::test]
+    async fn client_that_closed_its_side_gets_its_answer() {
+        let (mut client, mut stream, activity) = after_first_poll().await;
+        let mut bytes = [0; 4096];
         activity.remember(Box::new(Numbers(0)));
         client.write_all(POLL.as_bytes()).await.unwrap();
         client.shutdown().await.unwrap();
@@ -582,13 +594,9 @@ mod tests {
 
     #[tokio::test]
     async fn answer_to_poll_in_pieces_is_not_that_of_the_poll_before() {
-        let activity = std::sync::Arc::new(Activity::new(Duration::from_secs(9), Duration::from_secs(9)));
-        let (mut client, server) = duplex(4096);
-        let mut stream = HttpStream::new(server, activity.clone());
-        let mut bytes = [0; 4096];
         // Refused, so that nothing is remembered.
-        client.write_all(POLL.as_bytes()).await.unwrap();
-        assert_eq!(read(&mut stream, &mut bytes).await.unwrap(), POLL.len());
+        let (mut client, mut stream, activity) = after_first_poll().await;
+        let mut bytes = [0; 4096];
         let other = POLL.replace("sid=xyz", "sid=other");
         let (first, second) = other.split_at(60);
         for piece in [first, second] {
@@ -596,7 +604,7 @@ mod tests {
             assert_eq!(read(&mut stream, &mut bytes).await.unwrap(), piece.len());
         }
         assert!(!activity.may_repeat());
-        // As if a server did not ask.
+        // A server asks before; this stream must not depend on it.
         activity.remember(Box::new(Numbers(0)));
         client.write_all(POLL.as_bytes()).await.unwrap();
         assert_eq!(read(&mut stream, &mut bytes).await.unwrap(), POLL.len(), "answered in place of another");

@@ -293,7 +293,7 @@ pub(crate) struct HttpStream<S> {
     activity: Arc<Activity>,
     /// Bytes behind the current request
     ahead: BytesMut,
-    /// Bytes of the current request that were read for the HTTP library, not yet handed to it
+    /// Bytes of the current request that the HTTP library has not read yet
     input: Vec<u8>,
     /// Response that leaves HTTP, not yet sent
     unsent: Vec<u8>,
@@ -395,42 +395,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> HttpStream<S> {
             return Poll::Ready(());
         }
         let mut bytes = [MaybeUninit::uninit(); LONGEST_HEAD];
+        let mut buf = ReadBuf::uninit(&mut bytes);
+        let outcome = ready!(self.answer_repeated(cx, &mut buf));
+        if buf.filled().is_empty() || outcome.is_err() {
+            self.end = Some(outcome);
+        } else {
+            self.input.extend_from_slice(buf.filled());
+        }
+        Poll::Ready(())
+    }
+
+    /// Answers repeated polls; ready with the first bytes of another request, or without bytes at the end of the stream.
+    fn answer_repeated(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         for _ in 0..POLLS_IN_A_ROW {
             if self.polls.is_busy() {
                 // Also after the end of the stream: a client that closed its side still gets its response.
-                match self.polls.poll_answer(cx, &mut self.stream, |blocked| self.activity.wrote(blocked)) {
-                    Poll::Ready(Ok(stays_open)) => {
-                        set(&self.activity.answers_poll, false);
-                        self.activity.request_ended();
-                        if !stays_open {
-                            self.end = Some(Ok(()));
-                            return Poll::Ready(());
-                        }
-                    }
-                    Poll::Ready(Err(error)) => {
-                        self.end = Some(Err(error));
-                        return Poll::Ready(());
-                    }
-                    Poll::Pending => {
-                        self.end = Some(ready!(self.poll_ahead(cx)));
-                        return Poll::Ready(());
-                    }
+                let Poll::Ready(answered) =
+                    self.polls.poll_answer(cx, &mut self.stream, |blocked| self.activity.wrote(blocked))
+                else {
+                    return self.poll_ahead(cx);
+                };
+                set(&self.activity.answers_poll, false);
+                self.activity.request_ended();
+                let stays_open = answered?;
+                if !stays_open {
+                    return Poll::Ready(Ok(()));
                 }
             }
-            let mut buf = ReadBuf::uninit(&mut bytes);
-            match ready!(self.poll_input(cx, &mut buf)) {
-                Ok(true) => {}
-                Ok(false) => {
-                    if buf.filled().is_empty() {
-                        self.end = Some(Ok(()));
-                    }
-                    self.input.extend_from_slice(buf.filled());
-                    return Poll::Ready(());
-                }
-                Err(error) => {
-                    self.end = Some(Err(error));
-                    return Poll::Ready(());
-                }
+            let begins_poll = ready!(self.poll_input(cx, buf))?;
+            if !begins_poll {
+                return Poll::Ready(Ok(()));
             }
         }
         yield_now(cx);
@@ -440,7 +434,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> HttpStream<S> {
     /// Returns whether the HTTP library has nothing to do until the next request, which may be a repeated poll.
     fn is_between_requests(&self) -> bool {
         let Activity { busy, blocked, body_left, .. } = &*self.activity;
-        self.polls.may_repeat()
+        self.polls.expects_repetition()
             && !get(busy)
             && !get(blocked)
             && body_left.load(Ordering::Relaxed) == 0
@@ -506,7 +500,8 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
             }
             let Some(end) = self.head.find(&buf.filled()[start..]) else {
                 // A head in pieces is not remembered, nor is the one before it, whose answer this is not.
-                set(&self.activity.may_repeat, self.polls.record(b""));
+                set(&self.activity.may_repeat, false);
+                self.polls.forget_candidate();
                 self.activity.head_began();
                 return Poll::Ready(Ok(false));
             };
