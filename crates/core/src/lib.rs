@@ -17,6 +17,7 @@ mod ids;
 pub mod memory;
 mod message;
 mod outbox;
+mod prefetch;
 mod router;
 mod session;
 mod sync;
@@ -40,6 +41,7 @@ pub use outbox::{
     Attended, Backlog, Bounds, DeferredWakes, Delivery, FlushList, Flusher, FrameSink, Hold, Outbox,
     OutboxStatus, Overflow, PushOutcome, QueueDepth, Readiness, SharedFrame, WriteStats,
 };
+pub use prefetch::prefetch;
 pub use roomcast_args::{
     Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs, needs_escape, push_quoted,
     replace_lone_surrogates, to_json,

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use roomcast_core::{Codec, MemberKey, Outbox};
 
 use crate::Entry;
-use crate::members::{PREFETCH_GROUP, RecipientRef, start_offset};
+use crate::members::{PREFETCH_DISTANCE, RecipientRef, start_offset};
 
 /// All attached members, spread over several lists to reduce contention of attaches and detaches.
 ///
@@ -132,9 +132,12 @@ impl Group {
 
     fn for_each(&self, visit: &mut impl FnMut(MemberKey, RecipientRef<'_>)) {
         let (later, first) = self.chunks.split_at(start_offset(self.chunks.len()));
-        for group in first.iter().chain(later).flat_map(|chunk| chunk.chunks(PREFETCH_GROUP)) {
-            group.iter().for_each(|slot| slot.outbox.prefetch());
-            for Slot { key, outbox, entry } in group {
+        let chunks = first.iter().chain(later);
+        let mut ahead = chunks.clone().flatten().map(|slot| &slot.outbox);
+        ahead.by_ref().take(PREFETCH_DISTANCE).for_each(Outbox::prefetch);
+        for chunk in chunks {
+            for Slot { key, outbox, entry } in chunk {
+                ahead.next().into_iter().for_each(Outbox::prefetch);
                 visit(*key, RecipientRef { codec: &self.codec, outbox, entry });
             }
         }

@@ -150,14 +150,14 @@ impl MemberList {
         let list = self.read();
         let all = list.members.as_slice();
         // A short list is done before another thread can collide.
-        let begin = if all.len() > PREFETCH_GROUP { start_offset(all.len()) } else { 0 };
+        let begin = if all.len() > PREFETCH_DISTANCE { start_offset(all.len()) } else { 0 };
         let (later, first) = all.split_at(begin);
-        for mut rest in [first, later] {
-            while !rest.is_empty() {
-                let (group, further) = rest.split_at(rest.len().min(PREFETCH_GROUP));
-                group.values().for_each(|recipient| recipient.outbox.prefetch());
-                group.iter().for_each(|(key, recipient)| visit(*key, recipient.as_ref()));
-                rest = further;
+        for part in [first, later] {
+            let mut ahead = part.values().map(|recipient| &recipient.outbox);
+            ahead.by_ref().take(PREFETCH_DISTANCE).for_each(Outbox::prefetch);
+            for (key, recipient) in part {
+                ahead.next().into_iter().for_each(Outbox::prefetch);
+                visit(*key, recipient.as_ref());
             }
         }
     }
@@ -200,8 +200,8 @@ pub(crate) fn start_offset(many: usize) -> usize {
 const GOLDEN: usize = 0x9e37;
 const PARTS: usize = 1 << 16;
 
-/// Outboxes prefetched at a time.
-pub(crate) const PREFETCH_GROUP: usize = 16;
+/// Number of recipients by which outboxes are prefetched early.
+pub(crate) const PREFETCH_DISTANCE: usize = 16;
 /// Capacity below which a list is not shrunk.
 const RETAINED_CAPACITY: usize = 32;
 

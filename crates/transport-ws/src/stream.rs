@@ -3,14 +3,12 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
-#[cfg(unix)]
-use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use roomcast_core::ByteStream;
 use roomcast_core::memory::Charge;
+use roomcast_core::{ByteStream, prefetch};
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -115,9 +113,8 @@ impl WriteHalf {
     /// Prefetches the memory that the next write reads first.
     pub(crate) fn prefetch(&self) {
         match self {
-            #[cfg(unix)]
-            Self::Tcp(tcp) => _ = std::hint::black_box(tcp.as_ref().as_raw_fd()),
-            _ => {}
+            Self::Tcp(tcp) => prefetch(tcp.as_ref()),
+            Self::Buffered(write) => prefetch(&**write),
         }
     }
 

@@ -39,9 +39,10 @@ impl Outbox {
         let mut left = most.min(outboxes.len());
         while left > 0 {
             let size = left.min(GROUP);
-            let group = &outboxes.make_contiguous()[..size];
+            let (group, further) = outboxes.make_contiguous()[..left].split_at(size);
+            let next = &further[..further.len().min(GROUP)];
             // After a panic, the leases that were not used enlist their outboxes again.
-            if let Ok(group) = catch_unwind(AssertUnwindSafe(|| Self::flush_group(group))) {
+            if let Ok(group) = catch_unwind(AssertUnwindSafe(|| Self::flush_group(group, next))) {
                 written += group;
             }
             // Dropped while their reference counts are still in the cache.
@@ -51,8 +52,8 @@ impl Outbox {
         written
     }
 
-    /// Writes the queues of up to [`GROUP`] outboxes.
-    pub(super) fn flush_group(group: &[Self]) -> WriteStats {
+    /// Writes the queues of up to [`GROUP`] outboxes, and prefetches the next ones.
+    pub(super) fn flush_group(group: &[Self], next: &[Self]) -> WriteStats {
         if let [alone] = group {
             return alone.flush();
         }
@@ -62,6 +63,7 @@ impl Outbox {
             group.get(at).and_then(|outbox| Lease::take(outbox, Writer::Flusher).ok())
         });
         leases.iter().flatten().for_each(Lease::prefetch);
+        next.iter().for_each(Self::prefetch);
         let mut written = WriteStats::default();
         leases.into_iter().flatten().for_each(|lease| written += lease.write(&mut noop_context()));
         written

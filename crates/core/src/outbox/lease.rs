@@ -6,6 +6,7 @@ use std::task::{Context, Waker};
 use super::sink::{FrameSink, Readiness};
 use super::state::{Outbox, State, wake};
 use super::written::WriteStats;
+use crate::prefetch::prefetch;
 use crate::sync::MutexGuard;
 use crate::{CloseReason, Frame};
 
@@ -46,6 +47,7 @@ impl<'a> Lease<'a> {
             return Err(true);
         }
         let Some(sink) = state.sink.take() else { return Err(false) };
+        prefetch(&*sink);
         state.leased = true;
         state.unsent = false;
         let mut batch = spare_batch();

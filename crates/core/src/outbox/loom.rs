@@ -576,7 +576,7 @@ impl Flusher {
         while self.list.poll_listed(&mut Context::from_waker(&waker)).is_ready() {
             self.list.take(&mut outboxes);
             for group in outboxes.make_contiguous().chunks(super::lease::GROUP) {
-                Outbox::flush_group(group);
+                Outbox::flush_group(group, &[]);
             }
             outboxes.clear();
         }

@@ -10,6 +10,7 @@ mod list;
 mod loom;
 mod policy;
 mod queue;
+mod ring;
 mod run;
 mod sink;
 mod state;
@@ -30,9 +31,9 @@ use self::run::Place;
 pub use self::run::SharedFrame;
 pub use self::sink::{FrameSink, Readiness};
 pub use self::state::{FlushList, Outbox};
-use self::state::{Inner, Phase, State, wake};
+use self::state::{Handle, Inner, Phase, State, wake};
 pub use self::written::WriteStats;
-use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
 use crate::{CloseReason, Frame};
 
 /// State of an outbox, as [`Outbox::attend`] returns it to the owner of the connection.
@@ -110,7 +111,7 @@ impl Outbox {
             heartbeat_leased: false,
             held: false,
         };
-        Self(Arc::new(Inner { bounds: bounds.into(), flusher, state: Mutex::new(state) }))
+        Self(Handle::new(Inner { bounds: bounds.into(), flusher, state: Mutex::new(state) }))
     }
 
     /// Appends a frame to the queue.

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use super::bounds::Bounds;
 use super::policy::{Delivery, Overflow};
+use super::ring::Ring;
 use super::run::{Place, Run};
 use super::written::WriteStats;
-use crate::{Frame, memory};
+use crate::Frame;
 
 /// Ordered queue of one client's frames.
 #[derive(Default)]
@@ -14,7 +15,7 @@ pub(super) struct Queue {
     // The first frame is stored inline and the rest in the ring, so a client that keeps up never allocates the ring.
     // Invariant: `head` is `None` only if `tail` is empty.
     head: Option<Entry>,
-    tail: VecDeque<Entry>,
+    tail: Ring<Entry>,
     /// Bytes of queued frames and of the batch in flight; the batch keeps its room in case the sink returns it.
     bytes: usize,
     /// Part of `bytes` that no policy may drop.
@@ -159,26 +160,8 @@ impl Queue {
         if self.head.is_none() {
             self.head = Some(entry);
         } else {
-            if self.tail.len() == self.tail.capacity() {
-                self.grow();
-            }
             self.tail.push_back(entry);
         }
-    }
-
-    /// Grows the ring and charges its memory.
-    #[cold]
-    fn grow(&mut self) {
-        let before = self.tail.capacity();
-        self.tail.reserve(1);
-        memory::charge((self.tail.capacity() - before) * size_of::<Entry>());
-    }
-
-    /// Frees the ring and releases its memory charge.
-    #[cold]
-    fn shrink(&mut self) {
-        memory::release(self.tail.capacity() * size_of::<Entry>());
-        self.tail = VecDeque::new();
     }
 
     /// Moves the next frames into the empty `batch`; returns their number and message bytes.
@@ -226,7 +209,7 @@ impl Queue {
         let used = RETAINED_CAPACITY.max(RETAINED_FACTOR * batch.len());
         // A call on an empty queue keeps the ring.
         if !batch.is_empty() && self.head.is_none() && self.tail.capacity() > used {
-            self.shrink();
+            self.tail.free();
         }
         WriteStats { frames: frames as u64, bytes: bytes as u64 }
     }
@@ -252,7 +235,7 @@ impl Queue {
 
     /// Returns the bytes of queued frames with the key of `frame`.
     fn bytes_with_key(&self, frame: &Frame) -> usize {
-        let entries = self.head.iter().chain(&self.tail);
+        let entries = self.head.iter().chain(self.tail.iter());
         entries.filter(|entry| entry.has_key_of(frame)).map(Entry::cost).sum()
     }
 
@@ -306,9 +289,6 @@ impl Queue {
 
     fn push_front(&mut self, entry: Entry) {
         if let Some(second) = self.head.replace(entry) {
-            if self.tail.len() == self.tail.capacity() {
-                self.grow();
-            }
             self.tail.push_front(second);
         }
     }
@@ -323,14 +303,6 @@ impl Queue {
         self.bytes -= entry.cost();
         self.undroppable -= entry.undroppable();
         self.frames -= entry.frames();
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        if self.tail.capacity() > 0 {
-            self.shrink();
-        }
     }
 }
 
@@ -533,7 +505,7 @@ mod tests {
                     }
                     Step::Take | Step::PutBack(_) => {}
                 }
-                let entries = || queue.head.iter().chain(&queue.tail);
+                let entries = || queue.head.iter().chain(queue.tail.iter());
                 let waiting = entries().map(Entry::cost).sum::<usize>();
                 let undroppable = entries().map(Entry::undroppable).sum::<usize>();
                 let out = costs(batch.iter());

@@ -297,6 +297,14 @@ impl Dispatched {
     /// Counts the outcome of a push, and records the outbox if it is at high water.
     #[inline]
     pub fn record(&mut self, pushed: crate::PushOutcome, outbox: &Outbox) {
+        match pushed {
+            crate::PushOutcome::Queued => self.receipt.queued += 1,
+            other => self.record_other(other, outbox),
+        }
+    }
+
+    #[cold]
+    fn record_other(&mut self, pushed: crate::PushOutcome, outbox: &Outbox) {
         if pushed == crate::PushOutcome::Backlogged {
             self.backlog.add(outbox);
         }
