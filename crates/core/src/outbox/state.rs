@@ -37,7 +37,8 @@ use crate::{CloseReason, Frame};
 #[derive(Clone)]
 pub struct Outbox(pub(super) Handle<Inner>);
 
-// A broadcast fetches each outbox twice, at the push and at the write. What both use lies together at the start.
+// A broadcast fetches each outbox twice, at the push and at the write. What a push uses comes first: a frame that extends
+// a range touches the 104 bytes from `bounds` to `queue`. What only a write uses follows.
 #[repr(C)]
 pub(super) struct Inner {
     pub(super) bounds: Bounds,
@@ -47,11 +48,6 @@ pub(super) struct Inner {
 
 #[repr(C)]
 pub(super) struct State {
-    pub(super) queue: Queue,
-    pub(super) sink: Option<Box<dyn FrameSink>>,
-    /// Pending heartbeat, sent before the queue.
-    pub(super) heartbeat: Option<Frame>,
-    pub(super) rare: Option<Box<Rare>>,
     /// Sequence number of the last progress, see [`OutboxStatus::order`].
     pub(super) order: u32,
     /// The owner attended while the sink was leased, possibly because a parked sink became writable.
@@ -75,6 +71,11 @@ pub(super) struct State {
     pub(super) heartbeat_leased: bool,
     /// Flushers and pushers do not write until the [`Hold`] ends.
     pub(super) held: bool,
+    pub(super) queue: Queue,
+    pub(super) sink: Option<Box<dyn FrameSink>>,
+    /// Pending heartbeat, sent before the queue.
+    pub(super) heartbeat: Option<Frame>,
+    pub(super) rare: Option<Box<Rare>>,
     // Not read by a broadcast.
     pub(super) owner: Option<Waker>,
 }
