@@ -7,6 +7,21 @@ use prefetch_index::prefetch_index;
 /// In a loop over many values that are not in the caches, fetching each a few iterations early makes the cache misses
 /// overlap. Unlike a load, the hint does not delay the instructions behind it. Does nothing on architectures other than
 /// x86 and AArch64.
+///
+/// # Examples
+///
+/// ```
+/// let values = vec![Box::new([1_u8; 100]); 1000];
+/// let mut ahead = values.iter().skip(16);
+/// let mut sum = 0;
+/// for value in &values {
+///     if let Some(later) = ahead.next() {
+///         roomcast_core::prefetch(&**later);
+///     }
+///     sum += usize::from(value[99]);
+/// }
+/// assert_eq!(sum, 1000);
+/// ```
 #[inline]
 pub fn prefetch<T: ?Sized>(value: &T) {
     let start = std::ptr::from_ref(value).addr();

@@ -47,6 +47,7 @@ impl<'a> Lease<'a> {
             return Err(true);
         }
         let Some(sink) = state.sink.take() else { return Err(false) };
+        // Read only once the whole group is leased.
         prefetch(&*sink);
         state.leased = true;
         state.unsent = false;

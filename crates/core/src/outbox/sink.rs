@@ -94,7 +94,8 @@ pub trait FrameSink: Send + fmt::Debug {
 
     /// Prefetches the memory that the next [`poll_send`](Self::poll_send) reads first; changes nothing.
     ///
-    /// A flusher calls it for several sinks before it writes to the first, so that their cache misses overlap.
+    /// A flusher calls it for several sinks before it writes to the first, so that their cache misses overlap. The sink
+    /// itself is [prefetched](crate::prefetch) before; an implementation does it for the memory that the sink refers to.
     ///
     /// The default does nothing.
     fn prefetch(&self) {}

@@ -303,6 +303,7 @@ impl Dispatched {
         }
     }
 
+    /// Separate, so that the outcome of nearly every push costs one comparison.
     #[cold]
     fn record_other(&mut self, pushed: crate::PushOutcome, outbox: &Outbox) {
         if pushed == crate::PushOutcome::Backlogged {
